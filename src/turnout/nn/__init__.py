@@ -1,0 +1,17 @@
+"""The same questions inside a network: which expert, layer, adapter or block computes this token?
+
+Contract: `Gate.forward(x_TD) -> Plan`. A gate makes a plan, an executor runs it, balance and losses read
+it, analysis records it. A claim of saved compute is backed by a counter of executed operations.
+
+Imports: `core`, and torch from the extra `nn`. Used by: `cli`. Siblings it does not see: `features`,
+`policies`, `dispatch`, `datasets`. This file imports no torch, so that a name can be looked up without it.
+
+`registry` is the room's table: a name, and the "module:Class" that it stands for.
+"""
+
+from __future__ import annotations
+
+from turnout.core.registry import Registry
+
+registry = Registry("nn", {})
+"""Names of the gates; third parties add theirs through the entry points `turnout.nn`."""
