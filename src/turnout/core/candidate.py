@@ -1,0 +1,132 @@
+"""This module describes what one may call: a model at an effort, with a token budget and an adapter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from turnout.core.errors import InputError, sentence
+from turnout.core.validation import check_count, check_number
+
+CAPABILITIES = frozenset({"audio", "json", "logprobs", "reasoning", "tools", "vision"})
+"""The capability words that requests are matched against; others are allowed and compared by name."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PriceCard:
+    """What a model's tariff charges, in US dollars per million tokens."""
+
+    input_usd_per_mtok: float
+    """USD per million input tokens; 0 is allowed (a model of one's own)."""
+    output_usd_per_mtok: float
+    """USD per million output tokens."""
+    cached_usd_per_mtok: float | None = None
+    """USD per million input tokens read from the provider's prompt cache; None means as input."""
+
+    def __post_init__(self) -> None:
+        for name in ("input_usd_per_mtok", "output_usd_per_mtok", "cached_usd_per_mtok"):
+            value = getattr(self, name)
+            if value is not None:
+                check_number(f"PriceCard.{name}", value, low=0.0, high=math.inf, allow_high=False)
+
+    def usd(self, *, input_tokens: float, output_tokens: float, cached_tokens: float = 0.0) -> float:
+        """Return the charge in USD; `cached_tokens` are part of `input_tokens`."""
+        cached = self.input_usd_per_mtok if self.cached_usd_per_mtok is None else self.cached_usd_per_mtok
+        fresh = input_tokens - cached_tokens
+        total = fresh * self.input_usd_per_mtok + cached_tokens * cached
+        return (total + output_tokens * self.output_usd_per_mtok) / 1e6
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """One thing that can be called: a model, optionally at an effort, with a budget, with an adapter."""
+
+    model: str
+    """The model's name as its provider knows it."""
+    effort: str | None = None
+    """Reasoning effort (for example `low`); None means the model's default."""
+    max_output_tokens: int | None = None
+    """Token budget of the answer; None means the model's default."""
+    adapter: str | None = None
+    """Name of a LoRA adapter on the model; None means the bare model."""
+    price_card: PriceCard | None = None
+    """The tariff; None means unknown, which is not the same as free."""
+    context_tokens: int | None = None
+    """Context window in tokens; None means unknown and is never used to refuse."""
+    capabilities: frozenset[str] | None = None
+    """What the model can do; None means unknown and is never used to refuse."""
+    descriptors: Mapping[str, float | str] = field(default_factory=dict)
+    """Anything else known before a call, such as `params_b`."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, str) or not self.model.strip():
+            raise InputError(sentence("Candidate.model", allowed="a name that is not blank", got=self.model))
+        for name in ("max_output_tokens", "context_tokens"):
+            value = getattr(self, name)
+            if value is not None:
+                check_count(f"Candidate.{name} of {self.model!r}", value)
+        object.__setattr__(self, "descriptors", dict(self.descriptors))
+        if self.capabilities is not None:
+            object.__setattr__(self, "capabilities", frozenset(self.capabilities))
+
+    @property
+    def name(self) -> str:
+        """The identity in tables, logs and headers: `model`, then what differs from its default."""
+        extras = []
+        if self.effort is not None:
+            extras.append(f"effort={self.effort}")
+        if self.max_output_tokens is not None:
+            extras.append(f"max_output_tokens={self.max_output_tokens}")
+        if self.adapter is not None:
+            extras.append(f"adapter={self.adapter}")
+        return f"{self.model}[{','.join(extras)}]" if extras else self.model
+
+    def with_price_card(self, price_card: PriceCard | None) -> Candidate:
+        """Return the same candidate under another tariff."""
+        return replace(self, price_card=price_card)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return a JSON-ready description; `candidate_from_dict` reads it back."""
+        card = self.price_card
+        return {
+            "model": self.model,
+            "effort": self.effort,
+            "max_output_tokens": self.max_output_tokens,
+            "adapter": self.adapter,
+            "price_card": None
+            if card is None
+            else {
+                "input_usd_per_mtok": card.input_usd_per_mtok,
+                "output_usd_per_mtok": card.output_usd_per_mtok,
+                "cached_usd_per_mtok": card.cached_usd_per_mtok,
+            },
+            "context_tokens": self.context_tokens,
+            "capabilities": None if self.capabilities is None else sorted(self.capabilities),
+            "descriptors": dict(self.descriptors),
+        }
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+
+def candidate_from_dict(data: Mapping[str, object]) -> Candidate:
+    """Rebuild a candidate from `Candidate.to_dict`."""
+    values = dict(data)
+    card = values.get("price_card")
+    if isinstance(card, Mapping):
+        values["price_card"] = PriceCard(**card)
+    capabilities = values.get("capabilities")
+    if isinstance(capabilities, list):
+        values["capabilities"] = frozenset(capabilities)
+    return Candidate(**values)  # type: ignore[arg-type]
+
+
+def check_unique(where: str, candidates: tuple[Candidate, ...]) -> None:
+    """Raise `InputError` when two candidates share a name, or there is none."""
+    names = [candidate.name for candidate in candidates]
+    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if twice or not names:
+        raise InputError(
+            sentence(where, allowed="at least one candidate, every name once", got=twice or "no candidate")
+        )

@@ -1,0 +1,103 @@
+"""This module holds what a router predicts: quality, spread, cost and latency for every candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from turnout.core.candidate import Candidate
+from turnout.core.errors import InputError, sentence
+from turnout.core.outcomes import Bools, Floats
+from turnout.core.validation import check_shape
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """Predictions for Q queries and M candidates; every array has shape (Q, M), NaN means unknown."""
+
+    candidates: tuple[Candidate, ...]
+    """The candidates of the columns, in order."""
+    quality_QM: Floats
+    """Expected quality in [0, 1]."""
+    spread_QM: Floats
+    """Standard deviation of the estimate of the expected quality; larger means less is known."""
+    cost_usd_QM: Floats
+    """Expected cost in USD."""
+    latency_s_QM: Floats
+    """Expected latency in seconds."""
+    allowed_QM: Bools
+    """Whether the candidate may serve the query; policies never choose where it is false."""
+
+    def __post_init__(self) -> None:
+        shape = (self.num_queries, len(self.candidates))
+        for name in ("spread_QM", "cost_usd_QM", "latency_s_QM", "allowed_QM"):
+            check_shape(f"Estimate.{name}", getattr(self, name), "QM", shape)
+        check_shape("Estimate.quality_QM", self.quality_QM, "QM", shape)
+        if self.allowed_QM.dtype != np.bool_:
+            raise InputError(
+                sentence("Estimate.allowed_QM", allowed="booleans", got=str(self.allowed_QM.dtype))
+            )
+
+    @property
+    def num_queries(self) -> int:
+        """Number of queries, Q."""
+        return int(self.quality_QM.shape[0])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Candidate names, in order."""
+        return tuple(candidate.name for candidate in self.candidates)
+
+    def restrict(self, allowed_QM: Bools) -> Estimate:
+        """Return the estimate with a mask added to the one it has; broadcasts from (M,) or (Q, 1)."""
+        combined_QM = self.allowed_QM & np.broadcast_to(allowed_QM, self.allowed_QM.shape)
+        return self._with(allowed_QM=combined_QM)
+
+    def rows(self, index: object) -> Estimate:
+        """Return the estimate of some queries: `index` is a slice, integers or booleans of shape (Q,)."""
+        return Estimate(
+            candidates=self.candidates,
+            **{name: getattr(self, name)[index] for name in _ARRAYS},
+        )
+
+    def reorder(self, candidates: Sequence[str]) -> Estimate:
+        """Return the same estimate with its columns in the order of these names."""
+        position = {name: index for index, name in enumerate(self.names)}
+        columns = [position[name] for name in candidates]
+        return Estimate(
+            candidates=tuple(self.candidates[column] for column in columns),
+            **{name: getattr(self, name)[:, columns] for name in _ARRAYS},
+        )
+
+    def _with(self, **changes: np.ndarray) -> Estimate:
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        return Estimate(candidates=self.candidates, **{**arrays, **changes})
+
+
+_ARRAYS = ("quality_QM", "spread_QM", "cost_usd_QM", "latency_s_QM", "allowed_QM")
+
+
+def make_estimate(
+    candidates: Sequence[Candidate],
+    quality_QM: Floats,
+    *,
+    spread_QM: Floats | None = None,
+    cost_usd_QM: Floats | None = None,
+    latency_s_QM: Floats | None = None,
+    allowed_QM: Bools | None = None,
+) -> Estimate:
+    """Build an `Estimate`: quality is clipped to [0, 1]; what is omitted is unknown, or allowed."""
+    shape = quality_QM.shape
+    unknown_QM = np.full(shape, np.nan)
+    return Estimate(
+        candidates=tuple(candidates),
+        quality_QM=np.clip(np.asarray(quality_QM, dtype=np.float64), 0.0, 1.0),
+        spread_QM=unknown_QM if spread_QM is None else np.asarray(spread_QM, dtype=np.float64),
+        cost_usd_QM=unknown_QM if cost_usd_QM is None else np.asarray(cost_usd_QM, dtype=np.float64),
+        latency_s_QM=unknown_QM if latency_s_QM is None else np.asarray(latency_s_QM, dtype=np.float64),
+        allowed_QM=np.ones(shape, np.bool_) if allowed_QM is None else allowed_QM,
+    )

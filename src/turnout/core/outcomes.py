@@ -1,0 +1,458 @@
+"""This module holds what is known of the past: who was asked what, how good it was, what it cost.
+
+An `OutcomeTable` is long and sparse: one row per (query, candidate, sample). Unknown is NaN in memory
+and null on disk, and never 0. The dense views average over samples.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import numpy.typing as npt
+
+from turnout.core.candidate import Candidate, check_unique
+from turnout.core.errors import InputError, TableError, UnknownNameError, did_you_mean, sentence
+from turnout.core.query import Query
+from turnout.core.rng import make_rng
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+MEASURES = ("quality", "cost_usd", "input_tokens", "output_tokens", "latency_s")
+"""The measured columns of a row, in the order in which the fingerprint reads them."""
+
+
+@final
+class OutcomeTable:
+    """Recorded outcomes of candidates on queries.
+
+    Parameters
+    ----------
+    queries, candidates:
+        What the rows point to; ids and names are unique.
+    query_index, candidate_index:
+        Integers of shape (N,): row n is about `queries[query_index[n]]` and `candidates[candidate_index[n]]`.
+    quality:
+        Shape (N,), in [0, 1], NaN where unknown.
+    sample:
+        Shape (N,), the repetition number; 0 everywhere when omitted.
+    cost_usd, input_tokens, output_tokens, latency_s:
+        Shape (N,), not negative, NaN where unknown; all unknown when omitted.
+    splits:
+        One name per query (`train`, `test`, ...) or None where none is fixed.
+    references:
+        One reference answer per query or None; never shown to a router.
+    extras:
+        Further recorded columns of shape (N,), such as `answer`; carried along, not interpreted.
+
+    Raises
+    ------
+    TableError
+        If a value is out of range, a (query, candidate, sample) stands twice, or lengths differ.
+    """
+
+    def __init__(
+        self,
+        *,
+        queries: Sequence[Query],
+        candidates: Sequence[Candidate],
+        query_index: npt.ArrayLike,
+        candidate_index: npt.ArrayLike,
+        quality: npt.ArrayLike,
+        sample: npt.ArrayLike | None = None,
+        cost_usd: npt.ArrayLike | None = None,
+        input_tokens: npt.ArrayLike | None = None,
+        output_tokens: npt.ArrayLike | None = None,
+        latency_s: npt.ArrayLike | None = None,
+        splits: Sequence[str | None] | None = None,
+        references: Sequence[str | None] | None = None,
+        extras: Mapping[str, Sequence[object]] | None = None,
+    ) -> None:
+        self.queries = tuple(queries)
+        self.candidates = tuple(candidates)
+        self.query_index = np.asarray(query_index, dtype=np.int64)
+        self.candidate_index = np.asarray(candidate_index, dtype=np.int64)
+        num_rows = self.query_index.size
+        self.sample = np.zeros(num_rows, np.int64) if sample is None else np.asarray(sample, np.int64)
+        self.quality = _column("quality", quality, num_rows)
+        self.cost_usd = _column("cost_usd", cost_usd, num_rows)
+        self.input_tokens = _column("input_tokens", input_tokens, num_rows)
+        self.output_tokens = _column("output_tokens", output_tokens, num_rows)
+        self.latency_s = _column("latency_s", latency_s, num_rows)
+        self.splits = _per_query("splits", splits, len(self.queries))
+        self.references = _per_query("references", references, len(self.queries))
+        self.extras = {name: _extra(name, values, num_rows) for name, values in (extras or {}).items()}
+        _validate(self)
+
+    def __repr__(self) -> str:
+        queries, candidates = len(self.queries), len(self.candidates)
+        return f"OutcomeTable({queries} queries x {candidates} candidates, {self.num_rows} rows)"
+
+    @property
+    def num_rows(self) -> int:
+        """Number of recorded outcomes."""
+        return int(self.query_index.size)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Candidate names, in order."""
+        return tuple(candidate.name for candidate in self.candidates)
+
+    @property
+    def tasks(self) -> tuple[str | None, ...]:
+        """The task of each query, in order."""
+        return tuple(query.task for query in self.queries)
+
+    @cached_property
+    def quality_QM(self) -> Floats:
+        """Mean quality over samples, shape (Q, M), NaN where not observed."""
+        return self._dense(self.quality)
+
+    @cached_property
+    def cost_usd_QM(self) -> Floats:
+        """Mean cost in USD over samples, shape (Q, M), NaN where unknown."""
+        return self._dense(self.cost_usd)
+
+    @cached_property
+    def latency_s_QM(self) -> Floats:
+        """Mean latency in seconds over samples, shape (Q, M), NaN where unknown."""
+        return self._dense(self.latency_s)
+
+    @cached_property
+    def output_tokens_QM(self) -> Floats:
+        """Mean output tokens over samples, shape (Q, M), NaN where unknown."""
+        return self._dense(self.output_tokens)
+
+    @cached_property
+    def observed_QM(self) -> Bools:
+        """Whether a quality was recorded, shape (Q, M)."""
+        return ~np.isnan(self.quality_QM)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sixteen hex digits that name the content, whatever the order of rows, queries and candidates."""
+        return _fingerprint(self)
+
+    @property
+    def has_costs(self) -> bool:
+        """Whether any cost is known."""
+        return bool(np.isfinite(self.cost_usd).any())
+
+    def where(self, keep_Q: npt.ArrayLike) -> OutcomeTable:
+        """Return the table of the queries whose mask entry is true; candidates stay."""
+        mask_Q = np.asarray(keep_Q)
+        if mask_Q.dtype != np.bool_ or mask_Q.shape != (len(self.queries),):
+            raise InputError(
+                sentence(
+                    "OutcomeTable.where: keep_Q",
+                    allowed=f"booleans of shape (Q,) = ({len(self.queries)},)",
+                    got=f"{mask_Q.dtype} of shape {mask_Q.shape}",
+                )
+            )
+        if not mask_Q.any():
+            raise TableError(
+                sentence("OutcomeTable: the selection holds no query", do="check the split or task names")
+            )
+        rows = mask_Q[self.query_index]
+        renumber = np.cumsum(mask_Q) - 1
+        return self._take(rows, np.flatnonzero(mask_Q), self.candidates, renumber[self.query_index[rows]], None)
+
+    def select(
+        self,
+        *,
+        split: str | None = None,
+        task: str | None = None,
+        ids: Iterable[str] | None = None,
+        candidates: Iterable[str] | None = None,
+    ) -> OutcomeTable:
+        """Return the part with this split, task, query ids and candidate names; None means all.
+
+        Raises `UnknownNameError` for a name the table does not hold.
+        """
+        keep_Q = np.ones(len(self.queries), np.bool_)
+        if split is not None:
+            keep_Q &= self._matches("split", split, self.splits)
+        if task is not None:
+            keep_Q &= self._matches("task", task, self.tasks)
+        if ids is not None:
+            wanted = set(ids)
+            keep_Q &= np.array([query.id in wanted for query in self.queries], np.bool_)
+        part = self if keep_Q.all() else self.where(keep_Q)
+        return part if candidates is None else part._with_candidates(tuple(candidates))
+
+    def split_by_query(
+        self, shares: Mapping[str, float], *, seed: int, groups: Sequence[object] | None = None
+    ) -> dict[str, OutcomeTable]:
+        """Cut into named parts of about these shares; queries of one group stay together.
+
+        `groups` has one hashable entry per query (for example the near-duplicate groups of
+        `turnout.evaluation.leakage`); without it every query is its own group.
+        """
+        keys = list(range(len(self.queries))) if groups is None else list(groups)
+        return self._split(shares, keys, seed)
+
+    def split_by_task(self, shares: Mapping[str, float], *, seed: int) -> dict[str, OutcomeTable]:
+        """Cut into named parts so that every task lies in one part: tests how a router meets new tasks."""
+        return self._split(shares, list(self.tasks), seed)
+
+    def with_splits(self, splits: Sequence[str | None]) -> OutcomeTable:
+        """Return the same outcomes under other split names."""
+        return self._replace(splits=splits)
+
+    def with_costs(self, cost_usd: npt.ArrayLike) -> OutcomeTable:
+        """Return the same outcomes under other costs, one per row."""
+        return self._replace(cost_usd=cost_usd)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write `queries.parquet`, `outcomes.parquet` and `models.parquet` into `folder`."""
+        from turnout.core.parquet import write_table
+
+        return write_table(self, Path(folder))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> OutcomeTable:
+        """Read the folder layout of DESIGN section 7; raises `TableError` with file and row."""
+        from turnout.core.parquet import read_table
+
+        return read_table(Path(folder))
+
+    def _matches(self, kind: str, name: str, values: Sequence[str | None]) -> Bools:
+        mask = np.array([value == name for value in values], np.bool_)
+        if not mask.any():
+            known = {value for value in values if value is not None}
+            raise UnknownNameError(
+                sentence(f"OutcomeTable.select: no query has {kind} {name!r}", do=did_you_mean(name, known))
+            )
+        return mask
+
+    def _with_candidates(self, names: tuple[str, ...]) -> OutcomeTable:
+        position = {name: index for index, name in enumerate(self.names)}
+        for name in names:
+            if name not in position:
+                raise UnknownNameError(
+                    sentence("OutcomeTable.select: candidates", got=name, do=did_you_mean(name, position))
+                )
+        renumber = np.full(len(self.candidates), -1)
+        renumber[[position[name] for name in names]] = np.arange(len(names))
+        rows = renumber[self.candidate_index] >= 0
+        chosen = tuple(self.candidates[position[name]] for name in names)
+        every_query = np.arange(len(self.queries))
+        return self._take(rows, every_query, chosen, None, renumber[self.candidate_index[rows]])
+
+    def _split(self, shares: Mapping[str, float], keys: list[object], seed: int) -> dict[str, OutcomeTable]:
+        part_of = split_groups(keys, shares, seed=seed)
+        return {name: self.where(np.array([p == name for p in part_of])) for name in shares}
+
+    def _take(
+        self,
+        rows: Bools,
+        queries: Ints,
+        candidates: Sequence[Candidate],
+        query_index: Ints | None,
+        candidate_index: Ints | None,
+    ) -> OutcomeTable:
+        return OutcomeTable(
+            queries=[self.queries[i] for i in queries],
+            candidates=candidates,
+            query_index=self.query_index[rows] if query_index is None else query_index,
+            candidate_index=self.candidate_index[rows] if candidate_index is None else candidate_index,
+            sample=self.sample[rows],
+            splits=[self.splits[i] for i in queries],
+            references=[self.references[i] for i in queries],
+            extras={name: values[rows] for name, values in self.extras.items()},  # type: ignore[misc]
+            **{name: getattr(self, name)[rows] for name in MEASURES},
+        )
+
+    def _replace(self, **changes: object) -> OutcomeTable:
+        values: dict[str, object] = {
+            name: getattr(self, name)
+            for name in (
+                "queries",
+                "candidates",
+                "query_index",
+                "candidate_index",
+                "sample",
+                "splits",
+                "references",
+                "extras",
+                *MEASURES,
+            )
+        }
+        return OutcomeTable(**{**values, **changes})  # type: ignore[arg-type]
+
+    def _dense(self, column: Floats) -> Floats:
+        shape = (len(self.queries), len(self.candidates))
+        known = ~np.isnan(column)
+        cell = (self.query_index * shape[1] + self.candidate_index)[known]
+        size = shape[0] * shape[1]
+        total = np.bincount(cell, weights=column[known], minlength=size)
+        count = np.bincount(cell, minlength=size)
+        dense = np.full(size, np.nan)
+        np.divide(total, count, out=dense, where=count > 0)
+        dense_QM = dense.reshape(shape)
+        dense_QM.flags.writeable = False
+        return dense_QM
+
+
+def split_groups(keys: Sequence[object], shares: Mapping[str, float], *, seed: int) -> list[str]:
+    """Assign each entry a part name so that equal keys share a part and parts have about `shares`.
+
+    Groups are shuffled, then each goes to the part that lacks most of its share: exact to one group.
+    """
+    if not shares or any(not 0 < share <= 1 for share in shares.values()) or sum(shares.values()) > 1 + 1e-9:
+        raise InputError(
+            sentence("split: shares", allowed="numbers in (0, 1] that sum to at most 1", got=dict(shares))
+        )
+    sizes: dict[object, int] = {}
+    for key in keys:
+        sizes[key] = sizes.get(key, 0) + 1
+    order = list(sizes)
+    make_rng(seed, "split").shuffle(order)
+    names, total = list(shares), sum(shares.values())
+    target = np.array([shares[name] / total * len(keys) for name in names])
+    filled = np.zeros(len(names))
+    part: dict[object, str] = {}
+    for key in order:
+        best = int(np.argmax((target - filled) / target))
+        part[key] = names[best]
+        filled[best] += sizes[key]
+    return [part[key] for key in keys]
+
+
+def _column(name: str, values: npt.ArrayLike | None, num_rows: int) -> Floats:
+    if values is None:
+        return np.full(num_rows, np.nan)
+    try:
+        column = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TableError(
+            sentence(f"OutcomeTable: column {name!r}", allowed="numbers or NaN for unknown", got=str(error))
+        ) from error
+    if column.shape != (num_rows,):
+        raise TableError(
+            sentence(f"OutcomeTable: column {name!r}", allowed=f"shape (N,) = ({num_rows},)", got=column.shape)
+        )
+    return column
+
+
+def _extra(name: str, values: Sequence[object], num_rows: int) -> npt.NDArray[np.object_]:
+    column = np.empty(len(values), dtype=object)
+    column[:] = list(values)
+    if len(values) != num_rows:
+        raise TableError(
+            sentence(f"OutcomeTable: extra {name!r}", allowed=f"{num_rows} values", got=len(values))
+        )
+    return column
+
+
+def _per_query(name: str, values: Sequence[str | None] | None, num_queries: int) -> tuple[str | None, ...]:
+    column = (None,) * num_queries if values is None else tuple(values)
+    if len(column) != num_queries:
+        raise TableError(
+            sentence(f"OutcomeTable: {name}", allowed=f"one per query ({num_queries})", got=len(column))
+        )
+    return column
+
+
+def _validate(table: OutcomeTable) -> None:
+    check_unique("OutcomeTable: candidates", table.candidates)
+    ids = [query.id for query in table.queries]
+    if len(set(ids)) < len(ids) or not ids:
+        seen: set[str] = set()
+        twice = [i for i in ids if i in seen or seen.add(i)]  # type: ignore[func-returns-value]
+        raise TableError(
+            sentence(
+                "OutcomeTable: queries", allowed="at least one query, every id once", got=twice[:3] or "none"
+            )
+        )
+    num_rows = table.num_rows
+    for name in ("query_index", "candidate_index", "sample"):
+        if getattr(table, name).shape != (num_rows,):
+            raise TableError(
+                sentence(f"OutcomeTable: {name}", allowed=f"shape (N,) = ({num_rows},)", got="another length")
+            )
+    _check_rows(table, "query_index", table.query_index, lambda x: (x < 0) | (x >= len(ids)), "a known query")
+    _check_rows(
+        table,
+        "candidate_index",
+        table.candidate_index,
+        lambda x: (x < 0) | (x >= len(table.candidates)),
+        "a known candidate",
+    )
+    _check_rows(table, "quality", table.quality, lambda x: (x < 0) | (x > 1) | np.isinf(x), "[0, 1] or unknown")
+    for name in MEASURES[1:]:
+        allowed = "a finite number of at least 0, or unknown"
+        _check_rows(table, name, getattr(table, name), lambda x: (x < 0) | np.isinf(x), allowed)
+    _check_duplicates(table)
+
+
+def _check_rows(
+    table: OutcomeTable,
+    name: str,
+    column: Floats | Ints,
+    is_wrong: Callable[[npt.NDArray[np.generic]], Bools],
+    allowed: str,
+) -> None:
+    wrong = np.flatnonzero(is_wrong(column))
+    if not wrong.size:
+        return
+    row = int(wrong[0])
+    where = f"OutcomeTable: {name} in row {row}"
+    if name not in ("query_index", "candidate_index"):
+        query = table.queries[int(table.query_index[row])].id
+        where += f" (query {query!r}, candidate {table.names[int(table.candidate_index[row])]!r})"
+    do = None
+    if name == "quality" and float(column[row]) > 1:
+        do = "rescale the score to [0, 1], for example a judge's 1 to 10 by dividing by 10"
+    more = f" and {wrong.size - 1} more rows" if wrong.size > 1 else ""
+    raise TableError(sentence(where + more, allowed=allowed, got=float(column[row]), do=do))
+
+
+def _check_duplicates(table: OutcomeTable) -> None:
+    if not table.num_rows:
+        return
+    lowest = table.sample.min()
+    width = int(table.sample.max() - lowest) + 1
+    key = (table.query_index * len(table.candidates) + table.candidate_index) * width
+    key = key + (table.sample - lowest)
+    if np.unique(key).size == key.size:
+        return
+    order = np.argsort(key, kind="stable")
+    first = int(order[1:][np.diff(key[order]) == 0][0])
+    query = table.queries[int(table.query_index[first])].id
+    name = table.names[int(table.candidate_index[first])]
+    raise TableError(
+        sentence(
+            f"OutcomeTable: row {first} repeats (query {query!r}, candidate {name!r}, "
+            f"sample {int(table.sample[first])})",
+            allowed="every (query, candidate, sample) once",
+            do="number repetitions in the column 'sample'",
+        )
+    )
+
+
+def _fingerprint(table: OutcomeTable) -> str:
+    digest = hashlib.sha256()
+    order_M = np.argsort(np.array(table.names))
+    for index in order_M:
+        digest.update(repr(sorted(table.candidates[index].to_dict().items(), key=str)).encode())
+    ids = np.array([query.id for query in table.queries])
+    order_Q = np.argsort(ids)
+    for index in order_Q:
+        query = table.queries[index]
+        # str() first: an id read from a file may be a numpy string, whose repr names its type.
+        fields = (str(query.id), query.text, query.task, table.splits[index], table.references[index])
+        digest.update(repr(fields).encode("utf-8", "surrogatepass"))
+    rank_Q, rank_M = np.argsort(order_Q), np.argsort(order_M)
+    rows = np.lexsort((table.sample, rank_M[table.candidate_index], rank_Q[table.query_index]))
+    for array in (rank_Q[table.query_index], rank_M[table.candidate_index], table.sample):
+        digest.update(np.ascontiguousarray(array[rows], dtype="<i8").tobytes())
+    for name in MEASURES:
+        digest.update(np.ascontiguousarray(getattr(table, name)[rows], dtype="<f8").tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,41 @@
+"""This module describes what is routed: a query, and never its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from turnout.core.errors import InputError, sentence
+from turnout.core.validation import check_count
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Query:
+    """One request as a router sees it before anybody has answered."""
+
+    id: str
+    """Identity inside its table or log."""
+    text: str | None
+    """What a router may read; None means it was not recorded (a router must then do without)."""
+    task: str | None = None
+    """The group it belongs to (a benchmark, a tenant, a category), where that is known."""
+    num_turns: int = 1
+    """Number of user turns in the conversation."""
+    input_tokens: int | None = None
+    """Tokens of the whole request; None means unknown."""
+    needs: frozenset[str] = frozenset()
+    """Capabilities a candidate must have (`tools`, `vision`, ...)."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Anything else known before the call."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.id, str) or not self.id:
+            raise InputError(sentence("Query.id", allowed="a string that is not empty", got=self.id))
+        if self.text is not None and not isinstance(self.text, str):
+            raise InputError(sentence(f"Query.text of {self.id!r}", allowed="a string or None", got=self.text))
+        check_count(f"Query.num_turns of {self.id!r}", self.num_turns, low=0)
+
+    @property
+    def words(self) -> str:
+        """The text, or the empty string where none was recorded."""
+        return self.text or ""

@@ -1,0 +1,51 @@
+"""This module holds the one idea: score minus price, and the choice of the largest.
+
+Every level of routing ranks candidates by expected quality minus a dual price times what is scarce
+(DESIGN section 2). Ties go to the cheaper, then to the earlier name, so the order of candidates in a
+list never decides.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from turnout.core.decision import NONE
+from turnout.core.outcomes import Bools, Floats, Ints
+
+
+def score(quality_QM: Floats, cost_usd_QM: Floats, price: float) -> Floats:
+    """Return `quality - price * cost_usd`, shape (Q, M).
+
+    At price 0 an unknown cost does not matter; at a positive price it makes the score unknown (NaN),
+    never free. At an infinite price the score is minus the cost.
+    """
+    if price == 0.0:
+        return quality_QM.copy()
+    if np.isinf(price):
+        scored: Floats = np.where(np.isnan(quality_QM), np.nan, -cost_usd_QM)
+        return scored
+    return quality_QM - price * cost_usd_QM
+
+
+def name_order(names: tuple[str, ...]) -> Ints:
+    """Return the rank of each name in the sorted list, shape (M,): the last resort of ties."""
+    rank = np.empty(len(names), dtype=np.int64)
+    rank[np.argsort(np.array(names))] = np.arange(len(names))
+    return rank
+
+
+def rank(score_QM: Floats, allowed_QM: Bools, cost_usd_QM: Floats, names: tuple[str, ...]) -> Ints:
+    """Rank candidates by score, then cost, then name; shape (Q, M), -1 after the last allowed one.
+
+    A candidate whose score is unknown (NaN) stands behind every known one but is not lost.
+    """
+    num_queries = score_QM.shape[0]
+    name_rank_QM = np.broadcast_to(name_order(names), score_QM.shape)
+    cost_key_QM = np.where(np.isnan(cost_usd_QM), np.inf, cost_usd_QM)
+    score_key_QM = np.where(np.isnan(score_QM), np.inf, -score_QM)
+    out_key_QM = (~allowed_QM).astype(np.int8)
+    order_QM = np.lexsort((name_rank_QM, cost_key_QM, score_key_QM, out_key_QM), axis=1)
+    count_Q = allowed_QM.sum(axis=1)
+    columns = np.arange(score_QM.shape[1])
+    ranked: Ints = np.where(columns[None, :] < count_Q[:, None], order_QM, NONE).astype(np.int64)
+    return ranked.reshape(num_queries, -1)
