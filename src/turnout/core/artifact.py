@@ -129,8 +129,7 @@ def _decode_object(tree: Mapping[str, Any], prefix: str, arrays: Mapping[str, ND
             arrays={name: arrays[f"{prefix}{name}"] for name in tree["arrays"]},
             values=tree["values"],
             parts={
-                name: _decode_object(part, f"{prefix}{name}/", arrays)
-                for name, part in tree["parts"].items()
+                name: _decode_object(part, f"{prefix}{name}/", arrays) for name, part in tree["parts"].items()
             },
         )
     )

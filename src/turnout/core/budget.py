@@ -68,9 +68,7 @@ class Goal:
         if self.usd_per_quality is not None:
             check_number("Goal.usd_per_quality", self.usd_per_quality, low=0.0, allow_low=False)
         check_number("Goal.risk", self.risk, low=0.0, high=1.0, allow_high=False)
-        check_number(
-            "Goal.confidence", self.confidence, low=0.5, high=1.0, allow_low=False, allow_high=False
-        )
+        check_number("Goal.confidence", self.confidence, low=0.5, high=1.0, allow_low=False, allow_high=False)
 
     @property
     def dial(self) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from turnout.core.errors import InputError, sentence
-from turnout.core.validation import check_count, check_number
+from turnout.core.validation import check_count, check_name, check_number
 
 CAPABILITIES = frozenset({"audio", "json", "logprobs", "reasoning", "tools", "vision"})
 """The capability words that requests are matched against; others are allowed and compared by name."""
@@ -60,8 +60,7 @@ class Candidate:
     """Anything else known before a call, such as `params_b`."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.model, str) or not self.model.strip():
-            raise InputError(sentence("Candidate.model", allowed="a name that is not blank", got=self.model))
+        check_name("Candidate.model", self.model)
         for name in ("max_output_tokens", "context_tokens"):
             value = getattr(self, name)
             if value is not None:

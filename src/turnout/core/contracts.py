@@ -46,8 +46,7 @@ class Configured(ABC):
 
     def config(self) -> dict[str, object]:
         """Return the constructor's arguments; each is stored under its own name by every class."""
-        names = [name for name in inspect.signature(type(self)).parameters]
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     def clone(self) -> Self:
         """Return a new object with the same configuration that has learned nothing."""

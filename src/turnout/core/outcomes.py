@@ -7,7 +7,7 @@ and null on disk, and never 0. The dense views average over samples.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import final
@@ -15,17 +15,15 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 
-from turnout.core.candidate import Candidate, check_unique
+from turnout.core.candidate import Candidate
 from turnout.core.errors import InputError, TableError, UnknownNameError, did_you_mean, sentence
 from turnout.core.query import Query
 from turnout.core.rng import make_rng
+from turnout.core.rows import MEASURES, check_table
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
-
-MEASURES = ("quality", "cost_usd", "input_tokens", "output_tokens", "latency_s")
-"""The measured columns of a row, in the order in which the fingerprint reads them."""
 
 
 @final
@@ -88,7 +86,7 @@ class OutcomeTable:
         self.splits = _per_query("splits", splits, len(self.queries))
         self.references = _per_query("references", references, len(self.queries))
         self.extras = {name: _extra(name, values, num_rows) for name, values in (extras or {}).items()}
-        _validate(self)
+        check_table(self)
 
     def __repr__(self) -> str:
         queries, candidates = len(self.queries), len(self.candidates)
@@ -161,7 +159,9 @@ class OutcomeTable:
             )
         rows = mask_Q[self.query_index]
         renumber = np.cumsum(mask_Q) - 1
-        return self._take(rows, np.flatnonzero(mask_Q), self.candidates, renumber[self.query_index[rows]], None)
+        return self._take(
+            rows, np.flatnonzero(mask_Q), self.candidates, renumber[self.query_index[rows]], None
+        )
 
     def select(
         self,
@@ -194,7 +194,7 @@ class OutcomeTable:
         `groups` has one hashable entry per query (for example the near-duplicate groups of
         `turnout.evaluation.leakage`); without it every query is its own group.
         """
-        keys = list(range(len(self.queries))) if groups is None else list(groups)
+        keys: list[object] = list(range(len(self.queries))) if groups is None else list(groups)
         return self._split(shares, keys, seed)
 
     def split_by_task(self, shares: Mapping[str, float], *, seed: int) -> dict[str, OutcomeTable]:
@@ -336,7 +336,9 @@ def _column(name: str, values: npt.ArrayLike | None, num_rows: int) -> Floats:
         ) from error
     if column.shape != (num_rows,):
         raise TableError(
-            sentence(f"OutcomeTable: column {name!r}", allowed=f"shape (N,) = ({num_rows},)", got=column.shape)
+            sentence(
+                f"OutcomeTable: column {name!r}", allowed=f"shape (N,) = ({num_rows},)", got=column.shape
+            )
         )
     return column
 
@@ -358,83 +360,6 @@ def _per_query(name: str, values: Sequence[str | None] | None, num_queries: int)
             sentence(f"OutcomeTable: {name}", allowed=f"one per query ({num_queries})", got=len(column))
         )
     return column
-
-
-def _validate(table: OutcomeTable) -> None:
-    check_unique("OutcomeTable: candidates", table.candidates)
-    ids = [query.id for query in table.queries]
-    if len(set(ids)) < len(ids) or not ids:
-        seen: set[str] = set()
-        twice = [i for i in ids if i in seen or seen.add(i)]  # type: ignore[func-returns-value]
-        raise TableError(
-            sentence(
-                "OutcomeTable: queries", allowed="at least one query, every id once", got=twice[:3] or "none"
-            )
-        )
-    num_rows = table.num_rows
-    for name in ("query_index", "candidate_index", "sample"):
-        if getattr(table, name).shape != (num_rows,):
-            raise TableError(
-                sentence(f"OutcomeTable: {name}", allowed=f"shape (N,) = ({num_rows},)", got="another length")
-            )
-    _check_rows(table, "query_index", table.query_index, lambda x: (x < 0) | (x >= len(ids)), "a known query")
-    _check_rows(
-        table,
-        "candidate_index",
-        table.candidate_index,
-        lambda x: (x < 0) | (x >= len(table.candidates)),
-        "a known candidate",
-    )
-    _check_rows(table, "quality", table.quality, lambda x: (x < 0) | (x > 1) | np.isinf(x), "[0, 1] or unknown")
-    for name in MEASURES[1:]:
-        allowed = "a finite number of at least 0, or unknown"
-        _check_rows(table, name, getattr(table, name), lambda x: (x < 0) | np.isinf(x), allowed)
-    _check_duplicates(table)
-
-
-def _check_rows(
-    table: OutcomeTable,
-    name: str,
-    column: Floats | Ints,
-    is_wrong: Callable[[npt.NDArray[np.generic]], Bools],
-    allowed: str,
-) -> None:
-    wrong = np.flatnonzero(is_wrong(column))
-    if not wrong.size:
-        return
-    row = int(wrong[0])
-    where = f"OutcomeTable: {name} in row {row}"
-    if name not in ("query_index", "candidate_index"):
-        query = table.queries[int(table.query_index[row])].id
-        where += f" (query {query!r}, candidate {table.names[int(table.candidate_index[row])]!r})"
-    do = None
-    if name == "quality" and float(column[row]) > 1:
-        do = "rescale the score to [0, 1], for example a judge's 1 to 10 by dividing by 10"
-    more = f" and {wrong.size - 1} more rows" if wrong.size > 1 else ""
-    raise TableError(sentence(where + more, allowed=allowed, got=float(column[row]), do=do))
-
-
-def _check_duplicates(table: OutcomeTable) -> None:
-    if not table.num_rows:
-        return
-    lowest = table.sample.min()
-    width = int(table.sample.max() - lowest) + 1
-    key = (table.query_index * len(table.candidates) + table.candidate_index) * width
-    key = key + (table.sample - lowest)
-    if np.unique(key).size == key.size:
-        return
-    order = np.argsort(key, kind="stable")
-    first = int(order[1:][np.diff(key[order]) == 0][0])
-    query = table.queries[int(table.query_index[first])].id
-    name = table.names[int(table.candidate_index[first])]
-    raise TableError(
-        sentence(
-            f"OutcomeTable: row {first} repeats (query {query!r}, candidate {name!r}, "
-            f"sample {int(table.sample[first])})",
-            allowed="every (query, candidate, sample) once",
-            do="number repetitions in the column 'sample'",
-        )
-    )
 
 
 def _fingerprint(table: OutcomeTable) -> str:

@@ -19,8 +19,9 @@ import pyarrow.parquet as pq
 
 from turnout.core.candidate import Candidate, PriceCard, candidate_from_dict
 from turnout.core.errors import TableError, sentence
-from turnout.core.outcomes import MEASURES, OutcomeTable
+from turnout.core.outcomes import OutcomeTable
 from turnout.core.query import Query
+from turnout.core.rows import MEASURES
 
 _QUERY_COLUMNS = ("query_id", "text", "task", "split", "reference")
 _MODEL_COLUMNS = ("model", "input_usd_per_m", "output_usd_per_m", "context_window", "candidate")
@@ -94,7 +95,7 @@ def table_from_arrow(
         splits=_optional(queries, "split"),
         references=_optional(queries, "reference"),
         extras={name: outcomes.column(name).to_pylist() for name in extras},
-        **measures,  # type: ignore[arg-type]
+        **measures,
     )
 
 
@@ -216,7 +217,9 @@ def _floats(data: pa.Table, name: str, where: str) -> np.ndarray:
     kind = column.type
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)):
         raise TableError(
-            sentence(f"{where}/outcomes.parquet: column {name!r}", allowed="a column of numbers", got=str(kind))
+            sentence(
+                f"{where}/outcomes.parquet: column {name!r}", allowed="a column of numbers", got=str(kind)
+            )
         )
     values: np.ndarray = column.cast(pa.float64()).to_numpy(zero_copy_only=False).astype(np.float64)
     stray = np.flatnonzero(np.isnan(values) & column.is_valid().to_numpy(zero_copy_only=False))

@@ -25,7 +25,9 @@ def dual_step(
     """
     if not step > 0:
         raise InputError(sentence("dual_step: step", allowed="a number above 0", got=step))
-    moved = np.asarray(price, np.float64) + step * (np.asarray(usage, np.float64) - target)
+    moved = np.asarray(price, np.float64) + step * (
+        np.asarray(usage, np.float64) - np.asarray(target, np.float64)
+    )
     return np.maximum(moved, low)
 
 
@@ -37,5 +39,5 @@ def dual_sign_step(
     This is the published form of loss-free expert balance (S174), `b += u * sign(mean load - load)`,
     written for the price `-b`.
     """
-    direction = np.sign(np.asarray(usage, np.float64) - target)
+    direction = np.sign(np.asarray(usage, np.float64) - np.asarray(target, np.float64))
     return dual_step(price, usage=direction, target=0.0, step=step, low=low)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from turnout.core.errors import InputError, sentence
-from turnout.core.validation import check_count
+from turnout.core.validation import check_count, check_name, check_text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,10 +28,9 @@ class Query:
     """Anything else known before the call."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.id, str) or not self.id:
-            raise InputError(sentence("Query.id", allowed="a string that is not empty", got=self.id))
-        if self.text is not None and not isinstance(self.text, str):
-            raise InputError(sentence(f"Query.text of {self.id!r}", allowed="a string or None", got=self.text))
+        check_name("Query.id", self.id)
+        if self.text is not None:
+            check_text(f"Query.text of {self.id!r}", self.text)
         check_count(f"Query.num_turns of {self.id!r}", self.num_turns, low=0)
 
     @property

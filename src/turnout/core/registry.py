@@ -59,9 +59,7 @@ class Registry:
             self._freeze()
             if name not in self._paths:
                 raise UnknownNameError(
-                    sentence(
-                        f"no {self.room} entry is called {name!r}", do=did_you_mean(name, self._paths)
-                    )
+                    sentence(f"no {self.room} entry is called {name!r}", do=did_you_mean(name, self._paths))
                 )
             if name not in self._loaded:
                 module, attribute = self._paths[name].split(":")

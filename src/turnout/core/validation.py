@@ -57,3 +57,15 @@ def check_shape(where: str, array: np.ndarray, axes: str, shape: tuple[int, ...]
         raise ShapeError(
             sentence(where, allowed=f"({letters}) = {shape}", got=tuple(int(n) for n in array.shape))
         )
+
+
+def check_name(where: str, value: object) -> None:
+    """Raise `InputError` unless `value` is a string with something in it."""
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(sentence(where, allowed="a string that is not blank", got=value))
+
+
+def check_text(where: str, value: object) -> None:
+    """Raise `InputError` unless `value` is a string; it may be empty."""
+    if not isinstance(value, str):
+        raise InputError(sentence(where, allowed="a string", got=value))
