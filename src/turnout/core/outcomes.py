@@ -209,6 +209,10 @@ class OutcomeTable:
         """Return the same outcomes under other costs, one per row."""
         return self._replace(cost_usd=cost_usd)
 
+    def with_extras(self, extras: Mapping[str, Sequence[object]]) -> OutcomeTable:
+        """Return the same outcomes with further recorded columns, one value per row; a taken name is replaced."""
+        return self._replace(extras={**self.extras, **extras})
+
     def save(self, folder: str | Path) -> Path:
         """Write `queries.parquet`, `outcomes.parquet` and `models.parquet` into `folder`."""
         from turnout.core.parquet import write_table
