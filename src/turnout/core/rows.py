@@ -21,6 +21,7 @@ Column = npt.NDArray[Any]
 
 
 def check_table(table: OutcomeTable) -> None:
+    """Raise `TableError` or `InputError` for the first rule the table breaks."""
     check_unique("OutcomeTable: candidates", table.candidates)
     ids = [query.id for query in table.queries]
     if len(set(ids)) < len(ids) or not ids:

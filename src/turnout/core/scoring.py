@@ -34,18 +34,31 @@ def name_order(names: tuple[str, ...]) -> Ints:
     return rank
 
 
-def rank(score_QM: Floats, allowed_QM: Bools, cost_usd_QM: Floats, names: tuple[str, ...]) -> Ints:
-    """Rank candidates by score, then cost, then name; shape (Q, M), -1 after the last allowed one.
+def rank(
+    score_QM: Floats,
+    allowed_QM: Bools,
+    cost_usd_QM: Floats,
+    names: tuple[str, ...],
+    *,
+    quality_QM: Floats | None = None,
+) -> Ints:
+    """Rank candidates by score, cost, quality, then name; shape (Q, M), -1 after the last allowed one.
 
-    A candidate whose score is unknown (NaN) stands behind every known one but is not lost.
+    A candidate whose score is unknown (NaN) stands behind every known one but is not lost. Quality
+    breaks ties where the score is blind to it, as at an infinite price.
     """
-    num_queries = score_QM.shape[0]
-    name_rank_QM = np.broadcast_to(name_order(names), score_QM.shape)
-    cost_key_QM = np.where(np.isnan(cost_usd_QM), np.inf, cost_usd_QM)
-    score_key_QM = np.where(np.isnan(score_QM), np.inf, -score_QM)
-    out_key_QM = (~allowed_QM).astype(np.int8)
-    order_QM = np.lexsort((name_rank_QM, cost_key_QM, score_key_QM, out_key_QM), axis=1)
-    count_Q = allowed_QM.sum(axis=1)
-    columns = np.arange(score_QM.shape[1])
-    ranked: Ints = np.where(columns[None, :] < count_Q[:, None], order_QM, NONE).astype(np.int64)
-    return ranked.reshape(num_queries, -1)
+    # np.lexsort sorts by its last key first.
+    keys = [
+        np.broadcast_to(name_order(names), score_QM.shape),
+        np.where(np.isnan(cost_usd_QM), np.inf, cost_usd_QM),
+        np.where(np.isnan(score_QM), np.inf, -score_QM),
+        ~allowed_QM,
+    ]
+    if quality_QM is not None:
+        keys.insert(1, np.where(np.isnan(quality_QM), np.inf, -quality_QM))
+    order_QM = np.lexsort(keys, axis=1)
+    if allowed_QM.all():
+        return order_QM
+    within_QM = np.arange(len(names)) < allowed_QM.sum(axis=1)[:, None]
+    ranked: Ints = np.where(within_QM, order_QM, NONE)
+    return ranked

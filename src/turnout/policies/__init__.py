@@ -1,0 +1,85 @@
+"""Given estimates and a budget, whom do we call?
+
+Contract: `Policy.decide(estimate, budget, rng) -> Decisions`. Imports: core.
+
+| name | sentence | source |
+|---|---|---|
+| `best` | highest quality minus price times usd | S57 |
+| `threshold` | the strong one where the expected gain reaches a threshold | S91 |
+| `cheapest` | the cheapest that is good enough | S86 |
+| `budgeted` | the best batch under one spend cap | Lagrangian relaxation |
+
+`Deployment` (a router, a policy, a calibrated dial, a guard) lives here because it decides by contract
+alone: it knows no text, no training and no bytes.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from turnout.core.registry import Registry
+
+if TYPE_CHECKING:
+    from turnout.policies.best import Best
+    from turnout.policies.budgeted import Budgeted
+    from turnout.policies.cheapest import Cheapest
+    from turnout.policies.deployment import Deployment
+    from turnout.policies.masks import feasible, obstacles
+    from turnout.policies.frontier import Frontier, Promise, measure_frontier
+    from turnout.policies.guard import Guard, measure_guard
+    from turnout.policies.grid import price_grid, sweep
+    from turnout.policies.threshold import Threshold, threshold_for_share
+
+TABLE = {
+    "best": "turnout.policies.best:Best",
+    "budgeted": "turnout.policies.budgeted:Budgeted",
+    "cheapest": "turnout.policies.cheapest:Cheapest",
+    "deployment": "turnout.policies.deployment:Deployment",
+    "threshold": "turnout.policies.threshold:Threshold",
+}
+
+registry = Registry("policies", TABLE)
+
+_LAZY = {
+    "Best": "best",
+    "Budgeted": "budgeted",
+    "Cheapest": "cheapest",
+    "Deployment": "deployment",
+    "Frontier": "frontier",
+    "Guard": "guard",
+    "Promise": "frontier",
+    "Threshold": "threshold",
+    "feasible": "masks",
+    "measure_frontier": "frontier",
+    "measure_guard": "guard",
+    "obstacles": "masks",
+    "price_grid": "grid",
+    "sweep": "grid",
+    "threshold_for_share": "threshold",
+}
+
+__all__ = [
+    "Best",
+    "Budgeted",
+    "Cheapest",
+    "Deployment",
+    "Frontier",
+    "Guard",
+    "Promise",
+    "Threshold",
+    "feasible",
+    "measure_frontier",
+    "measure_guard",
+    "obstacles",
+    "price_grid",
+    "registry",
+    "sweep",
+    "threshold_for_share",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'turnout.policies' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"turnout.policies.{_LAZY[name]}"), name)
