@@ -1,0 +1,44 @@
+# What a newcomer types. Everything here is a thin door to scripts/.
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -q --prefer-binary -c constraints.txt
+export VENV
+
+.PHONY: help demo test check docs bench clean
+.DEFAULT_GOAL := help
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.base ## install into .venv, fit and evaluate a router on the example table, then serve it
+	@$(BIN)/turnout demo
+
+test: $(VENV)/.dev ## run every test, on the checkout and on the built wheel (10 minutes at most)
+	@bash scripts/test
+
+check: $(VENV)/.dev ## lint, format, types, import contracts, sizes, words
+	@bash scripts/check
+
+docs: $(VENV)/.dev ## write the generated pages of docs/reference
+	@$(BIN)/python scripts/reference.py
+
+bench: $(VENV)/.dev ## run the benchmarks; results as JSON in benchmarks/results
+	@bash scripts/bench
+
+clean: ## remove .venv and everything that the tools keep
+	rm -rf .venv .build build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find src tests scripts benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+# The installation is editable, so only a change of the requirements makes a stamp old.
+$(BIN)/python:
+	@sh scripts/venv $(VENV)
+
+$(VENV)/.base: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing turnout into $(VENV) (about half a minute, once)"
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing turnout and the tools of its developers into $(VENV) (about a minute, once)"
+	@$(PIP) -e '.[dev]'
+	@touch $@ $(VENV)/.base
