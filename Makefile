@@ -1,7 +1,8 @@
 # What a newcomer types. Everything here is a thin door to scripts/.
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install -q --prefer-binary -c constraints.txt
+# Without --no-compile pip spends 20 seconds on bytecode that is mostly never used; imports write it as needed.
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -q --no-compile --prefer-binary -c constraints.txt
 export VENV
 
 .PHONY: help demo test check docs bench clean

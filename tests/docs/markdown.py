@@ -48,7 +48,8 @@ def read(path: Path) -> Page:
     blocks: list[Block] = []
     prose: list[tuple[int, str]] = []
     opening: re.Match[str] | None = None
-    start, lines = 0, []
+    start = 0
+    lines: list[str] = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         fence = _FENCE.match(line)
         if opening is None and fence is None:

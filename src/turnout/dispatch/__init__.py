@@ -13,5 +13,8 @@ from __future__ import annotations
 
 from turnout.core.registry import Registry
 
-registry = Registry("dispatch", {})
-"""Names of the dispatchers; third parties add theirs through the entry points `turnout.dispatch`."""
+TABLE: dict[str, str] = {}
+"""Names of the dispatchers."""
+
+registry = Registry("dispatch", TABLE)
+"""The room's names; third parties add theirs through the entry points `turnout.dispatch`."""

@@ -13,5 +13,8 @@ from __future__ import annotations
 
 from turnout.core.registry import Registry
 
-registry = Registry("nn", {})
-"""Names of the gates; third parties add theirs through the entry points `turnout.nn`."""
+TABLE: dict[str, str] = {}
+"""Names of the gates."""
+
+registry = Registry("nn", TABLE)
+"""The room's names; third parties add theirs through the entry points `turnout.nn`."""

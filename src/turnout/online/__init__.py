@@ -12,5 +12,8 @@ from __future__ import annotations
 
 from turnout.core.registry import Registry
 
-registry = Registry("online", {})
-"""Names of the learners; third parties add theirs through the entry points `turnout.online`."""
+TABLE: dict[str, str] = {}
+"""Names of the learners."""
+
+registry = Registry("online", TABLE)
+"""The room's names; third parties add theirs through the entry points `turnout.online`."""

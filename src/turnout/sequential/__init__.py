@@ -13,5 +13,8 @@ from __future__ import annotations
 
 from turnout.core.registry import Registry
 
-registry = Registry("sequential", {})
-"""Names of the sequencers; third parties add theirs through the entry points `turnout.sequential`."""
+TABLE: dict[str, str] = {}
+"""Names of the sequencers."""
+
+registry = Registry("sequential", TABLE)
+"""The room's names; third parties add theirs through the entry points `turnout.sequential`."""
