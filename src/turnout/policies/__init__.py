@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from turnout.policies.budgeted import Budgeted
     from turnout.policies.cheapest import Cheapest
     from turnout.policies.deployment import Deployment
-    from turnout.policies.masks import feasible, obstacles
     from turnout.policies.frontier import Frontier, Promise, measure_frontier
-    from turnout.policies.guard import Guard, measure_guard
     from turnout.policies.grid import price_grid, sweep
+    from turnout.policies.guard import Guard, measure_guard
+    from turnout.policies.masks import feasible, obstacles
     from turnout.policies.threshold import Threshold, threshold_for_share
 
 TABLE = {

@@ -20,9 +20,9 @@ from turnout.core.estimate import Estimate
 from turnout.core.outcomes import Bools
 from turnout.core.query import Query
 from turnout.core.rng import make_rng
-from turnout.policies.masks import feasible
 from turnout.policies.frontier import Frontier, Promise
 from turnout.policies.guard import Guard
+from turnout.policies.masks import feasible
 
 ASIDE = "guard: not shown to beat the best single model"
 

@@ -6,17 +6,15 @@ deployment can answer a new goal at request time without the calibration data.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import final
 
 import numpy as np
 
 from turnout.core.budget import Goal
 from turnout.core.errors import InputError, sentence
-from turnout.core.outcomes import Floats
-from turnout.policies.risk import fixed_sequence
+from turnout.core.outcomes import Bools, Floats, Ints
+from turnout.policies.risk import fixed_sequence, student_p_value
 
 
 @final
@@ -52,12 +50,12 @@ class Frontier:
     """Mean cost of one query in USD, NaN without costs."""
     usd_var_P: Floats
     """Sample variance of the cost."""
-    best_quality: float
-    """Mean quality of the best single model (chosen on the fit split)."""
-    best_var: float
+    best_quality_P: Floats
+    """Mean quality of the best single model (chosen on the fit split) on the same queries."""
+    best_var_P: Floats
     """Sample variance of the best single model's quality."""
-    count: int
-    """Number of calibration queries."""
+    count_P: Ints
+    """Number of calibration queries on which both the choice and the best single model were observed."""
 
     def promise(self, goal: Goal) -> Promise:
         """Return the price that serves `goal` and what may be said about it.
@@ -79,15 +77,16 @@ class Frontier:
         return max(int(np.searchsorted(self.price_P, price, side="right")) - 1, 0)
 
     def _floor(self, goal: Goal, share: float) -> Promise:
-        margin_P = self.quality_P - share * self.best_quality + goal.risk
-        variance_P = self.quality_var_P + share**2 * self.best_var - 2 * share * self.covariance_P
-        passed = fixed_sequence(self._p_values(margin_P, variance_P).tolist(), 1 - goal.confidence)
+        margin_P = self.quality_P - share * self.best_quality_P + goal.risk
+        variance_P = self.quality_var_P + share**2 * self.best_var_P - 2 * share * self.covariance_P
+        passed = fixed_sequence(self._p_values(margin_P, variance_P), 1 - goal.confidence)
         if passed:
             text = f"quality is {goal.describe()}{self._terms(goal)}"
             return self._promise(passed - 1, is_kept=True, text=text)
+        reached = self.quality_P[0] / max(float(self.best_quality_P[0]), 1e-12)
         text = (
             f"{goal.describe()} cannot be promised{self._terms(goal)}: at price 0 the calibration split "
-            f"gives {self.quality_P[0] / max(self.best_quality, 1e-12):.1%}; price 0 is used"
+            f"gives {reached:.1%}; price 0 is used"
         )
         return self._promise(0, is_kept=False, text=text)
 
@@ -101,7 +100,7 @@ class Frontier:
             )
         margin_P = usd_per_1k * (1 + goal.risk) / 1000.0 - self.usd_P
         p_values_P = self._p_values(margin_P, self.usd_var_P)
-        passed = fixed_sequence(p_values_P[::-1].tolist(), 1 - goal.confidence)
+        passed = fixed_sequence(p_values_P[::-1], 1 - goal.confidence)
         if passed:
             text = f"spending is {goal.describe()}{self._terms(goal)}"
             return self._promise(self.price_P.size - passed, is_kept=True, text=text)
@@ -112,16 +111,15 @@ class Frontier:
         )
         return self._promise(last, is_kept=False, text=text)
 
-    def _p_values(self, margin_P: Floats, variance_P: Floats) -> Floats:
+    def _p_values(self, margin_P: Floats, variance_P: Floats) -> list[float]:
         """Return one-sided p-values for "the true margin is below 0"."""
-        if self.count < 2:
-            return np.ones(margin_P.size)
-        error_P = np.sqrt(np.maximum(variance_P, 0.0) / self.count)
-        return np.array([_p_value(m, e, self.count - 1) for m, e in zip(margin_P, error_P, strict=True)])
+        error_P = np.sqrt(np.maximum(variance_P, 0.0) / np.maximum(self.count_P, 1))
+        rows = zip(margin_P.tolist(), error_P.tolist(), self.count_P.tolist(), strict=True)
+        return [student_p_value(margin, error, count - 1) for margin, error, count in rows]
 
     def _terms(self, goal: Goal) -> str:
         slack = f", slack {goal.risk:g}" if goal.risk else ""
-        return f" (confidence {goal.confidence:.0%}{slack}, {self.count} calibration queries)"
+        return f" (confidence {goal.confidence:.0%}{slack}, {int(self.count_P.min())} calibration queries)"
 
     def _promise(self, index: int, *, is_kept: bool, text: str, price: float | None = None) -> Promise:
         return Promise(
@@ -136,52 +134,41 @@ class Frontier:
 def measure_frontier(quality_PQ: Floats, usd_PQ: Floats, best_quality_Q: Floats, price_P: Floats) -> Frontier:
     """Build a `Frontier` from what each price gave on each calibration query.
 
-    `quality_PQ` and `usd_PQ` have shape (P, Q) and `best_quality_Q` is the best single model's; queries
-    with any unknown quality are left out, and unknown costs of the rest are left out of the cost.
+    `quality_PQ` and `usd_PQ` have shape (P, Q) and `best_quality_Q` is the best single model's; what is
+    NaN was not observed and is left out, price by price. Raises `InputError` where fewer than 2 remain.
     """
-    keep_Q = np.isfinite(best_quality_Q) & np.isfinite(quality_PQ).all(axis=0)
-    count = int(keep_Q.sum())
-    if count < 2:
+    known_PQ = np.isfinite(quality_PQ) & np.isfinite(best_quality_Q)
+    best_PQ = np.broadcast_to(best_quality_Q, quality_PQ.shape)
+    count_P = known_PQ.sum(axis=1)
+    if count_P.min(initial=0) < 2:
         raise InputError(
             sentence(
-                "calibration", allowed="at least 2 queries on which every choice was observed", got=count
+                "calibration: queries on which both the choice and the best single model were observed",
+                allowed="at least 2 at every price",
+                got=int(count_P.min(initial=0)),
+                do="give a larger or denser table",
             )
         )
-    quality_PQ, best_Q, usd_PQ = quality_PQ[:, keep_Q], best_quality_Q[keep_Q], usd_PQ[:, keep_Q]
-    centred_PQ = quality_PQ - quality_PQ.mean(axis=1, keepdims=True)
-    known_PQ = np.isfinite(usd_PQ)
-    usd_P, usd_var_P = _masked_moments(usd_PQ, known_PQ)
+    quality_P, quality_var_P = _moments(quality_PQ, known_PQ)
+    best_quality_P, best_var_P = _moments(best_PQ, known_PQ)
+    centred_PQ = (quality_PQ - quality_P[:, None]) * (best_PQ - best_quality_P[:, None])
+    usd_P, usd_var_P = _moments(usd_PQ, np.isfinite(usd_PQ))
     return Frontier(
         price_P=price_P,
-        quality_P=quality_PQ.mean(axis=1),
-        quality_var_P=centred_PQ.var(axis=1, ddof=1),
-        covariance_P=centred_PQ @ (best_Q - best_Q.mean()) / (count - 1),
+        quality_P=quality_P,
+        quality_var_P=quality_var_P,
+        covariance_P=np.where(known_PQ, centred_PQ, 0.0).sum(axis=1) / (count_P - 1),
         usd_P=usd_P,
         usd_var_P=usd_var_P,
-        best_quality=float(best_Q.mean()),
-        best_var=float(best_Q.var(ddof=1)),
-        count=count,
+        best_quality_P=best_quality_P,
+        best_var_P=best_var_P,
+        count_P=count_P,
     )
 
 
-def _masked_moments(values_PQ: Floats, known_PQ: np.ndarray) -> tuple[Floats, Floats]:
+def _moments(values_PQ: Floats, known_PQ: Bools) -> tuple[Floats, Floats]:
     count_P = known_PQ.sum(axis=1)
-    safe_PQ = np.where(known_PQ, values_PQ, 0.0)
     mean_P = np.full(count_P.size, np.nan)
-    np.divide(safe_PQ.sum(axis=1), count_P, out=mean_P, where=count_P > 0)
+    np.divide(np.where(known_PQ, values_PQ, 0.0).sum(axis=1), count_P, out=mean_P, where=count_P > 0)
     squared_P = (np.where(known_PQ, values_PQ - mean_P[:, None], 0.0) ** 2).sum(axis=1)
     return mean_P, squared_P / np.maximum(count_P - 1, 1)
-
-
-def _p_value(margin: float, error: float, degrees: int) -> float:
-    if math.isnan(margin):
-        return 1.0
-    if error <= 0:
-        return 0.0 if margin >= 0 else 1.0
-    # Student's t through the normal by Wallace's transform: close to 1e-3 from 5 degrees on, and from
-    # 50 on far below any confidence a user states.
-    t = margin / error
-    z = math.copysign(
-        (8 * degrees + 1) / (8 * degrees + 3) * math.sqrt(degrees * math.log1p(t * t / degrees)), t
-    )
-    return NormalDist().cdf(-z)

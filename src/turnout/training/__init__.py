@@ -1,0 +1,12 @@
+"""What shall we deploy?
+
+Contract: `train(table, goal) -> Deployment`: fit, select, calibrate, guard, certificate.
+Imports: core, features, routers, policies, evaluation.
+"""
+
+from __future__ import annotations
+
+from turnout.training.select import select_router
+from turnout.training.train import DEFAULT_ROUTERS, Shares, train
+
+__all__ = ["DEFAULT_ROUTERS", "Shares", "select_router", "train"]

@@ -1,0 +1,36 @@
+"""This module replays decisions on recorded outcomes: what each would have given and cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from turnout.core.contracts import Policy, Router
+from turnout.core.decision import NONE, Decisions
+from turnout.core.outcomes import Floats, OutcomeTable
+from turnout.core.rng import make_rng
+from turnout.policies import feasible, sweep
+
+
+def realised(decisions: Decisions, table: OutcomeTable) -> tuple[Floats, Floats]:
+    """Return recorded quality and cost of each choice, both of shape (Q,), NaN where not recorded."""
+    columns = {name: index for index, name in enumerate(table.names)}
+    names = [candidate.name for candidate in decisions.candidates]
+    lookup_M = np.array([*(columns.get(name, NONE) for name in names), NONE])
+    column_Q = lookup_M[decisions.choice_Q]
+    rows = np.arange(len(decisions))
+    known_Q = column_Q != NONE
+    quality_Q = np.where(known_Q, table.quality_QM[rows, column_Q], np.nan)
+    return quality_Q, np.where(known_Q, table.cost_usd_QM[rows, column_Q], np.nan)
+
+
+def realised_sweep(
+    router: Router, policy: Policy, table: OutcomeTable, prices: Sequence[float] | Floats, *, seed: int
+) -> tuple[Floats, Floats]:
+    """Return recorded quality and cost at every price, both of shape (P, Q)."""
+    estimate = router.estimate(table.queries)
+    estimate = estimate.restrict(feasible(table.queries, estimate.candidates))
+    runs = sweep(policy, estimate, prices, rng=make_rng(seed, "sweep"))
+    pairs = [realised(decisions, table) for decisions in runs]
+    return np.stack([quality_Q for quality_Q, _ in pairs]), np.stack([usd_Q for _, usd_Q in pairs])

@@ -1,0 +1,228 @@
+"""This module turns a table and a goal into a deployment: fit, select, calibrate, guard, certificate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from turnout.core.budget import Goal
+from turnout.core.contracts import Policy, Router
+from turnout.core.errors import InputError, sentence
+from turnout.core.outcomes import Floats, OutcomeTable
+from turnout.core.registry import find_registry
+from turnout.core.validation import check_number
+from turnout.evaluation import near_duplicates
+from turnout.evaluation import split as split_table
+from turnout.policies import Best, Deployment, Frontier, Guard, measure_frontier, measure_guard, price_grid
+from turnout.routers import BestSingle
+from turnout.training.replay import realised_sweep
+from turnout.training.select import Progress, Trial, select_router
+
+DEFAULT_ROUTERS = ("knn", "ridge")
+"""What `train` selects from when no router is named; text alone, no task label."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shares:
+    """How the training table is cut; same and near-same texts stay in one part."""
+
+    fit: float = 0.6
+    """Share on which the router is selected and learns."""
+    calibrate: float = 0.2
+    """Share on which the dial is calibrated."""
+    guard: float = 0.2
+    """Share on which the guard compares the router with the best single model."""
+
+    def __post_init__(self) -> None:
+        for name in ("fit", "calibrate", "guard"):
+            check_number(f"Shares.{name}", getattr(self, name), low=0.0, high=1.0, allow_low=False)
+        total = self.fit + self.calibrate + self.guard
+        if abs(total - 1.0) > 1e-9:
+            raise InputError(sentence("Shares", allowed="three numbers that sum to 1", got=total))
+
+
+def train(
+    table: OutcomeTable,
+    goal: Goal | None = None,
+    *,
+    router: Router | str | Sequence[str] | Mapping[str, Router] = DEFAULT_ROUTERS,
+    policy: Policy | None = None,
+    shares: Shares | None = None,
+    guard_confidence: float = 0.95,
+    num_prices: int = 50,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Deployment:
+    """Return a deployment for `goal`, learned from `table` alone.
+
+    Parameters
+    ----------
+    table:
+        Training outcomes; keep the test part out of it.
+    goal:
+        The dial; None means the best quality.
+    router:
+        A router, a registry name, or several to select from by cross-validation on the fit share.
+    policy:
+        How estimates become decisions; None means `Best()`.
+    shares:
+        How the table is cut into fit, calibrate and guard.
+    guard_confidence:
+        Confidence of the guard's one-sided bound.
+    num_prices:
+        Prices on the calibrated frontier.
+    seed:
+        Seed of the cut, the folds and the policy's randomness.
+    progress:
+        Called with (phrase, done, total) as work goes on.
+
+    Raises
+    ------
+    InputError
+        If the goal speaks of money and no candidate has a known cost, or the table is too small to cut.
+    """
+    goal = Goal() if goal is None else goal
+    policy = Best() if policy is None else policy
+    _check_money(table, goal)
+    report = progress or (lambda phrase, done, total: None)
+    report("split", 0, 5)
+    parts = split_table(table, asdict(shares or Shares()), seed=seed)
+    report("select", 1, 5)
+    chosen, trials = _select(router, parts["fit"], goal, policy, seed=seed, progress=progress)
+    report(f"fit {chosen[0]}", 2, 5)
+    learned = chosen[1].clone().fit(parts["fit"])
+    fallback = BestSingle().fit(parts["fit"])
+    prices = price_grid(learned.estimate(parts["calibrate"].queries), num=num_prices)
+    report("guard", 3, 5)
+    guard = _guard(learned, fallback, policy, parts["guard"], prices, guard_confidence, seed=seed)
+    report("calibrate", 4, 5)
+    frontier = _frontier(learned, fallback, policy, parts, guard, prices, seed=seed)
+    deployment = Deployment(
+        router=learned, fallback=fallback, policy=policy, goal=goal, frontier=frontier, guard=guard
+    )
+    deployment.certificate = _certificate(deployment, table, parts, chosen[0], trials, seed=seed)
+    report("done", 5, 5)
+    return deployment
+
+
+def _check_money(table: OutcomeTable, goal: Goal) -> None:
+    if goal.dial is None or table.has_costs:
+        return
+    raise InputError(
+        sentence(
+            f"train: the goal of {goal.describe()} speaks of money, and the table records no cost",
+            do="record cost_usd, or ask for the best quality",
+        )
+    )
+
+
+def _select(
+    router: Router | str | Sequence[str] | Mapping[str, Router],
+    table: OutcomeTable,
+    goal: Goal,
+    policy: Policy,
+    *,
+    seed: int,
+    progress: Progress | None,
+) -> tuple[tuple[str, Router], tuple[Trial, ...]]:
+    pool = _pool(router)
+    if len(pool) == 1:
+        return next(iter(pool.items())), ()
+    groups: list[object] = near_duplicates([query.words for query in table.queries], seed=seed).tolist()
+    name, trials = select_router(pool, table, goal, policy, groups=groups, seed=seed, progress=progress)
+    return (name, pool[name]), trials
+
+
+def _pool(router: Router | str | Sequence[str] | Mapping[str, Router]) -> dict[str, Router]:
+    if isinstance(router, Router):
+        return {find_registry("routers").name_of(type(router)): router}
+    if isinstance(router, Mapping):
+        return dict(router)
+    names = [router] if isinstance(router, str) else list(router)
+    return {name: find_registry("routers").get(name)() for name in names}
+
+
+def _guard(
+    router: Router,
+    fallback: Router,
+    policy: Policy,
+    table: OutcomeTable,
+    prices: Floats,
+    confidence: float,
+    *,
+    seed: int,
+) -> Guard:
+    quality_PQ, usd_PQ = realised_sweep(router, policy, table, prices, seed=seed)
+    best_quality_PQ, best_usd_PQ = realised_sweep(fallback, policy, table, prices, seed=seed)
+    return measure_guard(quality_PQ - best_quality_PQ, usd_PQ - best_usd_PQ, prices, confidence=confidence)
+
+
+def _frontier(
+    router: Router,
+    fallback: Router,
+    policy: Policy,
+    parts: Mapping[str, OutcomeTable],
+    guard: Guard,
+    prices: Floats,
+    *,
+    seed: int,
+) -> Frontier:
+    table = parts["calibrate"]
+    quality_PQ, usd_PQ = realised_sweep(router, policy, table, prices, seed=seed)
+    aside_quality_PQ, aside_usd_PQ = realised_sweep(fallback, policy, table, prices, seed=seed)
+    is_open_PQ = guard.is_open_P[:, None]
+    best_Q = table.quality_QM[:, _best_single(parts["fit"])]
+    return measure_frontier(
+        np.where(is_open_PQ, quality_PQ, aside_quality_PQ),
+        np.where(is_open_PQ, usd_PQ, aside_usd_PQ),
+        best_Q,
+        prices,
+    )
+
+
+def _best_single(table: OutcomeTable) -> int:
+    estimate = BestSingle().fit(table).estimate(table.queries[:1])
+    return int(np.nanargmax(estimate.quality_QM[0]))
+
+
+def _certificate(
+    deployment: Deployment,
+    table: OutcomeTable,
+    parts: Mapping[str, OutcomeTable],
+    router: str,
+    trials: tuple[Trial, ...],
+    *,
+    seed: int,
+) -> dict[str, Any]:
+    promise, guard = deployment.promise(), deployment.guard
+    assert guard is not None
+    is_open = guard.is_open(promise.price)
+    index = max(int(np.searchsorted(guard.price_P, promise.price, side="right")) - 1, 0)
+    return {
+        "router": router,
+        "goal": {key: value for key, value in asdict(deployment.goal).items() if value is not None},
+        "seed": seed,
+        "table": {
+            "fingerprint": table.fingerprint,
+            "queries": {name: len(part.queries) for name, part in parts.items()},
+            "candidates": len(table.candidates),
+        },
+        "trials": [asdict(trial) for trial in trials],
+        "best_single": table.names[_best_single(parts["fit"])],
+        "promise": {**asdict(promise)},
+        "guard": {
+            "is_open": is_open,
+            "gain": _json_number(guard.gain_P[index]),
+            "low": _json_number(guard.low_P[index]),
+            "confidence": guard.confidence,
+            "queries": guard.count,
+            "share_of_prices_open": guard.share_open,
+        },
+    }
+
+
+def _json_number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
