@@ -140,12 +140,12 @@ def measure_frontier(quality_PQ: Floats, usd_PQ: Floats, best_quality_Q: Floats,
     known_PQ = np.isfinite(quality_PQ) & np.isfinite(best_quality_Q)
     best_PQ = np.broadcast_to(best_quality_Q, quality_PQ.shape)
     count_P = known_PQ.sum(axis=1)
-    if count_P.min(initial=0) < 2:
+    if count_P.min() < 2:
         raise InputError(
             sentence(
                 "calibration: queries on which both the choice and the best single model were observed",
                 allowed="at least 2 at every price",
-                got=int(count_P.min(initial=0)),
+                got=int(count_P.min()),
                 do="give a larger or denser table",
             )
         )

@@ -10,7 +10,7 @@ from turnout.core.budget import Budget
 from turnout.core.contracts import Policy
 from turnout.core.decision import Decisions
 from turnout.core.estimate import Estimate
-from turnout.core.outcomes import Floats
+from turnout.core.outcomes import Bools, Floats
 from turnout.core.validation import check_count
 
 
@@ -28,30 +28,49 @@ def sweep(
 
 
 def price_grid(estimate: Estimate, *, num: int = 50) -> Floats:
-    """Return `num` increasing prices from 0 to infinity at which choices change about evenly often.
+    """Return up to `num` increasing prices, 0 and infinity at the ends, evenly spread over the choices.
 
-    The prices between the ends are quantiles of the exchange rates at which queries leave their best
-    candidate for a cheaper one, `(quality_best - quality_m) / (usd_best - usd_m)`: a grid in the data's
-    own units, so that no user meets a raw lambda. Without costs the grid is the price 0 alone.
+    The prices between the ends are quantiles of the exchange rates at which queries leave one candidate
+    for a cheaper one: a grid in the data's own units, so that no user meets a raw lambda. Without costs
+    the grid is the price 0 alone.
     """
     check_count("price_grid: num", num, low=2)
     rates = exchange_rates(estimate)
     if not rates.size:
         return np.zeros(1)
-    inner = np.unique(np.quantile(rates, np.linspace(0.0, 1.0, max(num - 2, 1))))
-    return np.concatenate([[0.0], inner[inner > 0], [np.inf]])
+    levels = (np.arange(max(num - 2, 1)) + 0.5) / max(num - 2, 1)
+    return np.concatenate([[0.0], np.unique(np.quantile(rates, levels)), [np.inf]])
 
 
-def exchange_rates(estimate: Estimate) -> Floats:
-    """Return the positive rates, in quality per USD, between each query's best and its cheaper ones."""
-    usable_QM = estimate.allowed_QM & np.isfinite(estimate.cost_usd_QM) & np.isfinite(estimate.quality_QM)
-    if not usable_QM.any():
+def exchange_rates(estimate: Estimate, *, max_queries: int = 2000) -> Floats:
+    """Return the rates, in quality per USD, at which queries change their choice as the price rises.
+
+    They are the slopes of each query's upper hull of (usd, quality), walked from its best candidate to
+    its cheapest. Beyond `max_queries`, evenly spaced queries stand for all.
+    """
+    step = max(estimate.num_queries // max_queries, 1)
+    part = estimate.rows(slice(None, None, step))
+    part = part.rows(_usable(part).any(axis=1))
+    if not part.num_queries:
         return np.zeros(0)
-    key_QM = np.where(usable_QM, estimate.quality_QM, -np.inf)
-    best_Q = key_QM.argmax(axis=1)
-    rows = np.arange(best_Q.size)
-    saved_QM = estimate.cost_usd_QM[rows, best_Q][:, None] - estimate.cost_usd_QM
-    lost_QM = estimate.quality_QM[rows, best_Q][:, None] - estimate.quality_QM
-    keep_QM = usable_QM & usable_QM[rows, best_Q][:, None] & (saved_QM > 0) & (lost_QM > 0)
-    rates: Floats = lost_QM[keep_QM] / saved_QM[keep_QM]
-    return rates
+    quality_QM = np.where(_usable(part), part.quality_QM, -np.inf)
+    cost_QM = np.where(_usable(part), part.cost_usd_QM, np.inf)
+    rows, found = np.arange(quality_QM.shape[0]), []
+    current_Q = np.lexsort((cost_QM, -quality_QM), axis=1)[:, 0]
+    for _ in range(quality_QM.shape[1] - 1):
+        saved_QM = cost_QM[rows, current_Q][:, None] - cost_QM
+        lost_QM = quality_QM[rows, current_Q][:, None] - quality_QM
+        rate_QM = np.full(saved_QM.shape, np.inf)
+        np.divide(lost_QM, saved_QM, out=rate_QM, where=saved_QM > 0)
+        next_Q = np.lexsort((cost_QM, rate_QM), axis=1)[:, 0]
+        rate_Q = rate_QM[rows, next_Q]
+        moves_Q = np.isfinite(rate_Q)
+        if not moves_Q.any():
+            break
+        found.append(rate_Q[moves_Q & (rate_Q > 0)])
+        current_Q = np.where(moves_Q, next_Q, current_Q)
+    return np.concatenate(found) if found else np.zeros(0)
+
+
+def _usable(estimate: Estimate) -> Bools:
+    return estimate.allowed_QM & np.isfinite(estimate.cost_usd_QM) & np.isfinite(estimate.quality_QM)
