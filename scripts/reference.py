@@ -71,6 +71,7 @@ def signature(node: ast.ClassDef) -> str:
     else:
         keywords = zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True)
         arguments = [ast.unparse(a) for a in init.args.args[1:]]
+        arguments += ["*"] if init.args.kwonlyargs else []
         arguments += [ast.unparse(a) + (f" = {ast.unparse(d)}" if d else "") for a, d in keywords]
     inside = "".join(f"    {argument},\n" for argument in arguments)
     return f"{node.name}(\n{inside})" if inside else f"{node.name}()"
