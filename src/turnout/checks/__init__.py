@@ -1,0 +1,33 @@
+"""Does a class keep its promises?
+
+Contract: `check_router(router)`, `check_policy(policy)`, `check_embedder(embedder)` and
+`check_configured(thing)` yield named checks; `run(checks)` runs them and returns a printable `Report`.
+A check is a plain function of the object: it returns, or raises `CheckFailed` with one sentence, or
+`CheckSkipped` with the reason why the promise does not apply. Imports: `core`; needs no test framework.
+
+`yield_variants(cls)` varies every constructor parameter, so that a suite can be run over all settings.
+"""
+
+from __future__ import annotations
+
+from turnout.checks.configured import check_configured
+from turnout.checks.embedder import check_embedder
+from turnout.checks.policy import check_policy
+from turnout.checks.report import Check, CheckFailed, CheckSkipped, Report, Result, run
+from turnout.checks.router import check_router
+from turnout.checks.variants import Variant, yield_variants
+
+__all__ = [
+    "Check",
+    "CheckFailed",
+    "CheckSkipped",
+    "Report",
+    "Result",
+    "Variant",
+    "check_configured",
+    "check_embedder",
+    "check_policy",
+    "check_router",
+    "run",
+    "yield_variants",
+]
