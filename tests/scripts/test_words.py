@@ -9,7 +9,7 @@ import pytest
 from scripts import words
 
 HOME = "/ho" + "me/ada/x"
-TODO = "TO" + "DO"
+MARK = "TO" + "DO"
 
 
 @pytest.mark.parametrize(
@@ -17,8 +17,8 @@ TODO = "TO" + "DO"
     [
         (f"path = '{HOME}'", "a path of one machine"),
         ("see .." + "/shared/data", "a path of one machine"),
-        (f"# {TODO}: later", "a to-do without"),
-        (f"# {TODO}() later", "a to-do without"),
+        (f"# {MARK}: later", "a to-do without"),
+        (f"# {MARK}() later", "a to-do without"),
         ("x = '\N{MIDDLE DOT}'", "a character outside ASCII (U+00B7)"),
     ],
 )
@@ -29,7 +29,7 @@ def test_a_leftover_is_found_on_its_line(text: str, reason: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [f"# {TODO}(#12): drop", "https://example.org" + HOME, "$PREFIX" + HOME, "usr" + HOME]
+    "text", [f"# {MARK}(#12): drop", "https://example.org" + HOME, "$PREFIX" + HOME, "usr" + HOME]
 )
 def test_what_is_allowed_passes(text: str) -> None:
     assert list(words.text_complaints("src/turnout/x.py", text)) == []
