@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import turnout
 
 ROOT = Path(turnout.__file__).parent
@@ -30,10 +32,19 @@ def modules() -> list[str]:
     return [name for name in names if not name.endswith("__main__")]
 
 
-def test_every_module_imports_alone() -> None:
-    base = [name for name in modules() if not name.startswith(OPTIONAL)]
-    assert len(base) > 20
+ROOMS = sorted({name.split(".")[1] for name in modules() if "." in name})
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_module_of_a_room_imports_alone(room: str) -> None:
+    base = [name for name in modules() if f"{name}.".startswith(f"turnout.{room}.")]
+    base = [name for name in base if not name.startswith(OPTIONAL)]
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", IMPORT_EACH, *base], capture_output=True, text=True, check=False
     )
+    assert base
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+
+
+def test_no_room_is_missing() -> None:
+    assert len(ROOMS) == 14
