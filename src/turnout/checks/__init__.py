@@ -15,7 +15,7 @@ from turnout.checks.embedder import check_embedder
 from turnout.checks.policy import check_policy
 from turnout.checks.report import Check, CheckFailed, CheckSkipped, Report, Result, run
 from turnout.checks.router import check_router
-from turnout.checks.variants import Variant, yield_variants
+from turnout.checks.variants import Settings, Variant, yield_variants
 
 __all__ = [
     "Check",
@@ -23,6 +23,7 @@ __all__ = [
     "CheckSkipped",
     "Report",
     "Result",
+    "Settings",
     "Variant",
     "check_configured",
     "check_embedder",

@@ -1,9 +1,9 @@
 """This module varies every constructor parameter of a class, one at a time, from its signature.
 
-A flag is flipped, a number is scaled, a `Literal` takes every option, `T | None` takes both, and an
-embedder is replaced by another one. What cannot be guessed (a plain string, a tuple) a class declares:
-`check_settings: ClassVar[Mapping[str, Sequence[object]]]`, parameter -> values; the first value also
-stands in where the parameter has no default.
+A flag is flipped, a number (or a tuple of them) is scaled, a `Literal` takes every option, `T | None`
+takes both, and an embedder is replaced by another one. What cannot be guessed (a plain string) is given as
+`settings`, parameter -> values, or declared on the class as `check_settings: ClassVar[Settings]`; the first
+value also stands in where the parameter has no default.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from turnout.core.budget import Budget, Goal
 from turnout.core.contracts import Configured, Embedder
 from turnout.core.errors import InputError, UnknownNameError, sentence
 
+Settings = Mapping[str, Sequence[object]]
+"""Values to try, by parameter."""
+
 _MAX_NUMBERS = 2
 
 
@@ -36,59 +39,70 @@ class Variant:
     """An object of the class that has learned nothing."""
 
 
-def yield_variants(cls: type[Configured]) -> Iterator[Variant]:
+def yield_variants(cls: type[Configured], *, settings: Settings | None = None) -> Iterator[Variant]:
     """Yield the default object, then one object per value of each parameter.
 
     Raises
     ------
     InputError
-        If no second value of a parameter can be guessed and `check_settings` has none.
+        If no second value of a parameter can be guessed and `settings` has none.
     """
-    declared: Mapping[str, Sequence[object]] = getattr(cls, "check_settings", {})
+    given: Settings = {**getattr(cls, "check_settings", {}), **(settings or {})}
     parameters = inspect.signature(cls).parameters
-    stray = sorted(set(declared) - set(parameters))
-    if stray:
+    if stray := sorted(set(given) - set(parameters)):
         raise InputError(
-            sentence(f"{cls.__name__}.check_settings", allowed=f"parameters {list(parameters)}", got=stray)
+            sentence(f"settings of {cls.__name__}", allowed=f"parameters {list(parameters)}", got=stray)
         )
-    base = base_arguments(cls)
+    base = _base_arguments(cls, given)
     yield Variant(name="default", thing=cls(**base))
     for name, parameter in parameters.items():
-        options = declared[name] if name in declared else _guess(hint_of(cls, name), parameter.default)
-        accepted = 0
-        for value in _others(options, base.get(name, parameter.default)):
-            thing = _build(cls, {**base, name: value}, is_sure=name in declared)
-            if thing is not None:
-                accepted += 1
-                yield Variant(name=f"{name}={_show(value)}", thing=thing)
-            if accepted == _MAX_NUMBERS and isinstance(value, float | int) and name not in declared:
-                break
-        if not accepted:
-            raise InputError(
-                sentence(
-                    f"no second value of {cls.__name__}'s parameter {name!r} can be guessed",
-                    do=f"declare check_settings = {{{name!r}: (value, ...)}} on the class",
-                )
-            )
+        default = base.get(name, parameter.default)
+        if name in given:
+            things = [(value, cls(**{**base, name: value})) for value in _others(given[name], default)]
+        else:
+            things = _guessed(cls, base, name, default)
+        if not things:
+            raise _not_guessed(cls, name)
+        for value, thing in things:
+            yield Variant(name=f"{name}={_show(value)}", thing=thing)
 
 
-def base_arguments(cls: type[Configured]) -> dict[str, Any]:
-    """Return arguments for the parameters without a default: the first of `check_settings`."""
-    declared: Mapping[str, Sequence[object]] = getattr(cls, "check_settings", {})
+def _base_arguments(cls: type[Configured], given: Settings) -> dict[str, Any]:
     base = {}
     for name, parameter in inspect.signature(cls).parameters.items():
-        if parameter.default is not inspect.Parameter.empty:
-            continue
-        options = declared[name] if name in declared else _guess(hint_of(cls, name), None)
-        if not options:
-            raise InputError(
-                sentence(
-                    f"{cls.__name__} needs the argument {name!r}",
-                    do=f"declare check_settings = {{{name!r}: (value, ...)}} on the class",
-                )
-            )
-        base[name] = options[0]
+        if parameter.default is inspect.Parameter.empty:
+            options = given[name] if name in given else _guess(hint_of(cls, name), None)
+            if not options:
+                raise _not_guessed(cls, name)
+            base[name] = options[0]
     return base
+
+
+def _guessed(
+    cls: type[Configured], base: Mapping[str, Any], name: str, default: object
+) -> list[tuple[object, Configured]]:
+    things: list[tuple[object, Configured]] = []
+    num_numbers = 0
+    for value in _others(_guess(hint_of(cls, name), default), default):
+        is_number = isinstance(value, int | float | tuple) and not isinstance(value, bool)
+        if is_number and num_numbers == _MAX_NUMBERS:
+            continue
+        try:
+            things.append((value, cls(**{**base, name: value})))
+        except (InputError, UnknownNameError):
+            # A guess may lie outside the range; the next one is tried.
+            continue
+        num_numbers += is_number
+    return things
+
+
+def _not_guessed(cls: type, name: str) -> InputError:
+    return InputError(
+        sentence(
+            f"no value of {cls.__name__}'s parameter {name!r} can be guessed",
+            do=f"pass settings={{{name!r}: (value, ...)}}, or declare check_settings on the class",
+        )
+    )
 
 
 def hint_of(cls: type, name: str) -> Any:
@@ -120,6 +134,8 @@ def _guess(hint: Any, default: object) -> list[object]:
             options.extend((True, False))
         elif kind in (int, float):
             options.extend(_numbers(kind, default))
+        elif typing.get_origin(kind) is tuple and isinstance(default, tuple):
+            options.extend(_tuples(default))
         elif isinstance(kind, type):
             options.extend(_objects(kind))
     return options
@@ -131,6 +147,13 @@ def _numbers(kind: type, default: object) -> list[object]:
     if kind is int:
         return [base * 2, base // 2, base + 1, base - 1, 1, 2]
     return [base * 2.0, base / 2.0, base + 0.1, 0.5, 0.9, 0.1]
+
+
+def _tuples(default: tuple[Any, ...]) -> list[object]:
+    if not all(isinstance(value, int | float) for value in default):
+        return []
+    doubled, halved = tuple(value * 2 for value in default), tuple(value // 2 for value in default)
+    return [(*default[:-1], default[-1] + 1), doubled, halved] if default else []
 
 
 def _objects(kind: type) -> list[object]:
@@ -146,15 +169,6 @@ def _others(options: Sequence[object], default: object) -> list[object]:
         if not any(type(value) is type(seen) and value == seen for seen in (default, *kept)):
             kept.append(value)
     return kept
-
-
-def _build(cls: type[Configured], arguments: dict[str, Any], *, is_sure: bool) -> Configured | None:
-    try:
-        return cls(**arguments)
-    except (InputError, UnknownNameError):
-        if is_sure:
-            raise
-        return None
 
 
 def _show(value: object) -> str:
