@@ -87,7 +87,7 @@ def train(
     goal = Goal() if goal is None else goal
     policy = Best() if policy is None else policy
     _check_money(table, goal)
-    report = progress or (lambda phrase, done, total: None)
+    report = progress or _silent
     report("split", 0, 5)
     parts = split_table(table, asdict(shares or Shares()), seed=seed)
     report("select", 1, 5)
@@ -106,6 +106,10 @@ def train(
     deployment.certificate = _certificate(deployment, table, parts, chosen[0], trials, seed=seed)
     report("done", 5, 5)
     return deployment
+
+
+def _silent(_phrase: str, _done: int, _total: int) -> None:
+    """Report to nobody."""
 
 
 def _check_money(table: OutcomeTable, goal: Goal) -> None:

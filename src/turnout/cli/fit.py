@@ -1,0 +1,61 @@
+"""This module is `turnout fit`: a table and a goal in, a deployment out."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from turnout.cli.console import progress_bar, show, show_json
+from turnout.cli.options import add_goal, add_splits, check_out, goal_of, router_names
+from turnout.policies import Deployment
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument("table", help="a bundled name, a name below TURNOUT_DATA, or a folder")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the deployment")
+    parser.add_argument(
+        "--router",
+        metavar="NAMES",
+        help="router, or several separated by commas to select from by cross-validation (default: knn,ridge)",
+    )
+    parser.add_argument("--force", action="store_true", help="overwrite the folder")
+    add_goal(parser)
+    add_splits(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Fit and save; print what was promised."""
+    from turnout.core.artifact import save
+    from turnout.datasets import load
+    from turnout.training import DEFAULT_ROUTERS, train, train_and_test
+
+    names = DEFAULT_ROUTERS if options.router is None else router_names(options.router)
+    goal = goal_of(options)
+    check_out(options.out, force=options.force)
+    table, _ = train_and_test(
+        load(options.table), train=options.train_split, test=options.test_split, seed=options.seed
+    )
+    with progress_bar(quiet=options.json) as progress:
+        deployment = train(table, goal, router=names, seed=options.seed, progress=progress)
+    save(deployment, options.out, about={"command": "turnout fit", "table": str(options.table)})
+    if options.json:
+        show_json({"deployment": str(options.out), **deployment.certificate})
+    else:
+        show_fit(deployment)
+        show(f"saved       {options.out}")
+    return 0
+
+
+def show_fit(deployment: Deployment) -> None:
+    """Print the certificate for people."""
+    about = deployment.certificate
+    guard, promise = deployment.guard, deployment.promise()
+    show(f"router      {about['router']}")
+    show(f"goal        {deployment.goal.describe()}")
+    show(f"promise     {promise.text}")
+    if guard is not None:
+        is_open = guard.is_open(promise.price)
+        verdict = "the router decides" if is_open else "steps aside to the best single model"
+        show(f"guard       {verdict} ({guard.confidence:.0%} confidence, {guard.count} held-out queries)")
+    show(f"fingerprint {deployment.fingerprint}")

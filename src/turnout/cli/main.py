@@ -1,0 +1,61 @@
+"""This module is the command line: one parser, one place where errors become one sentence."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from turnout import __version__
+from turnout.core.errors import TurnoutError
+
+COMMANDS = {
+    "demo": ("demo", "fit, evaluate and serve the bundled example, offline and without a key"),
+    "fit": ("fit", "learn a deployment from an outcome table and a goal"),
+    "evaluate": ("evaluate", "judge a deployment on held-out queries"),
+    "report": ("report", "write a report (HTML, PNG, JSON) on a table or a deployment"),
+    "route": ("route", "decide for texts, without calling anybody"),
+    "serve": ("serve", "serve an OpenAI-compatible endpoint"),
+    "import": ("importing", "convert another project's outcome file into an outcome table"),
+}
+"""Command -> (module in turnout.cli, one-line purpose). A module has `configure` and `run`."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of every command."""
+    parser = argparse.ArgumentParser(
+        prog="turnout",
+        description="The routing layer of an LLM system: who serves this, and what is that worth?",
+    )
+    parser.add_argument("--version", action="version", version=f"turnout {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (module, purpose) in COMMANDS.items():
+        command = commands.add_parser(name, help=purpose, description=purpose[0].upper() + purpose[1:] + ".")
+        importlib.import_module(f"turnout.cli.{module}").configure(command)
+        command.add_argument("--json", action="store_true", help="print one JSON document")
+        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return 0, 1 for an error of turnout's, 2 for a wrong call, 130 after Ctrl-C."""
+    options = build_parser().parse_args(arguments)
+    module = importlib.import_module(f"turnout.cli.{COMMANDS[options.command][0]}")
+    try:
+        code: int = module.run(options)
+    except TurnoutError as error:
+        if options.debug:
+            raise
+        print(f"turnout {options.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

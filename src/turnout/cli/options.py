@@ -1,0 +1,87 @@
+"""This module holds the options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from turnout.core.artifact import load
+from turnout.core.budget import Goal
+from turnout.core.errors import ArtifactError, InputError, sentence
+from turnout.policies import Deployment
+
+
+def add_goal(parser: argparse.ArgumentParser) -> None:
+    """Add the dial: a quality floor, a spend cap or the worth of quality, with risk and confidence."""
+    dial = parser.add_mutually_exclusive_group()
+    dial.add_argument(
+        "--quality-floor",
+        type=float,
+        metavar="SHARE",
+        help="keep this share of the best single model's quality (1.0: equal quality) and spend the least",
+    )
+    dial.add_argument("--usd-per-1k", type=float, metavar="USD", help="spend at most this per 1,000 requests")
+    dial.add_argument(
+        "--usd-per-quality", type=float, metavar="USD", help="what one more right answer is worth"
+    )
+    parser.add_argument("--risk", type=float, default=0.0, help="slack on the promise (default 0)")
+    parser.add_argument(
+        "--confidence", type=float, default=0.95, help="probability that the promise holds (default 0.95)"
+    )
+
+
+def goal_of(options: argparse.Namespace) -> Goal:
+    """Return the goal that the options state."""
+    return Goal(
+        quality_floor=options.quality_floor,
+        usd_per_1k=options.usd_per_1k,
+        usd_per_quality=options.usd_per_quality,
+        risk=options.risk,
+        confidence=options.confidence,
+    )
+
+
+def has_goal(options: argparse.Namespace) -> bool:
+    """Whether the options state a dial."""
+    return any(
+        getattr(options, name) is not None for name in ("quality_floor", "usd_per_1k", "usd_per_quality")
+    )
+
+
+def add_splits(parser: argparse.ArgumentParser) -> None:
+    """Add the names of the training and the held-out split."""
+    parser.add_argument("--train-split", metavar="NAME", help="name of the training split (default: train)")
+    parser.add_argument("--test-split", metavar="NAME", help="name of the held-out split (default: test)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of every random step (default 0)")
+
+
+def router_names(text: str) -> tuple[str, ...]:
+    """Parse a comma-separated list of router names; an unknown one is refused with the nearest."""
+    from turnout.routers import registry
+
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise InputError(sentence("--router", allowed="one or more names", got=text))
+    for name in names:
+        if name not in registry:
+            registry.get(name)
+    return names
+
+
+def load_deployment(folder: str | Path) -> Deployment:
+    """Load a deployment and refuse other artifacts."""
+    thing = load(folder)
+    if not isinstance(thing, Deployment):
+        raise ArtifactError(
+            sentence(f"{str(folder)!r} holds a {type(thing).__name__}", allowed="a Deployment")
+        )
+    return thing
+
+
+def check_out(path: Path, *, force: bool) -> Path:
+    """Refuse to write into a folder that holds something else, unless forced."""
+    if path.exists() and any(path.iterdir() if path.is_dir() else [path]) and not force:
+        raise InputError(
+            sentence(f"{str(path)!r} exists and is not empty", do="choose another --out, or add --force")
+        )
+    return path

@@ -1,0 +1,77 @@
+"""This module is `turnout report`: pictures and pages for people, JSON for machines."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from turnout.cli.console import progress_bar, show, show_json
+from turnout.cli.options import add_goal, add_splits, goal_of, has_goal, load_deployment, router_names
+from turnout.core.budget import Goal
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument("table", help="a bundled name, a name below TURNOUT_DATA, or a folder")
+    parser.add_argument("--out", type=Path, required=True, help="folder for report.html, .png and .json")
+    parser.add_argument("--deployment", help="folder that `turnout fit` wrote; without it one is fitted")
+    parser.add_argument(
+        "--router", metavar="NAMES", help="routers to fit and select from (default: knn,ridge)"
+    )
+    parser.add_argument(
+        "--also", metavar="NAMES", help="further routers to compare with (default: ridge,group_mean)"
+    )
+    parser.add_argument("--dense", action="store_true", help="keep the dense part of a sparse table only")
+    parser.add_argument("--resamples", type=int, default=1000, help="bootstrap resamples (default 1000)")
+    parser.add_argument(
+        "--allow-leakage", action="store_true", help="report even though texts stand on both sides"
+    )
+    add_goal(parser)
+    add_splits(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Fit where needed, evaluate, and write the three files."""
+    from turnout.core.registry import find_registry
+    from turnout.datasets import load
+    from turnout.evaluation import dense_part
+    from turnout.training import DEFAULT_ROUTERS, study, train, train_and_test
+
+    table = load(options.table)
+    table = dense_part(table) if options.dense else table
+    train_part, test_part = train_and_test(
+        table, train=options.train_split, test=options.test_split, seed=options.seed
+    )
+    others = router_names(options.also or "ridge,group_mean")
+    names = DEFAULT_ROUTERS if options.router is None else router_names(options.router)
+    with progress_bar(quiet=options.json) as progress:
+        if options.deployment:
+            deployment = load_deployment(options.deployment)
+        else:
+            goal = goal_of(options) if has_goal(options) else _default_goal(table.has_costs)
+            deployment = train(train_part, goal, router=names, seed=options.seed, progress=progress)
+        progress("evaluate", 4, 5)
+        report = study(
+            deployment,
+            train_part,
+            test_part,
+            others={name: find_registry("routers").get(name)() for name in others if name != "knn"},
+            num_resamples=options.resamples,
+            seed=options.seed,
+            leakage="allow" if options.allow_leakage else "check",
+        )
+    options.out.mkdir(parents=True, exist_ok=True)
+    paths = {name: options.out / f"report.{name}" for name in ("html", "png", "json")}
+    report.to_html(paths["html"])
+    report.to_png(paths["png"])
+    paths["json"].write_text(report.to_json(), encoding="utf-8")
+    if options.json:
+        show_json(report.to_dict())
+    else:
+        show(report.to_text())
+        show("\n".join(f"wrote {path}" for path in paths.values()))
+    return 0
+
+
+def _default_goal(has_costs: bool) -> Goal:
+    return Goal(quality_floor=1.0) if has_costs else Goal()

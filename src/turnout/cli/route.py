@@ -1,0 +1,88 @@
+"""This module is `turnout route`: decide for texts, without calling anybody."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from turnout.cli.console import show, show_json
+from turnout.cli.options import add_goal, goal_of, has_goal, load_deployment
+from turnout.core.decision import Decision
+from turnout.core.errors import InputError, sentence
+from turnout.core.estimate import Estimate
+from turnout.core.query import Query
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument("deployment", help="folder that `turnout fit` wrote")
+    parser.add_argument("text", nargs="*", help="one text or several; without any, standard input is one")
+    parser.add_argument("--file", type=Path, help="read texts from a file, one a line")
+    parser.add_argument("--task", help="the group the texts belong to, where it is known")
+    parser.add_argument("--top", type=int, default=5, help="candidates to show for each text (default 5)")
+    add_goal(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print a decision for each text."""
+    deployment = load_deployment(options.deployment)
+    goal = goal_of(options) if has_goal(options) else None
+    texts = _texts(options)
+    queries = [Query(id=str(row), text=text, task=options.task) for row, text in enumerate(texts)]
+    decisions = deployment.decide(queries, goal=goal)
+    estimate = deployment.estimate(queries, decisions.price)
+    rows = [_row(decisions[row], estimate.rows([row]), options.top) for row in range(len(queries))]
+    if options.json:
+        show_json({"promise": deployment.promise(goal).text, "decisions": rows})
+        return 0
+    for text, row in zip(texts, rows, strict=True):
+        _show_row(text, row)
+    return 0
+
+
+def _texts(options: argparse.Namespace) -> list[str]:
+    if options.file is not None:
+        try:
+            lines = options.file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(
+                sentence(f"--file {str(options.file)!r} cannot be read", got=str(error))
+            ) from error
+        return [line for line in lines if line.strip()] or [""]
+    if options.text:
+        return list(options.text)
+    return [sys.stdin.buffer.read().decode("utf-8", errors="replace")]
+
+
+def _row(decision: Decision, estimate: Estimate, top: int) -> dict[str, Any]:
+    column = {name: index for index, name in enumerate(estimate.names)}
+    ranked = [
+        {
+            "candidate": candidate.name,
+            "quality": float(estimate.quality_QM[0, column[candidate.name]]),
+            "spread": float(estimate.spread_QM[0, column[candidate.name]]),
+            "cost_usd": float(estimate.cost_usd_QM[0, column[candidate.name]]),
+        }
+        for candidate in decision.ranked[:top]
+    ]
+    return {
+        "candidate": None if decision.candidate is None else decision.candidate.name,
+        "reason": decision.reason,
+        "propensity": decision.propensity,
+        "price": decision.price,
+        "fingerprint": decision.fingerprint,
+        "ranked": ranked,
+    }
+
+
+def _show_row(text: str, row: dict[str, Any]) -> None:
+    first = text.strip().splitlines()[0] if text.strip() else "(empty text)"
+    show(f"{first[:76]}{'...' if len(first) > 76 else ''}")
+    show(f"  -> {row['candidate']}  ({row['reason']}; price {row['price']:.4g} quality/usd)")
+    for item in row["ranked"]:
+        show(
+            f"     {item['candidate']:<36} quality {item['quality']:.3f} +- {item['spread']:.3f}"
+            f"   usd/1k {item['cost_usd'] * 1000:.4g}"
+        )

@@ -1,0 +1,39 @@
+"""This module is `turnout serve`: an OpenAI-compatible endpoint from a configuration file."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from turnout.cli.console import show, show_json, tell
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument("config", type=Path, help="TOML file; docs/config.md has every setting")
+    parser.add_argument("--check", action="store_true", help="validate the configuration and stop")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve until SIGINT or SIGTERM, then drain."""
+    from turnout.gateway import load_config, serve
+
+    config = load_config(options.config)
+    if options.check:
+        show(f"{options.config}: ok") if not options.json else show_json(
+            {"config": str(options.config), "ok": True}
+        )
+        return 0
+
+    def ready(info: Any) -> None:
+        for notice in info.notices:
+            tell(f"note: {notice}")
+        if options.json:
+            show_json(asdict(info) if is_dataclass(info) else {"base_url": info.base_url})
+        else:
+            show(f"turnout serves {info.base_url} (Ctrl-C stops)")
+
+    serve(config, ready=ready)
+    return 0

@@ -1,0 +1,87 @@
+"""This module studies a deployment on held-out queries, next to every baseline that keeps it honest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from turnout.core.contracts import Policy, Router
+from turnout.core.estimate import Estimate
+from turnout.core.outcomes import Floats, OutcomeTable
+from turnout.core.rng import make_rng
+from turnout.evaluation import Report, Run, evaluate
+from turnout.evaluation import split as split_table
+from turnout.policies import Deployment, feasible, price_grid, sweep
+from turnout.routers import KNNRouter
+
+HELD_OUT = 0.3
+"""Share of the queries that is held out where a table fixes no split of its own."""
+
+
+def train_and_test(
+    table: OutcomeTable, *, train: str | None = None, test: str | None = None, seed: int = 0
+) -> tuple[OutcomeTable, OutcomeTable]:
+    """Return the training and the held-out part of a table.
+
+    Named splits are taken as they are, as are `train` and `test` where the table has both. Otherwise the
+    table is cut 70/30 by the splitter that keeps near-same texts together, in the same way for a seed.
+    """
+    names = {name for name in table.splits if name is not None}
+    if train is not None or test is not None or {"train", "test"} <= names:
+        return table.select(split=train or "train"), table.select(split=test or "test")
+    parts = split_table(table, {"train": 1.0 - HELD_OUT, "test": HELD_OUT}, seed=seed)
+    return parts["train"], parts["test"]
+
+
+def study(
+    deployment: Deployment,
+    train: OutcomeTable,
+    test: OutcomeTable,
+    *,
+    others: Mapping[str, Router] | None = None,
+    num_prices: int = 50,
+    num_resamples: int = 1000,
+    seed: int = 0,
+    leakage: str = "check",
+) -> Report:
+    """Return the report of a deployment on `test`.
+
+    The run called `router` is the deployment at its goal, with the guard on; its curve is the router's
+    own, without the guard, so that the picture shows what the guard judged. The run called `knn` is a
+    kNN with its defaults fitted on all of `train`, at the same goal's price; `others` are further
+    unfitted routers, fitted on `train` and drawn likewise.
+    """
+    price = deployment.promise().price
+    runs = {"router": _deployed(deployment, test, num_prices, seed)}
+    pool = {"knn": KNNRouter(), **(others or {})}
+    for name, router in pool.items():
+        runs[name] = _fitted(router.clone().fit(train), deployment.policy, test, price, num_prices, seed)
+    return evaluate(
+        runs, test, train=train, seed=seed, num_resamples=num_resamples, knn="knn", leakage=leakage
+    )
+
+
+def _deployed(deployment: Deployment, test: OutcomeTable, num_prices: int, seed: int) -> Run:
+    estimate = _masked(deployment.router, test)
+    runs = sweep(deployment.policy, estimate, _prices(estimate, num_prices), rng=make_rng(seed, "study"))
+    return Run(chosen=deployment.decide(test.queries), sweep=runs, estimate=estimate)
+
+
+def _fitted(
+    router: Router, policy: Policy, test: OutcomeTable, price: float, num_prices: int, seed: int
+) -> Run:
+    estimate, rng = _masked(router, test), make_rng(seed, "study")
+    chosen = sweep(policy, estimate, [price], rng=rng)[0]
+    return Run(
+        chosen=chosen,
+        sweep=sweep(policy, estimate, _prices(estimate, num_prices), rng=rng),
+        estimate=estimate,
+    )
+
+
+def _masked(router: Router, test: OutcomeTable) -> Estimate:
+    estimate = router.estimate(test.queries)
+    return estimate.restrict(feasible(test.queries, estimate.candidates))
+
+
+def _prices(estimate: Estimate, num_prices: int) -> Floats:
+    return price_grid(estimate, num=num_prices)
