@@ -19,7 +19,8 @@ from turnout.core.outcomes import OutcomeTable
 from turnout.core.registry import Registry
 from turnout.datasets import detection, loading
 from turnout.datasets.importers.base import Head, Importer
-from turnout.datasets.synthetic import Optimum, SyntheticWorld, synthetic
+from turnout.datasets.synthetic import synthetic
+from turnout.datasets.world import Optimum, SyntheticWorld
 
 __all__ = [
     "Head",

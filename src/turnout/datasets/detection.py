@@ -7,6 +7,7 @@ import io
 import json
 import re
 import sqlite3
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -76,12 +77,14 @@ def _csv_columns(path: Path, text: str) -> tuple[str, ...]:
 
 
 def _folder_head(path: Path) -> Head:
-    files = sorted(
-        file for file in path.rglob("*") if file.suffix.lower() in _DATA_SUFFIXES and file.is_file()
-    )
-    inner = read_head(files[0]) if files else None
-    columns = tuple(file.name for file in files[:8])
-    return Head(path=path, kind="folder", columns=columns, inner=inner)
+    files = sorted(f for f in path.rglob("*") if f.suffix.lower() in _DATA_SUFFIXES and f.is_file())
+    if not files:
+        return Head(path=path, kind="folder")
+    # A price list may lie beside the data: the most frequent kind of file speaks for the folder.
+    counts = Counter(file.suffix.lower() for file in files)
+    suffix = max(counts, key=lambda name: counts[name])
+    inner = read_head(next(file for file in files if file.suffix.lower() == suffix))
+    return Head(path=path, kind="folder", columns=tuple(file.name for file in files[:8]), inner=inner)
 
 
 def _json_head(path: Path, text: str) -> Head:

@@ -43,7 +43,8 @@ class LLMRouter(Importer):
 
     A query is its (task_name, query, ground_truth, metric), as in that project. Its writer scores a failed
     call 0.0 and counts words for tokens; a response that begins with `ERROR` or `API Error:` is therefore
-    read as unknown throughout. The split is taken from the file's name.
+    read as unknown throughout. Query ids are the file's name and the line of the first appearance; the split
+    is taken from the file's name.
 
     Parameters
     ----------
@@ -78,16 +79,18 @@ class LLMRouter(Importer):
         cards = {} if self.prices is None else read_prices(Path(self.prices))
         draft = TableDraft(path, repeats=self.repeats)
         for file in files_of(path, "*.jsonl"):
-            for place, record in places(file):
-                _add(draft, file, place, record, cards)
+            for line, place, record in places(file):
+                _add(draft, file, line, place, record, cards)
         return draft.build(cards.values())
 
 
-def _add(draft: TableDraft, path: Path, place: str, record: Record, cards: dict[str, Candidate]) -> None:
+def _add(
+    draft: TableDraft, path: Path, line: int, place: str, record: Record, cards: dict[str, Candidate]
+) -> None:
     require_fields(place, record, _REQUIRED)
     task = text_field(place, record, "task_name", may_be_absent=True)
     model = text_field(place, record, "model_name") or ""
-    query = query_of(draft, path, place, record, task=task, split=split_in_name(path))
+    query = query_of(draft, f"{path.stem}/{line}", place, record, task=task, split=split_in_name(path))
     measures = {} if is_failure(record) else _measures(place, record, cards.get(model))
     draft.add(query, model, measures, place=place, extras=extras_of(record, (*_EXPLAINED, *_DROPPED)))
 

@@ -25,10 +25,10 @@ def files_of(path: Path, pattern: str) -> list[Path]:
     return sorted(path.glob(pattern)) if path.is_dir() else [path]
 
 
-def places(path: Path) -> Iterator[tuple[str, Record]]:
-    """Yield (place, object) for every line; `place` names file and line."""
+def places(path: Path) -> Iterator[tuple[int, str, Record]]:
+    """Yield (line, place, object) for every line; `place` names file and line."""
     for line, record in json_lines(path):
-        yield f"{str(path)!r}, line {line}", record
+        yield line, f"{str(path)!r}, line {line}", record
 
 
 def split_in_name(path: Path) -> str | None:
@@ -72,9 +72,9 @@ def measure(place: str, record: Record, *names: str) -> float:
 
 
 def query_of(
-    draft: TableDraft, path: Path, place: str, record: Record, *, task: str | None, split: str | None
+    draft: TableDraft, query_id: str, place: str, record: Record, *, task: str | None, split: str | None
 ) -> int:
-    """Return the index of the record's query, added at its first appearance."""
+    """Return the index of the record's query, added as `query_id` at its first appearance."""
     text = text_field(place, record, "query")
     reference = text_field(place, record, "ground_truth", may_be_absent=True)
     key: Hashable = (task, text, reference, str(record.get("metric")))
@@ -82,7 +82,7 @@ def query_of(
     if known is not None:
         return known
     tags = {name: str(record[name]) for name in QUERY_FIELDS if record.get(name) is not None}
-    query = Query(id=f"{path.stem}/{draft.num_queries}", text=text, task=task, tags=tags)
+    query = Query(id=query_id, text=text, task=task, tags=tags)
     return draft.add_query(key, query, place=place, split=split, reference=reference)
 
 

@@ -9,6 +9,7 @@ or parquet export of it is read.
 from __future__ import annotations
 
 import ast
+import warnings
 from collections.abc import Collection
 from pathlib import Path
 from typing import ClassVar, final
@@ -66,7 +67,9 @@ class RouterBench(Importer):
         return draft.build()
 
     def _add_row(self, draft: TableDraft, place: str, row: Row, models: list[str]) -> None:
-        sample_id = str(row["sample_id"])
+        # Parquet may hold numbers here; None and "" are refused alike.
+        raw_id = row["sample_id"]
+        sample_id = text_cell(place, "sample_id", None if raw_id is None else str(raw_id)) or ""
         prompt = text_cell(place, "prompt", row["prompt"]) or ""
         task = text_cell(place, "eval_name", row["eval_name"], may_be_empty=True)
         query = draft.add_query(
@@ -78,7 +81,11 @@ class RouterBench(Importer):
                 "cost_usd": number(f"{place}: column {model + _COST!r}", row.get(model + _COST)),
             }
             response = row.get(model + _RESPONSE) if self.responses else None
-            extras = {"response": clean_text(join_turns(response))} if isinstance(response, str) else None
+            extras = (
+                {"response": clean_text(join_turns(response))}
+                if isinstance(response, str) and response
+                else None
+            )
             draft.add(query, model, measures, place=place, extras=extras)
 
 
@@ -92,7 +99,11 @@ def join_turns(text: str) -> str:
     if not text.startswith("["):
         return text
     try:
-        turns = ast.literal_eval(text)
+        with warnings.catch_warnings():
+            # A cell that only looks like a list may hold backslashes that Python's parser warns of.
+            warnings.simplefilter("ignore", SyntaxWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            turns = ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return text
     is_turns = isinstance(turns, list) and all(isinstance(turn, str) for turn in turns)

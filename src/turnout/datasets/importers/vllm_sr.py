@@ -33,6 +33,8 @@ _ERROR_MARK = "Error:"
 class VllmSemanticRouter(Importer):
     """One object per (query, model); the task is `category`, or `task_name` where there is none.
 
+    Query ids are the file's name and the line of the first appearance.
+
     Two of its scores are not measurements. A row without ground truth is scored 0.5 whatever was answered,
     and a failed call is scored 0.0 with the response `Error: ...`: both are read as unknown (the time of a
     failed call too). For the metric `code_eval` its writer also gives 0.3 and 0.5 for code it could not run;
@@ -62,13 +64,13 @@ class VllmSemanticRouter(Importer):
     def read(self, path: Path) -> OutcomeTable:
         """Read one file."""
         draft = TableDraft(path, repeats=self.repeats)
-        for place, record in places(path):
+        for line, place, record in places(path):
             require_fields(place, record, _REQUIRED)
             task = text_field(place, record, "category", may_be_absent=True) or text_field(
                 place, record, "task_name", may_be_absent=True
             )
             model = text_field(place, record, "model_name") or ""
-            query = query_of(draft, path, place, record, task=task, split=None)
+            query = query_of(draft, f"{path.stem}/{line}", place, record, task=task, split=None)
             draft.add(
                 query, model, self._measures(place, record), place=place, extras=extras_of(record, _EXPLAINED)
             )
