@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from turnout.training.select import Progress
+from turnout.core.progress import Progress, silent
 
 
 def show(text: str = "") -> None:
@@ -47,7 +47,7 @@ def progress_bar(*, quiet: bool = False) -> Iterator[Progress]:
 
     console = Console(stderr=True)
     if quiet or not console.is_terminal:
-        yield lambda _phrase, _done, _total: None
+        yield silent
         return
     columns = (TextColumn("{task.description:<24}"), BarColumn(bar_width=30), TimeElapsedColumn())
     with Bar(*columns, console=console, transient=True) as bar:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,12 +11,10 @@ from turnout.core.budget import Goal
 from turnout.core.contracts import Policy, Router
 from turnout.core.errors import InputError, sentence
 from turnout.core.outcomes import Floats, OutcomeTable, split_groups
+from turnout.core.progress import Progress, silent
 from turnout.policies import price_grid
 from turnout.routers import BestSingle
 from turnout.training.replay import realised_sweep
-
-Progress = Callable[[str, int, int], None]
-"""Called with a phrase, steps done and steps in all."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +37,7 @@ def select_router(
     groups: list[object],
     num_folds: int = 3,
     seed: int,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> tuple[str, tuple[Trial, ...]]:
     """Return the name of the best router for `goal` and every trial.
 
@@ -52,8 +50,7 @@ def select_router(
     fold_Q = np.array(split_groups(groups, shares, seed=seed))
     trials = []
     for step, (name, router) in enumerate(routers.items()):
-        if progress is not None:
-            progress(f"select: {name}", step, len(routers))
+        progress(f"select: {name}", step, len(routers))
         quality_PQ, usd_PQ, prices = _cross_validate(router, table, policy, fold_Q, seed=seed)
         trials.append(_trial(name, quality_PQ, usd_PQ, prices, goal, _best_quality(table)))
     best = max(trials, key=lambda trial: trial.merit)

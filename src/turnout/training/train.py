@@ -12,6 +12,7 @@ from turnout.core.budget import Goal
 from turnout.core.contracts import Policy, Router
 from turnout.core.errors import InputError, sentence
 from turnout.core.outcomes import Floats, OutcomeTable
+from turnout.core.progress import Progress, silent
 from turnout.core.registry import find_registry
 from turnout.core.validation import check_number
 from turnout.evaluation import near_duplicates
@@ -19,7 +20,7 @@ from turnout.evaluation import split as split_table
 from turnout.policies import Best, Deployment, Frontier, Guard, measure_frontier, measure_guard, price_grid
 from turnout.routers import BestSingle
 from turnout.training.replay import realised_sweep
-from turnout.training.select import Progress, Trial, select_router
+from turnout.training.select import Trial, select_router
 
 DEFAULT_ROUTERS = ("knn", "ridge")
 """What `train` selects from when no router is named; text alone, no task label."""
@@ -54,7 +55,7 @@ def train(
     guard_confidence: float = 0.95,
     num_prices: int = 50,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Deployment:
     """Return a deployment for `goal`, learned from `table` alone.
 
@@ -87,29 +88,24 @@ def train(
     goal = Goal() if goal is None else goal
     policy = Best() if policy is None else policy
     _check_money(table, goal)
-    report = progress or _silent
-    report("split", 0, 5)
+    progress("split", 0, 5)
     parts = split_table(table, asdict(shares or Shares()), seed=seed)
-    report("select", 1, 5)
+    progress("select", 1, 5)
     chosen, trials = _select(router, parts["fit"], goal, policy, seed=seed, progress=progress)
-    report(f"fit {chosen[0]}", 2, 5)
+    progress(f"fit {chosen[0]}", 2, 5)
     learned = chosen[1].clone().fit(parts["fit"])
     fallback = BestSingle().fit(parts["fit"])
     prices = price_grid(learned.estimate(parts["calibrate"].queries), num=num_prices)
-    report("guard", 3, 5)
+    progress("guard", 3, 5)
     guard = _guard(learned, fallback, policy, parts["guard"], prices, guard_confidence, seed=seed)
-    report("calibrate", 4, 5)
+    progress("calibrate", 4, 5)
     frontier = _frontier(learned, fallback, policy, parts, guard, prices, seed=seed)
     deployment = Deployment(
         router=learned, fallback=fallback, policy=policy, goal=goal, frontier=frontier, guard=guard
     )
     deployment.certificate = _certificate(deployment, table, parts, chosen[0], trials, seed=seed)
-    report("done", 5, 5)
+    progress("done", 5, 5)
     return deployment
-
-
-def _silent(_phrase: str, _done: int, _total: int) -> None:
-    """Report to nobody."""
 
 
 def _check_money(table: OutcomeTable, goal: Goal) -> None:
@@ -130,7 +126,7 @@ def _select(
     policy: Policy,
     *,
     seed: int,
-    progress: Progress | None,
+    progress: Progress,
 ) -> tuple[tuple[str, Router], tuple[Trial, ...]]:
     pool = _pool(router)
     if len(pool) == 1:
