@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
         for notice in info.notices:
             tell(f"note: {notice}")
         if options.json:
-            show_json(asdict(info) if is_dataclass(info) else {"base_url": info.base_url})
+            show_json({"base_url": info.base_url, "notices": info.notices})
         else:
             show(f"turnout serves {info.base_url} (Ctrl-C stops)")
 

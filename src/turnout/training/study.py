@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 from turnout.core.contracts import Policy, Router
 from turnout.core.estimate import Estimate
@@ -41,7 +42,7 @@ def study(
     num_prices: int = 50,
     num_resamples: int = 1000,
     seed: int = 0,
-    leakage: str = "check",
+    leakage: Literal["check", "allow", "skip"] = "check",
 ) -> Report:
     """Return the report of a deployment on `test`.
 
