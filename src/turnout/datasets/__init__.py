@@ -40,6 +40,7 @@ registry = Registry(
     "datasets",
     {
         "folder": "turnout.datasets.importers.folder:Folder",
+        "ledger": "turnout.datasets.importers.ledger:Ledger",
         "llmrouter": "turnout.datasets.importers.llmrouter:LLMRouter",
         "llmrouterbench": "turnout.datasets.importers.llmrouterbench:LLMRouterBench",
         "notdiamond": "turnout.datasets.importers.notdiamond:NotDiamond",
