@@ -1,0 +1,151 @@
+"""This module accounts for one request: a decision row when it is decided, one result row when it ends."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from typing import Any, final
+
+from turnout.core.candidate import Candidate
+from turnout.core.clock import Clock
+from turnout.gateway.ledger import Ledger
+from turnout.gateway.schema import DecisionRow, ResultRow
+from turnout.gateway.select import Selection
+from turnout.gateway.stream import UsageCount
+from turnout.gateway.wire import CHARS_PER_TOKEN, ChatRequest
+
+CLIENT_LEFT = 499
+"""Status of a request whose client closed the connection before the end."""
+
+
+def new_decision_id(now_s: float) -> str:
+    """Return an id that sorts by time: 12 hex digits of milliseconds, then 16 of chance."""
+    return f"{int(now_s * 1000):012x}{os.urandom(8).hex()}"
+
+
+@final
+class Account:
+    """What is known of one request so far.
+
+    Parameters
+    ----------
+    ledger, clock:
+        Where rows go, and what time it is.
+    keep_text:
+        Whether the routed text is stored.
+    """
+
+    def __init__(self, *, ledger: Ledger, clock: Clock, keep_text: bool) -> None:
+        self.ledger = ledger
+        self.keep_text = keep_text
+        self.time_s = clock.now_s()
+        self.decision_id = new_decision_id(self.time_s)
+        self.request: ChatRequest | None = None
+        self.selection: Selection | None = None
+        self.served: Candidate | None = None
+        self.provider: str | None = None
+        self.is_replay = False
+        self.attempts = 0
+        self.faults: list[str] = []
+        self.usage: UsageCount | None = None
+        self.output_estimate: int | None = None
+        self.first_byte_s: float | None = None
+        self.is_sending = False
+        self._started_s = time.perf_counter()
+        self._is_decided = False
+        self._is_ended = False
+
+    @property
+    def is_estimated(self) -> bool:
+        """Whether the token counts are no provider's own report of this call."""
+        return self.is_replay or self.usage is None or self.usage.completion_tokens is None
+
+    def elapsed_s(self) -> float:
+        """Return the seconds since the request came in."""
+        return time.perf_counter() - self._started_s
+
+    def decide(self, selection: Selection | None) -> None:
+        """Write the decision; None stands for a request that was refused before there was one."""
+        self._is_decided = True
+        self.selection = selection
+        request = self.request
+        self.ledger.add(
+            DecisionRow(
+                decision_id=self.decision_id,
+                session_id=self.ledger.session_id,
+                time_s=self.time_s,
+                requested_model=None if request is None else request.model,
+                is_stream=request is not None and request.is_stream,
+                text=request.text if request is not None and self.keep_text else None,
+                **({} if selection is None else _described(selection)),
+            )
+        )
+
+    def end(self, status: int, error: str | None = None) -> None:
+        """Write the result; only the first call counts."""
+        if self._is_ended:
+            return
+        self._is_ended = True
+        if not self._is_decided:
+            self.decide(None)
+        input_tokens, output_tokens, cached_tokens = self._tokens()
+        self.ledger.add(
+            ResultRow(
+                decision_id=self.decision_id,
+                end_s=self.time_s + self.elapsed_s(),
+                served=None if self.served is None else self.served.name,
+                provider=self.provider,
+                is_replay=self.is_replay,
+                input_tokens=input_tokens,
+                output_tokens=output_tokens,
+                cached_tokens=cached_tokens,
+                usage_estimated=self.served is not None and self.is_estimated,
+                usd=self._usd(input_tokens, output_tokens, cached_tokens),
+                status=status,
+                error=error,
+                attempts=self.attempts,
+                faults="; ".join(self.faults) or None,
+                latency_s=self.elapsed_s(),
+                first_byte_s=self.first_byte_s,
+            )
+        )
+
+    def _tokens(self) -> tuple[int | None, int | None, int | None]:
+        """Return input, output and cached tokens; the provider's counts, else estimates, else None."""
+        if self.served is None or self.request is None:
+            return None, None, None
+        usage = UsageCount() if self.usage is None else self.usage
+        tokens_in, tokens_out = usage.prompt_tokens, usage.completion_tokens
+        if tokens_in is None:
+            tokens_in = self.request.input_tokens
+        return tokens_in, self.output_estimate if tokens_out is None else tokens_out, usage.cached_tokens
+
+    def _usd(self, tokens_in: int | None, tokens_out: int | None, cached: int | None) -> float | None:
+        card = None if self.served is None else self.served.price_card
+        if card is None or tokens_in is None or tokens_out is None:
+            return None
+        return card.usd(input_tokens=tokens_in, output_tokens=tokens_out, cached_tokens=cached or 0)
+
+
+def estimate_tokens(text: str) -> int:
+    """Return the estimate for an answer whose usage was not reported."""
+    return -(-len(text) // CHARS_PER_TOKEN)
+
+
+def _described(selection: Selection) -> dict[str, Any]:
+    return {
+        "chosen": selection.ranked[0].name,
+        "reason": selection.reason,
+        "propensity": selection.propensity,
+        "price": _known(selection.price),
+        "goal": selection.goal,
+        "fingerprint": selection.fingerprint,
+        "expected_quality": _known(selection.expected_quality),
+        "expected_cost_usd": _known(selection.expected_cost_usd),
+        "decision_s": selection.decision_s,
+    }
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value

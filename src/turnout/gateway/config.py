@@ -1,0 +1,220 @@
+"""This module holds the settings of the gateway; docs/config.md has a heading for each of them.
+
+One TOML file is decoded into frozen structs. Secrets are named, never written: `api_key_env` is the name
+of an environment variable.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from turnout.core.budget import Goal
+from turnout.core.errors import ConfigError, InputError, did_you_mean, sentence
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Name = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every section has in common: it cannot change, and it knows its keys."""
+
+
+class ServerSettings(Settings, frozen=True, kw_only=True):
+    """Where clients connect."""
+
+    host: Name = "127.0.0.1"
+    """Address to listen on; anything but loopback opens a gateway without a login."""
+    port: Port = 8100
+    """TCP port; 0 takes a free one."""
+    max_body_mb: Annotated[float, msgspec.Meta(gt=0, le=4096)] = 32.0
+    """Largest request body in megabytes (1e6 bytes); a larger one is answered with 413."""
+    drain_s: Annotated[int, msgspec.Meta(ge=1, le=86_400)] = 30
+    """Seconds that running answers get to finish after SIGTERM before they are cut."""
+
+
+class RoutingSettings(Settings, frozen=True, kw_only=True):
+    """How a request is decided."""
+
+    alias: Name = "turnout/auto"
+    """The model name that asks the router; every other name is a candidate's own."""
+    max_attempts: Annotated[int, msgspec.Meta(ge=1, le=20)] = 3
+    """Most calls to upstreams for one request, down the ranked list, before the first byte."""
+    seed: int = 0
+    """Seed of the generator that a stochastic policy draws from."""
+
+
+class GoalSettings(Settings, frozen=True, kw_only=True):
+    """The dial where a request does not set one; at most one of the three."""
+
+    quality_floor: float | None = None
+    """Share of the best single model's quality to keep."""
+    usd_per_1k: float | None = None
+    """Spend cap in USD per 1,000 requests."""
+    usd_per_quality: float | None = None
+    """What one more right answer is worth in USD."""
+
+    def goal(self) -> Goal:
+        """Return the core's goal; raises `InputError` where two terms are given or one is out of range."""
+        return Goal(
+            quality_floor=self.quality_floor,
+            usd_per_1k=self.usd_per_1k,
+            usd_per_quality=self.usd_per_quality,
+        )
+
+
+class LedgerSettings(Settings, frozen=True, kw_only=True):
+    """Where decisions and spend are remembered."""
+
+    path: Name = "turnout.sqlite"
+    """SQLite file, made if missing."""
+    flush_ms: Annotated[int, msgspec.Meta(ge=1, le=100)] = 50
+    """Longest time in milliseconds that a row waits in memory; bounds what `kill -9` can lose."""
+    flush_rows: Count = 256
+    """Rows that are written at once without waiting for `flush_ms`."""
+    max_pending: Count = 100_000
+    """Rows kept in memory while the disk refuses them; beyond it new requests are answered with 503."""
+    keep_text: bool = False
+    """Whether to store the text that was routed on (the last user message); off by default."""
+
+
+class OpenAISettings(Settings, frozen=True, kw_only=True, tag_field="kind", tag="openai"):
+    """Any server that speaks the OpenAI API."""
+
+    base_url: Name
+    """URL up to and including `/v1`."""
+    api_key_env: Name | None = None
+    """Name of the environment variable that holds the key; none means no `authorization` header."""
+    connect_s: Seconds = 5.0
+    """Seconds to wait for a connection."""
+    first_byte_s: Seconds = 300.0
+    """Seconds to wait for the first byte of the answer; without streaming that is the whole answer."""
+    idle_s: Seconds = 120.0
+    """Seconds of silence after the first byte before a stream counts as cut."""
+    max_tokens_field: Name = "max_completion_tokens"
+    """Request field that carries a candidate's token budget; older servers know `max_tokens`."""
+    adapter_model: Name = "{model}:{adapter}"
+    """How the upstream names a model with an adapter; vLLM takes `{adapter}`."""
+    ask_usage: bool = True
+    """Whether to ask a stream for its usage where the client did not; the extra chunk is taken out again."""
+
+    def check(self, name: str) -> None:
+        """Raise `ConfigError` where the URL is none."""
+        if not self.base_url.startswith(("http://", "https://")):
+            raise ConfigError(
+                sentence(
+                    f"the setting 'providers.{name}.base_url' is wrong",
+                    allowed="a URL that starts with http:// or https://",
+                    got=self.base_url,
+                )
+            )
+
+
+class ReplaySettings(Settings, frozen=True, kw_only=True, tag_field="kind", tag="replay"):
+    """A recording that answers known questions."""
+
+    table: Name
+    """Folder of an outcome table whose outcomes have a column `answer`."""
+
+
+ProviderSettings = OpenAISettings | ReplaySettings
+
+
+class CandidateSettings(Settings, frozen=True, kw_only=True):
+    """Where one candidate differs from the rest."""
+
+    provider: Name | None = None
+    """Provider that serves it; none means `default_provider`."""
+    model: Name | None = None
+    """The upstream's name for it; none means the candidate's model."""
+
+
+class Config(Settings, frozen=True, kw_only=True):
+    """The whole file."""
+
+    deployment: Name
+    """Artifact folder that `turnout fit` wrote."""
+    providers: Annotated[dict[str, ProviderSettings], msgspec.Meta(min_length=1)]
+    """Who answers, by a name of your choice."""
+    default_provider: Name | None = None
+    """Provider of every candidate that names none; needed only with more than one provider."""
+    candidates: dict[str, CandidateSettings] = {}
+    """Candidates that differ, by candidate name."""
+    server: ServerSettings = ServerSettings()
+    """Where clients connect."""
+    routing: RoutingSettings = RoutingSettings()
+    """How a request is decided."""
+    goal: GoalSettings | None = None
+    """The dial; none means the deployment's own."""
+    ledger: LedgerSettings = LedgerSettings()
+    """Where decisions and spend are remembered."""
+
+    def provider_of(self, candidate: str) -> str:
+        """Return the name of the provider that serves a candidate."""
+        own = self.candidates.get(candidate)
+        if own is not None and own.provider is not None:
+            return own.provider
+        return self.default_provider or next(iter(self.providers))
+
+    def check(self) -> Config:
+        """Return the same settings, or raise `ConfigError` where two of them contradict each other."""
+        named = {"default_provider": self.default_provider}
+        for name, own in self.candidates.items():
+            named[f"candidates.{name}.provider"] = own.provider
+        for key, wanted in named.items():
+            if wanted is not None and wanted not in self.providers:
+                raise ConfigError(
+                    sentence(
+                        f"the setting {key!r} names no provider",
+                        got=wanted,
+                        do=did_you_mean(wanted, self.providers),
+                    )
+                )
+        for name, provider in self.providers.items():
+            if isinstance(provider, OpenAISettings):
+                provider.check(name)
+        if len(self.providers) > 1 and self.default_provider is None:
+            raise ConfigError(
+                sentence(
+                    "the setting 'default_provider' is missing",
+                    allowed=f"one of {', '.join(sorted(self.providers))}",
+                    do="with more than one provider, name the one that serves by default",
+                )
+            )
+        if self.goal is not None:
+            try:
+                self.goal.goal()
+            except InputError as error:
+                raise ConfigError(sentence(f"the section 'goal' is wrong: {error}")) from error
+        return self
+
+
+def demo_config(
+    deployment: str | Path,
+    table: str | Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8100,
+    ledger: str | Path = "turnout.sqlite",
+) -> Config:
+    """Return settings that serve a deployment from the recorded answers of a table: no key, no network."""
+    return Config(
+        deployment=str(deployment),
+        providers={"recorded": ReplaySettings(table=str(table))},
+        server=ServerSettings(host=host, port=port),
+        ledger=LedgerSettings(path=str(ledger)),
+    ).check()
+
+
+def load_config(path: str | Path) -> Config:
+    """Read a TOML file; relative paths in it start at its own folder.
+
+    Raises `ConfigError` with the path of the key for unknown keys, wrong types and contradictions.
+    """
+    from turnout.gateway.toml import read_config
+
+    return read_config(Path(path))

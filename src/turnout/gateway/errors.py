@@ -1,0 +1,102 @@
+"""This module maps failures to HTTP: a status and the four keys that every OpenAI client reads."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from turnout.core.errors import TurnoutError, did_you_mean, sentence
+
+Headers = list[tuple[bytes, bytes]]
+
+Kind = Literal["invalid_request_error", "rate_limit_error", "server_error", "upstream_error", "timeout_error"]
+
+
+class ApiError(TurnoutError):
+    """A request that ends in an error the client is told about.
+
+    Parameters
+    ----------
+    status:
+        The HTTP status.
+    message:
+        One sentence, built by `core.errors.sentence`.
+    code:
+        A word for programs; also the `error` of the ledger row.
+    param:
+        The field or header at fault, where there is one.
+    kind:
+        The `type` of the OpenAI error object.
+    headers:
+        Further response headers, such as `retry-after`.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str,
+        param: str | None = None,
+        kind: Kind = "invalid_request_error",
+        headers: Headers | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.param = param
+        self.kind = kind
+        self.headers = headers or []
+
+    def body(self) -> bytes:
+        """Return the JSON body: an `error` object with message, type, param and code."""
+        return error_body(self.message, kind=self.kind, param=self.param, code=self.code)
+
+
+def error_body(message: str, *, kind: str, param: str | None, code: str) -> bytes:
+    """Encode the OpenAI error object; all four keys are always there."""
+    error = {"message": message, "type": kind, "param": param, "code": code}
+    return msgspec.json.encode({"error": error})
+
+
+def unknown_path(path: str) -> ApiError:
+    """404 for a path that is not served."""
+    message = sentence(
+        "no such path",
+        allowed="POST /v1/chat/completions, GET /v1/models, GET /v1/models/{id}, GET /healthz",
+        got=path,
+        do="the base URL of a client ends in /v1",
+    )
+    return ApiError(404, message, code="unknown_url")
+
+
+def wrong_method(path: str, method: str, allowed: str) -> ApiError:
+    """405 with the `allow` header."""
+    message = sentence(f"the method is not supported at {path}", allowed=allowed, got=method)
+    return ApiError(405, message, code="method_not_allowed", headers=[(b"allow", allowed.encode())])
+
+
+def unknown_model(model: str, known: list[str]) -> ApiError:
+    """404 in OpenAI's words, with the nearest names."""
+    message = sentence(f"The model {model[:200]!r} does not exist", do=did_you_mean(model[:200], known))
+    return ApiError(404, message, code="model_not_found", param="model")
+
+
+def body_too_large(limit_mb: float) -> ApiError:
+    """413 that names the setting."""
+    message = sentence(
+        "the request body is too large",
+        allowed=f"at most {limit_mb:g} MB",
+        do="send less, or raise server.max_body_mb",
+    )
+    return ApiError(413, message, code="request_too_large")
+
+
+def internal_error(decision_id: str) -> ApiError:
+    """500 that names the decision and nothing of the inside; the traceback is in the log."""
+    message = sentence(
+        "the gateway failed on this request", got=decision_id, do="look for this id in the gateway's log"
+    )
+    return ApiError(500, message, code="internal_error", kind="server_error")

@@ -1,0 +1,181 @@
+"""This module remembers every request: rows are queued by the event loop and written by one thread.
+
+The thread commits when a row has waited `flush_ms` or `flush_rows` are queued. SQLite is in WAL mode with
+`synchronous=NORMAL`: what is committed survives the death of the process at any moment.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections import deque
+from itertools import islice
+from pathlib import Path
+from typing import final
+
+import msgspec
+
+from turnout.core.clock import Clock, SystemClock
+from turnout.core.errors import ConfigError, sentence
+from turnout.gateway.config import LedgerSettings
+from turnout.gateway.schema import DecisionRow, FeedbackRow, ResultRow, insert_statement, migrate
+from turnout.gateway.session import Session
+
+logger = logging.getLogger(__name__)
+
+Row = DecisionRow | ResultRow | FeedbackRow
+
+_INSERTS: dict[type[msgspec.Struct], str] = {
+    DecisionRow: insert_statement(DecisionRow, "decisions"),
+    ResultRow: insert_statement(ResultRow, "results"),
+    FeedbackRow: insert_statement(FeedbackRow, "feedback"),
+}
+
+
+@final
+class Ledger:
+    """The append-only memory of one gateway.
+
+    Parameters
+    ----------
+    settings:
+        File and flush limits.
+    clock:
+        What time it is.
+    """
+
+    def __init__(self, *, settings: LedgerSettings, clock: Clock | None = None) -> None:
+        self.settings = settings
+        self.path = Path(settings.path)
+        self.clock = SystemClock() if clock is None else clock
+        self.session = Session(path=self.path)
+        self._rows: deque[Row] = deque()
+        self._wake = threading.Event()
+        self._is_stopping = False
+        self._failure: str | None = None
+        self._thread: threading.Thread | None = None
+        self._connection: sqlite3.Connection | None = None
+
+    @property
+    def session_id(self) -> str:
+        """Names the session in every decision row."""
+        return self.session.id
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so many rows wait for the disk that no further request may be taken."""
+        return len(self._rows) >= self.settings.max_pending
+
+    @property
+    def failure(self) -> str | None:
+        """What the disk said when the last write failed; None while writing works."""
+        return self._failure
+
+    def open(self) -> tuple[str, ...]:
+        """Open the file and start the thread; return sentences about earlier sessions that crashed.
+
+        Raises `ConfigError` where the file cannot be a ledger.
+        """
+        now_s = self.clock.now_s()
+        self.session = Session(path=self.path)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = _connect(self.path)
+            migrate(self._connection, now_s=now_s, where=str(self.path))
+            notices = self.session.open(self._connection, now_s=now_s)
+        except (sqlite3.Error, OSError) as error:
+            self._drop()
+            raise ConfigError(
+                sentence(
+                    f"the ledger {str(self.path)!r} cannot be used",
+                    allowed="a SQLite file that turnout made, or a new one in a folder one may write to",
+                    got=str(error),
+                )
+            ) from error
+        except ConfigError:
+            self._drop()
+            raise
+        for notice in notices:
+            logger.warning("%s", notice)
+        self._is_stopping = False
+        self._thread = threading.Thread(target=self._run, name="turnout-ledger", daemon=True)
+        self._thread.start()
+        return notices
+
+    def add(self, row: Row) -> None:
+        """Queue a row; never waits. It is committed within `flush_ms` while the disk works."""
+        self._rows.append(row)
+        if len(self._rows) >= self.settings.flush_rows:
+            self._wake.set()
+
+    def close(self) -> None:
+        """Write what is queued, mark the session as closed, close the file. Safe to call twice."""
+        if self._thread is not None:
+            self._is_stopping = True
+            self._wake.set()
+            self._thread.join()
+            self._thread = None
+        if self._connection is not None:
+            if self._rows:
+                logger.error("the ledger lost %d rows: %s", len(self._rows), self._failure)
+            else:
+                self.session.close(self._connection, now_s=self.clock.now_s())
+            self._drop()
+
+    def _drop(self) -> None:
+        self.session.release()
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _run(self) -> None:
+        """Flush until told to stop, and once more after that."""
+        while not self._is_stopping:
+            self._wake.wait(self.settings.flush_ms / 1000)
+            self._wake.clear()
+            self._flush()
+        self._flush()
+
+    def _flush(self) -> None:
+        """Commit what is queued now; on failure keep it for the next time."""
+        count = len(self._rows)
+        if count == 0 or self._connection is None:
+            return
+        try:
+            self._write(self._connection, list(islice(self._rows, count)))
+        except sqlite3.Error as error:
+            if self._failure is None:
+                logger.error("the ledger cannot be written and keeps its rows in memory: %s", error)
+            self._failure = str(error)
+            return
+        self._failure = None
+        for _ in range(count):
+            self._rows.popleft()
+
+    def _write(self, connection: sqlite3.Connection, rows: list[Row]) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for kind, insert in _INSERTS.items():
+                values = [msgspec.structs.astuple(row) for row in rows if type(row) is kind]
+                if values:
+                    connection.executemany(insert, values)
+            now_s = self.clock.now_s()
+            connection.execute("UPDATE sessions SET last_commit_s = ? WHERE id = ?", (now_s, self.session.id))
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Open in autocommit mode: every transaction is written out where it is."""
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+    except BaseException:
+        connection.close()
+        raise
+    return connection

@@ -1,0 +1,198 @@
+"""This module runs the gateway: a bound socket, signals, a drain, and a ledger that is closed at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import signal
+import socket
+import threading
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import final
+
+import uvicorn
+
+from turnout.core.errors import ConfigError, sentence
+from turnout.gateway.app import Gateway, build_app
+from turnout.gateway.config import Config, load_config
+from turnout.policies.deployment import Deployment
+
+_BACKLOG = 2048
+_START_S = 60.0
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ready:
+    """A gateway that accepts connections."""
+
+    base_url: str
+    """What an OpenAI client takes as its `base_url`."""
+    notices: tuple[str, ...]
+    """Sentences that whoever started it should read."""
+
+
+OnReady = Callable[[Ready], None]
+
+
+def serve(
+    config: Config | str | Path, *, deployment: Deployment | None = None, ready: OnReady | None = None
+) -> None:
+    """Serve until SIGINT or SIGTERM, then drain, close the ledger and return; main thread only.
+
+    `ready` is called once, when the socket accepts. Raises `ConfigError` (a wrong setting, a taken port),
+    `ArtifactError` or `TableError` before that.
+    """
+    settings = config if isinstance(config, Config) else load_config(config)
+    server = _prepare(settings, deployment, ready)
+    server.run_bound()
+
+
+@contextlib.contextmanager
+def running(config: Config, *, deployment: Deployment | None = None) -> Iterator[Ready]:
+    """Serve from a thread while the block runs; raises what `serve` raises."""
+    told: list[Ready] = []
+    failed: list[BaseException] = []
+    started = threading.Event()
+
+    def on_ready(ready: Ready) -> None:
+        told.append(ready)
+        started.set()
+
+    server = _prepare(config, deployment, on_ready)
+
+    def work() -> None:
+        try:
+            server.run_bound()
+        except BaseException as error:  # noqa: BLE001 (the edge: raised again in the caller's thread)
+            failed.append(error)
+        finally:
+            started.set()
+
+    thread = threading.Thread(target=work, name="turnout-gateway")
+    thread.start()
+    try:
+        started.wait(_START_S)
+        if not told:
+            raise failed[0] if failed else RuntimeError("the gateway did not start in time")
+        yield told[0]
+    finally:
+        server.should_exit = True
+        thread.join()
+    if failed:
+        raise failed[0]
+
+
+@final
+class Server(uvicorn.Server):
+    """Uvicorn on a bound socket: it tells when it is up, and returns when it is told to stop."""
+
+    def __init__(self, *, gateway: Gateway, listener: socket.socket, ready: OnReady | None) -> None:
+        super().__init__(
+            uvicorn.Config(
+                gateway,
+                lifespan="on",
+                ws="none",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=gateway.config.server.drain_s,
+                backlog=_BACKLOG,
+            )
+        )
+        self.gateway = gateway
+        self.listener = listener
+        self.on_ready = ready
+
+    def run_bound(self) -> None:
+        """Run until `should_exit`; raises what the gateway's start raised."""
+        try:
+            self.run(sockets=[self.listener])
+        except SystemExit:
+            if self.gateway.startup_error is None:
+                raise
+            raise self.gateway.startup_error from None
+        finally:
+            self.listener.close()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then say so."""
+        await super().startup(sockets)
+        if self.started and self.on_ready is not None:
+            self.on_ready(_ready(self.gateway, self.listener))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain, then give cancelled requests a moment to end."""
+        await super().shutdown(sockets)
+        await asyncio.sleep(0)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Stop on a signal and swallow it: after a complete drain, the caller goes on and exits with 0."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        """Drain on the first signal; a second Ctrl-C does not wait for running answers."""
+        if self.should_exit and number == signal.SIGINT:
+            self.force_exit = True
+        self.should_exit = True
+
+
+def _prepare(config: Config, deployment: Deployment | None, ready: OnReady | None) -> Server:
+    gateway = build_app(config, deployment=deployment)
+    return Server(gateway=gateway, listener=_bind(config), ready=ready)
+
+
+def _bind(config: Config) -> socket.socket:
+    """Bind before anything is started, so that a taken port is one sentence."""
+    host, port = config.server.host, config.server.port
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise _unbound(host, port, error) from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise _unbound(host, port, error) from error
+    return listener
+
+
+def _unbound(host: str, port: int, error: OSError) -> ConfigError:
+    return ConfigError(
+        sentence(
+            f"the gateway cannot listen on {host}:{port}",
+            got=error.strerror or str(error),
+            do="choose another server.port (0 takes a free one) or server.host",
+        )
+    )
+
+
+def _ready(gateway: Gateway, listener: socket.socket) -> Ready:
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    notices = gateway.notices
+    if not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
+        notices += (
+            f"the gateway listens on {shown}:{port} and asks nobody for a key: everyone who reaches this "
+            'address can spend; server.host = "127.0.0.1" keeps it to this machine',
+        )
+    return Ready(base_url=f"http://{shown}:{port}/v1", notices=notices)

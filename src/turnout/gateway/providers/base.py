@@ -1,0 +1,94 @@
+"""This module states what a provider does: one call, one reply, or a fault that says what to do next."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import ClassVar, final
+
+from turnout.core.candidate import Candidate
+from turnout.core.errors import ProviderError
+from turnout.gateway.errors import ApiError, Headers
+from turnout.gateway.wire import ChatRequest
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Call:
+    """One request for one candidate."""
+
+    request: ChatRequest
+    candidate: Candidate
+    model: str
+    """The upstream's name for the candidate."""
+    decision_id: str
+
+
+class Chunks(ABC):
+    """Bytes of a stream as they arrive."""
+
+    @abstractmethod
+    async def read(self) -> bytes:
+        """Return what has arrived, at least one byte, or nothing at the end; raises `Fault` when cut."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop; an upstream that is still sending sees its connection closed. May be called twice."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reply:
+    """What came back: a whole body, or chunks that arrive."""
+
+    status: int
+    headers: Headers = field(default_factory=list)
+    body: bytes = b""
+    chunks: Chunks | None = None
+    """Server-sent events as they arrive, instead of a body; the first ones have arrived."""
+
+
+class Fault(ProviderError):
+    """An upstream did not answer as it should.
+
+    Parameters
+    ----------
+    error:
+        What the client is told if nobody else answers either.
+    may_fall_back:
+        Whether the next ranked candidate may be asked instead.
+    reply:
+        The upstream's own error reply, where it is passed on as it is.
+    """
+
+    def __init__(self, error: ApiError, *, may_fall_back: bool = True, reply: Reply | None = None) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.may_fall_back = may_fall_back
+        self.reply = reply
+
+
+class Provider(ABC):
+    """Answers calls."""
+
+    is_replay: ClassVar[bool] = False
+    """Whether replies come from a recording: nothing is spent, and usage is an estimate."""
+
+    def __init__(self, *, name: str) -> None:
+        self.name = name
+
+    @abstractmethod
+    async def ask(self, call: Call) -> Reply:
+        """Return the reply (any status that is the client's business); raises `Fault`."""
+
+    def model_name(self, candidate: Candidate) -> str:
+        """Return the upstream's name for a candidate that the configuration gives no other name."""
+        return candidate.model
+
+    async def start(self) -> None:
+        """Open what needs a running event loop."""
+        return
+
+    async def close(self) -> None:
+        """Close what `start` opened."""
+        return

@@ -1,0 +1,51 @@
+"""This module writes the body that an upstream gets: the client's, with what the candidate sets."""
+
+from __future__ import annotations
+
+import msgspec
+
+from turnout.core.candidate import Candidate
+from turnout.gateway.config import OpenAISettings
+from turnout.gateway.providers.base import Call
+from turnout.gateway.wire import render, with_usage
+
+_LIMITS = ("max_completion_tokens", "max_tokens")
+
+
+def upstream_body(call: Call, settings: OpenAISettings) -> bytes:
+    """Return the request body: the model's name, effort and budget are written, the rest is copied.
+
+    The client's own token limit stays where it is the smaller one.
+    """
+    members: dict[str, msgspec.Raw | bytes] = dict(call.request.members)
+    members["model"] = msgspec.json.encode(call.model)
+    candidate = call.candidate
+    if candidate.effort is not None:
+        members["reasoning_effort"] = msgspec.json.encode(candidate.effort)
+    if candidate.max_output_tokens is not None:
+        _set_limit(members, candidate.max_output_tokens, settings.max_tokens_field)
+    if call.request.is_stream and settings.ask_usage and not call.request.asks_usage:
+        members = with_usage(members)
+    return render(members)
+
+
+def upstream_model(candidate: Candidate, settings: OpenAISettings) -> str:
+    """Return the upstream's name for a candidate; an adapter is written as the settings say."""
+    if candidate.adapter is None:
+        return candidate.model
+    return settings.adapter_model.replace("{model}", candidate.model).replace("{adapter}", candidate.adapter)
+
+
+def _set_limit(members: dict[str, msgspec.Raw | bytes], limit: int, default_field: str) -> None:
+    given = [name for name in _LIMITS if _number(members, name) is not None]
+    for name in given or [default_field]:
+        own = _number(members, name)
+        if own is None or own > limit:
+            members[name] = str(limit).encode()
+
+
+def _number(members: dict[str, msgspec.Raw | bytes], name: str) -> float | None:
+    try:
+        return msgspec.json.decode(members.get(name, b"null"), type=float | None)
+    except msgspec.DecodeError:
+        return None

@@ -1,0 +1,82 @@
+"""This module writes responses: the headers that say who answered and why, and the body as it came."""
+
+from __future__ import annotations
+
+from turnout.gateway.account import Account
+from turnout.gateway.disconnect import Send
+from turnout.gateway.errors import ApiError, Headers
+from turnout.gateway.providers.base import Reply
+
+_JSON = (b"content-type", b"application/json")
+_ESTIMATED = (b"x-turnout-usage-estimated", b"true")
+
+
+def reply_headers(account: Account) -> Headers:
+    """Return the headers that say who answered and why, as far as the request came."""
+    headers = [(b"x-turnout-decision-id", account.decision_id.encode())]
+    selection = account.selection
+    if selection is None:
+        return headers
+    chosen = selection.ranked[0]
+    served = chosen if account.served is None else account.served
+    headers += [
+        (b"x-turnout-model", header_text(served.name)),
+        (b"x-turnout-reason", header_text(selection.reason)),
+        (b"x-turnout-decision-us", b"%d" % round(selection.decision_s * 1e6)),
+        (b"x-turnout-propensity", f"{selection.propensity:.6g}".encode()),
+    ]
+    if served is not chosen:
+        headers.append((b"x-turnout-chosen", header_text(chosen.name)))
+    if account.attempts > 1:
+        headers.append((b"x-turnout-attempts", b"%d" % account.attempts))
+    if account.provider is not None:
+        headers.append((b"x-turnout-provider", header_text(account.provider)))
+    if account.is_replay:
+        headers.append((b"x-turnout-replay", b"true"))
+    return headers
+
+
+async def send_body(send: Send, reply: Reply, headers: Headers, *, is_estimated: bool) -> None:
+    """Send a whole reply."""
+    extra = [_ESTIMATED] if is_estimated else []
+    length = (b"content-length", b"%d" % len(reply.body))
+    await send(
+        {
+            "type": "http.response.start",
+            "status": reply.status,
+            "headers": [*reply.headers, *headers, *extra, length],
+        }
+    )
+    await send({"type": "http.response.body", "body": reply.body, "more_body": False})
+
+
+async def start_events(send: Send, reply: Reply, headers: Headers, *, is_estimated: bool) -> None:
+    """Open a response of server-sent events; nothing between here and the client shall buffer it."""
+    extra = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+    if is_estimated:
+        extra.append(_ESTIMATED)
+    await send(
+        {
+            "type": "http.response.start",
+            "status": reply.status,
+            "headers": [*reply.headers, *headers, *extra],
+        }
+    )
+
+
+async def send_error(send: Send, error: ApiError, headers: Headers) -> None:
+    """Send an error of the gateway's own."""
+    await send_body(
+        send,
+        Reply(status=error.status, headers=[_JSON, *error.headers], body=error.body()),
+        headers,
+        is_estimated=False,
+    )
+
+
+def header_text(text: str) -> bytes:
+    """Return a header value: visible ASCII, with anything else as an escape."""
+    return text.encode("ascii", "backslashreplace").translate(_PRINTABLE)
+
+
+_PRINTABLE = bytes(byte if 32 <= byte < 127 else 32 for byte in range(256))

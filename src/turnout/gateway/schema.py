@@ -1,0 +1,138 @@
+"""This module holds the tables of the ledger, and brings an older file up to date.
+
+`decisions` and `results` are append-only: a decision is written when it is made, its result when the
+request ends. The view `requests` joins them, one row per request; a decision without a result is in
+flight, or was lost in a crash. Unknown is NULL.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+import msgspec
+
+from turnout.core.errors import ConfigError, sentence
+
+VERSION = 1
+"""Version of the tables that this code writes."""
+
+
+class DecisionRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What was asked and decided; written once, when the decision is made."""
+
+    decision_id: str
+    session_id: str
+    time_s: float
+    requested_model: str | None
+    chosen: str | None = None
+    reason: str | None = None
+    propensity: float | None = None
+    price: float | None = None
+    goal: str | None = None
+    fingerprint: str | None = None
+    expected_quality: float | None = None
+    expected_cost_usd: float | None = None
+    decision_s: float | None = None
+    is_stream: bool
+    text: str | None
+
+
+class ResultRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of it; written once, when the request ends."""
+
+    decision_id: str
+    end_s: float
+    served: str | None
+    provider: str | None
+    is_replay: bool
+    input_tokens: int | None
+    output_tokens: int | None
+    cached_tokens: int | None
+    usage_estimated: bool
+    usd: float | None
+    status: int
+    error: str | None
+    attempts: int
+    faults: str | None
+    latency_s: float
+    first_byte_s: float | None
+
+
+class FeedbackRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A score that came later."""
+
+    decision_id: str
+    time_s: float
+    score: float
+    source: str | None
+
+
+_FIRST = """
+CREATE TABLE sessions (
+    id TEXT PRIMARY KEY, pid INTEGER NOT NULL, started_s REAL NOT NULL,
+    last_commit_s REAL, closed_s REAL, found_open_s REAL
+);
+CREATE TABLE decisions (
+    decision_id TEXT PRIMARY KEY, session_id TEXT NOT NULL, time_s REAL NOT NULL, requested_model TEXT,
+    chosen TEXT, reason TEXT, propensity REAL, price REAL, goal TEXT, fingerprint TEXT,
+    expected_quality REAL, expected_cost_usd REAL, decision_s REAL, is_stream INTEGER NOT NULL, text TEXT
+) WITHOUT ROWID;
+CREATE TABLE results (
+    decision_id TEXT PRIMARY KEY, end_s REAL NOT NULL, served TEXT, provider TEXT, is_replay INTEGER NOT NULL,
+    input_tokens INTEGER, output_tokens INTEGER, cached_tokens INTEGER, usage_estimated INTEGER NOT NULL,
+    usd REAL, status INTEGER NOT NULL, error TEXT, attempts INTEGER NOT NULL, faults TEXT,
+    latency_s REAL NOT NULL, first_byte_s REAL
+) WITHOUT ROWID;
+CREATE TABLE feedback (decision_id TEXT NOT NULL, time_s REAL NOT NULL, score REAL NOT NULL, source TEXT);
+CREATE INDEX decisions_by_time ON decisions (time_s);
+CREATE INDEX feedback_by_decision ON feedback (decision_id);
+CREATE VIEW requests AS
+SELECT decisions.*, end_s, served, provider, is_replay, input_tokens, output_tokens, cached_tokens,
+    usage_estimated, usd, status, error, attempts, faults, latency_s, first_byte_s
+FROM decisions LEFT JOIN results ON results.decision_id = decisions.decision_id;
+"""
+
+MIGRATIONS = (_FIRST,)
+"""Script number n brings version n to n + 1; a released script never changes."""
+
+_VERSIONS = "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER PRIMARY KEY, applied_s REAL NOT NULL)"
+
+
+def migrate(connection: sqlite3.Connection, *, now_s: float, where: str) -> None:
+    """Bring the file to `VERSION`, all steps or none; raises `ConfigError` for a newer file.
+
+    `connection` must be in autocommit mode.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.execute(_VERSIONS)
+        found = read_version(connection)
+        if found > VERSION:
+            raise ConfigError(
+                sentence(
+                    f"the ledger {where!r} was written by a newer turnout",
+                    allowed=f"schema version up to {VERSION}",
+                    got=found,
+                    do="upgrade turnout, or name another ledger.path",
+                )
+            )
+        for number in range(found, VERSION):
+            for statement in filter(str.strip, MIGRATIONS[number].split(";")):
+                connection.execute(statement)
+            connection.execute("INSERT INTO schema_version VALUES (?, ?)", (number + 1, now_s))
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def read_version(connection: sqlite3.Connection) -> int:
+    """Return the version of an open ledger, 0 for an empty one."""
+    version: int = connection.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchone()[0]
+    return version
+
+
+def insert_statement(row: type[msgspec.Struct], table: str) -> str:
+    """Return the INSERT of a row type, with its columns by name."""
+    names = row.__struct_fields__
+    return f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"

@@ -1,0 +1,160 @@
+"""This module turns a request and its headers into a decision: pure, synchronous, no bytes, no sockets."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from turnout.core.budget import Goal
+from turnout.core.candidate import Candidate
+from turnout.core.errors import InputError, sentence
+from turnout.core.query import Query
+from turnout.gateway.errors import ApiError, unknown_model
+from turnout.gateway.wire import ChatRequest
+from turnout.policies.deployment import Deployment
+from turnout.policies.masks import obstacles
+
+DIALS = {
+    b"x-turnout-quality-floor": "quality_floor",
+    b"x-turnout-usd-per-1k": "usd_per_1k",
+    b"x-turnout-usd-per-quality": "usd_per_quality",
+}
+"""Request headers that set the dial, and the term of `Goal` that each one sets."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Selection:
+    """Who shall be asked, in order, and what is known of why; NaN stands for unknown."""
+
+    ranked: tuple[Candidate, ...]
+    reason: str
+    propensity: float
+    price: float
+    expected_quality: float
+    expected_cost_usd: float
+    goal: str | None
+    fingerprint: str
+    decision_s: float
+
+
+@final
+class Selector:
+    """Decides requests with one deployment.
+
+    Parameters
+    ----------
+    deployment:
+        What decides.
+    alias:
+        The model name that asks the router.
+    goal:
+        The dial where a request sets none; None means the deployment's own. Raises `InputError` where the
+        deployment cannot serve it.
+    rng:
+        What a stochastic policy draws from.
+    """
+
+    def __init__(
+        self, *, deployment: Deployment, alias: str, goal: Goal | None, rng: np.random.Generator
+    ) -> None:
+        deployment.promise(goal)
+        self.deployment = deployment
+        self.alias = alias
+        self.goal = goal
+        self.rng = rng
+        self.by_name = {candidate.name: candidate for candidate in deployment.candidates}
+
+    def choose(self, request: ChatRequest, query: Query, goal: Goal | None) -> Selection:
+        """Return the selection; raises `ApiError` for an unknown model or where nobody may serve."""
+        started_s = time.perf_counter()
+        if request.model != self.alias:
+            return self._named(request.model, started_s)
+        wanted = self.goal if goal is None else goal
+        try:
+            decisions = self.deployment.decide([query], goal=wanted, rng=self.rng)
+        except InputError as error:
+            raise self._refused(query, goal, error) from error
+        decision = decisions[0]
+        if decision.candidate is None:
+            raise infeasible(query, self.deployment)
+        return Selection(
+            ranked=decision.ranked or (decision.candidate,),
+            reason=decision.reason,
+            propensity=decision.propensity,
+            price=decision.price,
+            expected_quality=decision.expected_quality,
+            expected_cost_usd=decision.expected_cost_usd,
+            goal=(self.deployment.goal if wanted is None else wanted).describe(),
+            fingerprint=decision.fingerprint,
+            decision_s=time.perf_counter() - started_s,
+        )
+
+    def _named(self, model: str, started_s: float) -> Selection:
+        candidate = self.by_name.get(model)
+        if candidate is None:
+            raise unknown_model(model, [self.alias, *self.by_name])
+        return Selection(
+            ranked=(candidate,),
+            reason="named",
+            propensity=1.0,
+            price=math.nan,
+            expected_quality=math.nan,
+            expected_cost_usd=math.nan,
+            goal=None,
+            fingerprint=self.deployment.fingerprint,
+            decision_s=time.perf_counter() - started_s,
+        )
+
+    def _refused(self, query: Query, goal: Goal | None, error: InputError) -> ApiError:
+        """Say whose fault it is: nobody may serve, or the goal of the request cannot be served."""
+        if goal is None or len(obstacles(query, self.deployment.candidates)) == len(self.by_name):
+            return infeasible(query, self.deployment, str(error))
+        header = next((name.decode() for name, term in DIALS.items() if term == goal.dial), "goal")
+        return ApiError(
+            400, f"the header {header!r} cannot be served; {error}", code="bad_goal", param=header
+        )
+
+
+def read_goal(headers: Sequence[tuple[bytes, bytes]]) -> Goal | None:
+    """Return the dial that the headers set, or None; raises `ApiError` (400) that names the header."""
+    given = {name: value for name, value in headers if name in DIALS}
+    if not given:
+        return None
+    if len(given) > 1:
+        names = " and ".join(sorted(name.decode() for name in given))
+        message = sentence("only one header may set the dial", got=names)
+        raise ApiError(400, message, code="bad_header", param=sorted(given)[0].decode())
+    (name, value) = given.popitem()
+    return _parse_goal(name.decode(), DIALS[name], value.decode("latin-1"))
+
+
+def _parse_goal(header: str, term: str, value: str) -> Goal:
+    try:
+        terms: Mapping[str, float] = {term: float(value)}
+        return Goal(**terms)
+    except InputError as error:
+        message = f"the header {header!r} is wrong; {error}"
+        raise ApiError(400, message, code="bad_header", param=header) from error
+    except ValueError as error:
+        message = sentence(f"the header {header!r} is wrong", allowed="a number", got=value)
+        raise ApiError(400, message, code="bad_header", param=header) from error
+
+
+def infeasible(query: Query, deployment: Deployment, cause: str = "the deployment's budget") -> ApiError:
+    """422 that says why each candidate may not serve; `cause` stands for those that could."""
+    refused = obstacles(query, deployment.candidates)
+    names = [candidate.name for candidate in deployment.candidates]
+    shown = "; ".join(f"{name}: {refused.get(name, cause)}" for name in names[:20])
+    more = f"; and {len(names) - 20} more" if len(names) > 20 else ""
+    message = sentence(
+        "no candidate may serve this request",
+        allowed=f"a candidate with {', '.join(sorted(query.needs)) or 'room for it'} within the budget",
+        do=f"why not: {shown}{more}",
+    )
+    return ApiError(422, message, code="no_feasible_candidate", param="model")

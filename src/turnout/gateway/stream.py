@@ -1,0 +1,127 @@
+"""This module watches server-sent events on their way through: it finds the usage and notices a cut.
+
+Bytes are forwarded as they arrive, whole events at a time. JSON is parsed only for the few events that
+carry usage or an error, never for one with text.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import final
+
+import msgspec
+
+from turnout.gateway.errors import error_body
+
+DONE = b"data: [DONE]\n\n"
+"""The event that ends a complete stream."""
+
+MAX_HELD_BYTES = 1_000_000
+"""Bytes of one unfinished event that are held back; beyond it they are forwarded unread."""
+
+_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
+_BOUNDARY = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_USAGE = re.compile(rb'"usage"\s*:\s*\{')
+_FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
+
+
+class _Cached(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
+class UsageCount(msgspec.Struct):
+    """The part of OpenAI's usage object that is accounted."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _Cached | None = None
+
+    @property
+    def cached_tokens(self) -> int | None:
+        """Input tokens that the provider read from its prompt cache; None where it did not say."""
+        return None if self.prompt_tokens_details is None else self.prompt_tokens_details.cached_tokens
+
+
+class _Chunk(msgspec.Struct):
+    usage: UsageCount | None = None
+    choices: list[msgspec.Raw] | None = None
+    error: msgspec.Raw | None = None
+
+
+_chunk_decoder = msgspec.json.Decoder(_Chunk)
+
+
+@final
+class EventScanner:
+    """Reads along with a stream of events.
+
+    Parameters
+    ----------
+    strip_usage:
+        Whether to take out the usage chunk, for a client that did not ask for it.
+    """
+
+    def __init__(self, *, strip_usage: bool) -> None:
+        self.strip_usage = strip_usage
+        self.usage: UsageCount | None = None
+        self.num_events = 0
+        self.is_done = False
+        self.is_finished = False
+        self.has_error = False
+        self._held = b""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the stream said that it ended: by `[DONE]`, a finish reason, or an error of its own."""
+        return self.is_done or self.is_finished or self.has_error
+
+    def feed(self, block: bytes) -> bytes:
+        """Return the bytes to forward now; an unfinished event is held until its end arrives."""
+        data = self._held + block if self._held else block
+        end = max(data.rfind(mark) + len(mark) if mark in data else 0 for mark in _ENDS)
+        if end == 0 and len(data) > MAX_HELD_BYTES:
+            self._held = b""
+            return data
+        whole, self._held = (data, b"") if end == len(data) else (data[:end], data[end:])
+        return self._scan(whole) if whole else b""
+
+    def _scan(self, whole: bytes) -> bytes:
+        self.num_events += whole.count(b"\n\n") + whole.count(b"\r\n\r\n")
+        if not self.is_finished and b'"finish_reason"' in whole:
+            self.is_finished = _FINISH.search(whole) is not None
+        has_usage = b'"usage"' in whole and _USAGE.search(whole) is not None
+        if not has_usage and b"[DONE]" not in whole and b'"error"' not in whole:
+            return whole
+        kept, start = [], 0
+        for match in _BOUNDARY.finditer(whole):
+            event, start = whole[start : match.end()], match.end()
+            if not self._is_stripped(event):
+                kept.append(event)
+        return b"".join(kept) + whole[start:]
+
+    def _is_stripped(self, event: bytes) -> bool:
+        data = event_data(event)
+        if data.strip() == b"[DONE]":
+            self.is_done = True
+            return False
+        try:
+            chunk = _chunk_decoder.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return False
+        if chunk.error is not None and bytes(chunk.error) != b"null":
+            self.has_error = True
+        if chunk.usage is None:
+            return False
+        self.usage = chunk.usage
+        return self.strip_usage and not chunk.choices
+
+
+def event_data(event: bytes) -> bytes:
+    """Return the data of one event: its `data:` lines joined by newlines, without one leading space."""
+    lines = [line[5:].removeprefix(b" ") for line in event.splitlines() if line.startswith(b"data:")]
+    return b"\n".join(lines)
+
+
+def error_event(message: str, *, code: str) -> bytes:
+    """Return the event that ends a cut stream; OpenAI's clients raise an APIError on it."""
+    return b"data: " + error_body(message, kind="upstream_error", param=None, code=code) + b"\n\n"

@@ -1,0 +1,139 @@
+"""This module reads the configuration file and says where it is wrong: file, key, nearest name."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from turnout.core.errors import ConfigError, did_you_mean, sentence
+from turnout.gateway.config import Config, OpenAISettings, ReplaySettings, Settings
+
+_KINDS: dict[str, type[Settings]] = {"openai": OpenAISettings, "replay": ReplaySettings}
+
+
+def read_config(path: Path) -> Config:
+    """Read, check and resolve one file; see `config.load_config`."""
+    data = _read(path)
+    _check_keys(data, Config, "", path)
+    try:
+        config = msgspec.convert(data, Config)
+    except msgspec.ValidationError as error:
+        raise _wrong(path, error) from error
+    try:
+        config.check()
+    except ConfigError as error:
+        raise ConfigError(f"{str(path)!r}: {error}") from error
+    return _resolve(config, path.parent)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_bytes().decode("utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            sentence(f"the configuration {str(path)!r} cannot be read", got=error.strerror)
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            sentence(f"the configuration {str(path)!r} is not UTF-8", got=str(error))
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(sentence(f"{str(path)!r} is not TOML", got=str(error))) from error
+
+
+def _check_keys(data: Mapping[str, Any], kind: type[Settings], where: str, path: Path) -> None:
+    """Find unknown keys before types are looked at: a misspelt key explains a missing one."""
+    known = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    tag = {"kind"} if kind in _KINDS.values() else set()
+    for key, value in data.items():
+        if key not in known:
+            if key in tag:
+                continue
+            raise ConfigError(
+                sentence(
+                    f"{str(path)!r} has the unknown key {where + key!r}", do=did_you_mean(key, [*known, *tag])
+                )
+            )
+        _check_value(value, known[key], f"{where}{key}.", path)
+
+
+def _check_value(value: Any, annotation: Any, where: str, path: Path) -> None:
+    if not isinstance(value, dict):
+        return
+    struct = _struct_of(annotation)
+    if struct is not None:
+        _check_keys(value, struct, where, path)
+        return
+    item = _item_of(annotation)
+    for name, entry in value.items():
+        if isinstance(entry, dict) and item is not None:
+            own = f"{where}{name}."
+            _check_keys(entry, _provider_kind(entry, own, path) if item is Settings else item, own, path)
+
+
+def _struct_of(annotation: Any) -> type[Settings] | None:
+    options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    for option in options:
+        if isinstance(option, type) and issubclass(option, Settings):
+            return option
+    return None
+
+
+def _item_of(annotation: Any) -> type[Settings] | None:
+    """Return the struct of a table of tables; `Settings` itself stands for "by its kind"."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        annotation = typing.get_args(annotation)[0]
+    arguments = typing.get_args(annotation)
+    if len(arguments) != 2:
+        return None
+    if isinstance(arguments[1], types.UnionType):
+        return Settings
+    return _struct_of(arguments[1])
+
+
+def _provider_kind(entry: Mapping[str, Any], where: str, path: Path) -> type[Settings]:
+    kind = entry.get("kind")
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise ConfigError(
+            sentence(
+                f"{str(path)!r}: the key {where + 'kind'!r}",
+                allowed=" or ".join(repr(name) for name in _KINDS),
+                got=kind,
+            )
+        )
+    return _KINDS[kind]
+
+
+def _wrong(path: Path, error: msgspec.ValidationError) -> ConfigError:
+    """Turn `Expected ... - at $.server.port` into a sentence that names the key."""
+    text = str(error)
+    found = re.search(r" - at `(key in )?\$\.?([^`]*)`$", text)
+    key = found.group(2) if found else ""
+    what = text[: found.start()] if found else text
+    missing = re.match(r"Object missing required field `(.+)`", what)
+    if missing:
+        key = f"{key}.{missing.group(1)}".lstrip(".")
+        what = "it is required and missing"
+    return ConfigError(sentence(f"{str(path)!r}: the key {key!r} is wrong", got=what))
+
+
+def _resolve(config: Config, folder: Path) -> Config:
+    providers = {
+        name: msgspec.structs.replace(provider, table=str(folder / provider.table))
+        if isinstance(provider, ReplaySettings)
+        else provider
+        for name, provider in config.providers.items()
+    }
+    return msgspec.structs.replace(
+        config,
+        deployment=str(folder / config.deployment),
+        providers=providers,
+        ledger=msgspec.structs.replace(config.ledger, path=str(folder / config.ledger.path)),
+    )

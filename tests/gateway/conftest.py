@@ -1,0 +1,69 @@
+"""One upstream and one gateway for the whole room; a test that needs its own starts its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import openai
+import pytest
+
+from tests.gateway.pool import ADAPTED, LARGE, SMALL, THINKING, make_deployment
+from tests.gateway.upstream import Upstream, upstream_server
+from turnout.gateway.config import Config, LedgerSettings, OpenAISettings, ServerSettings
+from turnout.gateway.lifecycle import running
+
+WIDE = (SMALL, LARGE, THINKING, ADAPTED)
+
+
+@dataclass
+class Served:
+    """A gateway at work."""
+
+    base_url: str
+    ledger: Path
+
+
+def make_config(upstream: Upstream | str, ledger: Path, **changes: object) -> Config:
+    """Return settings in front of an upstream; `changes` go to the provider."""
+    base_url = upstream if isinstance(upstream, str) else upstream.base_url
+    provider = OpenAISettings(base_url=base_url, **changes)  # type: ignore[arg-type]
+    return Config(
+        deployment="given in memory",
+        providers={"main": provider},
+        server=ServerSettings(port=0, max_body_mb=4.0),
+        ledger=LedgerSettings(path=str(ledger)),
+    )
+
+
+@pytest.fixture(scope="session")
+def one_upstream() -> Iterator[Upstream]:
+    with upstream_server() as upstream:
+        yield upstream
+
+
+@pytest.fixture
+def upstream(one_upstream: Upstream) -> Upstream:
+    one_upstream.reset()
+    return one_upstream
+
+
+@pytest.fixture(scope="session")
+def one_gateway(one_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    ledger = tmp_path_factory.mktemp("gateway") / "ledger.sqlite"
+    config = make_config(one_upstream, ledger, first_byte_s=0.5, idle_s=0.5, connect_s=1.0)
+    with running(config, deployment=make_deployment(WIDE)) as ready:
+        yield Served(ready.base_url, ledger)
+
+
+@pytest.fixture
+def gateway(one_gateway: Served, upstream: Upstream) -> Served:
+    """The shared gateway, before a shared upstream that has forgotten everything."""
+    return one_gateway
+
+
+@pytest.fixture
+def client(gateway: Served) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=gateway.base_url, api_key="none", max_retries=0, timeout=20) as made:
+        yield made
