@@ -144,7 +144,8 @@ def _encode_value(value: object, prefix: str, arrays: dict[str, NDArray[Any]]) -
     if isinstance(value, Candidate):
         return {"$Candidate": value.to_dict()}
     if isinstance(value, tuple | list):
-        return {"$tuple": [_encode_value(item, prefix, arrays) for item in value]}
+        # The position is part of the prefix: two fitted objects in one tuple must not share array names.
+        return {"$tuple": [_encode_value(x, f"{prefix}{i}.", arrays) for i, x in enumerate(value)]}
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise ArtifactError(
@@ -163,7 +164,7 @@ def _decode_value(value: Any, prefix: str, arrays: Mapping[str, NDArray[Any]]) -
     if kind == "$object":
         return _decode_object(content, prefix, arrays)
     if kind == "$tuple":
-        return tuple(_decode_value(item, prefix, arrays) for item in content)
+        return tuple(_decode_value(item, f"{prefix}{i}.", arrays) for i, item in enumerate(content))
     if kind == "$Candidate":
         return candidate_from_dict(content)
     known: dict[str, type[Goal] | type[Budget]] = {"$Goal": Goal, "$Budget": Budget}

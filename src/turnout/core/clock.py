@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
+from turnout.core.validation import check_number
+
 
 class Clock(Protocol):
     """Anything that tells the time in seconds."""
@@ -34,7 +36,7 @@ class ManualClock:
     """A clock that moves only when told to; for simulations and tests."""
 
     def __init__(self, *, start_s: float = 0.0) -> None:
-        self._now_s = float(start_s)
+        self._now_s = check_number("ManualClock.start_s", start_s)
 
     def now_s(self) -> float:
         """Return the time that was set."""
@@ -46,6 +48,4 @@ class ManualClock:
 
     def advance(self, seconds: float) -> None:
         """Move the clock forward by `seconds` (not negative)."""
-        if seconds < 0:
-            raise ValueError(f"ManualClock.advance: seconds must be at least 0, got {seconds!r}")
-        self._now_s += seconds
+        self._now_s += check_number("ManualClock.advance: seconds", seconds, low=0.0)

@@ -65,6 +65,7 @@ class Decisions:
 
     def __post_init__(self) -> None:
         num_queries, num_candidates = self.choice_Q.size, len(self.candidates)
+        check_shape("Decisions.choice_Q", self.choice_Q, "Q", (num_queries,))
         check_shape("Decisions.ranked_QM", self.ranked_QM, "QM", (num_queries, num_candidates))
         for name in ("propensity_Q", "quality_Q", "cost_usd_Q"):
             check_shape(f"Decisions.{name}", getattr(self, name), "Q", (num_queries,))
@@ -72,14 +73,14 @@ class Decisions:
             raise InputError(
                 sentence("Decisions.reason_Q", allowed=f"{num_queries} phrases", got=len(self.reason_Q))
             )
-        if num_queries and (self.choice_Q.min() < NONE or self.choice_Q.max() >= num_candidates):
-            raise InputError(
-                sentence("Decisions.choice_Q", allowed=f"-1 to {num_candidates - 1}", got=self.choice_Q.max())
-            )
-        if num_queries and not ((self.propensity_Q > 0) & (self.propensity_Q <= 1)).all():
-            raise InputError(
-                sentence("Decisions.propensity_Q", allowed="(0, 1]", got=float(self.propensity_Q.min()))
-            )
+        stray_Q = (self.choice_Q < NONE) | (self.choice_Q >= num_candidates)
+        if stray_Q.any():
+            wrong = int(self.choice_Q[stray_Q][0])
+            raise InputError(sentence("Decisions.choice_Q", allowed=f"-1 to {num_candidates - 1}", got=wrong))
+        fair_Q = (self.propensity_Q > 0) & (self.propensity_Q <= 1)
+        if not fair_Q.all():
+            improbable = float(self.propensity_Q[~fair_Q][0])
+            raise InputError(sentence("Decisions.propensity_Q", allowed="(0, 1]", got=improbable))
 
     def __len__(self) -> int:
         return int(self.choice_Q.size)
@@ -96,6 +97,17 @@ class Decisions:
             price=self.price,
             fingerprint=self.fingerprint,
         )
+
+    def signed(self, fingerprint: str, *, reason: str | None = None) -> Decisions:
+        """Return the same decisions under a deployment's name, and under one reason where it is given."""
+        # Nothing that was checked changes, and this stands on the path of every request.
+        copy = object.__new__(Decisions)
+        for name in self.__slots__:
+            object.__setattr__(copy, name, getattr(self, name))
+        object.__setattr__(copy, "fingerprint", fingerprint)
+        if reason is not None:
+            object.__setattr__(copy, "reason_Q", (reason,) * len(self))
+        return copy
 
     @property
     def names_Q(self) -> tuple[str | None, ...]:

@@ -9,7 +9,7 @@ from typing import final
 import numpy as np
 
 from turnout.core.candidate import Candidate
-from turnout.core.errors import InputError, sentence
+from turnout.core.errors import InputError, UnknownNameError, did_you_mean, sentence
 from turnout.core.outcomes import Bools, Floats
 from turnout.core.validation import check_shape
 
@@ -67,6 +67,11 @@ class Estimate:
     def reorder(self, candidates: Sequence[str]) -> Estimate:
         """Return the same estimate with its columns in the order of these names."""
         position = {name: index for index, name in enumerate(self.names)}
+        for name in candidates:
+            if name not in position:
+                raise UnknownNameError(
+                    sentence("Estimate.reorder: candidates", got=name, do=did_you_mean(name, position))
+                )
         columns = [position[name] for name in candidates]
         return Estimate(
             candidates=tuple(self.candidates[column] for column in columns),
@@ -91,13 +96,20 @@ def make_estimate(
     allowed_QM: Bools | None = None,
 ) -> Estimate:
     """Build an `Estimate`: quality is clipped to [0, 1]; what is omitted is unknown, or allowed."""
-    shape = quality_QM.shape
-    unknown_QM = np.full(shape, np.nan)
+    quality_QM = np.asarray(quality_QM, dtype=np.float64)
     return Estimate(
         candidates=tuple(candidates),
-        quality_QM=np.clip(np.asarray(quality_QM, dtype=np.float64), 0.0, 1.0),
-        spread_QM=unknown_QM if spread_QM is None else np.asarray(spread_QM, dtype=np.float64),
-        cost_usd_QM=unknown_QM if cost_usd_QM is None else np.asarray(cost_usd_QM, dtype=np.float64),
-        latency_s_QM=unknown_QM if latency_s_QM is None else np.asarray(latency_s_QM, dtype=np.float64),
-        allowed_QM=np.ones(shape, np.bool_) if allowed_QM is None else allowed_QM,
+        quality_QM=np.minimum(np.maximum(quality_QM, 0.0), 1.0),
+        spread_QM=_or_unknown(spread_QM, quality_QM.shape),
+        cost_usd_QM=_or_unknown(cost_usd_QM, quality_QM.shape),
+        latency_s_QM=_or_unknown(latency_s_QM, quality_QM.shape),
+        allowed_QM=np.ones(quality_QM.shape, np.bool_) if allowed_QM is None else allowed_QM,
     )
+
+
+def _or_unknown(values_QM: Floats | None, shape: tuple[int, ...]) -> Floats:
+    if values_QM is not None:
+        return np.asarray(values_QM, dtype=np.float64)
+    unknown_QM = np.empty(shape)
+    unknown_QM.fill(np.nan)
+    return unknown_QM

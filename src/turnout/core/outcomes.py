@@ -6,7 +6,6 @@ and null on disk, and never 0. The dense views average over samples.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy.typing as npt
 
 from turnout.core.candidate import Candidate
 from turnout.core.errors import InputError, TableError, UnknownNameError, did_you_mean, sentence
+from turnout.core.fingerprint import fingerprint_of
 from turnout.core.query import Query
 from turnout.core.rng import make_rng
 from turnout.core.rows import MEASURES, check_table
@@ -135,7 +135,7 @@ class OutcomeTable:
     @cached_property
     def fingerprint(self) -> str:
         """Sixteen hex digits that name the content, whatever the order of rows, queries and candidates."""
-        return _fingerprint(self)
+        return fingerprint_of(self)
 
     @property
     def has_costs(self) -> bool:
@@ -182,6 +182,11 @@ class OutcomeTable:
             keep_Q &= self._matches("task", task, self.tasks)
         if ids is not None:
             wanted = set(ids)
+            known = {query.id for query in self.queries}
+            for name in sorted(wanted - known):
+                raise UnknownNameError(
+                    sentence("OutcomeTable.select: ids", got=name, do=did_you_mean(name, known))
+                )
             keep_Q &= np.array([query.id in wanted for query in self.queries], np.bool_)
         part = self if keep_Q.all() else self.where(keep_Q)
         return part if candidates is None else part._with_candidates(tuple(candidates))
@@ -210,7 +215,7 @@ class OutcomeTable:
         return self._replace(cost_usd=cost_usd)
 
     def with_extras(self, extras: Mapping[str, Sequence[object]]) -> OutcomeTable:
-        """Return the same outcomes with further recorded columns, one value per row; a taken name is replaced."""
+        """Return the same outcomes with further recorded columns, one value per row; a taken name goes."""
         return self._replace(extras={**self.extras, **extras})
 
     def save(self, folder: str | Path) -> Path:
@@ -250,7 +255,22 @@ class OutcomeTable:
         return self._take(rows, every_query, chosen, None, renumber[self.candidate_index[rows]])
 
     def _split(self, shares: Mapping[str, float], keys: list[object], seed: int) -> dict[str, OutcomeTable]:
+        if len(keys) != len(self.queries):
+            raise InputError(
+                sentence(
+                    "OutcomeTable: groups", allowed=f"one per query ({len(self.queries)})", got=len(keys)
+                )
+            )
         part_of = split_groups(keys, shares, seed=seed)
+        empty = [name for name in shares if name not in part_of]
+        if empty:
+            raise TableError(
+                sentence(
+                    f"OutcomeTable: the part {empty[0]!r} of the split would hold no query",
+                    got=f"{len(set(keys))} groups of queries for the shares {dict(shares)}",
+                    do="use fewer parts, or a larger table",
+                )
+            )
         return {name: self.where(np.array([p == name for p in part_of])) for name in shares}
 
     def _take(
@@ -349,7 +369,8 @@ def _column(name: str, values: npt.ArrayLike | None, num_rows: int) -> Floats:
 
 def _extra(name: str, values: Sequence[object], num_rows: int) -> npt.NDArray[np.object_]:
     column = np.empty(len(values), dtype=object)
-    column[:] = list(values)
+    for row, value in enumerate(values):
+        column[row] = value  # one by one: a slice would take values that are lists for a matrix
     if len(values) != num_rows:
         raise TableError(
             sentence(f"OutcomeTable: extra {name!r}", allowed=f"{num_rows} values", got=len(values))
@@ -364,24 +385,3 @@ def _per_query(name: str, values: Sequence[str | None] | None, num_queries: int)
             sentence(f"OutcomeTable: {name}", allowed=f"one per query ({num_queries})", got=len(column))
         )
     return column
-
-
-def _fingerprint(table: OutcomeTable) -> str:
-    digest = hashlib.sha256()
-    order_M = np.argsort(np.array(table.names))
-    for index in order_M:
-        digest.update(repr(sorted(table.candidates[index].to_dict().items(), key=str)).encode())
-    ids = np.array([query.id for query in table.queries])
-    order_Q = np.argsort(ids)
-    for index in order_Q:
-        query = table.queries[index]
-        # str() first: an id read from a file may be a numpy string, whose repr names its type.
-        fields = (str(query.id), query.text, query.task, table.splits[index], table.references[index])
-        digest.update(repr(fields).encode("utf-8", "surrogatepass"))
-    rank_Q, rank_M = np.argsort(order_Q), np.argsort(order_M)
-    rows = np.lexsort((table.sample, rank_M[table.candidate_index], rank_Q[table.query_index]))
-    for array in (rank_Q[table.query_index], rank_M[table.candidate_index], table.sample):
-        digest.update(np.ascontiguousarray(array[rows], dtype="<i8").tobytes())
-    for name in MEASURES:
-        digest.update(np.ascontiguousarray(getattr(table, name)[rows], dtype="<f8").tobytes())
-    return digest.hexdigest()[:16]

@@ -100,12 +100,30 @@ def table_from_arrow(
 
 
 def write_table(table: OutcomeTable, folder: Path) -> Path:
-    """Write the three files with zstd; reading them back gives the same fingerprint."""
+    """Write the three files with zstd; reading them back gives the same fingerprint.
+
+    Raises `TableError` for a text that no file can hold: half of a surrogate pair is not UTF-8.
+    """
+    _check_encodable(table)
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(_query_table(table), folder / "queries.parquet", compression="zstd")
     pq.write_table(_outcome_table(table), folder / "outcomes.parquet", compression="zstd")
     pq.write_table(_model_table(table), folder / "models.parquet", compression="zstd")
     return folder
+
+
+def _check_encodable(table: OutcomeTable) -> None:
+    for query in table.queries:
+        try:
+            f"{query.id}{query.text}{query.task}".encode()
+        except UnicodeEncodeError as error:
+            raise TableError(
+                sentence(
+                    f"the text of query {query.id!r} is not valid Unicode",
+                    got=error.object[error.start : error.end],
+                    do="replace it, for example with text.encode('utf-8', 'replace').decode()",
+                )
+            ) from error
 
 
 def _query_table(table: OutcomeTable) -> pa.Table:
@@ -116,6 +134,7 @@ def _query_table(table: OutcomeTable) -> pa.Table:
         "split": pa.array(table.splits, pa.string()),
         "reference": pa.array(table.references, pa.string()),
         "num_turns": pa.array([query.num_turns for query in table.queries], pa.int32()),
+        "input_tokens": pa.array([query.input_tokens for query in table.queries], pa.int64()),
         "needs": pa.array([sorted(query.needs) for query in table.queries], pa.list_(pa.string())),
         "tags": pa.array([json.dumps(dict(query.tags)) for query in table.queries], pa.string()),
     }
@@ -156,15 +175,17 @@ def _queries(data: pa.Table, ids: list[str]) -> list[Query]:
     has = set(data.column_names)
     turns = data.column("num_turns").to_pylist() if "num_turns" in has else [1] * len(ids)
     needs = data.column("needs").to_pylist() if "needs" in has else [()] * len(ids)
-    tags = _optional(data, "tags") if "tags" in has else [None] * len(ids)
+    tokens = data.column("input_tokens").to_pylist() if "input_tokens" in has else [None] * len(ids)
+    tags = _optional(data, "tags")
     return [
         Query(
             id=query_id,
             text=texts[row],
             task=tasks[row],
             num_turns=1 if turns[row] is None else turns[row],
+            input_tokens=tokens[row],
             needs=frozenset(needs[row] or ()),
-            tags=json.loads(tags[row] or "{}"),
+            tags=_json_object(tags[row] or "{}", f"queries.parquet: column 'tags', row {row}"),
         )
         for row, query_id in enumerate(ids)
     ]
@@ -177,7 +198,9 @@ def _candidates(models: pa.Table | None, names: list[str]) -> list[Candidate]:
 
 def _candidate(name: str, row: dict[str, Any]) -> Candidate:
     if row.get("candidate"):
-        return candidate_from_dict(json.loads(row["candidate"]))
+        return candidate_from_dict(
+            _json_object(row["candidate"], f"models.parquet: column 'candidate' of {name!r}")
+        )
     prices = (row.get("input_usd_per_m"), row.get("output_usd_per_m"))
     known = all(price is not None and math.isfinite(price) for price in prices)
     card = (
@@ -193,6 +216,16 @@ def _candidate(name: str, row: dict[str, Any]) -> Candidate:
     return Candidate(
         model=name, price_card=card, context_tokens=row.get("context_window"), descriptors=descriptors
     )
+
+
+def _json_object(text: object, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text) if isinstance(text, str) else None
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise TableError(sentence(where, allowed="a JSON object", got=text, do="leave the column out"))
+    return value
 
 
 def _strings(data: pa.Table, name: str, where: str) -> list[str]:

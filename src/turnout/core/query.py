@@ -32,6 +32,9 @@ class Query:
         if self.text is not None:
             check_text(f"Query.text of {self.id!r}", self.text)
         check_count(f"Query.num_turns of {self.id!r}", self.num_turns, low=0)
+        if self.input_tokens is not None:
+            check_count(f"Query.input_tokens of {self.id!r}", self.input_tokens, low=0)
+        object.__setattr__(self, "needs", frozenset(self.needs))
 
     @property
     def words(self) -> str:

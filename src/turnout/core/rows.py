@@ -34,9 +34,10 @@ def check_table(table: OutcomeTable) -> None:
         )
     num_rows = table.num_rows
     for name in ("query_index", "candidate_index", "sample"):
-        if getattr(table, name).shape != (num_rows,):
+        shape = getattr(table, name).shape
+        if shape != (num_rows,):
             raise TableError(
-                sentence(f"OutcomeTable: {name}", allowed=f"shape (N,) = ({num_rows},)", got="another length")
+                sentence(f"OutcomeTable: {name}", allowed=f"shape (N,) = ({num_rows},)", got=shape)
             )
     _check_rows(table, "query_index", table.query_index, lambda x: (x < 0) | (x >= len(ids)), "a known query")
     _check_rows(

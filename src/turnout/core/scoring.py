@@ -7,6 +7,8 @@ list never decides.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from turnout.core.decision import NONE
@@ -27,10 +29,12 @@ def score(quality_QM: Floats, cost_usd_QM: Floats, price: float) -> Floats:
     return quality_QM - price * cost_usd_QM
 
 
+@lru_cache(maxsize=256)
 def name_order(names: tuple[str, ...]) -> Ints:
     """Return the rank of each name in the sorted list, shape (M,): the last resort of ties."""
     rank = np.empty(len(names), dtype=np.int64)
     rank[np.argsort(np.array(names))] = np.arange(len(names))
+    rank.flags.writeable = False
     return rank
 
 
@@ -48,8 +52,10 @@ def rank(
     breaks ties where the score is blind to it, as at an infinite price.
     """
     # np.lexsort sorts by its last key first.
+    name_rank_QM = np.empty(score_QM.shape, dtype=np.int64)
+    name_rank_QM[:] = name_order(names)
     keys = [
-        np.broadcast_to(name_order(names), score_QM.shape),
+        name_rank_QM,
         np.where(np.isnan(cost_usd_QM), np.inf, cost_usd_QM),
         np.where(np.isnan(score_QM), np.inf, -score_QM),
         ~allowed_QM,

@@ -24,7 +24,10 @@ def check_number(
     allowed = f"a number in {left}{low:g}, {high:g}{right}"
     if isinstance(value, bool) or not isinstance(value, int | float | np.floating | np.integer):
         raise InputError(sentence(where, allowed=allowed, got=value))
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.nan
     below = number < low or (number == low and not allow_low)
     above = number > high or (number == high and not allow_high)
     if math.isnan(number) or below or above:

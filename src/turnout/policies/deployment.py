@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, ClassVar, final
 
 import numpy as np
@@ -17,13 +16,15 @@ from turnout.core.contracts import Configured, Policy, Router, State
 from turnout.core.decision import Decisions
 from turnout.core.errors import InputError, sentence
 from turnout.core.estimate import Estimate
-from turnout.core.outcomes import Bools
+from turnout.core.outcomes import Bools, Floats
 from turnout.core.query import Query
 from turnout.core.rng import make_rng
 from turnout.policies.frontier import Frontier, Promise
 from turnout.policies.guard import Guard
-from turnout.policies.masks import feasible
+from turnout.policies.masks import feasible, input_limits
 
+_NO_CAPS = Budget()
+_at_price = lru_cache(maxsize=4096)(Budget.at_price)
 ASIDE = "guard: not shown to beat the best single model"
 
 
@@ -106,6 +107,14 @@ class Deployment(Configured):
         return self.router.estimate([Query(id="pool", text="")]).candidates
 
     @cached_property
+    def _limits_M(self) -> Floats:
+        return input_limits(self.candidates)
+
+    @cached_property
+    def _rng(self) -> np.random.Generator:
+        return make_rng(0, "deployment")
+
+    @cached_property
     def fingerprint(self) -> str:
         """Sixteen hex digits that name the configuration and everything that was learned."""
         digest = hashlib.sha256()
@@ -143,21 +152,21 @@ class Deployment(Configured):
 
         `goal` replaces the deployment's own dial; `budget` adds hard caps, and its price is used when
         `goal` is None and the budget's price is above 0. `allowed_QM` (broadcast from (M,)) adds a mask
-        in the order of `candidates`, for health and access. `rng` is needed by stochastic policies only.
+        in the order of `candidates`, for health and access. `rng` drives stochastic
+        policies; without one a generator of the deployment's own, of a fixed seed, runs on.
         """
-        caps = Budget() if budget is None else budget
+        caps = _NO_CAPS if budget is None else budget
         price = caps.price if goal is None and caps.price > 0 else self.promise(goal).price
-        estimate = self.estimate(queries, price)
-        mask_QM = feasible(queries, estimate.candidates)
+        is_open = self.guard is None or self.guard.is_open(price)
+        estimate = (self.router if is_open else self.fallback).estimate(queries)
+        mask_QM = feasible(queries, estimate.candidates, limits_M=self._limits_M)
         if allowed_QM is not None:
             mask_QM = mask_QM & allowed_QM
         if not mask_QM.all():
             estimate = estimate.restrict(mask_QM)
-        generator = make_rng(0, "deployment") if rng is None else rng
-        decisions = self.policy.decide(estimate, caps.at_price(price), generator)
-        if self.guard is not None and not self.guard.is_open(price):
-            decisions = replace(decisions, reason_Q=(ASIDE,) * len(decisions))
-        return replace(decisions, fingerprint=self.fingerprint)
+        generator = self._rng if rng is None else rng
+        decisions = self.policy.decide(estimate, _at_price(caps, price), generator)
+        return decisions.signed(self.fingerprint, reason=None if is_open else ASIDE)
 
     def _find_promise(self, goal: Goal) -> Promise:
         if self.frontier is not None:
