@@ -200,7 +200,7 @@ BAD_TABLES: dict[str, tuple[str, dict[str, object], tuple[str, ...]]] = {
         {"model": [None] + ["model0"] * 7},
         ("column 'model', row 0", "allowed: a string"),
     ),
-    "tags that are no json": ("queries.parquet", {"tags": ["{"] * 4}, ("a column that cannot be read",)),
+    "tags that are no json": ("queries.parquet", {"tags": ["{"] * 4}, ("tags",)),
     "a candidate that is none": (
         "models.parquet",
         {"candidate": ['{"made": 1}'] * 2},

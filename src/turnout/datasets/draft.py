@@ -7,6 +7,7 @@ file: `gpt4.jsonl, line 7` instead of a row number that the user has never seen.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Literal, final
@@ -20,8 +21,7 @@ from turnout.core.rows import MEASURES
 Repeats = Literal["error", "sample"]
 """What to do when a file holds the same query and candidate twice: refuse, or number them as samples."""
 
-_LIMITS = {"quality": (1.0, "a number in [0, 1], or empty (in JSON: null) for unknown")}
-_MEASURE_LIMIT = (math.inf, "a finite number of at least 0, or empty (in JSON: null) for unknown")
+_HIGHEST = {name: 1.0 if name == "quality" else sys.float_info.max for name in MEASURES}
 
 
 @final
@@ -105,12 +105,12 @@ class TableDraft:
         """Add one outcome; `measures` maps names of `MEASURES` to numbers, absent and NaN are unknown."""
         if not model.strip():
             raise TableError(sentence(f"{place}: model name", allowed="a name that is not blank", got=model))
-        for name in MEASURES:
+        for name, column in self._columns.items():
             value = measures.get(name, math.nan)
-            high, allowed = _LIMITS.get(name, _MEASURE_LIMIT)
-            if value < 0 or value > high or math.isinf(value):
-                raise TableError(_out_of_range(place, name, model, value, allowed))
-            self._columns[name].append(value)
+            # NaN, the unknown, is not equal to itself.
+            if not 0.0 <= value <= _HIGHEST[name] and value == value:
+                raise _out_of_range(place, name, model, value)
+            column.append(value)
         candidate = self._candidate_of.setdefault(model, len(self._candidate_of))
         row = len(self._pairs)
         self._pairs.append((query, candidate, self._number_repeat(query, candidate, model, place)))
@@ -153,6 +153,14 @@ class TableDraft:
         return count
 
 
-def _out_of_range(place: str, name: str, model: str, value: float, allowed: str) -> str:
-    hint = "rescale the scores to [0, 1]" if name == "quality" and math.isfinite(value) else None
-    return sentence(f"{place}: {name} of {model!r}", allowed=allowed, got=value, do=hint)
+def _out_of_range(place: str, name: str, model: str, value: float) -> TableError:
+    is_quality = name == "quality"
+    return TableError(
+        sentence(
+            f"{place}: {name} of {model!r}",
+            allowed=("a number in [0, 1]" if is_quality else "a finite number of at least 0")
+            + ", or empty (in JSON: null) for unknown",
+            got=value,
+            do="rescale the scores to [0, 1]" if is_quality else None,
+        )
+    )

@@ -79,6 +79,22 @@ def test_a_nan_in_parquet_is_unknown(tmp_path: Path) -> None:
     assert column(table, "cost_usd") == {("1", "m"): 0.5}
 
 
+@pytest.mark.parametrize("label", ["", "Unnamed: 0"])
+def test_the_row_labels_of_pandas_are_passed_over(tmp_path: Path, label: str) -> None:
+    path = write(tmp_path / "a.csv", f"{label},{HEADER}20693,1,hi,t,1.0,x,0.1,m\n")
+    assert detect(path) == "routerbench"
+    assert column(read(path), "quality") == {("1", "m"): 1.0}
+
+
+def test_a_cell_that_only_looks_like_a_list_stays_as_it_is(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.csv", HEADER + r'1,"[a] \d+",t,1.0,"[1, 2]",0.1,m' + "\n" + r"2,['\d'],t,1.0,x,0.1,m"
+    )
+    table = read(path)
+    assert [query.text for query in table.queries] == [r"[a] \d+", r"\d"]
+    assert extra(table, "response")["1", "m"] == "[1, 2]"
+
+
 def test_a_pickle_is_refused_with_a_way_out(tmp_path: Path) -> None:
     path = tmp_path / "routerbench_0shot.pkl"
     path.write_bytes(pickle.dumps({"sample_id": ["a"]}))

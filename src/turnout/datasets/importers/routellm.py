@@ -15,7 +15,14 @@ from turnout.core.outcomes import OutcomeTable
 from turnout.core.query import Query
 from turnout.datasets.draft import TableDraft
 from turnout.datasets.importers.base import Head, Importer
-from turnout.datasets.importers.wide import Row, refuse_columns, require_columns, text_cell, wide_rows
+from turnout.datasets.importers.wide import (
+    Row,
+    refuse_columns,
+    require_columns,
+    text_cell,
+    wide_columns,
+    wide_rows,
+)
 from turnout.datasets.reading import clean_text, number
 
 _RESPONSE = "_response"
@@ -48,7 +55,8 @@ class RouteLLM(Importer):
         """Whether the columns are `prompt` and models, with nothing of the other csv formats."""
         if head.kind == "folder":
             return head.inner is not None and head.inner.kind == "csv" and cls.recognises(head.inner)
-        return head.kind == "csv" and head.columns[:1] == ("prompt",) and _is_plain(head.columns[1:])
+        columns = wide_columns(head.columns)
+        return head.kind == "csv" and columns[:1] == ["prompt"] and _is_plain(columns[1:])
 
     def read(self, path: Path) -> OutcomeTable:
         """Read one file, or every `*.csv` of a folder in the order of their names."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,15 @@ from turnout.core.errors import TableError, sentence
 from turnout.datasets.reading import csv_rows, require_file
 
 Row = Mapping[str, Any]
+
+
+_ROW_LABELS = frozenset({"", "Unnamed: 0", "__index_level_0__"})
+"""Names under which pandas exports the labels of its rows; they say nothing."""
+
+
+def wide_columns(columns: Iterable[str]) -> list[str]:
+    """Return the columns without the row labels of an export from pandas."""
+    return [name for name in columns if name not in _ROW_LABELS]
 
 
 def wide_rows(path: Path) -> tuple[list[str], Iterator[tuple[str, Row]]]:
@@ -20,7 +29,7 @@ def wide_rows(path: Path) -> tuple[list[str], Iterator[tuple[str, Row]]]:
     if path.suffix.lower() == ".parquet":
         return _parquet_rows(path)
     columns, rows = csv_rows(path)
-    return columns, ((f"{str(path)!r}, line {line}", row) for line, row in rows)
+    return wide_columns(columns), ((f"{str(path)!r}, line {line}", row) for line, row in rows)
 
 
 def _parquet_rows(path: Path) -> tuple[list[str], Iterator[tuple[str, Row]]]:
@@ -30,7 +39,9 @@ def _parquet_rows(path: Path) -> tuple[list[str], Iterator[tuple[str, Row]]]:
     data = read_file(require_file(path))
     # Batches bound the memory: a cell may hold a megabyte of text.
     rows = (row for batch in data.to_batches(max_chunksize=1024) for row in batch.to_pylist())
-    return data.column_names, ((f"{str(path)!r}, row {i}", _strip(row)) for i, row in enumerate(rows))
+    return wide_columns(data.column_names), (
+        (f"{str(path)!r}, row {i}", _strip(row)) for i, row in enumerate(rows)
+    )
 
 
 def _strip(row: dict[str, Any]) -> Row:
