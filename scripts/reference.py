@@ -56,7 +56,8 @@ def entries(room: str) -> list[Entry]:
 
 def find_class(entry: Entry) -> ast.ClassDef:
     """Return the class as it stands in its source; raises `LookupError` if it is not there."""
-    for node in ast.parse(entry.source.read_text(encoding="utf-8")).body:
+    text = entry.source.read_text(encoding="utf-8") if entry.source.is_file() else ""
+    for node in ast.parse(text).body:
         if isinstance(node, ast.ClassDef) and node.name == entry.class_name:
             return node
     raise LookupError(f"the table of {entry.room!r} names {entry.class_name!r}, which {entry.source} lacks")
