@@ -47,6 +47,15 @@ def make_curve(judged: Judged, run: Choices) -> Curve | None:
     )
 
 
+def mix_aiq(judged: Judged) -> float | None:
+    """Return the AIQ of the single candidates' envelope; None without costs or a range of budgets."""
+    cost_usd_U, span = judged.means.cost_usd_U, judged.cost_range_usd
+    slots = list(judged.columns.single.values())
+    if cost_usd_U is None or span is None or not slots:
+        return None
+    return aiq(cost_usd_U[slots], judged.means.quality_U[slots], low_usd=span[0], high_usd=span[1])
+
+
 def saving_on(judged: Judged, slots: Ints, *, allow_mixing: bool = False) -> Saving | None:
     """Return what the columns save at no lower quality than the best single; None without costs."""
     means, single = judged.means, judged.columns.head["best single"]

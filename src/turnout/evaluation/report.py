@@ -174,6 +174,8 @@ class Report:
     knn: str | None
     """Name of the run that is the kNN baseline; None when none was given."""
     tasks: TaskTable
+    mix_aiq: float | None
+    """AIQ of random mixes of single candidates, chosen with hindsight: the curve to beat."""
     has_costs: bool
     cost_note: str
     """Why there is no money in the report; empty when there is."""

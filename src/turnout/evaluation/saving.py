@@ -30,9 +30,13 @@ class Saving:
     """Share of the resamples in which the quality is reached at all."""
 
     def __str__(self) -> str:
-        if self.share.value is None:
-            return f"never (in {self.reached:.0%} of resamples)" if self.reached else "never"
-        return self.share.format(".1%")
+        share = self.share
+        if share.value is None:
+            return "never"
+        if share.low is None and share.high is None and self.reached == 1.0:
+            return f"{share.value:.0%}"
+        low, high = ("never" if end is None else f"{end:.0%}" for end in (share.low, share.high))
+        return f"{share.value:.0%} [{low}, {high}]"
 
 
 def cost_save(

@@ -11,11 +11,21 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from turnout.evaluation.tables import MAIN_NOTE, main_sheet
+
 if TYPE_CHECKING:
-    from turnout.evaluation.report import Report, Row
+    from turnout.evaluation.report import Report
     from turnout.evaluation.value import Value
 
-DEFAULT_WIDTH = 128
+_BREAKS = {
+    "usd per 1,000": "usd per\n1,000",
+    "saving at equal quality": "saving at\nequal quality",
+    "vs best single": "vs best\nsingle",
+    "oracle gap": "oracle\ngap",
+}
+NARROW = 96
+"""Below this many columns the oracle gap and the interval of the saving are left out."""
+DEFAULT_WIDTH = 110
 """Columns when standard output is no terminal."""
 
 
@@ -32,51 +42,34 @@ def render(report: Report, *, width: int | None = None, color: bool | None = Non
         highlight=False,
         legacy_windows=False,
     )
-    console.print(_table(report))
+    console.print(_table(report, console.width))
     for line in _footer(report):
         console.print(line)
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
 
 
-def headings(report: Report) -> list[str]:
-    """Return the column titles; the ones about money are absent without costs."""
-    money = ["usd per 1,000", "saving at equal quality"] if report.has_costs else []
-    return ["router", "quality", *money, "oracle gap", "vs best single"]
-
-
-def cells(report: Report, row: Row) -> list[str]:
-    """Return the row under `headings`, percentages of quality as points."""
-    money = []
-    if report.has_costs and row.usd_per_1k is not None:
-        money = [money_text(row.usd_per_1k.value), "-" if row.name == "best single" else str(row.saving)]
-    difference = "-" if row.name == "best single" else row.vs_best_single.format("+.2f", scale=100)
-    return [
-        row.name,
-        row.quality.format(".4f"),
-        *money,
-        "-" if row.oracle_share.value is None else f"{row.oracle_share.value:.1%}",
-        difference,
-    ]
-
-
-def money_text(usd: float | None) -> str:
-    """Return an amount with three significant digits."""
-    if usd is None:
-        return "n/a"
-    return f"{usd:,.0f}" if usd >= 100 else f"{usd:.3g}"
-
-
-def _table(report: Report) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    for title in headings(report):
-        table.add_column(title, justify="left" if title == "router" else "right")
+def _table(report: Report, width: int) -> Table:
+    is_narrow = width < NARROW
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0) if is_narrow else (0, 1))
+    sheet = main_sheet(report)
+    num_columns = len(sheet.headings) - (1 if is_narrow else 0)
+    for title in sheet.headings[:num_columns]:
+        broken = _BREAKS.get(title, title)
+        table.add_column(broken, justify="left" if title == "router" else "right", no_wrap=True)
     last_run = next((row.name for row in reversed(report.rows) if row.kind == "run"), None)
-    for row in report.rows:
+    for row, cells in zip(report.rows, sheet.lines, strict=True):
         style = "bold" if row.kind == "run" else "dim" if row.name in ("random", "oracle") else ""
-        line = [Text(cell, style=style) for cell in cells(report, row)]
-        line[-1].stylize(_sign_color(row.vs_best_single))
-        table.add_row(*line, end_section=row.name == last_run)
+        line = [
+            Text(_cut(title, cell) if is_narrow else cell, style=style)
+            for title, cell in zip(sheet.headings, cells, strict=True)
+        ]
+        line[-2].stylize(_sign_color(row.vs_best_single))
+        table.add_row(*line[:num_columns], end_section=row.name == last_run)
     return table
+
+
+def _cut(title: str, cell: str) -> str:
+    return cell.partition(" [")[0] if title.startswith("saving") else cell
 
 
 def _sign_color(difference: Value) -> str:
@@ -89,7 +82,7 @@ def _footer(report: Report) -> list[Text]:
     origin = report.origin
     unit = "groups" if origin.num_groups is not None else "queries"
     lines = [
-        f"best single: {report.best_single}; differences from it are paired, in points of quality.",
+        f"Best single: {report.best_single}. {MAIN_NOTE}",
         f"{origin.num_scored:,} of {origin.num_queries:,} queries scored; {origin.confidence:.0%} intervals "
         f"from {origin.num_resamples:,} resamples of {unit}, seed {origin.seed}; table {origin.table}, "
         f"train {origin.train or 'none'}.",
