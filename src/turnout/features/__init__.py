@@ -1,0 +1,38 @@
+"""What do we know before anyone answers?
+
+Contract: `Embedder.fit(queries)` learns from texts alone, never from outcomes; `Embedder.embed(queries)`
+returns `x_QF`, float32 of shape (Q, F), and changes nothing that a caller can see.
+
+Imports: `core`. Used by: `routers`, `training`, `gateway`. Siblings it does not see: `policies`,
+`dispatch`, `datasets`, `nn`.
+
+`registry` is the room's table: a name, and the "module:Class" that it stands for. The classes load on
+first use, so an encoder that needs an optional package costs nothing until it is named.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from turnout.core.registry import Registry
+
+if TYPE_CHECKING:
+    from turnout.features.text import TextEmbedder
+
+TABLE = {
+    "text": "turnout.features.text:TextEmbedder",
+}
+"""Names of the embedders."""
+
+registry = Registry("features", TABLE)
+"""The room's names; third parties add theirs through the entry points `turnout.features`."""
+
+__all__ = ["TABLE", "TextEmbedder", "registry"]
+
+_NAMES = {path.split(":")[1]: name for name, path in TABLE.items()}
+
+
+def __getattr__(name: str) -> type:
+    if name not in _NAMES:
+        raise AttributeError(f"module 'turnout.features' has no attribute {name!r}; it has {sorted(_NAMES)}")
+    return registry.get(_NAMES[name])

@@ -1,0 +1,136 @@
+"""This module turns tokens into a vector by gathering rows: the part of the text embedder that answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from turnout.features.sparse import Array
+from turnout.features.tokens import grams
+from turnout.features.vocabulary import Ints, pair_keys
+
+_CACHE_WORDS = 1 << 14
+_CACHE_LETTERS = 64
+_MAX_COUNT = 255
+DAMPED = [0.0, *(1.0 + math.log(n) for n in range(1, _MAX_COUNT + 1))]
+"""Sublinear term frequency, `1 + log(n)`, cut at 255 repetitions."""
+
+
+@dataclass(slots=True)
+class WordRows:
+    """Learned rows and the look-ups into them."""
+
+    words: list[str]
+    pairs: Ints
+    """Keys of the word pairs (`vocabulary.pair_tokens`), ascending."""
+    grams: list[str]
+    table_VF: Array
+    """Rows of the words, then of the pairs, idf included; shape (V, F)."""
+    gram_table_GF: Array
+    """Projected character n-grams, shape (G, F)."""
+    gram_idf: Array
+    """Shape (G,)."""
+    unknown_idf: float
+    """The idf of a word that no document holds."""
+    gram_sizes: tuple[int, int]
+    _word_rank: dict[str, int] = field(init=False)
+    _pair_row: dict[int, int] = field(init=False)
+    _gram_row: dict[str, int] = field(init=False)
+    _unknown: dict[str, Array] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._word_rank = {word: rank for rank, word in enumerate(self.words)}
+        self._pair_row = {key: len(self.words) + row for row, key in enumerate(self.pairs.tolist())}
+        self._gram_row = {gram: row for row, gram in enumerate(self.grams)}
+
+    @property
+    def num_features(self) -> int:
+        """Length of a vector, F."""
+        return int(self.table_VF.shape[1])
+
+    def add_to(self, out: Array, tokens: list[str]) -> None:
+        """Write the vector of `tokens` into `out`, zeros of shape (F,); its length is 1, or 0 if none is known."""
+        known = self._word_rank.get
+        ranks = [known(token, -1) for token in tokens]
+        count = self._count(ranks)
+        if count:
+            weight = np.array([DAMPED[min(n, _MAX_COUNT)] for n in count.values()], np.float32)
+            np.dot(weight, self.table_VF.take(list(count), axis=0), out=out)
+        if -1 in ranks:
+            unknown: dict[str, int] = {}
+            for token, rank in zip(tokens, ranks, strict=True):
+                if rank < 0:
+                    unknown[token] = unknown.get(token, 0) + 1
+            for token, times in unknown.items():
+                out += DAMPED[min(times, _MAX_COUNT)] * self._unknown_row(token)
+        length = math.sqrt(float(np.dot(out, out)))
+        if length > 0.0:
+            out /= length
+
+    def _count(self, ranks: list[int]) -> dict[int, int]:
+        count: dict[int, int] = {}
+        for rank in ranks:
+            count[rank] = count.get(rank, 0) + 1
+        count.pop(-1, None)
+        if self._pair_row:
+            row_of = self._pair_row.get
+            for key in pair_keys(ranks, len(self.words)):
+                row = row_of(key)
+                if row is not None:
+                    count[row] = count.get(row, 0) + 1
+        return count
+
+    def _unknown_row(self, token: str) -> Array:
+        """Return the row of a word without one: the mean direction of its character n-grams."""
+        row = self._unknown.get(token)
+        if row is None:
+            which = [
+                i for gram in grams(token, *self.gram_sizes) if (i := self._gram_row.get(gram)) is not None
+            ]
+            weight = self.gram_idf[which]
+            length = math.sqrt(float(np.dot(weight, weight))) if which else 1.0
+            row = np.float32(self.unknown_idf / length) * np.dot(weight, self.gram_table_GF[which])
+            if len(token) <= _CACHE_LETTERS:
+                if len(self._unknown) >= _CACHE_WORDS:
+                    self._unknown.clear()
+                self._unknown[token] = row
+        return row
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return everything learned as numeric arrays; `rows_from_arrays` reads them back."""
+        return {
+            "words": _pack(self.words),
+            "pairs": self.pairs,
+            "grams": _pack(self.grams),
+            "table": self.table_VF,
+            "gram_table": self.gram_table_GF,
+            "gram_idf": self.gram_idf,
+            "unknown_idf": np.array([self.unknown_idf]),
+        }
+
+
+def rows_from_arrays(arrays: Mapping[str, np.ndarray], gram_sizes: tuple[int, int]) -> WordRows:
+    """Rebuild from `WordRows.arrays`."""
+    return WordRows(
+        words=_unpack(arrays["words"]),
+        pairs=arrays["pairs"],
+        grams=_unpack(arrays["grams"]),
+        table_VF=arrays["table"],
+        gram_table_GF=arrays["gram_table"],
+        gram_idf=arrays["gram_idf"],
+        unknown_idf=float(arrays["unknown_idf"][0]),
+        gram_sizes=gram_sizes,
+    )
+
+
+def _pack(tokens: list[str]) -> np.ndarray:
+    # A token holds no line break (features.tokens), and may hold a lone surrogate.
+    return np.frombuffer("\n".join(tokens).encode("utf-8", "surrogatepass"), np.uint8)
+
+
+def _unpack(packed: np.ndarray) -> list[str]:
+    text = packed.tobytes().decode("utf-8", "surrogatepass")
+    return text.split("\n") if text else []

@@ -1,0 +1,44 @@
+"""How good and how dear would each candidate be on this query?
+
+Contract: `Router.fit(table)` learns from recorded outcomes; `Router.estimate(queries)` returns an
+`Estimate` (quality, spread, cost and latency of every candidate, shape (Q, M)) and changes nothing;
+`Router.add_candidate(candidate, table)` learns one more candidate and leaves the others as they are.
+What is unknown is NaN: a candidate without one observation has quality NaN and spread infinity, and
+policies rank it last. A router never forbids: `allowed_QM` is true everywhere, masks are policies.
+
+Imports: `core`, `features`. Used by: `training`. Rooms it does not see: `policies`, `datasets` (what
+cannot be imported cannot leak), `evaluation`.
+
+`registry` is the room's table: a name, and the "module:Class" that it stands for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from turnout.core.registry import Registry
+
+if TYPE_CHECKING:
+    from turnout.routers.best_single import BestSingleRouter
+    from turnout.routers.knn import KNNRouter
+    from turnout.routers.ridge import RidgeRouter
+
+TABLE = {
+    "best_single": "turnout.routers.best_single:BestSingleRouter",
+    "knn": "turnout.routers.knn:KNNRouter",
+    "ridge": "turnout.routers.ridge:RidgeRouter",
+}
+"""Names of the routers."""
+
+registry = Registry("routers", TABLE)
+"""The room's names; third parties add theirs through the entry points `turnout.routers`."""
+
+__all__ = ["TABLE", "BestSingleRouter", "KNNRouter", "RidgeRouter", "registry"]
+
+_NAMES = {path.split(":")[1]: name for name, path in TABLE.items()}
+
+
+def __getattr__(name: str) -> type:
+    if name not in _NAMES:
+        raise AttributeError(f"module 'turnout.routers' has no attribute {name!r}; it has {sorted(_NAMES)}")
+    return registry.get(_NAMES[name])

@@ -1,0 +1,73 @@
+"""This module predicts each candidate's average, whatever the query: the baseline every router must beat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self, final
+
+from turnout.core.candidate import Candidate
+from turnout.core.contracts import Router, State
+from turnout.core.estimate import Estimate
+from turnout.core.outcomes import OutcomeTable
+from turnout.core.query import Query
+from turnout.routers.means import Means, means_from, means_of
+from turnout.routers.targets import pack_candidates, probe_of, read_targets, unpack_candidates
+
+
+@final
+class BestSingleRouter(Router):
+    """Predict the training mean of quality, cost and latency per candidate.
+
+    At price 0 the choice from it is the best single model. Spread is the standard error of the mean.
+
+    Source
+    ------
+    The constant baseline of C. Hu et al., "RouterBench", 2024, section 4.
+
+    Cost
+    ----
+    O(M) per query.
+    """
+
+    def __init__(self) -> None:
+        self.candidates_: tuple[Candidate, ...] = ()
+        self.means_: Means | None = None
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether averages were learned."""
+        return self.means_ is not None
+
+    def fit(self, table: OutcomeTable) -> Self:
+        """Average every candidate of the table; returns self."""
+        self.candidates_ = table.candidates
+        self.means_ = means_of(read_targets(table)[1])
+        return self
+
+    def estimate(self, queries: Sequence[Query]) -> Estimate:
+        """Return the averages, the same for every query."""
+        return self._means("estimate").estimate(self.candidates_, len(queries))
+
+    def add_candidate(self, candidate: Candidate, table: OutcomeTable) -> Self:
+        """Average one more candidate over its rows; returns self."""
+        means = self._means("add_candidate")
+        probe = probe_of(table, candidate, self.candidates_)
+        self.means_ = means.with_added(means_of(read_targets(probe)[1]))
+        self.candidates_ = (*self.candidates_, candidate)
+        return self
+
+    def state(self) -> State:
+        """Return the averages."""
+        return State(
+            arrays=self._means("state").arrays(), values={"candidates": pack_candidates(self.candidates_)}
+        )
+
+    def restore(self, state: State) -> None:
+        """Take over averages."""
+        self.means_ = means_from(state.arrays)
+        self.candidates_ = unpack_candidates(state.values["candidates"])
+
+    def _means(self, move: str) -> Means:
+        self.require_fitted(move)
+        assert self.means_ is not None
+        return self.means_

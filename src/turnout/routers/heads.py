@@ -1,0 +1,122 @@
+"""This module keeps the regression heads of candidates, grouped by the rows on which they were observed.
+
+Heads that were observed on the same rows share one design matrix and so one factorisation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from turnout.core.outcomes import Floats, Ints
+from turnout.routers.least_squares import solve
+
+
+@dataclass(frozen=True, slots=True)
+class HeadGroup:
+    """H heads over one design."""
+
+    column: Ints
+    """Which column of the caller's targets each head predicts, shape (H,)."""
+    centre_F: Floats
+    weight_FH: Floats
+    intercept_H: Floats
+    penalty_H: Floats
+    noise_H: Floats
+    """Mean squared leave-one-out residual of each head."""
+    factor_H: Floats
+    """What a head's prediction is multiplied by, see `ridge`."""
+    axes_FF: Floats
+    values_F: Floats
+    num_rows: Floats
+    """Shape (1,)."""
+
+    def predict(self, x_QF: Floats) -> tuple[Floats, Floats]:
+        """Return the predictions and their standard errors, both of shape (Q, H).
+
+        The error is `sqrt(noise * h)` with the leverage `h = 1/N + sum_f t_f^2 / (value_f + penalty)`, where
+        `t` is the centred query in the axes of the design: the posterior deviation of the mean.
+        """
+        x_QF = np.where(x_QF.any(axis=1, keepdims=True), x_QF - self.centre_F, 0.0)
+        squared_QF = (x_QF @ self.axes_FF) ** 2
+        leverage_QH = squared_QF @ (1.0 / (self.values_F[:, None] + self.penalty_H)) + 1.0 / self.num_rows
+        return x_QF @ self.weight_FH + self.intercept_H, np.sqrt(self.noise_H * leverage_QH)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return everything by name; `group_from` reads it back."""
+        return {f.name: getattr(self, f.name) for f in fields(HeadGroup)}
+
+
+def group_from(arrays: Mapping[str, np.ndarray]) -> HeadGroup:
+    """Rebuild from `HeadGroup.arrays`."""
+    return HeadGroup(*(arrays[f.name] for f in fields(HeadGroup)))
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Turns a target column into what its head learns, and back."""
+
+    unit: Floats
+    """Shape (C,): 0 leaves a column as it is, u > 0 means `log1p(value / u)`."""
+
+    def forward(self, y_NC: Floats) -> Floats:
+        """Return what the heads learn."""
+        unit = np.where(self.unit > 0, self.unit, 1.0)
+        return np.where(self.unit > 0, np.log1p(np.maximum(y_NC, 0.0) / unit), y_NC)
+
+    def back(self, y_NC: Floats) -> Floats:
+        """Return predictions in the units of the targets, not negative where scaled."""
+        grown = self.unit * np.expm1(np.minimum(np.maximum(y_NC, 0.0), 50.0))
+        return np.where(self.unit > 0, grown, y_NC)
+
+
+def learn_heads(x_NF: Floats, y_NC: Floats, unit_C: Floats, penalties: Sequence[float]) -> list[HeadGroup]:
+    """Fit a head to every column with a known value; NaN cells do not count, for their column alone."""
+    known_NC = np.isfinite(y_NC)
+    members: dict[bytes, list[int]] = {}
+    for column in range(y_NC.shape[1]):
+        if known_NC[:, column].any():
+            members.setdefault(known_NC[:, column].tobytes(), []).append(column)
+    return [
+        _learn_group(x_NF, y_NC, unit_C, np.array(columns, np.int64), penalties)
+        for columns in members.values()
+    ]
+
+
+def _learn_group(
+    x_NF: Floats, y_NC: Floats, unit_C: Floats, column: Ints, penalties: Sequence[float]
+) -> HeadGroup:
+    rows = np.isfinite(y_NC[:, column[0]])
+    truth_NH = y_NC[np.ix_(rows, column)]
+    scale = Scale(unit_C[column])
+    found = solve(x_NF[rows], scale.forward(truth_NH), penalties)
+    # The mean of a log is below the log of a mean: one factor per head makes the mean leave-one-out
+    # prediction equal the mean truth, so that expected spending is unbiased.
+    guessed = scale.back(found.left_out_NH).mean(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factor_H = np.where((scale.unit > 0) & (guessed > 0), truth_NH.mean(axis=0) / guessed, 1.0)
+    return HeadGroup(
+        column=column,
+        centre_F=found.centre_F,
+        weight_FH=found.weight_FH,
+        intercept_H=found.intercept_H,
+        penalty_H=found.penalty_H,
+        noise_H=found.noise_H,
+        factor_H=factor_H,
+        axes_FF=found.axes_FF,
+        values_F=found.values_F,
+        num_rows=np.array([float(found.num_rows)]),
+    )
+
+
+def predict_heads(groups: Sequence[HeadGroup], x_QF: Floats, unit_C: Floats) -> tuple[Floats, Floats]:
+    """Return predictions and standard errors of all C columns; NaN and infinity where there is no head."""
+    shape = (x_QF.shape[0], unit_C.size)
+    value_QC, error_QC = np.full(shape, np.nan), np.full(shape, np.inf)
+    for group in groups:
+        value_QH, error_QH = group.predict(x_QF)
+        value_QC[:, group.column] = Scale(unit_C[group.column]).back(value_QH) * group.factor_H
+        error_QC[:, group.column] = error_QH
+    return value_QC, error_QC

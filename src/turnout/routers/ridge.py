@@ -1,0 +1,156 @@
+"""This module predicts with one linear head per candidate for quality, cost and latency."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Self, final
+
+import numpy as np
+
+from turnout.core.candidate import Candidate
+from turnout.core.contracts import Embedder, Router, State
+from turnout.core.errors import InputError, sentence
+from turnout.core.estimate import Estimate, make_estimate
+from turnout.core.outcomes import Floats, OutcomeTable
+from turnout.core.query import Query
+from turnout.core.validation import check_number
+from turnout.routers.heads import HeadGroup, group_from, learn_heads, predict_heads
+from turnout.routers.means import column_mean
+from turnout.routers.reader import embedder_parts, fitted_embedder, restored_embedder
+from turnout.routers.targets import Targets, pack_candidates, probe_of, read_targets, unpack_candidates
+
+_NUM_TARGETS = 3
+
+
+@final
+class RidgeRouter(Router):
+    """Predict quality, cost and latency by ridge regression on the embedding, one head per candidate.
+
+    Source
+    ------
+    A. E. Hoerl, R. W. Kennard, "Ridge regression", Technometrics 12(1), 1970, equation 2.1. The penalty
+    by the leave-one-out identity of G. H. Golub, M. Heath, G. Wahba, Technometrics 21(2), 1979. The rule
+    "linear score and linear cost per model" is that of R2-Router (S69) and CARROT (S57).
+
+    Differs
+    -------
+    The intercept is the mean and is not penalised: an infinite penalty gives the best single model. A
+    candidate's head learns from the rows where it was observed. Cost and latency are learned as
+    `log1p(value / mean)`, then multiplied by the one factor that makes their mean leave-one-out
+    prediction equal their mean, so that expected spending is unbiased.
+
+    Parameters
+    ----------
+    embedder:
+        Turns text into vectors; None is `TextEmbedder()`. A fitted one is shared as it is.
+    penalties:
+        Each head takes the one of least leave-one-out squared error on the training table.
+
+    Units
+    -----
+    Spread is `sqrt(noise * leverage)`: the residual variance (leave-one-out) times how far the query lies
+    from what was seen.
+
+    Cost
+    ----
+    O(F^2 + F M) per query; fit O(N F^2 + F^3) per set of candidates observed on the same rows.
+    """
+
+    def __init__(
+        self,
+        *,
+        embedder: Embedder | None = None,
+        penalties: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0),
+    ) -> None:
+        self.embedder = embedder
+        if not penalties:
+            raise InputError(sentence("RidgeRouter.penalties", allowed="at least one number", got=penalties))
+        self.penalties = tuple(
+            check_number("RidgeRouter.penalties", penalty, low=0.0, allow_low=False) for penalty in penalties
+        )
+        self.candidates_: tuple[Candidate, ...] = ()
+        self.embedder_: Embedder | None = None
+        self.unit_C_: Floats = np.zeros(0)
+        self.groups_: list[HeadGroup] = []
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether heads were learned."""
+        return self.embedder_ is not None
+
+    def fit(self, table: OutcomeTable) -> Self:
+        """Embed the queries of the table and fit the heads; returns self."""
+        queries, targets = read_targets(table)
+        self.embedder_ = fitted_embedder(self.embedder, queries)
+        self.candidates_ = table.candidates
+        self.unit_C_, self.groups_ = self._learn(self.embedder_, queries, targets)
+        return self
+
+    def estimate(self, queries: Sequence[Query]) -> Estimate:
+        """Return the heads' predictions; quality is clipped to [0, 1]."""
+        x_QF = np.asarray(self._embedder("estimate").embed(queries), np.float64)
+        value_QC, error_QC = predict_heads(self.groups_, x_QF, self.unit_C_)
+        quality_QM, cost_usd_QM, latency_s_QM = np.split(value_QC, _NUM_TARGETS, axis=1)
+        return make_estimate(
+            self.candidates_,
+            quality_QM,
+            spread_QM=error_QC[:, : len(self.candidates_)],
+            cost_usd_QM=cost_usd_QM,
+            latency_s_QM=latency_s_QM,
+        )
+
+    def add_candidate(self, candidate: Candidate, table: OutcomeTable) -> Self:
+        """Fit the heads of one more candidate on its probe rows, the others untouched; returns self."""
+        embedder = self._embedder("add_candidate")
+        queries, targets = read_targets(probe_of(table, candidate, self.candidates_))
+        unit_C, groups = self._learn(embedder, queries, targets)
+        old, new = len(self.candidates_), len(self.candidates_) + 1
+        # Columns are (quality, cost, latency) blocks of M: those behind the first block move up.
+        moved = [
+            replace(group, column=group.column // old * new + group.column % old) for group in self.groups_
+        ]
+        added = [replace(group, column=group.column * new + old) for group in groups]
+        blocks = zip(np.split(self.unit_C_, _NUM_TARGETS), np.split(unit_C, _NUM_TARGETS), strict=True)
+        self.unit_C_ = np.concatenate([part for block in blocks for part in block])
+        self.groups_ = moved + added
+        self.candidates_ = (*self.candidates_, candidate)
+        return self
+
+    def state(self) -> State:
+        """Return the heads and the embedder."""
+        embedder = self._embedder("state")
+        arrays = {
+            f"{i}/{name}": a for i, group in enumerate(self.groups_) for name, a in group.arrays().items()
+        }
+        return State(
+            arrays={"unit": self.unit_C_, **arrays},
+            values={"candidates": pack_candidates(self.candidates_), "num_groups": len(self.groups_)},
+            parts=embedder_parts(self.embedder, embedder),
+        )
+
+    def restore(self, state: State) -> None:
+        """Take over heads."""
+        self.embedder_ = restored_embedder(self.embedder, state.parts)
+        self.candidates_ = unpack_candidates(state.values["candidates"])
+        self.unit_C_ = state.arrays["unit"]
+        num_groups = state.values["num_groups"]
+        assert isinstance(num_groups, int)
+        self.groups_ = [
+            group_from({n.removeprefix(f"{i}/"): a for n, a in state.arrays.items() if n.startswith(f"{i}/")})
+            for i in range(num_groups)
+        ]
+
+    def _learn(
+        self, embedder: Embedder, queries: Sequence[Query], targets: Targets
+    ) -> tuple[Floats, list[HeadGroup]]:
+        x_NF = np.asarray(embedder.embed(queries), np.float64)
+        y_NC = np.concatenate([targets.quality_QM, targets.cost_usd_QM, targets.latency_s_QM], axis=1)
+        unit_C = np.nan_to_num(column_mean(y_NC), nan=0.0)
+        unit_C[: targets.quality_QM.shape[1]] = 0.0
+        return unit_C, learn_heads(x_NF, y_NC, unit_C, self.penalties)
+
+    def _embedder(self, move: str) -> Embedder:
+        self.require_fitted(move)
+        assert self.embedder_ is not None
+        return self.embedder_
