@@ -13,8 +13,8 @@ import pytest
 
 import turnout
 from tests.datasets.tables import FIXTURES, check_sentence, write
-from turnout.core import InputError, OutcomeTable, TableError, UnknownNameError
-from turnout.datasets import detect, formats, load, names, read, registry, synthetic
+from turnout.core import InputError, OutcomeTable, Registry, TableError, UnknownNameError
+from turnout.datasets import detect, detection, formats, load, names, read, registry, synthetic
 
 BUNDLED = {
     "reason18": (2119, 18, 38142, 0.7825, {"gsm8k": 1319, "cruxeval": 800}),
@@ -108,6 +108,12 @@ def test_an_unknown_name_gets_a_suggestion(data: Path) -> None:
     )
     with pytest.raises(UnknownNameError, match="did you mean 'theirs'"):
         load("their")
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", ""])
+def test_a_name_that_can_be_no_path_is_only_unknown(name: str) -> None:
+    with pytest.raises(UnknownNameError, match="no table is called"):
+        load(name)
 
 
 def test_without_the_variable_only_the_shipped_names_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,6 +325,12 @@ def test_every_fixture_is_recognised_by_exactly_its_format(path: str, name: str)
     assert detect(FIXTURES / path) == name
 
 
+def test_a_file_that_two_formats_recognise_is_not_guessed() -> None:
+    path = "turnout.datasets.importers.routerdc:RouterDC"
+    with pytest.raises(InputError, match="is not clear, it may be one or two; got: "):
+        detection.detect(FIXTURES / "routerdc", registry=Registry("datasets", {"one": path, "two": path}))
+
+
 def test_a_table_folder_is_recognised(tmp_path: Path) -> None:
     assert detect(synthetic(num_queries=3).table.save(tmp_path / "t")) == "folder"
 
@@ -342,5 +354,5 @@ def test_the_room_is_light() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_a_table_of_strangers_can_be_routed() -> None:
-    assert isinstance(read(FIXTURES / "vllm_sr" / "benchmark_output.jsonl"), OutcomeTable)
+def test_the_front_door_loads_tables() -> None:
+    assert isinstance(turnout.load_table("reason18"), OutcomeTable)

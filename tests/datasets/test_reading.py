@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,29 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path, read: Callable[[P
         read(tmp_path / "nowhere.csv")
     with pytest.raises(TableError, match="is a folder; allowed: a file"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("read", READERS.values(), ids=list(READERS))
+def test_what_is_no_file_is_refused(tmp_path: Path, read: Callable[[Path], Any]) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(TableError, match=r"pipe\.csv' is no regular file; allowed: a file"):
+        read(tmp_path / "pipe.csv")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may open every file")
+def test_a_file_that_may_not_be_opened_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.json", "[]")
+    path.chmod(0)
+    with pytest.raises(TableError, match=r"a\.json' cannot be opened; got: 'Permission denied'"):
+        json_document(path)
+
+
+def test_json_that_is_nested_without_end_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.json", "[" * 200_000)
+    with pytest.raises(TableError, match=r"a\.json': malformed JSON; got: 'maximum recursion"):
+        json_document(path)
+    with pytest.raises(TableError, match=r"a\.json', line 1: malformed JSON; .*got: 'maximum recursion"):
+        list(json_lines(path))
 
 
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "byte-order-mark"])
@@ -167,7 +191,9 @@ def test_empty_is_unknown_and_never_zero(value: object) -> None:
     assert math.isnan(number("here", value))
 
 
-@pytest.mark.parametrize("value", ["nan", "inf", "-", "1;5", " ", [], {}, math.inf, math.nan, "1" * 400])
+@pytest.mark.parametrize(
+    "value", ["nan", "inf", "-", "1;5", " ", [], {}, math.inf, math.nan, "1" * 400, 10**400]
+)
 def test_what_is_no_number_is_refused(value: object) -> None:
     with pytest.raises(TableError) as caught:
         number("a.csv, line 2", value)

@@ -135,7 +135,9 @@ class TableDraft:
             sample=sample,
             splits=self._splits,
             references=self._references,
-            extras={name: [rows.get(i) for i in range(num_rows)] for name, rows in self._extras.items()},
+            extras={
+                name: same_kind([rows.get(i) for i in range(num_rows)]) for name, rows in self._extras.items()
+            },
             **self._columns,
         )
 
@@ -151,6 +153,22 @@ class TableDraft:
             )
         self._seen[query, candidate] = (count + 1, first)
         return count
+
+
+def same_kind(values: list[object]) -> list[object]:
+    """Return a column as it is if it holds one kind of value, and as texts if it mixes kinds.
+
+    A column of a parquet file has one type; jsonl fields that nobody checked may have several.
+    """
+    kinds = {type(value) for value in values if value is not None}
+    is_one_kind = kinds <= {str} or kinds <= {bool} or kinds <= {float}
+    if is_one_kind or (kinds <= {int} and all(value is None or _fits(value) for value in values)):
+        return values
+    return [value if value is None or isinstance(value, str) else str(value) for value in values]
+
+
+def _fits(value: object) -> bool:
+    return isinstance(value, int) and -(2**63) <= value < 2**63
 
 
 def _out_of_range(place: str, name: str, model: str, value: float) -> TableError:

@@ -39,8 +39,8 @@ def find_table(name_or_path: str | Path) -> Path:
     name = str(name_or_path)
     if name in BUNDLED:
         return _EXAMPLES / name
-    path = Path(name_or_path).expanduser()
-    if path.exists():
+    path = Path(name_or_path)
+    if name and _exists(path):
         return path
     found = {folder.name: folder for folder in data_folders()}
     if name in found:
@@ -53,6 +53,14 @@ def find_table(name_or_path: str | Path) -> Path:
             do=did_you_mean(name, known),
         )
     )
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        # Too long for a path, or not to be looked at: then it is no path that can be read.
+        return False
 
 
 def data_folders() -> list[Path]:

@@ -25,8 +25,9 @@ def require_file(path: Path) -> Path:
     """Return `path` if it is a readable file that is not a pickle; raise `TableError` if not."""
     if not path.exists():
         raise TableError(sentence(f"no file at {str(path)!r}", do="check the path"))
-    if path.is_dir():
-        raise TableError(sentence(f"{str(path)!r} is a folder", allowed="a file", do="name a file inside it"))
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "is no regular file"
+        raise TableError(sentence(f"{str(path)!r} {what}", allowed="a file", do="name a file"))
     if is_pickle(path):
         parquet = path.with_suffix(".parquet").name
         raise TableError(
@@ -44,8 +45,13 @@ def is_pickle(path: Path) -> bool:
     """Whether the name or the first two bytes say that this is a pickle (protocols 2 to 5)."""
     if path.suffix.lower() in _PICKLE_SUFFIXES:
         return True
-    with path.open("rb") as file:
-        head = file.read(2)
+    try:
+        with path.open("rb") as file:
+            head = file.read(2)
+    except OSError as error:
+        raise TableError(
+            sentence(f"{str(path)!r} cannot be opened", got=error.strerror, do="check its permissions")
+        ) from error
     return len(head) == 2 and head[0] == 0x80 and 2 <= head[1] <= 5
 
 
@@ -138,7 +144,7 @@ def json_object(path: Path, line: int, text: str) -> dict[str, Any]:
     """Parse one line that must hold one JSON object."""
     try:
         value = json.loads(text, parse_constant=_refuse_constant)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         column = f", column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
         raise TableError(
             sentence(
@@ -162,9 +168,9 @@ def json_document(path: Path) -> Any:
                 f"{str(path)!r}, line {error.lineno}, column {error.colno}: malformed JSON", got=error.msg
             )
         ) from error
-    except ValueError as error:
-        if isinstance(error, TableError):
-            raise
+    except TableError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise TableError(sentence(f"{str(path)!r}: malformed JSON", got=str(error))) from error
 
 
@@ -183,12 +189,7 @@ def number(where: str, value: object) -> float:
     """Return a cell or a JSON value as a float; empty and null are NaN, booleans and `True` are 1 or 0."""
     if value is None or value == "":
         return UNKNOWN
-    if isinstance(value, bool | int | float):
-        parsed = float(value)
-    elif isinstance(value, str):
-        parsed = _parse(value)
-    else:
-        parsed = math.nan
+    parsed = _parse(value)
     if math.isfinite(parsed):
         return parsed
     raise TableError(
@@ -196,11 +197,12 @@ def number(where: str, value: object) -> float:
     )
 
 
-def _parse(text: str) -> float:
-    boolean = _BOOLEANS.get(text.strip().lower())
-    if boolean is not None:
-        return boolean
+def _parse(value: object) -> float:
+    if isinstance(value, str):
+        boolean = _BOOLEANS.get(value.strip().lower())
+        if boolean is not None:
+            return boolean
     try:
-        return float(text)
-    except ValueError:
+        return float(value) if isinstance(value, str | bool | int | float) else math.nan
+    except (ValueError, OverflowError):
         return math.nan
