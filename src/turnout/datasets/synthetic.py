@@ -61,17 +61,14 @@ def synthetic(
     seed:
         The same seed and sizes give the same world in every process.
     """
-    for name, size in (
-        ("num_queries", num_queries),
-        ("num_candidates", num_candidates),
-        ("num_topics", num_topics),
-        ("num_samples", num_samples),
-        ("mean_words", mean_words),
-    ):
-        check_count(f"synthetic: {name}", size)
-    check_number("synthetic: fill", fill, low=0.0, high=1.0, allow_low=False)
-    check_number("synthetic: test_share", test_share, low=0.0, high=1.0, allow_high=False)
-    check_choice("synthetic: noise", noise, ("binary", "graded", "exact"))
+    sizes = {
+        "num_queries": num_queries,
+        "num_candidates": num_candidates,
+        "num_topics": num_topics,
+        "num_samples": num_samples,
+        "mean_words": mean_words,
+    }
+    _check(sizes, fill, test_share, noise)
     rng = make_rng(seed, "synthetic", "world")
     topic_Q = rng.integers(0, num_topics, size=num_queries)
     difficulty_Q = rng.random(num_queries)
@@ -96,6 +93,14 @@ def synthetic(
         topic_Q=topic_Q,
         difficulty_Q=difficulty_Q,
     )
+
+
+def _check(sizes: dict[str, int], fill: float, test_share: float, noise: str) -> None:
+    for name, size in sizes.items():
+        check_count(f"synthetic: {name}", size)
+    check_number("synthetic: fill", fill, low=0.0, high=1.0, allow_low=False)
+    check_number("synthetic: test_share", test_share, low=0.0, high=1.0, allow_high=False)
+    check_choice("synthetic: noise", noise, ("binary", "graded", "exact"))
 
 
 def _make_candidates(
