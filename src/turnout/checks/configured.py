@@ -16,7 +16,7 @@ from turnout.core import artifact
 from turnout.core.budget import Budget, Goal
 from turnout.core.candidate import Candidate
 from turnout.core.contracts import Configured
-from turnout.core.errors import InputError, NotFittedError, TurnoutError, UnknownNameError, sentence
+from turnout.core.errors import NotFittedError, TurnoutError, UnknownNameError, sentence
 
 
 def check_configured(thing: Configured) -> Iterator[Check]:
@@ -141,7 +141,7 @@ def require_not_fitted_error(thing: Configured, move: str, call: Callable[[], ob
         call()
     except NotFittedError:
         return
-    except InputError as error:
+    except TurnoutError as error:
         got: object = error
     else:
         got = "an answer"

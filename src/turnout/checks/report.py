@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, final
 
-from turnout.core.errors import MissingExtraError, TurnoutError, sentence
+from turnout.core.errors import ABSENT, MissingExtraError, TurnoutError, sentence
 
 Outcome = Literal["passed", "failed", "skipped"]
 
@@ -121,7 +121,7 @@ def require(
     what: str,
     *,
     allowed: object = None,
-    got: object = None,
+    got: object = ABSENT,
     do: str | None = None,
 ) -> None:
     """Raise `CheckFailed` about `subject` unless `condition` holds."""

@@ -76,7 +76,11 @@ class ProviderError(TurnoutError, RuntimeError):
     """An upstream is down, slow, or answered something that is not an answer."""
 
 
-def sentence(what: str, *, allowed: object = None, got: object = None, do: str | None = None) -> str:
+ABSENT: object = object()
+"""Stands for "nothing was got", since None is a value that one may have got."""
+
+
+def sentence(what: str, *, allowed: object = None, got: object = ABSENT, do: str | None = None) -> str:
     """Build the one sentence every error carries.
 
     `what` names the thing and where it stands; `allowed` is what would have been right; `got` is shown
@@ -85,7 +89,7 @@ def sentence(what: str, *, allowed: object = None, got: object = None, do: str |
     parts = [what]
     if allowed is not None:
         parts.append(f"allowed: {allowed}")
-    if got is not None:
+    if got is not ABSENT:
         shown = repr(got)
         parts.append(f"got: {shown if len(shown) <= 120 else shown[:117] + '...'}")
     if do is not None:
