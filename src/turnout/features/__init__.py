@@ -17,9 +17,21 @@ from typing import TYPE_CHECKING
 from turnout.core.registry import Registry
 
 if TYPE_CHECKING:
+    from turnout.features.api import ApiEmbedder
+    from turnout.features.cached import CachedEmbedder
+    from turnout.features.joined import JoinedEmbedder
+    from turnout.features.onnx import OnnxEmbedder
+    from turnout.features.sentence import SentenceEmbedder
+    from turnout.features.signals import SignalsEmbedder
     from turnout.features.text import TextEmbedder
 
 TABLE = {
+    "api": "turnout.features.api:ApiEmbedder",
+    "cached": "turnout.features.cached:CachedEmbedder",
+    "joined": "turnout.features.joined:JoinedEmbedder",
+    "onnx": "turnout.features.onnx:OnnxEmbedder",
+    "sentence": "turnout.features.sentence:SentenceEmbedder",
+    "signals": "turnout.features.signals:SignalsEmbedder",
     "text": "turnout.features.text:TextEmbedder",
 }
 """Names of the embedders."""
@@ -27,7 +39,17 @@ TABLE = {
 registry = Registry("features", TABLE)
 """The room's names; third parties add theirs through the entry points `turnout.features`."""
 
-__all__ = ["TABLE", "TextEmbedder", "registry"]
+__all__ = [
+    "TABLE",
+    "ApiEmbedder",
+    "CachedEmbedder",
+    "JoinedEmbedder",
+    "OnnxEmbedder",
+    "SentenceEmbedder",
+    "SignalsEmbedder",
+    "TextEmbedder",
+    "registry",
+]
 
 _NAMES = {path.split(":")[1]: name for name, path in TABLE.items()}
 

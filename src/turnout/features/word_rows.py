@@ -52,7 +52,7 @@ class WordRows:
         return int(self.table_VF.shape[1])
 
     def add_to(self, out: Array, tokens: list[str]) -> None:
-        """Write the vector of `tokens` into `out`, zeros of shape (F,); its length is 1, or 0 if none is known."""
+        """Write the vector of `tokens` into `out`, zeros of shape (F,); its length is 1, or 0."""
         known = self._word_rank.get
         ranks = [known(token, -1) for token in tokens]
         count = self._count(ranks)

@@ -20,20 +20,32 @@ from turnout.core.registry import Registry
 
 if TYPE_CHECKING:
     from turnout.routers.best_single import BestSingleRouter
+    from turnout.routers.group_mean import GroupMeanRouter
     from turnout.routers.knn import KNNRouter
     from turnout.routers.ridge import RidgeRouter
+    from turnout.routers.uniform import UniformRouter
 
 TABLE = {
     "best_single": "turnout.routers.best_single:BestSingleRouter",
+    "group_mean": "turnout.routers.group_mean:GroupMeanRouter",
     "knn": "turnout.routers.knn:KNNRouter",
     "ridge": "turnout.routers.ridge:RidgeRouter",
+    "uniform": "turnout.routers.uniform:UniformRouter",
 }
 """Names of the routers."""
 
 registry = Registry("routers", TABLE)
 """The room's names; third parties add theirs through the entry points `turnout.routers`."""
 
-__all__ = ["TABLE", "BestSingleRouter", "KNNRouter", "RidgeRouter", "registry"]
+__all__ = [
+    "TABLE",
+    "BestSingleRouter",
+    "GroupMeanRouter",
+    "KNNRouter",
+    "RidgeRouter",
+    "UniformRouter",
+    "registry",
+]
 
 _NAMES = {path.split(":")[1]: name for name, path in TABLE.items()}
 
