@@ -56,7 +56,9 @@ def call(
         connection.close()
 
 
-def ask(base_url: str, body: dict | bytes | None = None, *, headers: dict | None = None, **fields: Any) -> Answer:
+def ask(
+    base_url: str, body: dict | bytes | None = None, *, headers: dict | None = None, **fields: Any
+) -> Answer:
     """Post a chat request; `fields` are added to a default one."""
     if not isinstance(body, bytes):
         whole = {"model": "turnout/auto", "messages": [{"role": "user", "content": "hello"}]}

@@ -10,8 +10,8 @@ import openai
 import pytest
 
 from tests.gateway.pool import ADAPTED, LARGE, SMALL, THINKING, make_deployment
+from tests.gateway.settings import make_config
 from tests.gateway.upstream import Upstream, upstream_server
-from turnout.gateway.config import Config, LedgerSettings, OpenAISettings, ServerSettings
 from turnout.gateway.lifecycle import running
 
 WIDE = (SMALL, LARGE, THINKING, ADAPTED)
@@ -23,18 +23,6 @@ class Served:
 
     base_url: str
     ledger: Path
-
-
-def make_config(upstream: Upstream | str, ledger: Path, **changes: object) -> Config:
-    """Return settings in front of an upstream; `changes` go to the provider."""
-    base_url = upstream if isinstance(upstream, str) else upstream.base_url
-    provider = OpenAISettings(base_url=base_url, **changes)  # type: ignore[arg-type]
-    return Config(
-        deployment="given in memory",
-        providers={"main": provider},
-        server=ServerSettings(port=0, max_body_mb=4.0),
-        ledger=LedgerSettings(path=str(ledger)),
-    )
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +40,7 @@ def upstream(one_upstream: Upstream) -> Upstream:
 @pytest.fixture(scope="session")
 def one_gateway(one_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     ledger = tmp_path_factory.mktemp("gateway") / "ledger.sqlite"
-    config = make_config(one_upstream, ledger, first_byte_s=0.5, idle_s=0.5, connect_s=1.0)
+    config = make_config(one_upstream.base_url, ledger, first_byte_s=0.5, idle_s=0.5, connect_s=1.0)
     with running(config, deployment=make_deployment(WIDE)) as ready:
         yield Served(ready.base_url, ledger)
 

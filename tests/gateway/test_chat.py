@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import openai
 import pytest
@@ -11,8 +12,8 @@ from tests.gateway.client import ask, events_of, row
 from tests.gateway.conftest import Served
 from tests.gateway.upstream import NUM_EVENTS, Upstream, completion
 
-HARD = [{"role": "user", "content": "prove it"}]
-EASY = [{"role": "user", "content": "an easy one"}]
+HARD: Any = [{"role": "user", "content": "prove it"}]
+EASY: Any = [{"role": "user", "content": "an easy one"}]
 TEXT = "".join(f"w{number} " for number in range(NUM_EVENTS))
 
 
@@ -25,7 +26,7 @@ def test_an_answer_comes_back_as_the_upstream_wrote_it(gateway: Served, upstream
 
 def test_the_router_chooses_by_the_question(client: openai.OpenAI, upstream: Upstream) -> None:
     for messages, expected in ((EASY, "small"), (HARD, "large[effort=high,max_output_tokens=500]")):
-        raw = client.chat.completions.with_raw_response.create(model="turnout/auto", messages=messages)  # type: ignore[arg-type]
+        raw = client.chat.completions.with_raw_response.create(model="turnout/auto", messages=messages)
         assert raw.headers["x-turnout-model"] == expected
         assert raw.parse().choices[0].message.content == "caf\u00e9 / 1.50"
         assert upstream.last.json["model"] == expected.partition("[")[0]
@@ -52,14 +53,14 @@ def test_a_named_candidate_bypasses_the_router_and_is_in_the_ledger(gateway: Ser
 
 def test_an_unknown_model_is_a_404_with_the_nearest_name(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as caught:
-        client.chat.completions.create(model="larg", messages=HARD)  # type: ignore[arg-type]
+        client.chat.completions.create(model="larg", messages=HARD)
     assert caught.value.code == "model_not_found"
     assert caught.value.param == "model"
     assert "did you mean 'large'" in str(caught.value)
 
 
 def test_a_stream_arrives_whole_and_in_order(client: openai.OpenAI) -> None:
-    with client.chat.completions.create(model="turnout/auto", messages=EASY, stream=True) as stream:  # type: ignore[call-overload]
+    with client.chat.completions.create(model="turnout/auto", messages=EASY, stream=True) as stream:
         chunks = list(stream)
     assert len(chunks) == NUM_EVENTS + 2
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == TEXT
@@ -75,7 +76,9 @@ def test_a_stream_with_usage_is_passed_on_byte_for_byte(gateway: Served, upstrea
     assert answer.headers["cache-control"] == "no-cache"
 
 
-def test_usage_that_nobody_asked_for_is_counted_and_taken_out_again(gateway: Served, upstream: Upstream) -> None:
+def test_usage_that_nobody_asked_for_is_counted_and_taken_out_again(
+    gateway: Served, upstream: Upstream
+) -> None:
     answer = ask(gateway.base_url, messages=EASY, stream=True, stream_options={"include_obfuscation": False})
     sent = upstream.last.json["stream_options"]
     assert sent == {"include_obfuscation": False, "include_usage": True}

@@ -71,7 +71,8 @@ class Upstream:
         if asked.get("stream"):
             return await self._stream(request, asked, how, seen)
         if how == "bare":
-            return web.json_response({"choices": [{"message": {"role": "assistant", "content": "x" * 40}}]})
+            message = {"role": "assistant", "content": "x" * 40}
+            return web.json_response({"choices": [{"message": message}]})
         return web.Response(body=completion(asked["model"]), content_type="application/json")
 
     async def _stream(self, request: web.Request, asked: dict, how: str, seen: Seen) -> web.StreamResponse:
@@ -98,7 +99,7 @@ class Upstream:
     async def _until_gone(self, seen: Seen) -> None:
         """Wait until told to go on, or until the connection is closed from the other side."""
         try:
-            while not self.release.is_set():
+            while not self.release.is_set():  # noqa: ASYNC110 (set in a thread)
                 await asyncio.sleep(0.005)
         except asyncio.CancelledError:
             seen.gone.set()
@@ -151,7 +152,7 @@ def upstream_server() -> Iterator[Upstream]:
         host, port = runner.addresses[0][:2]
         upstream.base_url = f"http://{host}:{port}/v1"
         ready.set()
-        while not stop.is_set():
+        while not stop.is_set():  # noqa: ASYNC110 (set by another thread)
             await asyncio.sleep(0.02)
         upstream.release.set()
         await runner.cleanup()

@@ -96,8 +96,6 @@ class Ledger:
         except ConfigError:
             self._drop()
             raise
-        for notice in notices:
-            logger.warning("%s", notice)
         self._is_stopping = False
         self._thread = threading.Thread(target=self._run, name="turnout-ledger", daemon=True)
         self._thread.start()

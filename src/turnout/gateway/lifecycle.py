@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import logging
 import signal
 import socket
 import threading
@@ -20,6 +21,8 @@ from turnout.core.errors import ConfigError, sentence
 from turnout.gateway.app import Gateway, build_app
 from turnout.gateway.config import Config, load_config
 from turnout.policies.deployment import Deployment
+
+logger = logging.getLogger(__name__)
 
 _BACKLOG = 2048
 _START_S = 60.0
@@ -44,7 +47,7 @@ def serve(
 ) -> None:
     """Serve until SIGINT or SIGTERM, then drain, close the ledger and return; main thread only.
 
-    `ready` is called once, when the socket accepts. Raises `ConfigError` (a wrong setting, a taken port),
+    `ready` is called once, when the socket accepts; without it, notices are logged. Raises `ConfigError` (a wrong setting, a taken port),
     `ArtifactError` or `TableError` before that.
     """
     settings = config if isinstance(config, Config) else load_config(config)
@@ -91,7 +94,7 @@ def running(config: Config, *, deployment: Deployment | None = None) -> Iterator
 class Server(uvicorn.Server):
     """Uvicorn on a bound socket: it tells when it is up, and returns when it is told to stop."""
 
-    def __init__(self, *, gateway: Gateway, listener: socket.socket, ready: OnReady | None) -> None:
+    def __init__(self, *, gateway: Gateway, listener: socket.socket, ready: OnReady) -> None:
         super().__init__(
             uvicorn.Config(
                 gateway,
@@ -122,7 +125,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then say so."""
         await super().startup(sockets)
-        if self.started and self.on_ready is not None:
+        if self.started:
             self.on_ready(_ready(self.gateway, self.listener))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -150,9 +153,14 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
+def _log_notices(ready: Ready) -> None:
+    for notice in ready.notices:
+        logger.warning("%s", notice)
+
+
 def _prepare(config: Config, deployment: Deployment | None, ready: OnReady | None) -> Server:
     gateway = build_app(config, deployment=deployment)
-    return Server(gateway=gateway, listener=_bind(config), ready=ready)
+    return Server(gateway=gateway, listener=_bind(config), ready=_log_notices if ready is None else ready)
 
 
 def _bind(config: Config) -> socket.socket:

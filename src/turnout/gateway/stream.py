@@ -45,7 +45,7 @@ class UsageCount(msgspec.Struct):
 class _Chunk(msgspec.Struct):
     usage: UsageCount | None = None
     choices: list[msgspec.Raw] | None = None
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = msgspec.Raw(b"null")
 
 
 _chunk_decoder = msgspec.json.Decoder(_Chunk)
@@ -108,7 +108,7 @@ class EventScanner:
             chunk = _chunk_decoder.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return False
-        if chunk.error is not None and bytes(chunk.error) != b"null":
+        if bytes(chunk.error) != b"null":
             self.has_error = True
         if chunk.usage is None:
             return False

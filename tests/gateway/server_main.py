@@ -1,0 +1,31 @@
+"""Serve the tests' own deployment from a process of its own: `python server_main.py UPSTREAM LEDGER`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import msgspec
+
+from tests.gateway.pool import make_deployment
+from tests.gateway.settings import make_config
+from turnout.gateway.config import ServerSettings
+from turnout.gateway.lifecycle import Ready, serve
+
+
+def say(line: str) -> None:
+    """Write a line that the test reads."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def tell(ready: Ready) -> None:
+    say(msgspec.json.encode({"base_url": ready.base_url, "notices": ready.notices}).decode())
+
+
+if __name__ == "__main__":
+    upstream, ledger, drain_s = sys.argv[1:]
+    config = make_config(upstream, Path(ledger))
+    server = ServerSettings(port=0, drain_s=int(drain_s))
+    serve(msgspec.structs.replace(config, server=server), deployment=make_deployment(), ready=tell)
+    say("closed")

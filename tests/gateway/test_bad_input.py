@@ -1,0 +1,159 @@
+"""Whatever a client sends, it gets an OpenAI-shaped error that says what was wrong, and the ledger a row."""
+
+from __future__ import annotations
+
+import json
+
+import hypothesis
+import hypothesis.strategies as st
+import pytest
+
+from tests.gateway.client import CHAT, ask, call, row
+from tests.gateway.conftest import Served
+
+OK = b'{"model":"small","messages":[{"role":"user","content":"x"}]}'
+
+BAD = {
+    "empty": (b"", "empty_body", None),
+    "blank": (b" \n ", "empty_body", None),
+    "invalid UTF-8": (b'{"model":"small","x":"\xff\xfe"}', "invalid_utf8", None),
+    "not JSON": (b"model=small", "invalid_json", None),
+    "cut short": (OK[:-3], "invalid_json", None),
+    "NaN": (b'{"model": NaN}', "invalid_json", None),
+    "a list": (b"[]", "invalid_json", None),
+    "nested too deeply": (
+        b'{"model":"small","x":' + b"[" * 50_000 + b"]" * 50_000 + b"}",
+        "invalid_json",
+        None,
+    ),
+    "no model": (b'{"messages":[{"role":"user","content":"x"}]}', "missing_required_parameter", "model"),
+    "model is a number": (b'{"model":3,"messages":[]}', "invalid_type", "model"),
+    "model is empty": (b'{"model":"","messages":[]}', "invalid_value", "model"),
+    "no messages": (b'{"model":"small"}', "missing_required_parameter", "messages"),
+    "messages is empty": (b'{"model":"small","messages":[]}', "invalid_value", "messages"),
+    "messages is a string": (b'{"model":"small","messages":"hi"}', "invalid_type", "messages"),
+    "a message without role": (
+        b'{"model":"small","messages":[{"content":"x"}]}',
+        "invalid_type",
+        "messages[0]",
+    ),
+    "content is a number": (
+        b'{"model":"small","messages":[{"role":"user","content":1}]}',
+        "invalid_type",
+        "messages[0].content",
+    ),
+    "half a surrogate": (
+        b'{"model":"small","messages":[{"role":"user","content":"\\ud800"}]}',
+        "invalid_json",
+        None,
+    ),
+    "stream is a word": (OK[:-1] + b',"stream":"yes"}', "invalid_type", "stream"),
+    "stream_options is a list": (OK[:-1] + b',"stream_options":[1]}', "invalid_type", "stream_options"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_body_is_a_400_that_says_what_is_wrong(gateway: Served, name: str) -> None:
+    body, code, param = BAD[name]
+    answer = ask(gateway.base_url, body)
+    assert answer.status == 400
+    assert (answer.error["code"], answer.error["param"]) == (code, param)
+    assert answer.error["type"] == "invalid_request_error"
+    assert answer.headers["content-type"] == "application/json"
+    found = row(gateway.ledger, answer.decision_id)
+    assert (found["status"], found["error"], found["chosen"]) == (400, code, None)
+
+
+def test_a_body_over_the_limit_is_a_413_that_names_the_setting(gateway: Served) -> None:
+    answer = ask(gateway.base_url, b'{"model":"' + b"x" * 4_100_000 + b'"}')
+    assert (answer.status, answer.error["code"]) == (413, "request_too_large")
+    assert "server.max_body_mb" in answer.error["message"]
+    assert row(gateway.ledger, answer.decision_id)["status"] == 413
+    assert ask(gateway.base_url, b" " * 3_900_000 + OK).status == 200
+
+
+@pytest.mark.parametrize(("path", "method", "allowed"), [(CHAT, "GET", "POST"), ("/models", "POST", "GET")])
+def test_a_wrong_method_is_a_405_that_names_the_right_one(
+    gateway: Served, path: str, method: str, allowed: str
+) -> None:
+    answer = call(gateway.base_url, path, method=method, body=OK if method == "POST" else None)
+    assert (answer.status, answer.error["code"]) == (405, "method_not_allowed")
+    assert answer.headers["allow"] == allowed
+
+
+@pytest.mark.parametrize("path", ["/completions", "/chat/completions/", "/chat", "/../etc/passwd", "/%ff"])
+def test_an_unknown_path_is_a_404_that_lists_the_known_ones(gateway: Served, path: str) -> None:
+    answer = call(gateway.base_url, path, method="POST", body=OK)
+    assert (answer.status, answer.error["code"]) == (404, "unknown_url")
+    assert "/v1/chat/completions" in answer.error["message"]
+
+
+def test_a_need_that_nobody_meets_is_a_422_that_says_why_for_each(gateway: Served) -> None:
+    content = [{"type": "text", "text": "x"}, {"type": "image_url", "image_url": {"url": "data:,"}}]
+    # Two candidates state what they can do; the other two state nothing and are never refused for it.
+    assert ask(gateway.base_url, messages=[{"role": "user", "content": content}]).status == 200
+    huge = [{"role": "user", "content": "word " * 400_000}]
+    answer = ask(gateway.base_url, messages=huge)
+    assert (answer.status, answer.error["code"]) == (422, "no_feasible_candidate")
+    assert answer.error["message"].count("input tokens") == 4
+    assert row(gateway.ledger, answer.decision_id)["error"] == "no_feasible_candidate"
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("x-turnout-quality-floor", "high"),
+        ("x-turnout-quality-floor", "-1"),
+        ("x-turnout-quality-floor", "nan"),
+        ("x-turnout-usd-per-1k", "0"),
+        ("x-turnout-usd-per-quality", ""),
+    ],
+)
+def test_a_bad_dial_is_a_400_that_names_the_header(gateway: Served, header: str, value: str) -> None:
+    answer = ask(gateway.base_url, headers={header: value})
+    assert (answer.status, answer.error["param"]) == (400, header)
+    assert header in answer.error["message"]
+
+
+def test_two_dials_at_once_are_refused(gateway: Served) -> None:
+    answer = ask(gateway.base_url, headers={"x-turnout-usd-per-1k": "1", "x-turnout-quality-floor": "1"})
+    assert (answer.status, answer.error["code"]) == (400, "bad_header")
+    assert "x-turnout-quality-floor and x-turnout-usd-per-1k" in answer.error["message"]
+
+
+def test_a_goal_that_was_not_calibrated_is_refused_by_name(gateway: Served) -> None:
+    answer = ask(gateway.base_url, headers={"x-turnout-quality-floor": "0.9"})
+    assert (answer.status, answer.error["param"]) == (400, "x-turnout-quality-floor")
+    assert "calibrat" in answer.error["message"]
+
+
+def test_the_dial_moves_the_choice(gateway: Served) -> None:
+    cheap = ask(gateway.base_url, headers={"x-turnout-usd-per-quality": "0.00001"})
+    dear = ask(gateway.base_url, headers={"x-turnout-usd-per-quality": "1000"})
+    assert cheap.headers["x-turnout-model"].startswith("small")
+    assert dear.headers["x-turnout-model"].startswith("large")
+    found = row(gateway.ledger, cheap.decision_id)
+    assert found["price"] == pytest.approx(100_000)
+    assert found["goal"] == "1e-05 usd for one more right answer"
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+fields = st.dictionaries(
+    st.sampled_from(
+        ["model", "messages", "stream", "stream_options", "tools", "response_format", "modalities"]
+    ),
+    json_values,
+    max_size=7,
+)
+
+
+@hypothesis.given(body=st.binary(max_size=60) | fields)
+@hypothesis.settings(max_examples=150, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+def test_no_body_is_ever_a_server_error(gateway: Served, body: bytes | dict) -> None:
+    sent = body if isinstance(body, bytes) else json.dumps({"model": "small", **body}).encode()
+    answer = ask(gateway.base_url, sent)
+    assert answer.status < 500, (sent, answer.body)

@@ -1,0 +1,158 @@
+"""The file is read strictly: every mistake is one sentence with the path of the key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.gateway.pool import make_deployment
+from tests.gateway.settings import make_config
+from turnout.core import ArtifactError, ConfigError
+from turnout.gateway.app import build_app
+from turnout.gateway.config import Config, OpenAISettings, ReplaySettings, demo_config, load_config
+
+GOOD = """
+deployment = "fitted"
+
+[providers.main]
+kind = "openai"
+base_url = "http://127.0.0.1:1/v1"
+"""
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "turnout.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_smallest_file_has_the_documented_defaults(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, GOOD))
+    assert (config.server.host, config.server.port) == ("127.0.0.1", 8100)
+    assert config.server.max_body_mb == 32.0
+    assert config.routing.alias == "turnout/auto"
+    assert not config.ledger.keep_text
+    assert config.provider_of("anyone") == "main"
+
+
+def test_paths_start_at_the_folder_of_the_file(tmp_path: Path) -> None:
+    text = 'deployment = "/abs"\n[providers.r]\nkind = "replay"\ntable = "t"\n[ledger]\npath = "l.sqlite"\n'
+    config = load_config(write(tmp_path, text))
+    assert config.deployment == "/abs"
+    assert config.ledger.path == str(tmp_path / "l.sqlite")
+    assert config.providers["r"] == ReplaySettings(table=str(tmp_path / "t"))
+
+
+def test_a_full_file_is_read(tmp_path: Path) -> None:
+    text = """
+deployment = "fitted"
+default_provider = "main"
+[server]
+port = 0
+[goal]
+usd_per_1k = 0.5
+[providers.main]
+kind = "openai"
+base_url = "https://example.org/v1"
+api_key_env = "SOME_KEY"
+first_byte_s = 2
+[providers.recorded]
+kind = "replay"
+table = "table"
+[candidates."large[effort=high]"]
+model = "large-2024"
+provider = "recorded"
+"""
+    config = load_config(write(tmp_path, text))
+    main = config.providers["main"]
+    assert isinstance(main, OpenAISettings)
+    assert (main.api_key_env, main.first_byte_s) == ("SOME_KEY", 2.0)
+    assert config.provider_of("large[effort=high]") == "recorded"
+    assert config.provider_of("small") == "main"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (GOOD + "[server]\nprot = 1\n", ("server.prot", "did you mean 'port'")),
+        (GOOD + "[sever]\n", ("'sever'", "did you mean 'server'")),
+        (GOOD + "api_key = 'x'\n", ("providers.main.api_key", "did you mean 'api_key_env'")),
+        (
+            GOOD + "[candidates.small]\nprovide = 'main'\n",
+            ("candidates.small.provide", "did you mean 'provider'"),
+        ),
+        (GOOD + "[server]\nport = 'x'\n", ("server.port", "Expected `int`")),
+        (GOOD + "[server]\nport = 70000\n", ("server.port", "65535")),
+        (GOOD + "[ledger]\nflush_ms = 5000\n", ("ledger.flush_ms", "100")),
+        (GOOD.replace('"openai"', '"opneai"'), ("providers.main.kind", "'openai' or 'replay'")),
+        (GOOD.replace('kind = "openai"\n', ""), ("providers.main.kind",)),
+        (GOOD.replace('base_url = "http', 'base_url = "ftp'), ("providers.main.base_url", "http://")),
+        ('deployment = "x"\n', ("providers", "missing")),
+        ('deployment = "x"\nproviders = {}\n', ("providers",)),
+        (GOOD.replace('deployment = "fitted"', ""), ("'deployment'", "missing")),
+        (
+            GOOD + '[candidates.small]\nprovider = "mian"\n',
+            ("candidates.small.provider", "did you mean 'main'"),
+        ),
+        (GOOD + "[goal]\nusd_per_1k = 1.0\nquality_floor = 1.0\n", ("goal", "at most one")),
+        (GOOD + "[goal]\nusd_per_1k = -1.0\n", ("goal", "usd_per_1k")),
+        (GOOD + '[providers.b]\nkind = "replay"\ntable = "t"\n', ("default_provider", "b, main")),
+        (GOOD + "[[[", ("not TOML",)),
+    ],
+)
+def test_a_wrong_file_is_one_sentence_that_names_the_key(tmp_path: Path, text: str, words: tuple) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    message = str(caught.value)
+    assert [word for word in (*words, str(path)) if word not in message] == [], message
+    assert "\n" not in message
+
+
+def test_a_missing_file_and_one_that_is_not_text(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path / "missing.toml")
+    (tmp_path / "odd.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        load_config(tmp_path / "odd.toml")
+
+
+def test_settings_do_not_change() -> None:
+    config = demo_config("fitted", "table")
+    with pytest.raises(AttributeError):
+        config.server.port = 1  # type: ignore[misc]
+
+
+def test_a_key_is_read_from_the_environment_and_shown_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config("http://127.0.0.1:1/v1", tmp_path / "l.sqlite", api_key_env="TURNOUT_TEST_KEY")
+    with pytest.raises(ConfigError, match="TURNOUT_TEST_KEY"):
+        build_app(config, deployment=make_deployment())
+    monkeypatch.setenv("TURNOUT_TEST_KEY", "very-secret")
+    app = build_app(config, deployment=make_deployment())
+    assert "very-secret" not in repr(config) + repr(app.providers)
+
+
+def test_a_candidate_that_the_deployment_lacks_is_refused(tmp_path: Path) -> None:
+    text = GOOD + '[candidates.smal]\nmodel = "x"\n'
+    config = load_config(write(tmp_path, text))
+    with pytest.raises(ConfigError, match="did you mean 'small'"):
+        build_app(config, deployment=make_deployment())
+
+
+def test_a_goal_that_needs_calibration_is_refused_at_the_start(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, GOOD + "[goal]\nquality_floor = 0.9\n"))
+    with pytest.raises(ConfigError, match="'goal' cannot be served"):
+        build_app(config, deployment=make_deployment())
+
+
+def test_a_folder_that_is_no_artifact_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="no artifact at"):
+        build_app(load_config(write(tmp_path, GOOD)))
+
+
+def test_a_config_is_a_value() -> None:
+    assert demo_config("a", "b") == demo_config("a", "b")
+    assert isinstance(demo_config("a", "b"), Config)

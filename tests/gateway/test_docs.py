@@ -1,0 +1,75 @@
+"""docs/config.md has one heading per setting, in both directions, with the default in force."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+
+from turnout.gateway.config import (
+    CandidateSettings,
+    Config,
+    GoalSettings,
+    LedgerSettings,
+    OpenAISettings,
+    ReplaySettings,
+    RoutingSettings,
+    ServerSettings,
+    Settings,
+)
+
+ROOT = Path(__file__).parents[2]
+SECTIONS: dict[str, type[Settings]] = {
+    "": Config,
+    "server.": ServerSettings,
+    "routing.": RoutingSettings,
+    "goal.": GoalSettings,
+    "ledger.": LedgerSettings,
+    "providers.NAME.": OpenAISettings,
+    "providers.NAME. ": ReplaySettings,
+    "candidates.NAME.": CandidateSettings,
+}
+
+
+def settings() -> dict[str, object]:
+    """Return every key of the file with its default."""
+    found: dict[str, object] = {"providers.NAME.kind": msgspec.NODEFAULT}
+    for prefix, kind in SECTIONS.items():
+        for field in msgspec.structs.fields(kind):
+            is_section = kind is Config and field.name in (
+                "server",
+                "routing",
+                "goal",
+                "ledger",
+                "candidates",
+                "providers",
+            )
+            if not is_section:
+                found[prefix.strip() + field.name] = field.default
+    return found
+
+
+def documented() -> dict[str, str]:
+    """Return the text under each heading that is a key."""
+    text = (ROOT / "docs" / "config.md").read_text(encoding="utf-8")
+    parts = re.split(r"^### `([^`]+)`$", text, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def test_every_setting_has_a_heading_and_every_heading_a_setting() -> None:
+    assert sorted(documented()) == sorted(settings())
+
+
+def test_the_documented_defaults_are_the_ones_in_force() -> None:
+    pages = documented()
+    for key, default in settings().items():
+        if default is msgspec.NODEFAULT:
+            expected = "required"
+        elif default is None:
+            expected = "not set"
+        else:
+            expected = str(default).lower() if isinstance(default, bool) else str(default)
+        shown = re.search(r"Default: `?([^`\n]*?)`?\.?$", pages[key], flags=re.MULTILINE)
+        assert shown is not None, f"{key} has no line `Default: ...`"
+        assert shown.group(1) == expected, key

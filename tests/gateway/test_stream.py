@@ -1,0 +1,97 @@
+"""The scanner reads the same out of a stream wherever the network cuts it."""
+
+from __future__ import annotations
+
+import hypothesis
+import hypothesis.strategies as st
+import pytest
+
+from tests.gateway.upstream import events
+from turnout.gateway.stream import MAX_HELD_BYTES, EventScanner, event_data
+
+PLAIN = b"".join(events("m", wants_usage=False))
+WITH_USAGE = b"".join(events("m", wants_usage=True))
+# What remains of a stream with usage when only the chunk that carries it is taken out.
+STRIPPED = b"".join(e for e in events("m", wants_usage=True) if b'"choices": []' not in e)
+
+
+def feed(data: bytes, sizes: list[int], *, strip_usage: bool = True) -> tuple[bytes, EventScanner]:
+    scanner, out, at, turn = EventScanner(strip_usage=strip_usage), [], 0, 0
+    while at < len(data):
+        size = sizes[turn % len(sizes)]
+        out.append(scanner.feed(data[at : at + size]))
+        at, turn = at + size, turn + 1
+    return b"".join(out), scanner
+
+
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"])
+@hypothesis.given(sizes=st.lists(st.integers(1, 400), min_size=1, max_size=8))
+@hypothesis.settings(max_examples=60)
+def test_every_cut_gives_the_same_bytes_and_the_same_usage(newline: bytes, sizes: list[int]) -> None:
+    out, scanner = feed(WITH_USAGE.replace(b"\n", newline), sizes)
+    assert out == STRIPPED.replace(b"\n", newline)
+    assert scanner.usage is not None
+    assert (scanner.usage.prompt_tokens, scanner.usage.completion_tokens) == (11, 40)
+    assert scanner.is_done
+    assert scanner.is_complete
+
+
+@hypothesis.given(sizes=st.lists(st.integers(1, 400), min_size=1, max_size=8))
+@hypothesis.settings(max_examples=30)
+def test_without_stripping_every_byte_passes(sizes: list[int]) -> None:
+    assert feed(WITH_USAGE, sizes, strip_usage=False)[0] == WITH_USAGE
+    assert feed(PLAIN, sizes)[0] == PLAIN
+
+
+def test_usage_on_a_chunk_with_text_is_read_and_kept() -> None:
+    data = (
+        b'data: {"choices":[{"delta":{"content":"x"}}],"usage":{"prompt_tokens":1,"completion_tokens":2}}\n\n'
+    )
+    out, scanner = feed(data, [7])
+    assert out == data
+    assert scanner.usage is not None
+
+
+def test_words_about_usage_and_done_in_the_text_change_nothing() -> None:
+    text = r"{\"usage\":{\"prompt_tokens\":1},\"error\":{}} data: [DONE]"
+    data = b'data: {"choices":[{"delta":{"content":"' + text.encode() + b'"}}]}\n\n'
+    out, scanner = feed(data, [11])
+    assert out == data
+    assert (scanner.usage, scanner.is_done, scanner.has_error, scanner.is_complete) == (
+        None,
+        False,
+        False,
+        False,
+    )
+
+
+def test_a_stream_that_stops_early_is_not_complete() -> None:
+    out, scanner = feed(PLAIN[: len(PLAIN) // 2], [100])
+    assert not scanner.is_complete
+    assert PLAIN.startswith(out)
+    assert out.endswith(b"\n\n"), "half an event is not forwarded"
+
+
+def test_a_finish_reason_or_an_error_completes_a_stream() -> None:
+    assert feed(PLAIN.removesuffix(b"data: [DONE]\n\n"), [64])[1].is_complete
+    scanner = feed(b'data: {"error": {"message": "no"}}\n\n', [9])[1]
+    assert scanner.has_error
+    assert scanner.is_complete
+    assert not feed(b'data: {"error": null, "choices": []}\n\n', [9])[1].has_error
+
+
+def test_comments_pass_and_garbage_passes() -> None:
+    data = b': ping\n\ndata: {"usage": {broken\n\n: "error"\n\n'
+    out, scanner = feed(data, [5])
+    assert out == data
+    assert scanner.usage is None
+
+
+def test_an_event_without_end_is_not_held_for_ever() -> None:
+    scanner = EventScanner(strip_usage=True)
+    assert scanner.feed(b"x" * MAX_HELD_BYTES) == b""
+    assert len(scanner.feed(b"y")) == MAX_HELD_BYTES + 1
+
+
+def test_data_lines_are_joined() -> None:
+    assert event_data(b"event: x\ndata: a\ndata:b\n\n") == b"a\nb"
