@@ -90,9 +90,11 @@ def _around(wish: Wish) -> list[tuple[Place, Box]]:
         (x - gap, y + 2.4 * gap, "end"),
         (x, y - 2.5 * gap - half, "middle"),
         (x, y + 2.5 * gap + half, "middle"),
-        *((x + 0.6 * gap, y + far * gap, "start") for far in (-3.6, 3.6, -5.0, 5.0)),
-        *((x - 0.6 * gap, y + far * gap, "end") for far in (-3.6, 3.6, -5.0, 5.0)),
     ]
+    if wish.is_important:
+        far = (-3.6, 3.6, -5.0, 5.0)
+        spots += [(x + 0.6 * gap, y + step * gap, "start") for step in far]
+        spots += [(x - 0.6 * gap, y + step * gap, "end") for step in far]
     shift = {"start": 0.0, "middle": 0.5, "end": 1.0}
     found = []
     for left, middle, anchor in spots:

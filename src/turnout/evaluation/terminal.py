@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from turnout.evaluation.value import Value
 
 _BREAKS = {
-    "usd per 1,000": "usd per\n1,000",
-    "saving at equal quality": "saving at\nequal quality",
+    "usd per 1,000": "usd\nper\n1,000",
+    "saving at equal quality": "saving at\nequal\nquality",
     "vs best single": "vs best\nsingle",
     "oracle gap": "oracle\ngap",
 }
@@ -50,7 +50,9 @@ def render(report: Report, *, width: int | None = None, color: bool | None = Non
 
 def _table(report: Report, width: int) -> Table:
     is_narrow = width < NARROW
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0) if is_narrow else (0, 1))
+    table = Table(
+        box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0) if is_narrow else (0, 1)
+    )
     sheet = main_sheet(report)
     num_columns = len(sheet.headings) - (1 if is_narrow else 0)
     for title in sheet.headings[:num_columns]:
@@ -87,6 +89,6 @@ def _footer(report: Report) -> list[Text]:
         f"from {origin.num_resamples:,} resamples of {unit}, seed {origin.seed}; table {origin.table}, "
         f"train {origin.train or 'none'}.",
     ]
-    return [Text(line, style="dim") for line in lines] + [
+    return [Text(""), *(Text(line, style="dim") for line in lines)] + [
         Text(f"! {warning}", style="yellow") for warning in report.warnings
     ]

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.evaluation.cases import make_table
+from turnout.evaluation.baselines import (
+    best_per_group,
+    best_single,
+    group_choices,
+    oracle_choices,
+    random_outcome,
+)
+
+NAN = float("nan")
+
+
+def test_best_single_is_the_highest_mean_and_a_tie_goes_to_the_cheaper() -> None:
+    quality = [[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]]
+    assert best_single(make_table(quality)) == "m2"
+    tied = [[1.0, 0.0], [0.0, 1.0]]
+    assert best_single(make_table(tied, [[2e-3, 1e-3]] * 2)) == "m1"
+    assert best_single(make_table(tied, names=["b", "a"])) == "a"
+
+
+def test_a_mean_over_few_easy_queries_does_not_win() -> None:
+    quality = np.array([[0.6, NAN]] * 9 + [[1.0, 1.0]])
+    assert best_single(make_table(quality)) == "m0"
+
+
+def test_sparse_candidates_are_compared_on_queries_that_all_of_them_answered() -> None:
+    # m1 missed the hard first query; on the 20 that both answered m0 is better.
+    quality = np.array([[0.0, NAN]] + [[0.9, 0.88]] * 20)
+    assert best_single(make_table(quality)) == "m0"
+
+
+def test_each_task_gets_its_best_and_an_unseen_task_the_fallback() -> None:
+    quality = [[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]
+    best = best_per_group(make_table(quality, tasks=["a", "b", None]))
+    assert best == {"a": "m0", "b": "m1", None: "m1"}
+    other = make_table([[0.0, 0.0]] * 4, tasks=["b", "a", "new", None])
+    assert group_choices(best, "m0", other).tolist() == [1, 0, 0, 1]
+
+
+def test_random_is_the_exact_mean_over_what_was_observed() -> None:
+    quality, cost = random_outcome(
+        np.array([[0.0, 1.0, 0.5], [NAN, 1.0, 0.0]]), np.array([[1.0, 2.0, 6.0], [9.0, NAN, 4.0]])
+    )
+    assert quality.tolist() == [0.5, 0.5]
+    assert cost is not None
+    assert cost.tolist() == [3.0, 4.0]
+
+
+def test_the_oracle_takes_the_cheapest_of_the_best_and_then_the_earlier_name() -> None:
+    quality = np.array([[1.0, 1.0, 0.0], [0.2, 0.2, 0.2], [NAN, 0.1, NAN], [1.0, 1.0, 1.0]])
+    cost = np.array([[3.0, 2.0, 1.0], [1.0, 1.0, 1.0], [1.0, 5.0, 1.0], [NAN, NAN, 7.0]])
+    assert oracle_choices(quality, cost, ["c", "b", "a"]).tolist() == [1, 2, 1, 2]
+    assert oracle_choices(quality, None, ["c", "b", "a"]).tolist() == [1, 2, 1, 2]
+
+
+def test_a_table_without_qualities_has_no_best() -> None:
+    table = make_table([[NAN, 0.5], [NAN, 0.5]]).select(candidates=["m0"])
+    with pytest.raises(ValueError, match="no observed quality"):
+        best_single(table)
