@@ -1,22 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from tests.policies.outcomes import PRICES, SHARES, draw, make_frontier
 from turnout.core import Goal, InputError
-from turnout.policies import measure_frontier
-
-PRICES = np.array([0.0, 1.0, 10.0, 100.0, np.inf])
-TRUE_SHARE = np.array([1.05, 1.02, 0.99, 0.90, 0.60])
-
-
-def draw(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw outcomes whose expected quality is `TRUE_SHARE` of the best single model's 0.8."""
-    best_Q = (rng.random(count) < 0.8).astype(float)
-    noise_PQ = rng.normal(0.0, 0.3, (PRICES.size, count))
-    quality_PQ = TRUE_SHARE[:, None] * best_Q[None, :] + noise_PQ
-    usd_PQ = rng.exponential(np.array([8.0, 6.0, 4.0, 2.0, 1.0])[:, None] / 1000.0, (PRICES.size, count))
-    return quality_PQ, usd_PQ, best_Q
+from turnout.policies import measure_pairs
 
 
 def test_the_quality_promise_is_broken_no_more_often_than_stated() -> None:
@@ -24,10 +15,9 @@ def test_the_quality_promise_is_broken_no_more_often_than_stated() -> None:
     goal = Goal(quality_floor=0.97, confidence=0.9)
     broken, used = 0, []
     for _ in range(400):
-        promise = measure_frontier(*draw(rng, 300), PRICES).promise(goal)
-        index = int(np.searchsorted(PRICES, promise.price))
-        used.append(index)
-        broken += promise.is_kept and TRUE_SHARE[index] < 0.97
+        found = make_frontier(rng, 300).find_price(goal)
+        used.append(found.index)
+        broken += found.is_kept and SHARES[found.index] < 0.97
     assert broken / 400 <= 0.1 + 0.03
     assert np.mean(np.array(used) >= 1) > 0.5
 
@@ -37,53 +27,60 @@ def test_the_spend_promise_is_broken_no_more_often_than_stated() -> None:
     goal = Goal(usd_per_1k=3.9, confidence=0.9)
     broken, used = 0, []
     for _ in range(400):
-        promise = measure_frontier(*draw(rng, 300), PRICES).promise(goal)
-        used.append(promise.price)
-        broken += promise.is_kept and promise.price <= 10.0
+        found = make_frontier(rng, 300).find_price(goal)
+        used.append(found.index)
+        broken += found.is_kept and found.index <= 2
     assert broken / 400 <= 0.1 + 0.03
-    assert used.count(100.0) > 300
+    assert used.count(3) > 300
 
 
-def test_a_goal_out_of_reach_is_not_promised_and_says_what_there_is() -> None:
-    frontier = measure_frontier(*draw(np.random.default_rng(2), 500), PRICES)
-    floor = frontier.promise(Goal(quality_floor=1.5))
-    assert (floor.is_kept, floor.price) == (False, 0.0)
-    assert "cannot be promised" in floor.text
-    cap = frontier.promise(Goal(usd_per_1k=0.01))
-    assert (cap.is_kept, cap.price) == (False, np.inf)
-    assert "the cheapest way is used" in cap.text
+def test_a_single_model_that_breaks_a_floor_is_rarely_taken_for_one_that_keeps_it() -> None:
+    rng = np.random.default_rng(2)
+    goal = Goal(quality_floor=0.98, confidence=0.9)
+    wrong = sum(make_frontier(rng, 300).find_single(goal).index != 0 for _ in range(300))
+    assert wrong / 300 <= 0.1 + 0.03
 
 
-def test_a_stated_price_is_taken_as_it_is() -> None:
-    frontier = measure_frontier(*draw(np.random.default_rng(3), 500), PRICES)
-    assert frontier.promise(Goal(usd_per_quality=0.2)).price == pytest.approx(5.0)
-    assert frontier.promise(Goal()).price == 0.0
+def test_the_cheapest_single_that_keeps_the_floor_is_found() -> None:
+    frontier = make_frontier(np.random.default_rng(3), 2000)
+    assert frontier.find_single(Goal(quality_floor=0.9)).index == 1
+    assert frontier.find_single(Goal(quality_floor=1.0)).index == 0
+    assert frontier.find_single(Goal(usd_per_1k=6.0)).index == 1
+    assert frontier.find_single(Goal()).index == 0
+    assert frontier.find_single(Goal(usd_per_quality=1e-9)).index == 2
 
 
-def test_unobserved_choices_are_left_out_price_by_price() -> None:
-    rng = np.random.default_rng(4)
-    quality_PQ, usd_PQ, best_Q = draw(rng, 400)
-    full = measure_frontier(quality_PQ, usd_PQ, best_Q, PRICES)
-    holes_PQ = np.where(rng.random(quality_PQ.shape) < 0.5, np.nan, quality_PQ)
-    sparse = measure_frontier(holes_PQ, usd_PQ, best_Q, PRICES)
-    assert (sparse.count_P < full.count_P).all()
-    assert np.allclose(sparse.quality_P, full.quality_P, atol=0.1)
+def test_a_goal_out_of_reach_is_not_kept_and_the_strictest_is_used() -> None:
+    frontier = make_frontier(np.random.default_rng(4), 500)
+    floor, cap = frontier.find_price(Goal(quality_floor=1.5)), frontier.find_price(Goal(usd_per_1k=0.01))
+    assert (floor.is_kept, floor.index) == (False, 0)
+    assert (cap.is_kept, cap.index) == (False, PRICES.size - 1)
+    assert not frontier.find_single(Goal(quality_floor=1.5)).is_kept
+    assert not frontier.find_single(Goal(usd_per_1k=0.01)).is_kept
 
 
-def test_covariance_and_variance_equal_numpy() -> None:
-    quality_PQ, usd_PQ, best_Q = draw(np.random.default_rng(5), 50)
-    frontier = measure_frontier(quality_PQ, usd_PQ, best_Q, PRICES)
-    for index in range(PRICES.size):
-        expected = np.cov(quality_PQ[index], best_Q)
-        assert frontier.covariance_P[index] == pytest.approx(expected[0, 1])
-        assert frontier.quality_var_P[index] == pytest.approx(expected[0, 0])
-        assert frontier.usd_var_P[index] == pytest.approx(usd_PQ[index].var(ddof=1))
+def test_slack_allows_more_and_confidence_allows_less() -> None:
+    frontier = make_frontier(np.random.default_rng(5), 500)
+    strict = frontier.find_price(Goal(quality_floor=1.0, confidence=0.999)).index
+    plain = frontier.find_price(Goal(quality_floor=1.0)).index
+    slack = frontier.find_price(Goal(quality_floor=1.0, risk=0.1)).index
+    assert strict <= plain <= slack
+    assert strict < slack
 
 
-def test_a_cap_without_costs_and_a_calibration_of_one_are_refused() -> None:
-    quality_PQ, usd_PQ, best_Q = draw(np.random.default_rng(6), 50)
-    frontier = measure_frontier(quality_PQ, np.full_like(usd_PQ, np.nan), best_Q, PRICES)
-    with pytest.raises(InputError, match="a spend cap needs costs"):
-        frontier.promise(Goal(usd_per_1k=1.0))
-    with pytest.raises(InputError, match="at least 2 at every price; got: 1"):
-        measure_frontier(quality_PQ[:, :1], usd_PQ[:, :1], best_Q[:1], PRICES)
+def test_a_stated_price_is_the_nearest_lower_one() -> None:
+    frontier = make_frontier(np.random.default_rng(6), 100)
+    assert frontier.find_price(Goal(usd_per_quality=0.2)).index == 1
+    assert frontier.find_price(Goal()).index == 0
+
+
+def test_money_without_costs_is_refused() -> None:
+    quality_PQ, usd_PQ, quality_MQ, usd_MQ = draw(np.random.default_rng(7), 50)
+    frontier = replace(
+        make_frontier(np.random.default_rng(7), 50),
+        options=measure_pairs(quality_PQ, usd_PQ * np.nan, quality_MQ, usd_MQ * np.nan),
+        usd_M=np.full(3, np.nan),
+    )
+    with pytest.raises(InputError, match="needs costs, and the table that was calibrated on records none"):
+        frontier.find_price(Goal(usd_per_1k=1.0))
+    assert frontier.find_single(Goal(quality_floor=1.0)).index == 0

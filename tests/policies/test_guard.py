@@ -2,39 +2,61 @@ from __future__ import annotations
 
 import numpy as np
 
-from turnout.policies import measure_guard
+from tests.policies.outcomes import make_guard
+from turnout.core import Goal
+from turnout.policies import Guard, measure_pairs
 
-PRICES = np.array([0.0, 10.0, np.inf])
-
-
-def test_it_opens_only_where_the_lower_bound_of_the_gain_is_above_zero() -> None:
-    rng = np.random.default_rng(0)
-    better_PQ = rng.normal(0.05, 0.2, (3, 500))
-    guard = measure_guard(better_PQ, np.zeros((3, 500)), PRICES, confidence=0.95)
-    assert guard.is_open_P.tolist() == [True, True, False]
-    assert guard.is_open(5.0)
-    assert not guard.is_open(np.inf)
+FLOOR = Goal(quality_floor=0.97)
 
 
-def test_a_router_equal_to_the_best_single_is_let_through_at_most_at_the_stated_rate() -> None:
-    rng = np.random.default_rng(1)
-    opened = [
-        measure_guard(rng.normal(0, 0.3, (1, 200)), np.zeros((1, 200)), PRICES[:1], confidence=0.95)
-        .is_open_P.item()
-        for _ in range(1000)
-    ]  # fmt: skip
+def test_a_floor_opens_for_money_saved_and_shuts_without() -> None:
+    guard = make_guard(np.random.default_rng(0), 400)
+    cheaper = guard.judge(FLOOR, option=2, price=10.0, single=0, best=0)
+    assert cheaper.is_open
+    assert cheaper.unit == "usd per 1,000"
+    assert 0 < cheaper.low < cheaper.gain
+    as_dear = guard.judge(FLOOR, option=0, price=0.0, single=0, best=0)
+    assert not as_dear.is_open
+
+
+def test_a_floor_that_this_split_refutes_shuts_it_whatever_is_saved() -> None:
+    guard = make_guard(np.random.default_rng(1), 400)
+    verdict = guard.judge(FLOOR, option=4, price=np.inf, single=0, best=0)
+    assert verdict.low > 0
+    assert not verdict.is_open
+
+
+def test_a_cap_opens_for_quality_gained() -> None:
+    guard = make_guard(np.random.default_rng(2), 1000)
+    assert guard.judge(Goal(usd_per_1k=9.0), option=0, price=0.0, single=1, best=0).is_open
+    assert not guard.judge(Goal(usd_per_1k=9.0), option=3, price=100.0, single=1, best=0).is_open
+    assert not guard.judge(Goal(usd_per_1k=3.0), option=0, price=0.0, single=1, best=0).is_open
+
+
+def test_a_router_equal_to_the_single_is_let_through_at_most_at_the_stated_rate() -> None:
+    rng = np.random.default_rng(3)
+    opened = []
+    for _ in range(1000):
+        single_Q = rng.random((1, 200))
+        router_Q = single_Q + rng.normal(0, 0.3, (1, 200))
+        pairs = measure_pairs(router_Q, np.zeros((1, 200)), single_Q, np.zeros((1, 200)))
+        guard = Guard(options=pairs, confidence=0.95)
+        opened.append(guard.judge(Goal(), option=0, price=0.0, single=0, best=0).is_open)
     assert np.mean(opened) <= 0.05 + 0.02
 
 
-def test_money_saved_counts_at_the_price() -> None:
-    quality_PQ = np.full((3, 100), -0.01) + np.random.default_rng(2).normal(0, 1e-4, (3, 100))
-    usd_PQ = np.full((3, 100), -0.002)
-    guard = measure_guard(quality_PQ, usd_PQ, PRICES, confidence=0.95)
-    assert guard.is_open_P.tolist() == [False, True, True]
-    assert guard.gain_P[1] == np.float64(quality_PQ[1].mean() + 0.02)
+def test_a_router_that_always_takes_the_single_stays_shut() -> None:
+    single_Q, usd_Q = np.random.default_rng(4).random((1, 100)), np.ones((1, 100))
+    guard = Guard(options=measure_pairs(single_Q, usd_Q, single_Q, usd_Q), confidence=0.95)
+    for goal in (Goal(), FLOOR, Goal(usd_per_1k=5000.0), Goal(usd_per_quality=1.0)):
+        assert not guard.judge(goal, option=0, price=goal.fixed_price or 0.0, single=0, best=0).is_open
 
 
-def test_nothing_observed_shuts_it() -> None:
-    guard = measure_guard(np.full((3, 5), np.nan), np.full((3, 5), np.nan), PRICES, confidence=0.9)
-    assert not guard.is_open_P.any()
-    assert guard.count == 0
+def test_a_floor_without_costs_is_judged_by_quality() -> None:
+    rng = np.random.default_rng(5)
+    single_Q = rng.random((1, 300))
+    better_Q, nothing_Q = single_Q + 0.1 + rng.normal(0, 0.01, (1, 300)), np.full((1, 300), np.nan)
+    guard = Guard(options=measure_pairs(better_Q, nothing_Q, single_Q, nothing_Q), confidence=0.95)
+    verdict = guard.judge(FLOOR, option=0, price=0.0, single=0, best=0)
+    assert verdict.is_open
+    assert verdict.unit == "quality"

@@ -52,15 +52,13 @@ def best_single_worth(price: float) -> float:
 def test_on_a_world_with_signal_it_lies_between_best_single_and_optimum(deployment: Deployment) -> None:
     mine, optimum = worth(deployment, 50.0)
     single = best_single_worth(50.0)
-    assert deployment.guard is not None
-    assert deployment.guard.is_open(50.0)
+    assert deployment.plan().is_open
     assert single + 0.2 * (optimum - single) < mine <= optimum + 1e-9
 
 
 def test_without_signal_the_guard_steps_aside() -> None:
     blind = train(shuffled(WORLD.table.select(split="train"), 1), Goal(), router="knn", seed=1)
-    assert blind.guard is not None
-    assert not blind.guard.is_open(0.0)
+    assert not blind.plan().is_open
     decisions = blind.decide(WORLD.table.queries[:50])
     assert len(set(decisions.names_Q)) == 1
     assert set(decisions.reason_Q) == {"guard: not shown to beat the best single model"}
@@ -113,7 +111,7 @@ def test_the_certificate_is_json_and_the_artifact_decides_the_same(deployment: D
     queries = WORLD.table.queries[:40]
     left, right = deployment.decide(queries), copy.decide(queries)
     assert left.names_Q == right.names_Q
-    assert copy.promise(Goal(quality_floor=0.9)) == deployment.promise(Goal(quality_floor=0.9))
+    assert copy.plan(Goal(quality_floor=0.9)) == deployment.plan(Goal(quality_floor=0.9))
 
 
 def test_the_same_seed_gives_the_same_deployment(deployment: Deployment) -> None:

@@ -50,12 +50,12 @@ def run(options: argparse.Namespace) -> int:
 def show_fit(deployment: Deployment) -> None:
     """Print the certificate for people."""
     about = deployment.certificate
-    guard, promise = deployment.guard, deployment.promise()
+    plan = deployment.plan()
     show(f"router      {about['router']}")
     show(f"goal        {deployment.goal.describe()}")
-    show(f"promise     {promise.text}")
-    if guard is not None:
-        is_open = guard.is_open(promise.price)
-        verdict = "the router decides" if is_open else "steps aside to the best single model"
-        show(f"guard       {verdict} ({guard.confidence:.0%} confidence, {guard.count} held-out queries)")
+    show(f"promise     {plan.text}")
+    if plan.verdict is not None:
+        verdict = "the router decides" if plan.is_open else f"steps aside to {about['single_for_goal']}"
+        gain = f"gain {plan.verdict.gain:+.4g}, at least {plan.verdict.low:+.4g} {plan.verdict.unit}"
+        show(f"guard       {verdict} ({gain}; {plan.verdict.count} held-out queries)")
     show(f"fingerprint {deployment.fingerprint}")

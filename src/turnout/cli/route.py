@@ -32,10 +32,10 @@ def run(options: argparse.Namespace) -> int:
     texts = _texts(options)
     queries = [Query(id=str(row), text=text, task=options.task) for row, text in enumerate(texts)]
     decisions = deployment.decide(queries, goal=goal)
-    estimate = deployment.estimate(queries, decisions.price)
+    estimate = deployment.estimate(queries, goal=goal)
     rows = [_row(decisions[row], estimate.rows([row]), options.top) for row in range(len(queries))]
     if options.json:
-        show_json({"promise": deployment.promise(goal).text, "decisions": rows})
+        show_json({"promise": deployment.plan(goal).text, "decisions": rows})
         return 0
     for text, row in zip(texts, rows, strict=True):
         _show_row(text, row)

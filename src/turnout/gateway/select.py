@@ -63,7 +63,7 @@ class Selector:
     def __init__(
         self, *, deployment: Deployment, alias: str, goal: Goal | None, rng: np.random.Generator
     ) -> None:
-        deployment.promise(goal)
+        deployment.plan(goal)
         self.deployment = deployment
         self.alias = alias
         self.goal = goal

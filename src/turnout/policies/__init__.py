@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from turnout.policies.budgeted import Budgeted
     from turnout.policies.cheapest import Cheapest
     from turnout.policies.deployment import Deployment
-    from turnout.policies.frontier import Frontier, Promise, measure_frontier
+    from turnout.policies.frontier import Frontier
     from turnout.policies.grid import price_grid, sweep
-    from turnout.policies.guard import Guard, measure_guard
+    from turnout.policies.guard import Guard, Verdict
     from turnout.policies.masks import feasible, obstacles
+    from turnout.policies.pairs import Pairs, measure_pairs
+    from turnout.policies.plan import Plan
     from turnout.policies.threshold import Threshold, threshold_for_share
 
 TABLE = {
@@ -48,11 +50,12 @@ _LAZY = {
     "Deployment": "deployment",
     "Frontier": "frontier",
     "Guard": "guard",
-    "Promise": "frontier",
+    "Pairs": "pairs",
+    "Plan": "plan",
     "Threshold": "threshold",
+    "Verdict": "guard",
     "feasible": "masks",
-    "measure_frontier": "frontier",
-    "measure_guard": "guard",
+    "measure_pairs": "pairs",
     "obstacles": "masks",
     "price_grid": "grid",
     "sweep": "grid",
@@ -66,11 +69,12 @@ __all__ = [
     "Deployment",
     "Frontier",
     "Guard",
-    "Promise",
+    "Pairs",
+    "Plan",
     "Threshold",
+    "Verdict",
     "feasible",
-    "measure_frontier",
-    "measure_guard",
+    "measure_pairs",
     "obstacles",
     "price_grid",
     "registry",

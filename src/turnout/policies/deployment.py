@@ -19,12 +19,17 @@ from turnout.core.estimate import Estimate
 from turnout.core.outcomes import Bools, Floats
 from turnout.core.query import Query
 from turnout.core.rng import make_rng
-from turnout.policies.frontier import Frontier, Promise
+from turnout.core.scoring import score
+from turnout.policies.choose import decide_by_score
+from turnout.policies.frontier import Frontier
 from turnout.policies.guard import Guard
 from turnout.policies.masks import feasible, input_limits
+from turnout.policies.pairs import Pairs
+from turnout.policies.plan import Plan, make_plan
 
 _NO_CAPS = Budget()
 _at_price = lru_cache(maxsize=4096)(Budget.at_price)
+_MAX_PLANS = 1024
 ASIDE = "guard: not shown to beat the best single model"
 
 
@@ -33,8 +38,8 @@ class Deployment(Configured):
     """Text in, decision out: what `turnout fit` writes and the gateway serves.
 
     A decision masks by capability and context first, then takes the price for the goal from the
-    frontier, then lets the router decide if the guard allows it at that price; else the same policy
-    decides from the constant estimates of `fallback`, which is the best single model for that price.
+    frontier, then lets the router decide if the guard allows it for that goal; else the single model
+    that serves the goal best does, and where that one may not serve, the next by `fallback`'s means.
 
     Parameters
     ----------
@@ -74,7 +79,7 @@ class Deployment(Configured):
         self.frontier = frontier
         self.guard = guard
         self.certificate = dict(certificate or {})
-        self._promises: dict[Goal, Promise] = {}
+        self._plans: dict[Goal, Plan] = {}
 
     def config(self) -> dict[str, object]:
         """Return the parts with settings of their own; frontier, guard and certificate are state."""
@@ -83,23 +88,39 @@ class Deployment(Configured):
     def state(self) -> State:
         """Return the measured frontier and guard and the certificate."""
         arrays: dict[str, np.ndarray] = {}
-        values: dict[str, object] = {"certificate": self.certificate, "frontier": None, "guard": None}
-        for name in ("frontier", "guard"):
-            part = getattr(self, name)
-            if part is not None:
-                fields = {field: getattr(part, field) for field in part.__dataclass_fields__}
-                arrays |= {f"{name}.{key}": x for key, x in fields.items() if isinstance(x, np.ndarray)}
-                values[name] = {key: x for key, x in fields.items() if not isinstance(x, np.ndarray)}
+        values: dict[str, object] = {"certificate": self.certificate, "guard_confidence": None}
+        if self.frontier is not None:
+            arrays |= {
+                "frontier.price_P": self.frontier.price_P,
+                "frontier.options": self.frontier.options.moments_SKM,
+                "frontier.singles": self.frontier.singles.moments_SKM,
+                "frontier.quality_M": self.frontier.quality_M,
+                "frontier.usd_M": self.frontier.usd_M,
+            }
+        if self.guard is not None:
+            arrays["guard.options"] = self.guard.options.moments_SKM
+            values["guard_confidence"] = self.guard.confidence
         return State(arrays=arrays, values=values)
 
     def restore(self, state: State) -> None:
         """Take over frontier, guard and certificate."""
-        self.certificate = _mapping(state.values["certificate"])
-        frontier, guard = state.values["frontier"], state.values["guard"]
-        if frontier is not None:
-            self.frontier = Frontier(**_mapping(frontier), **_prefixed(state, "frontier."))
-        if guard is not None:
-            self.guard = Guard(**_mapping(guard), **_prefixed(state, "guard."))
+        certificate, confidence = state.values["certificate"], state.values["guard_confidence"]
+        if not isinstance(certificate, Mapping):
+            raise InputError(
+                sentence("Deployment.restore: certificate", allowed="a mapping", got=certificate)
+            )
+        self.certificate = dict(certificate)
+        if "frontier.price_P" in state.arrays:
+            self.frontier = Frontier(
+                price_P=state.arrays["frontier.price_P"],
+                options=Pairs(moments_SKM=state.arrays["frontier.options"]),
+                singles=Pairs(moments_SKM=state.arrays["frontier.singles"]),
+                quality_M=state.arrays["frontier.quality_M"],
+                usd_M=state.arrays["frontier.usd_M"],
+            )
+        if isinstance(confidence, float):
+            options = Pairs(moments_SKM=state.arrays["guard.options"])
+            self.guard = Guard(options=options, confidence=confidence)
 
     @cached_property
     def candidates(self) -> tuple[Candidate, ...]:
@@ -121,23 +142,18 @@ class Deployment(Configured):
         _digest(self, digest)
         return digest.hexdigest()[:16]
 
-    def promise(self, goal: Goal | None = None) -> Promise:
-        """Return the price for `goal` (or the deployment's own) and what may be promised about it.
+    def plan(self, goal: Goal | None = None) -> Plan:
+        """Return how `goal` (or the deployment's own) is served and what is promised about it.
 
-        Raises `InputError` for a goal that needs calibration when there was none.
+        Raises `InputError` for a goal that needs calibration, or costs, when there were none.
         """
         wanted = self.goal if goal is None else goal
-        known = self._promises.get(wanted)
+        known = self._plans.get(wanted)
         if known is None:
-            known = self._find_promise(wanted)
-            if len(self._promises) < 1024:
-                self._promises[wanted] = known
+            known = self._make_plan(wanted)
+            if len(self._plans) < _MAX_PLANS:
+                self._plans[wanted] = known
         return known
-
-    def estimate(self, queries: Sequence[Query], price: float) -> Estimate:
-        """Return the estimate that decides at `price`: the router's, or the fallback's behind the guard."""
-        is_open = self.guard is None or self.guard.is_open(price)
-        return (self.router if is_open else self.fallback).estimate(queries)
 
     def decide(
         self,
@@ -150,27 +166,33 @@ class Deployment(Configured):
     ) -> Decisions:
         """Return one decision per query.
 
-        `goal` replaces the deployment's own dial; `budget` adds hard caps, and its price is used when
-        `goal` is None and the budget's price is above 0. `allowed_QM` (broadcast from (M,)) adds a mask
-        in the order of `candidates`, for health and access. `rng` drives stochastic
-        policies; without one a generator of the deployment's own, of a fixed seed, runs on.
+        `goal` replaces the deployment's own dial; `budget` adds hard caps (its price is not read).
+        `allowed_QM` (broadcast from (M,)) adds a mask in the order of `candidates`, for health and
+        access. `rng` drives stochastic policies; without one a generator of the deployment's own, of a
+        fixed seed, runs on.
         """
-        caps = _NO_CAPS if budget is None else budget
-        price = caps.price if goal is None and caps.price > 0 else self.promise(goal).price
-        is_open = self.guard is None or self.guard.is_open(price)
-        estimate = (self.router if is_open else self.fallback).estimate(queries)
+        plan = self.plan(goal)
+        caps = _at_price(_NO_CAPS if budget is None else budget, plan.price)
+        estimate = self.estimate(queries, goal=goal)
         mask_QM = feasible(queries, estimate.candidates, limits_M=self._limits_M)
         if allowed_QM is not None:
             mask_QM = mask_QM & allowed_QM
         if not mask_QM.all():
             estimate = estimate.restrict(mask_QM)
-        generator = self._rng if rng is None else rng
-        decisions = self.policy.decide(estimate, _at_price(caps, price), generator)
-        return decisions.signed(self.fingerprint, reason=None if is_open else ASIDE)
+        if plan.is_open:
+            decisions = self.policy.decide(estimate, caps, self._rng if rng is None else rng)
+        else:
+            decisions = _step_aside(estimate, caps, plan.single)
+        return decisions.signed(self.fingerprint)
 
-    def _find_promise(self, goal: Goal) -> Promise:
+    def estimate(self, queries: Sequence[Query], *, goal: Goal | None = None) -> Estimate:
+        """Return the estimate that decides for `goal`: the router's, or the fallback's behind the guard."""
+        return (self.router if self.plan(goal).is_open else self.fallback).estimate(queries)
+
+    def _make_plan(self, goal: Goal) -> Plan:
         if self.frontier is not None:
-            return self.frontier.promise(goal)
+            names = tuple(candidate.name for candidate in self.candidates)
+            return make_plan(goal, self.frontier, self.guard, names)
         if goal.fixed_price is None:
             raise InputError(
                 sentence(
@@ -179,19 +201,24 @@ class Deployment(Configured):
                 )
             )
         nan = float("nan")
-        return Promise(
-            price=goal.fixed_price, is_kept=True, quality=nan, usd_per_1k=nan, text="nothing was calibrated"
+        return Plan(
+            price=goal.fixed_price,
+            is_open=True,
+            single=None,
+            is_kept=True,
+            quality=nan,
+            usd_per_1k=nan,
+            verdict=None,
+            text="nothing was calibrated and nothing is promised",
         )
 
 
-def _prefixed(state: State, prefix: str) -> dict[str, Any]:
-    return {key.removeprefix(prefix): x for key, x in state.arrays.items() if key.startswith(prefix)}
-
-
-def _mapping(value: object) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise InputError(sentence("Deployment.restore", allowed="a mapping", got=value))
-    return dict(value)
+def _step_aside(estimate: Estimate, budget: Budget, single: int | None) -> Decisions:
+    """Choose the single model that serves the goal; where it may not serve, the next best for the price."""
+    score_QM = score(estimate.quality_QM, estimate.cost_usd_QM, budget.price)
+    if single is not None:
+        score_QM[:, single] = np.inf
+    return decide_by_score(estimate, score_QM, budget, reason=ASIDE)
 
 
 def _digest(thing: Configured, digest: Any) -> None:

@@ -1,9 +1,9 @@
 """This module guards: it steps aside to the best single model unless a router earns its place.
 
-At every price the router's decisions are compared with the best single model's *for that price* (the
-candidate of the highest mean quality minus price times mean cost on the fit split), on held-out queries,
-in the same currency: quality minus price times usd. The router is used at a price only if the lower
-confidence bound of the paired mean difference is above 0.
+On held-out queries the router at its price is compared with the single model that serves the same goal
+best. The router is used only if the lower confidence bound of the paired mean difference is above 0, in
+the goal's own currency: money saved for a quality floor, quality gained for a spend cap, quality minus
+price times usd for a price.
 """
 
 from __future__ import annotations
@@ -13,80 +13,67 @@ from typing import final
 
 import numpy as np
 
-from turnout.core.outcomes import Bools, Floats
-from turnout.policies.risk import mean_bound
+from turnout.core.budget import Goal
+from turnout.policies.pairs import Difference, Pairs
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """What the guard found for one goal."""
+
+    is_open: bool
+    """Whether the router may decide."""
+    gain: float
+    """Mean paired difference in favour of the router."""
+    low: float
+    """Its lower confidence bound."""
+    unit: str
+    """What is counted: `usd per 1,000`, `quality` or `quality minus price x usd`."""
+    count: int
+    """Held-out queries behind the verdict."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Guard:
-    """The verdict per price; arrays have shape (P,)."""
+    """The router at P prices against M single models, on the guard split."""
 
-    price_P: Floats
-    gain_P: Floats
-    """Mean paired difference, router minus best single, in quality minus price times usd."""
-    low_P: Floats
-    """Its lower confidence bound."""
-    is_open_P: Bools
-    """Whether the router may decide at this price."""
+    options: Pairs
     confidence: float
-    count: int
-    """Number of held-out queries behind the verdict."""
 
-    def is_open(self, price: float) -> bool:
-        """Whether the router may decide at `price`: the verdict of the nearest lower measured price."""
-        index = max(int(np.searchsorted(self.price_P, price, side="right")) - 1, 0)
-        return bool(self.is_open_P[index])
+    def judge(self, goal: Goal, *, option: int, price: float, single: int, best: int) -> Verdict:
+        """Return whether the router at `option` may serve `goal` in place of `single`.
 
-    @property
-    def share_open(self) -> float:
-        """Share of the measured prices at which the router may decide."""
-        return float(self.is_open_P.mean())
+        A floor or a cap must also not be refuted on this split: the goal's own margin may not lie below
+        0 with `confidence`.
+        """
+        if goal.quality_floor is not None:
+            saved = self.options.saved_usd(option, single)
+            if saved.count < 2:
+                return self._verdict(self.options.quality(option, single), "quality")
+            margin = self.options.quality(option, best, share=goal.quality_floor)
+            is_refuted = margin.high(self.confidence) + goal.risk < 0
+            return self._verdict(saved, "usd per 1,000", is_refuted=is_refuted, scale=1000.0)
+        gained = self.options.quality(option, single)
+        if goal.usd_per_1k is not None:
+            usd = self.options.at("usd", option, best)
+            is_refuted = usd * 1000.0 > goal.usd_per_1k * (1 + goal.risk)
+            return self._verdict(gained, "quality", is_refuted=is_refuted)
+        worth = self.options.worth(option, single, price)
+        unit = (
+            "quality" if price == 0 else "usd per 1,000" if np.isinf(price) else "quality minus price x usd"
+        )
+        return self._verdict(worth, unit, scale=1000.0 if np.isinf(price) else 1.0)
 
-
-def measure_guard(
-    gain_quality_PQ: Floats, gain_usd_PQ: Floats, price_P: Floats, *, confidence: float
-) -> Guard:
-    """Build a `Guard` from paired differences (router minus best single) of shape (P, Q).
-
-    At an infinite price the difference is minus the extra cost. Queries with an unknown difference are
-    left out; with none left the guard is shut.
-    """
-    gain_P, low_P = np.full(price_P.size, np.nan), np.full(price_P.size, -np.inf)
-    counts = []
-    for index, price in enumerate(price_P):
-        if price == 0:
-            gain_Q = gain_quality_PQ[index]
-        elif np.isinf(price):
-            gain_Q = -gain_usd_PQ[index]
-        else:
-            gain_Q = gain_quality_PQ[index] - price * gain_usd_PQ[index]
-        gain_Q = gain_Q[np.isfinite(gain_Q)]
-        counts.append(gain_Q.size)
-        if gain_Q.size >= 2:
-            gain_P[index] = gain_Q.mean()
-            variance = float(gain_Q.var(ddof=1))
-            low_P[index] = mean_bound(
-                float(gain_P[index]), variance, gain_Q.size, confidence=confidence, is_upper=False
-            )
-    return Guard(
-        price_P=price_P,
-        gain_P=gain_P,
-        low_P=low_P,
-        is_open_P=low_P > 0,
-        confidence=confidence,
-        count=int(min(counts, default=0)),
-    )
-
-
-def open_guard(price_P: Floats) -> Guard:
-    """Return a guard that always lets the router decide; it promises nothing and says so."""
-    unknown_P = np.full(price_P.size, np.nan)
-    return Guard(
-        price_P=price_P,
-        gain_P=unknown_P,
-        low_P=unknown_P,
-        is_open_P=np.ones(price_P.size, np.bool_),
-        confidence=0.5,
-        count=0,
-    )
+    def _verdict(
+        self, difference: Difference, unit: str, *, is_refuted: bool = False, scale: float = 1.0
+    ) -> Verdict:
+        low = difference.low(self.confidence)
+        return Verdict(
+            is_open=bool(low > 0 and not is_refuted),
+            gain=difference.mean * scale,
+            low=low * scale,
+            unit=unit,
+            count=difference.count,
+        )

@@ -13,7 +13,7 @@ from turnout.core.errors import InputError, sentence
 from turnout.core.outcomes import Floats, OutcomeTable, split_groups
 from turnout.core.progress import Progress, silent
 from turnout.policies import price_grid
-from turnout.routers import BestSingle
+from turnout.routers import BestSingleRouter
 from turnout.training.replay import realised_sweep
 
 
@@ -68,7 +68,7 @@ def _cross_validate(
                 do="give more queries, or name one router instead of several",
             )
         )
-    prices = price_grid(BestSingle().fit(table).estimate(table.queries), num=24)
+    prices = price_grid(BestSingleRouter().fit(table).estimate(table.queries), num=24)
     learned = [(router.clone().fit(table.where(~fold)), table.where(fold)) for fold in folds]
     grids = [price_grid(model.estimate(part.queries), num=24) for model, part in learned]
     # One grid for all folds: prices have the same meaning in each.

@@ -51,7 +51,7 @@ def study(
     kNN with its defaults fitted on all of `train`, at the same goal's price; `others` are further
     unfitted routers, fitted on `train` and drawn likewise.
     """
-    price = deployment.promise().price
+    price = deployment.plan().price
     runs = {"router": _deployed(deployment, test, num_prices, seed)}
     pool = {"knn": KNNRouter(), **(others or {})}
     for name, router in pool.items():

@@ -17,8 +17,8 @@ from turnout.core.registry import find_registry
 from turnout.core.validation import check_number
 from turnout.evaluation import near_duplicates
 from turnout.evaluation import split as split_table
-from turnout.policies import Best, Deployment, Frontier, Guard, measure_frontier, measure_guard, price_grid
-from turnout.routers import BestSingle
+from turnout.policies import Best, Deployment, Frontier, Guard, Pairs, measure_pairs, price_grid
+from turnout.routers import BestSingleRouter
 from turnout.training.replay import realised_sweep
 from turnout.training.select import Trial, select_router
 
@@ -94,16 +94,18 @@ def train(
     chosen, trials = _select(router, parts["fit"], goal, policy, seed=seed, progress=progress)
     progress(f"fit {chosen[0]}", 2, 5)
     learned = chosen[1].clone().fit(parts["fit"])
-    fallback = BestSingle().fit(parts["fit"])
+    fallback = BestSingleRouter().fit(parts["fit"])
     prices = price_grid(learned.estimate(parts["calibrate"].queries), num=num_prices)
     progress("guard", 3, 5)
-    guard = _guard(learned, fallback, policy, parts["guard"], prices, guard_confidence, seed=seed)
+    guard = Guard(
+        options=_options(learned, policy, parts["guard"], prices, seed=seed), confidence=guard_confidence
+    )
     progress("calibrate", 4, 5)
-    frontier = _frontier(learned, fallback, policy, parts, guard, prices, seed=seed)
+    frontier = _frontier(learned, fallback, policy, parts["calibrate"], prices, seed=seed)
     deployment = Deployment(
         router=learned, fallback=fallback, policy=policy, goal=goal, frontier=frontier, guard=guard
     )
-    deployment.certificate = _certificate(deployment, table, parts, chosen[0], trials, seed=seed)
+    deployment.certificate = finite(_certificate(deployment, table, parts, chosen[0], trials, seed=seed))
     progress("done", 5, 5)
     return deployment
 
@@ -145,47 +147,29 @@ def _pool(router: Router | str | Sequence[str] | Mapping[str, Router]) -> dict[s
     return {name: find_registry("routers").get(name)() for name in names}
 
 
-def _guard(
-    router: Router,
-    fallback: Router,
-    policy: Policy,
-    table: OutcomeTable,
-    prices: Floats,
-    confidence: float,
-    *,
-    seed: int,
-) -> Guard:
+def _options(router: Router, policy: Policy, table: OutcomeTable, prices: Floats, *, seed: int) -> Pairs:
     quality_PQ, usd_PQ = realised_sweep(router, policy, table, prices, seed=seed)
-    best_quality_PQ, best_usd_PQ = realised_sweep(fallback, policy, table, prices, seed=seed)
-    return measure_guard(quality_PQ - best_quality_PQ, usd_PQ - best_usd_PQ, prices, confidence=confidence)
+    return measure_pairs(quality_PQ, usd_PQ, table.quality_QM.T, table.cost_usd_QM.T)
 
 
 def _frontier(
     router: Router,
     fallback: Router,
     policy: Policy,
-    parts: Mapping[str, OutcomeTable],
-    guard: Guard,
+    table: OutcomeTable,
     prices: Floats,
     *,
     seed: int,
 ) -> Frontier:
-    table = parts["calibrate"]
-    quality_PQ, usd_PQ = realised_sweep(router, policy, table, prices, seed=seed)
-    aside_quality_PQ, aside_usd_PQ = realised_sweep(fallback, policy, table, prices, seed=seed)
-    is_open_PQ = guard.is_open_P[:, None]
-    best_Q = table.quality_QM[:, _best_single(parts["fit"])]
-    return measure_frontier(
-        np.where(is_open_PQ, quality_PQ, aside_quality_PQ),
-        np.where(is_open_PQ, usd_PQ, aside_usd_PQ),
-        best_Q,
-        prices,
+    singles = (table.quality_QM.T, table.cost_usd_QM.T)
+    means = fallback.estimate(table.queries[:1])
+    return Frontier(
+        price_P=prices,
+        options=_options(router, policy, table, prices, seed=seed),
+        singles=measure_pairs(*singles, *singles),
+        quality_M=means.quality_QM[0],
+        usd_M=means.cost_usd_QM[0],
     )
-
-
-def _best_single(table: OutcomeTable) -> int:
-    estimate = BestSingle().fit(table).estimate(table.queries[:1])
-    return int(np.nanargmax(estimate.quality_QM[0]))
 
 
 def _certificate(
@@ -197,10 +181,8 @@ def _certificate(
     *,
     seed: int,
 ) -> dict[str, Any]:
-    promise, guard = deployment.promise(), deployment.guard
-    assert guard is not None
-    is_open = guard.is_open(promise.price)
-    index = max(int(np.searchsorted(guard.price_P, promise.price, side="right")) - 1, 0)
+    plan = deployment.plan()
+    best = deployment.frontier.best if deployment.frontier is not None else 0
     return {
         "router": router,
         "goal": {key: value for key, value in asdict(deployment.goal).items() if value is not None},
@@ -211,18 +193,16 @@ def _certificate(
             "candidates": len(table.candidates),
         },
         "trials": [asdict(trial) for trial in trials],
-        "best_single": table.names[_best_single(parts["fit"])],
-        "promise": {**asdict(promise)},
-        "guard": {
-            "is_open": is_open,
-            "gain": _json_number(guard.gain_P[index]),
-            "low": _json_number(guard.low_P[index]),
-            "confidence": guard.confidence,
-            "queries": guard.count,
-            "share_of_prices_open": guard.share_open,
-        },
+        "best_single": table.names[best],
+        "single_for_goal": None if plan.single is None else table.names[plan.single],
+        "plan": asdict(plan),
     }
 
 
-def _json_number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def finite(value: Any) -> Any:
+    """Return JSON content with numbers that are not finite as None."""
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    return [finite(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,175 @@
+"""This module measures options against single models on the same queries: means, variances, covariances.
+
+An option is what a router gives at one price. Everything that is later promised or refused is a statement
+about a paired difference between an option and a single model, and these moments are enough for all of
+them, so a saved deployment needs no outcome table to answer a new goal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from turnout.core.errors import InputError, sentence
+from turnout.core.outcomes import Floats
+from turnout.policies.risk import mean_bound, student_p_value
+
+_NAMES = (
+    "count",  # queries on which both qualities are known
+    "quality",  # mean of the option's
+    "single_quality",
+    "quality_var",
+    "single_quality_var",
+    "quality_cov",
+    "usd_count",  # queries on which both costs are known
+    "usd",
+    "single_usd",
+    "usd_var",
+    "single_usd_var",
+    "usd_cov",
+    "cross_cov",  # of the quality difference with the cost difference
+)
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Difference:
+    """A mean difference, its variance and its number of queries."""
+
+    mean: float
+    variance: float
+    count: int
+
+    def low(self, confidence: float) -> float:
+        """Return the one-sided lower bound."""
+        return mean_bound(self.mean, self.variance, self.count, confidence=confidence, is_upper=False)
+
+    def high(self, confidence: float) -> float:
+        """Return the one-sided upper bound."""
+        return mean_bound(self.mean, self.variance, self.count, confidence=confidence, is_upper=True)
+
+    def p_value(self) -> float:
+        """Return the one-sided p-value of "the true mean is below 0"."""
+        error = float(np.sqrt(max(self.variance, 0.0) / max(self.count, 1)))
+        return student_p_value(self.mean, error, self.count - 1)
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pairs:
+    """Moments of K options against M single models, `moments_SKM` of shape (13, K, M)."""
+
+    moments_SKM: Floats
+
+    def at(self, name: str, option: int, single: int) -> float:
+        """Return one moment by name."""
+        return float(self.moments_SKM[_NAMES.index(name), option, single])
+
+    def quality(self, option: int, single: int, *, share: float = 1.0) -> Difference:
+        """Return `quality[option] - share * quality[single]`."""
+        variance = (
+            self.at("quality_var", option, single)
+            + share**2 * self.at("single_quality_var", option, single)
+            - 2 * share * self.at("quality_cov", option, single)
+        )
+        mean = self.at("quality", option, single) - share * self.at("single_quality", option, single)
+        return Difference(mean=mean, variance=variance, count=int(self.at("count", option, single)))
+
+    def saved_usd(self, option: int, single: int) -> Difference:
+        """Return `usd[single] - usd[option]` of one query."""
+        variance = (
+            self.at("usd_var", option, single)
+            + self.at("single_usd_var", option, single)
+            - 2 * self.at("usd_cov", option, single)
+        )
+        mean = self.at("single_usd", option, single) - self.at("usd", option, single)
+        return Difference(mean=mean, variance=variance, count=int(self.at("usd_count", option, single)))
+
+    def worth(self, option: int, single: int, price: float) -> Difference:
+        """Return the difference of `quality - price * usd`; at an infinite price, the saved usd."""
+        if price == 0.0:
+            return self.quality(option, single)
+        saved = self.saved_usd(option, single)
+        if np.isinf(price):
+            return saved
+        quality = self.quality(option, single)
+        variance = (
+            quality.variance + price**2 * saved.variance - 2 * price * self.at("cross_cov", option, single)
+        )
+        count = min(quality.count, saved.count)
+        return Difference(mean=quality.mean + price * saved.mean, variance=variance, count=count)
+
+
+def measure_pairs(quality_KQ: Floats, usd_KQ: Floats, quality_MQ: Floats, usd_MQ: Floats) -> Pairs:
+    """Build `Pairs` from recorded outcomes; NaN was not observed and is left out pair by pair.
+
+    `quality_KQ` and `usd_KQ` are the options', `quality_MQ` and `usd_MQ` the single models', on the same
+    queries. Raises `InputError` where fewer than 2 queries are shared by some option with every single.
+    """
+    count_KM, mean_KM, single_KM, var_KM, single_var_KM, cov_KM = _moments(quality_KQ, quality_MQ)
+    if count_KM.max(axis=1).min(initial=np.inf) < 2:
+        raise InputError(
+            sentence(
+                "calibration: queries on which both a choice and a single model were observed",
+                allowed="at least 2 for every price",
+                got=int(count_KM.max(axis=1).min()),
+                do="give a larger or denser table",
+            )
+        )
+    usd = _moments(usd_KQ, usd_MQ)
+    # cov(q - q', c - c') needs the four products on the queries where all four are known.
+    known_K, known_M = np.isfinite(quality_KQ + usd_KQ), np.isfinite(quality_MQ + usd_MQ)
+    cross_KM = _cross(quality_KQ, usd_KQ, quality_MQ, usd_MQ, known_K, known_M)
+    stack = (count_KM, mean_KM, single_KM, var_KM, single_var_KM, cov_KM, *usd, cross_KM)
+    return Pairs(moments_SKM=np.stack(stack))
+
+
+def _moments(x_KQ: Floats, y_MQ: Floats) -> tuple[Floats, Floats, Floats, Floats, Floats, Floats]:
+    """Return counts, means, variances and covariances over the shared queries of each pair."""
+    known_KQ, known_MQ = np.isfinite(x_KQ).astype(float), np.isfinite(y_MQ).astype(float)
+    # Centring first keeps the products from losing digits; the shift cancels below.
+    shift_x, shift_y = _centre(x_KQ), _centre(y_MQ)
+    x_KQ, y_MQ = np.where(known_KQ > 0, x_KQ - shift_x, 0.0), np.where(known_MQ > 0, y_MQ - shift_y, 0.0)
+    count_KM = known_KQ @ known_MQ.T
+    safe_KM = np.maximum(count_KM, 1.0)
+    mean_x_KM, mean_y_KM = x_KQ @ known_MQ.T / safe_KM, known_KQ @ y_MQ.T / safe_KM
+    rest_KM = np.maximum(count_KM - 1.0, 1.0)
+    var_x_KM = ((x_KQ**2) @ known_MQ.T - count_KM * mean_x_KM**2) / rest_KM
+    var_y_KM = (known_KQ @ (y_MQ**2).T - count_KM * mean_y_KM**2) / rest_KM
+    cov_KM = (x_KQ @ y_MQ.T - count_KM * mean_x_KM * mean_y_KM) / rest_KM
+    unknown_KM = count_KM == 0
+    mean_x_KM = np.where(unknown_KM, np.nan, mean_x_KM + shift_x)
+    mean_y_KM = np.where(unknown_KM, np.nan, mean_y_KM + shift_y)
+    return count_KM, mean_x_KM, mean_y_KM, np.maximum(var_x_KM, 0), np.maximum(var_y_KM, 0), cov_KM
+
+
+def _cross(
+    quality_KQ: Floats,
+    usd_KQ: Floats,
+    quality_MQ: Floats,
+    usd_MQ: Floats,
+    known_K: np.ndarray,
+    known_M: np.ndarray,
+) -> Floats:
+    """Return cov(quality_k - quality_m, usd_k - usd_m) over the shared queries of each pair."""
+
+    def filled(values: Floats, known: np.ndarray) -> Floats:
+        return np.where(known, values - _centre(values), 0.0)
+
+    a, b = filled(quality_KQ, known_K), filled(usd_KQ, known_K)
+    c, d = filled(quality_MQ, known_M), filled(usd_MQ, known_M)
+    in_K, in_M = known_K.astype(float), known_M.astype(float)
+    count_KM = in_K @ in_M.T
+    safe_KM = np.maximum(count_KM, 1.0)
+    product_KM = (a * b) @ in_M.T - a @ d.T - b @ c.T + in_K @ (c * d).T
+    mean_quality_KM = (a @ in_M.T - in_K @ c.T) / safe_KM
+    mean_usd_KM = (b @ in_M.T - in_K @ d.T) / safe_KM
+    cross: Floats = (product_KM - count_KM * mean_quality_KM * mean_usd_KM) / np.maximum(count_KM - 1.0, 1.0)
+    return cross
+
+
+def _centre(values: Floats) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else 0.0

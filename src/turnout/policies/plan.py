@@ -1,0 +1,69 @@
+"""This module joins frontier and guard into a plan for one goal: who decides, and what is promised."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+from turnout.core.budget import Goal
+from turnout.policies.frontier import Frontier
+from turnout.policies.guard import Guard, Verdict
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """How a deployment serves one goal."""
+
+    price: float
+    """The dual price of money."""
+    is_open: bool
+    """Whether the router decides; otherwise the single model does."""
+    single: int | None
+    """Index of the single model that the guard falls back to; None where nothing was calibrated."""
+    is_kept: bool
+    """Whether the goal is promised at its risk and confidence."""
+    quality: float
+    """Mean quality on the calibration split; NaN where nothing was calibrated."""
+    usd_per_1k: float
+    """Mean cost on the calibration split, USD per 1,000 requests; NaN without costs."""
+    verdict: Verdict | None
+    """What the guard found; None without a guard."""
+    text: str
+    """The promise, or why there is none, as a sentence."""
+
+
+def make_plan(goal: Goal, frontier: Frontier, guard: Guard | None, names: tuple[str, ...]) -> Plan:
+    """Find the router's price and the best single model for `goal`, and let the guard choose."""
+    found, single = frontier.find_price(goal), frontier.find_single(goal)
+    price = float(frontier.price_P[found.index]) if goal.fixed_price is None else goal.fixed_price
+    verdict = None
+    is_open = True
+    if guard is not None:
+        verdict = guard.judge(goal, option=found.index, price=price, single=single.index, best=frontier.best)
+        # A router that cannot keep the goal does not replace a single model that can.
+        is_open = verdict.is_open and (found.is_kept or not single.is_kept)
+    is_kept = found.is_kept if is_open else single.is_kept
+    quality, usd = frontier.outcome(option=found.index) if is_open else frontier.outcome(single=single.index)
+    who = "the router" if is_open else names[single.index]
+    return Plan(
+        price=price,
+        is_open=is_open,
+        single=single.index,
+        is_kept=is_kept,
+        quality=quality,
+        usd_per_1k=usd * 1000.0,
+        verdict=verdict,
+        text=_text(goal, frontier, who, is_kept, quality, usd * 1000.0),
+    )
+
+
+def _text(goal: Goal, frontier: Frontier, who: str, is_kept: bool, quality: float, usd_per_1k: float) -> str:
+    measured = f"quality {quality:.4g}" + (f" at {usd_per_1k:.4g} usd per 1,000" if usd_per_1k >= 0 else "")
+    if goal.fixed_price is not None:
+        return f"{who} serves {goal.describe()}; calibration gives {measured}, and nothing is promised"
+    slack = f", slack {goal.risk:g}" if goal.risk else ""
+    terms = f"confidence {goal.confidence:.0%}{slack}, {frontier.count} calibration queries"
+    if is_kept:
+        return f"{who} keeps {goal.describe()} ({terms}); calibration gives {measured}"
+    return f"{goal.describe()} cannot be promised ({terms}); {who} comes nearest with {measured}"

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from turnout.core import InputError
+from turnout.policies import measure_pairs
+
+RNG = np.random.default_rng(0)
+QUALITY_KQ, QUALITY_MQ = RNG.random((4, 60)), RNG.random((3, 60))
+USD_KQ, USD_MQ = RNG.random((4, 60)) / 100, RNG.random((3, 60)) / 100
+
+
+def test_a_difference_of_qualities_has_the_moments_of_numpy() -> None:
+    pairs = measure_pairs(QUALITY_KQ, USD_KQ, QUALITY_MQ, USD_MQ)
+    for share in (1.0, 0.9):
+        expected = QUALITY_KQ[2] - share * QUALITY_MQ[1]
+        found = pairs.quality(2, 1, share=share)
+        assert found.mean == pytest.approx(expected.mean())
+        assert found.variance == pytest.approx(expected.var(ddof=1))
+        assert found.count == 60
+
+
+def test_the_worth_at_a_price_has_the_moments_of_numpy() -> None:
+    pairs = measure_pairs(QUALITY_KQ, USD_KQ, QUALITY_MQ, USD_MQ)
+    for price in (0.0, 3.0, 500.0):
+        expected = (QUALITY_KQ[0] - price * USD_KQ[0]) - (QUALITY_MQ[2] - price * USD_MQ[2])
+        found = pairs.worth(0, 2, price)
+        assert found.mean == pytest.approx(expected.mean())
+        assert found.variance == pytest.approx(expected.var(ddof=1))
+    saved = pairs.worth(0, 2, np.inf)
+    assert saved.mean == pytest.approx((USD_MQ[2] - USD_KQ[0]).mean())
+
+
+def test_what_was_not_observed_is_left_out_pair_by_pair() -> None:
+    holes_KQ = np.where(RNG.random(QUALITY_KQ.shape) < 0.4, np.nan, QUALITY_KQ)
+    holes_MQ = np.where(RNG.random(QUALITY_MQ.shape) < 0.4, np.nan, QUALITY_MQ)
+    usd_holes_KQ = np.where(RNG.random(USD_KQ.shape) < 0.4, np.nan, USD_KQ)
+    pairs = measure_pairs(holes_KQ, usd_holes_KQ, holes_MQ, USD_MQ)
+    for k in range(4):
+        for m in range(3):
+            both = np.isfinite(holes_KQ[k]) & np.isfinite(holes_MQ[m])
+            expected = (holes_KQ[k] - holes_MQ[m])[both]
+            assert pairs.quality(k, m).count == both.sum()
+            assert pairs.quality(k, m).mean == pytest.approx(expected.mean())
+            assert pairs.quality(k, m).variance == pytest.approx(expected.var(ddof=1))
+            money = np.isfinite(usd_holes_KQ[k])
+            saved = (USD_MQ[m] - usd_holes_KQ[k])[money]
+            assert pairs.saved_usd(k, m).mean == pytest.approx(saved.mean())
+            assert pairs.saved_usd(k, m).variance == pytest.approx(saved.var(ddof=1))
+            four = both & money
+            cross = np.cov((holes_KQ[k] - holes_MQ[m])[four], (usd_holes_KQ[k] - USD_MQ[m])[four])[0, 1]
+            assert pairs.at("cross_cov", k, m) == pytest.approx(cross)
+
+
+def test_unknown_money_stays_unknown() -> None:
+    nothing_KQ, nothing_MQ = np.full_like(USD_KQ, np.nan), np.full_like(USD_MQ, np.nan)
+    pairs = measure_pairs(QUALITY_KQ, nothing_KQ, QUALITY_MQ, nothing_MQ)
+    saved = pairs.saved_usd(0, 0)
+    assert np.isnan(saved.mean)
+    assert saved.count == 0
+    assert saved.low(0.95) == -np.inf
+    assert saved.p_value() == 1.0
+
+
+def test_fewer_than_two_shared_queries_are_refused() -> None:
+    with pytest.raises(InputError, match="at least 2 for every price; got: 1"):
+        measure_pairs(QUALITY_KQ[:, :1], USD_KQ[:, :1], QUALITY_MQ[:, :1], USD_MQ[:, :1])
