@@ -120,7 +120,7 @@ class ApiEmbedder(Embedder):
                 if left == 0:
                     raise ProviderError(
                         sentence(
-                            f"the embedding model {self.model!r} did not answer in {self.num_retries + 1} tries",
+                            f"the embedding model {self.model!r} failed {self.num_retries + 1} times",
                             got=f"{type(error).__name__}: {error}",
                         )
                     ) from error

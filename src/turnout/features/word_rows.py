@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -60,27 +61,21 @@ class WordRows:
             weight = np.array([DAMPED[min(n, _MAX_COUNT)] for n in count.values()], np.float32)
             np.dot(weight, self.table_VF.take(list(count), axis=0), out=out)
         if -1 in ranks:
-            unknown: dict[str, int] = {}
-            for token, rank in zip(tokens, ranks, strict=True):
-                if rank < 0:
-                    unknown[token] = unknown.get(token, 0) + 1
+            unknown = Counter(token for token, rank in zip(tokens, ranks, strict=True) if rank < 0)
             for token, times in unknown.items():
                 out += DAMPED[min(times, _MAX_COUNT)] * self._unknown_row(token)
         length = math.sqrt(float(np.dot(out, out)))
         if length > 0.0:
             out /= length
 
-    def _count(self, ranks: list[int]) -> dict[int, int]:
-        count: dict[int, int] = {}
-        for rank in ranks:
-            count[rank] = count.get(rank, 0) + 1
-        count.pop(-1, None)
+    def _count(self, ranks: list[int]) -> Counter[int]:
+        """Return how often each known row stands in a text; counting is where the time goes."""
+        count = Counter(ranks)
+        del count[-1]
         if self._pair_row:
             row_of = self._pair_row.get
-            for key in pair_keys(ranks, len(self.words)):
-                row = row_of(key)
-                if row is not None:
-                    count[row] = count.get(row, 0) + 1
+            found = [row_of(key) for key in pair_keys(ranks, len(self.words))]
+            count.update(row for row in found if row is not None)
         return count
 
     def _unknown_row(self, token: str) -> Array:

@@ -13,11 +13,12 @@ from turnout.core.estimate import Estimate, make_estimate
 from turnout.core.outcomes import OutcomeTable
 from turnout.core.query import Query
 from turnout.core.rng import make_rng
-from turnout.core.validation import check_choice, check_count, check_number
-from turnout.routers.bank import Bank, Smoothing, bank_from, stack
+from turnout.core.validation import check_choice, check_count, check_kind, check_number
+from turnout.routers.bank import Bank, bank_from
 from turnout.routers.means import means_of
 from turnout.routers.neighbours import build_lists
 from turnout.routers.reader import embedder_parts, fitted_embedder, restored_embedder
+from turnout.routers.smoothing import Smoothing, stack
 from turnout.routers.smoothing_choice import choose_smoothing
 from turnout.routers.targets import (
     Targets,
@@ -83,12 +84,14 @@ class KNNRouter(Router):
         embedder: Embedder | None = None,
         k: int | None = None,
         prior: float | None = None,
-        sharpness: float = 1.0,
+        sharpness: float = 3.0,
         floor: float = 0.0,
         search: Literal["auto", "exact", "lists"] = "auto",
         recall: float = 0.995,
         seed: int = 0,
     ) -> None:
+        if embedder is not None:
+            check_kind("KNNRouter.embedder", embedder, Embedder)
         self.embedder = embedder
         self.k = None if k is None else check_count("KNNRouter.k", k)
         self.prior = None if prior is None else check_number("KNNRouter.prior", prior, low=0.0)

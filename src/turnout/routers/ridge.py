@@ -14,7 +14,7 @@ from turnout.core.errors import InputError, sentence
 from turnout.core.estimate import Estimate, make_estimate
 from turnout.core.outcomes import Floats, OutcomeTable
 from turnout.core.query import Query
-from turnout.core.validation import check_number
+from turnout.core.validation import check_kind, check_number
 from turnout.routers.heads import HeadGroup, group_from, learn_heads, predict_heads
 from turnout.routers.means import column_mean
 from turnout.routers.reader import embedder_parts, fitted_embedder, restored_embedder
@@ -63,6 +63,8 @@ class RidgeRouter(Router):
         embedder: Embedder | None = None,
         penalties: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0),
     ) -> None:
+        if embedder is not None:
+            check_kind("RidgeRouter.embedder", embedder, Embedder)
         self.embedder = embedder
         if not penalties:
             raise InputError(sentence("RidgeRouter.penalties", allowed="at least one number", got=penalties))

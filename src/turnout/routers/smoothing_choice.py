@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from turnout.core.outcomes import Floats
-from turnout.routers.bank import Smoothing, smooth
-from turnout.routers.means import column_mean
+from turnout.core.outcomes import Floats, Ints
+from turnout.routers.means import Means, means_of
 from turnout.routers.neighbours import Array, nearest
+from turnout.routers.smoothing import Columns, Smoothing, columns_of
+from turnout.routers.targets import Targets
 
 NUM_NEIGHBOURS = (10, 20, 40, 80, 160)
 PRIORS = (1.0, 3.0, 10.0)
@@ -40,17 +41,26 @@ def choose_smoothing(
     index_QK = np.take_along_axis(index_QK, order, axis=1)
     weight_of = np.take_along_axis(similarity_QK, order, axis=1)
     weight_of = np.where(index_QK == rows[:, None], -2.0, weight_of)
-    errors = [_error(weight_of, index_QK, quality_QM, quality_QM[rows], choice) for choice in choices]
+    unknown_QM = np.full_like(quality_QM, np.nan)
+    targets = Targets(quality_QM, unknown_QM, unknown_QM)
+    columns, means = columns_of(targets), means_of(targets)
+    errors = [_error(weight_of, index_QK, columns, means, quality_QM[rows], choice) for choice in choices]
     return choices[int(np.argmin(errors))]
 
 
 def _error(
-    similarity_QK: Array, index_QK: np.ndarray, quality_NM: Floats, truth_QM: Floats, choice: Smoothing
+    similarity_QK: Array,
+    index_QK: Ints,
+    columns: Columns,
+    means: Means,
+    truth_QM: Floats,
+    choice: Smoothing,
 ) -> float:
+    if not np.isfinite(truth_QM).any():
+        return 0.0
     # One more than k, since the row itself is among them with no weight.
     keep = choice.k + 1
     is_other = similarity_QK[:, :keep] > -1.5
     weight_QK = choice.weigh(np.maximum(similarity_QK[:, :keep], -1.0)) * is_other
-    value_QKM = quality_NM[index_QK[:, :keep]]
-    guess_QM = smooth(weight_QK, value_QKM, column_mean(quality_NM), choice.prior)
-    return float(np.nanmean((guess_QM - truth_QM) ** 2)) if np.isfinite(truth_QM).any() else 0.0
+    guess_QM = columns.smooth(index_QK[:, :keep], weight_QK, means, choice.prior).quality_QM
+    return float(np.nanmean((guess_QM - truth_QM) ** 2))
