@@ -111,8 +111,9 @@ def completion(model: str) -> bytes:
     return (
         b'{"id": "chatcmpl-1", "object": "chat.completion", "created": 1,  "model": "'
         + model.encode()
-        + b'-0613", "choices": [{"index": 0, "message": {"role": "assistant", "content": "caf\\u00e9 \\/ 1.50"}'
-        b', "finish_reason": "stop"}], "usage": {"prompt_tokens": 11, "completion_tokens": 7, '
+        + b'-0613", "choices": [{"index": 0, "message": '
+        b'{"role": "assistant", "content": "caf\\u00e9 \\/ 1.50"}, "finish_reason": "stop"}], '
+        b'"usage": {"prompt_tokens": 11, "completion_tokens": 7, '
         b'"total_tokens": 18, "prompt_tokens_details": {"cached_tokens": 4}}, "vendor": 1.50e+3}'
     )
 

@@ -47,8 +47,8 @@ def serve(
 ) -> None:
     """Serve until SIGINT or SIGTERM, then drain, close the ledger and return; main thread only.
 
-    `ready` is called once, when the socket accepts; without it, notices are logged. Raises `ConfigError` (a wrong setting, a taken port),
-    `ArtifactError` or `TableError` before that.
+    `ready` is called once, when the socket accepts; without it, notices are logged. Raises `ConfigError` (a
+    wrong setting, a taken port), `ArtifactError` or `TableError` before that.
     """
     settings = config if isinstance(config, Config) else load_config(config)
     server = _prepare(settings, deployment, ready)
