@@ -42,7 +42,7 @@ class Shares:
             check_number(f"Shares.{name}", getattr(self, name), low=0.0, high=1.0, allow_low=False)
         total = self.fit + self.calibrate + self.guard
         if abs(total - 1.0) > 1e-9:
-            raise InputError(sentence("Shares", allowed="three numbers that sum to 1", got=total))
+            raise InputError(sentence("Shares", allowed="three numbers that sum to 1", got=round(total, 12)))
 
 
 def train(
