@@ -187,7 +187,7 @@ def test_what_does_not_fit_is_named() -> None:
     with pytest.raises(InputError, match="at least one"):
         evaluate({}, table)
     with pytest.raises(InputError, match="sequence of Decisions"):
-        evaluate({"mine": [1, 2, 3, 4]}, table)  # type: ignore[dict-item]
+        evaluate({"mine": "m0"}, table)  # type: ignore[dict-item]
     with pytest.raises(InputError, match="neither"):
         Run()
     with pytest.raises(ShapeError, match="groups"):

@@ -13,6 +13,7 @@ from tests.evaluation.cases import choose, make_table, random_table
 from turnout.core import decisions_for
 from turnout.evaluation import Report, Run, evaluate
 from turnout.evaluation.forest import bars
+from turnout.evaluation.runs import RunLike
 from turnout.evaluation.scene import make_scene, short
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -30,7 +31,7 @@ def report(num_candidates: int = 5, *, has_costs: bool = True) -> Report:
         decisions_for(table.candidates, np.argmax(noisy_QM - price * cost_QM, axis=1), price=price)
         for price in (0.0, 50.0, 200.0, 1000.0, 1e5)
     ]
-    runs = {
+    runs: dict[str, RunLike] = {
         "router": Run(chosen=sweep[2], sweep=sweep),
         "knn": choose(table, [k % num_candidates for k in range(400)]),
     }
