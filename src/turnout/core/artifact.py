@@ -101,15 +101,22 @@ def is_artifact(folder: str | Path) -> bool:
 
 
 def _encode_object(thing: Configured, prefix: str, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
-    state = thing.state()
+    # A setting may be an object that has learned nothing yet, such as the embedder a router copies and fits.
+    state = thing.state() if thing.is_fitted else State()
     for name, array in state.arrays.items():
-        arrays[f"{prefix}{name}"] = np.asarray(array)
+        key = f"{prefix}{name}"
+        if key in arrays:
+            raise ArtifactError(
+                sentence(f"{type(thing).__name__}.state: two arrays would be stored as {key!r}")
+            )
+        arrays[key] = np.asarray(array)
     return {
         "room": thing.room,
         "name": find_registry(thing.room).name_of(type(thing)),
         "config": {
             name: _encode_value(value, f"{prefix}{name}.", arrays) for name, value in thing.config().items()
         },
+        "is_fitted": thing.is_fitted,
         "arrays": sorted(state.arrays),
         "values": dict(state.values),
         "parts": {
@@ -124,6 +131,8 @@ def _decode_object(tree: Mapping[str, Any], prefix: str, arrays: Mapping[str, ND
         name: _decode_value(value, f"{prefix}{name}.", arrays) for name, value in tree["config"].items()
     }
     thing: Configured = cls(**config)
+    if not tree["is_fitted"]:
+        return thing
     thing.restore(
         State(
             arrays={name: arrays[f"{prefix}{name}"] for name in tree["arrays"]},

@@ -62,6 +62,12 @@ def check_shape(where: str, array: np.ndarray, axes: str, shape: tuple[int, ...]
         )
 
 
+def check_kind(where: str, value: object, kind: type) -> None:
+    """Raise `InputError` unless `value` is an object of this contract, such as `Embedder`."""
+    if not isinstance(value, kind):
+        raise InputError(sentence(where, allowed=f"an object of the kind {kind.__name__}", got=value))
+
+
 def check_name(where: str, value: object) -> None:
     """Raise `InputError` unless `value` is a string with something in it."""
     if not isinstance(value, str) or not value.strip():
