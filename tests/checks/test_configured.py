@@ -43,7 +43,7 @@ class Halving(Good):
 class Eager(Good):
     def __init__(self, *, rate: float = 1.0) -> None:
         super().__init__(rate=rate)
-        self.table_ = [rate] * 3
+        self.table = [rate] * 3
 
 
 class Lax(Good):

@@ -6,7 +6,11 @@ excuse that is no longer needed fails the test, so the table cannot rot.
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 from turnout.checks import Settings
+from turnout.checks.fixtures import LetterCounts
+from turnout.features import SignalsEmbedder, TextEmbedder
 
 EXCUSES: dict[str, str] = {
     "policies:threshold:a_dominated_candidate_is_not_chosen": (
@@ -23,9 +27,23 @@ EXCUSES: dict[str, str] = {
 }
 
 SETTINGS: dict[str, Settings] = {
+    "features:api": {"model": ("small", "large"), "client": (None, SimpleNamespace(embeddings=None))},
+    "features:joined": {
+        "embedders": ((SignalsEmbedder(), LetterCounts()), (TextEmbedder(), SignalsEmbedder())),
+        "weights": (None, (1.0, 3.0)),
+    },
+    "features:onnx": {"folder": ("here", "there")},
+    "features:sentence": {"model": ("small", "large"), "device": (None, "cpu")},
     "policies:threshold": {"weak": ("ant", "owl"), "strong": ("elk", "yak")},
 }
 """Values of parameters that cannot be guessed, by "room:name"; the names are those of the checks' pool."""
+
+CONSTRUCTOR_ONLY: dict[str, str] = {
+    "features:api": "it needs a client, which is not saved; its own tests bring one",
+    "features:onnx": "it needs a model file and an extra; its own tests bring them",
+    "features:sentence": "it needs a model file and an extra; its own tests bring them",
+}
+"""Classes that can be built but not used on a bare machine, by "room:name"."""
 
 NOT_VARIED: dict[str, str] = {
     "policies:deployment": (

@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Iterator
 from functools import cache
 
-from tests.contracts.excuses import NOT_VARIED, SETTINGS
+from tests.contracts.excuses import CONSTRUCTOR_ONLY, NOT_VARIED, SETTINGS
 from turnout.checks import (
     Check,
     Variant,
@@ -47,8 +47,10 @@ def variants(key: str) -> tuple[Variant, ...]:
         return ()
 
 
-def suite(thing: Configured) -> Iterator[Check]:
+def suite(key: str, thing: Configured) -> Iterator[Check]:
     """Yield the checks of the contract that an object implements."""
+    if key in CONSTRUCTOR_ONLY:
+        return check_configured(thing)
     if isinstance(thing, Router):
         return check_router(thing)
     if isinstance(thing, Policy):
@@ -62,6 +64,6 @@ def matrix() -> Iterator[tuple[str, Check]]:
     """Yield "room:name:variant:check" and the check; slow ones for the default setting only."""
     for key, _ in classes():
         for variant in variants(key):
-            for check in suite(variant.thing):
+            for check in suite(key, variant.thing):
                 if variant.name == "default" or not check.is_slow:
                     yield f"{key}:{variant.name}:{check.name}", check

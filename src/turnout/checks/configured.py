@@ -6,7 +6,7 @@ import inspect
 import json
 import math
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from typing import Any, Literal, get_args, get_origin
 
 from turnout.checks.compare import frozen_copy, require_same_state
@@ -48,14 +48,16 @@ def constructor_stores_its_arguments(thing: Configured) -> None:
 
 
 def constructor_does_no_work(thing: Configured) -> None:
-    """A new object has no public attribute but its arguments and places for what is yet unknown."""
+    """A new object has no public attribute but its arguments and empty places for what it will learn.
+
+    The name of a place ends in an underscore, or it holds None or an empty collection.
+    """
     new = thing.clone()
-    public = {name: value for name, value in vars(new).items() if not name.startswith("_")}
-    for name in set(public) - set(thing.config()):
-        is_empty = public[name] is None or (
-            not isinstance(public[name], int | float) and not len(public[name])
-        )
-        require(is_empty, thing, f"the constructor set {name!r}", allowed="its arguments", got=public[name])
+    public = [name for name in vars(new) if not name.startswith("_") and not name.endswith("_")]
+    for name in set(public) - set(inspect.signature(type(thing)).parameters):
+        value = getattr(new, name)
+        is_empty = value is None or (isinstance(value, Sized) and not len(value))
+        require(is_empty, thing, f"the constructor set {name!r}", allowed="its arguments", got=value)
 
 
 def refuses_bad_values(thing: Configured) -> None:

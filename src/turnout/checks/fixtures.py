@@ -80,6 +80,7 @@ def dense_table(
     """Return the table of dense values; a cell of unknown quality has no row at all."""
     row_Q, column_M = np.nonzero(~np.isnan(quality_QM))
     cost_N = cost_usd_QM[row_Q, column_M]
+    # Who does not know the cost knows neither tokens nor latency: else a price card gives the cost away.
     return OutcomeTable(
         queries=queries,
         candidates=candidates,
@@ -87,9 +88,9 @@ def dense_table(
         candidate_index=column_M,
         quality=quality_QM[row_Q, column_M],
         cost_usd=cost_N,
-        input_tokens=np.full(row_Q.size, 20.0),
-        output_tokens=100.0 + 1e4 * np.nan_to_num(cost_N),
-        latency_s=0.2 + 100.0 * np.nan_to_num(cost_N),
+        input_tokens=20.0 + 0.0 * cost_N,
+        output_tokens=100.0 + 1e4 * cost_N,
+        latency_s=0.2 + 100.0 * cost_N,
     )
 
 
