@@ -71,7 +71,7 @@ class TextEmbedder(Embedder):
     def __init__(
         self,
         *,
-        num_features: int = 256,
+        num_features: int = 128,
         max_words: int = 30_000,
         max_pairs: int = 30_000,
         max_grams: int = 20_000,

@@ -39,6 +39,6 @@ def grams(word: str, low: int, high: int) -> list[str]:
     framed = f"<{word}>"
     return [
         framed[start : start + size]
-        for size in range(low, high + 1)
+        for size in range(max(low, 1), high + 1)
         for start in range(len(framed) - size + 1)
     ]
