@@ -13,6 +13,7 @@ from turnout.evaluation import Report, Run, evaluate
 from turnout.evaluation import split as split_table
 from turnout.policies import Deployment, feasible, price_grid, sweep
 from turnout.routers import KNNRouter
+from turnout.training.sharing import share_embedders
 
 HELD_OUT = 0.3
 """Share of the queries that is held out where a table fixes no split of its own."""
@@ -53,7 +54,7 @@ def study(
     """
     price = deployment.plan().price
     runs = {"router": _deployed(deployment, test, num_prices, seed)}
-    pool = {"knn": KNNRouter(), **(others or {})}
+    pool = share_embedders({"knn": KNNRouter(), **(others or {})}, train.queries)
     for name, router in pool.items():
         runs[name] = _fitted(router.clone().fit(train), deployment.policy, test, price, num_prices, seed)
     return evaluate(

@@ -21,6 +21,7 @@ from turnout.policies import Best, Deployment, Frontier, Guard, Pairs, measure_p
 from turnout.routers import BestSingleRouter
 from turnout.training.replay import realised_sweep
 from turnout.training.select import Trial, select_router
+from turnout.training.sharing import remember_vectors, share_embedders
 
 DEFAULT_ROUTERS = ("knn", "ridge")
 """What `train` selects from when no router is named; text alone, no task label."""
@@ -130,11 +131,12 @@ def _select(
     seed: int,
     progress: Progress,
 ) -> tuple[tuple[str, Router], tuple[Trial, ...]]:
-    pool = _pool(router)
+    pool = share_embedders(_pool(router), table.queries)
     if len(pool) == 1:
         return next(iter(pool.items())), ()
     groups: list[object] = near_duplicates([query.words for query in table.queries], seed=seed).tolist()
-    name, trials = select_router(pool, table, goal, policy, groups=groups, seed=seed, progress=progress)
+    trial_pool = remember_vectors(pool, len(table.queries))
+    name, trials = select_router(trial_pool, table, goal, policy, groups=groups, seed=seed, progress=progress)
     return (name, pool[name]), trials
 
 
