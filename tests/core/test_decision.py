@@ -85,3 +85,13 @@ def test_bare_choices_become_deterministic_decisions() -> None:
 def test_no_queries_and_no_candidates_are_a_batch_too() -> None:
     assert len(decisions_for((), np.array([], np.int64))) == 0
     assert len(decisions_for(POOL, np.array([], np.int64))) == 0
+
+
+def test_a_deployment_signs_a_copy() -> None:
+    first = batch()
+    signed = first.signed("def")
+    assert (signed.fingerprint, first.fingerprint) == ("def", "abc")
+    assert signed.reason_Q == first.reason_Q
+    assert signed[0].candidate == first[0].candidate
+    assert signed.price == first.price
+    assert first.signed("def", reason="guard").reason_Q == ("guard",) * 3

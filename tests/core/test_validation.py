@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from turnout.core.contracts import Embedder
 from turnout.core.errors import InputError, ShapeError, UnknownNameError
 from turnout.core.validation import (
     check_choice,
     check_count,
+    check_kind,
     check_name,
     check_number,
     check_shape,
@@ -89,3 +91,9 @@ def test_a_text_is_a_string(value: Any) -> None:
     check_text("X.text", "")
     with pytest.raises(InputError, match=r"X.text; allowed: a string"):
         check_text("X.text", value)
+
+
+def test_an_object_is_of_the_kind_that_was_asked_for() -> None:
+    check_kind("X.count", 3, int)
+    with pytest.raises(InputError, match=r"X.embedder; allowed: an object of the kind Embedder; got: 'knn'"):
+        check_kind("X.embedder", "knn", Embedder)

@@ -41,7 +41,7 @@ def save(thing: Configured, folder: str | Path, *, about: Mapping[str, object] |
         raise ArtifactError(sentence(f"{str(path)!r} is a file", allowed="a folder for the artifact"))
     arrays: dict[str, NDArray[Any]] = {}
     tree = _encode_object(thing, "", arrays)
-    tensors = to_bytes({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    tensors = to_bytes({name: np.asarray(array, order="C") for name, array in arrays.items()})
     body = {
         "format": FORMAT,
         "about": dict(about or {}),
@@ -68,15 +68,16 @@ def load(folder: str | Path) -> Configured:
     try:
         arrays = from_bytes(tensors)
         return _decode_object(manifest["object"], "", arrays)
-    except (SafetensorError, KeyError, TypeError) as error:
+    except (SafetensorError, AttributeError, KeyError, TypeError) as error:
         raise _damaged(path, repr(error)) from error
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:
     """Return the manifest of an artifact after checking its version and checksum."""
     path = Path(folder) / _FILES[0]
+    content = _read(path)
     try:
-        manifest = json.loads(_read(path).decode("utf-8"))
+        manifest = json.loads(content.decode("utf-8"))
         version = manifest["format"]
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged(path, str(error)) from error
