@@ -102,7 +102,7 @@ def test_report_writes_html_png_and_json(tmp_path: Path, capsys: pytest.CaptureF
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "<svg" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
-    assert "group_mean" in capsys.readouterr().out
+    assert "group mean" in capsys.readouterr().out
     json.loads((out / "report.json").read_text(encoding="utf-8"))
 
 

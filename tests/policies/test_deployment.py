@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -121,7 +123,7 @@ def _worse(deployment: Deployment):
     return measure_pairs(zero_PQ, zero_PQ + 0.01, table.quality_QM.T, table.cost_usd_QM.T)
 
 
-def test_it_survives_the_disk_with_its_plans_and_its_name(deployment: Deployment, tmp_path) -> None:
+def test_it_survives_the_disk_with_its_plans_and_its_name(deployment: Deployment, tmp_path: Path) -> None:
     copy = load(save(deployment, tmp_path / "artifact"))
     assert isinstance(copy, Deployment)
     assert copy.fingerprint == deployment.fingerprint

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -103,7 +104,9 @@ def test_selection_reports_every_trial_and_takes_the_best() -> None:
     assert chosen.certificate["router"] == "ridge"
 
 
-def test_the_certificate_is_json_and_the_artifact_decides_the_same(deployment: Deployment, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_the_certificate_is_json_and_the_artifact_decides_the_same(
+    deployment: Deployment, tmp_path: Path
+) -> None:
     json.dumps(deployment.certificate, allow_nan=False)
     copy = load(save(deployment, tmp_path / "deployment"))
     assert isinstance(copy, Deployment)

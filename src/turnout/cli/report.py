@@ -18,9 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--router", metavar="NAMES", help="routers to fit and select from (default: knn,ridge)"
     )
-    parser.add_argument(
-        "--also", metavar="NAMES", help="further routers to compare with (default: ridge,group_mean)"
-    )
+    parser.add_argument("--also", metavar="NAMES", help="further routers to compare with (default: ridge)")
     parser.add_argument("--dense", action="store_true", help="keep the dense part of a sparse table only")
     parser.add_argument("--resamples", type=int, default=1000, help="bootstrap resamples (default 1000)")
     parser.add_argument(
@@ -42,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     train_part, test_part = train_and_test(
         table, train=options.train_split, test=options.test_split, seed=options.seed
     )
-    others = router_names(options.also or "ridge,group_mean")
+    others = router_names(options.also or "ridge")
     names = DEFAULT_ROUTERS if options.router is None else router_names(options.router)
     with progress_bar(quiet=options.json) as progress:
         if options.deployment:

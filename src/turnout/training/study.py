@@ -12,7 +12,7 @@ from turnout.core.rng import make_rng
 from turnout.evaluation import Report, Run, evaluate
 from turnout.evaluation import split as split_table
 from turnout.policies import Deployment, feasible, price_grid, sweep
-from turnout.routers import KNNRouter
+from turnout.routers import GroupMeanRouter, KNNRouter
 from turnout.training.sharing import share_embedders
 
 HELD_OUT = 0.3
@@ -49,12 +49,15 @@ def study(
 
     The run called `router` is the deployment at its goal, with the guard on; its curve is the router's
     own, without the guard, so that the picture shows what the guard judged. The run called `knn` is a
-    kNN with its defaults fitted on all of `train`, at the same goal's price; `others` are further
-    unfitted routers, fitted on `train` and drawn likewise.
+    kNN with its defaults fitted on all of `train`, at the same goal's price; where tasks are known,
+    `group mean` is each task's means likewise; `others` are further unfitted routers.
     """
     price = deployment.plan().price
     runs = {"router": _deployed(deployment, test, num_prices, seed)}
-    pool = share_embedders({"knn": KNNRouter(), **(others or {})}, train.queries)
+    baselines: dict[str, Router] = {"knn": KNNRouter()}
+    if any(task is not None for task in train.tasks):
+        baselines["group mean"] = GroupMeanRouter()
+    pool = share_embedders({**baselines, **(others or {})}, train.queries)
     for name, router in pool.items():
         runs[name] = _fitted(router.clone().fit(train), deployment.policy, test, price, num_prices, seed)
     return evaluate(
