@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.evaluation.cases import make_table
+from turnout.core import OutcomeTable
 from turnout.evaluation.baselines import (
     best_per_group,
     best_single,
@@ -11,6 +12,7 @@ from turnout.evaluation.baselines import (
     oracle_choices,
     random_outcome,
 )
+from turnout.evaluation.halves import halved_oracle
 
 NAN = float("nan")
 
@@ -24,7 +26,7 @@ def test_best_single_is_the_highest_mean_and_a_tie_goes_to_the_cheaper() -> None
 
 
 def test_a_mean_over_few_easy_queries_does_not_win() -> None:
-    quality = np.array([[0.6, NAN]] * 9 + [[1.0, 1.0]])
+    quality = np.array([[0.6, NAN]] * 9 + [[0.9, 1.0]])
     assert best_single(make_table(quality)) == "m0"
 
 
@@ -56,6 +58,36 @@ def test_the_oracle_takes_the_cheapest_of_the_best_and_then_the_earlier_name() -
     cost = np.array([[3.0, 2.0, 1.0], [1.0, 1.0, 1.0], [1.0, 5.0, 1.0], [NAN, NAN, 7.0]])
     assert oracle_choices(quality, cost, ["c", "b", "a"]).tolist() == [1, 2, 1, 2]
     assert oracle_choices(quality, None, ["c", "b", "a"]).tolist() == [1, 2, 1, 2]
+
+
+def repeated(quality_QMS: np.ndarray) -> OutcomeTable:
+    row, column, sample = (axis.ravel() for axis in np.indices(quality_QMS.shape))
+    base = make_table(np.zeros(quality_QMS.shape[:2]))
+    return OutcomeTable(
+        queries=base.queries,
+        candidates=base.candidates,
+        query_index=row,
+        candidate_index=column,
+        sample=sample,
+        quality=quality_QMS.ravel(),
+    )
+
+
+def test_half_of_the_samples_choose_and_the_other_half_score() -> None:
+    # The even sample prefers m0, which is worth 0.2 in the odd one; the odd prefers m1, worth 0.4.
+    one = np.array([[[1.0, 0.2], [0.4, 0.8]]])
+    assert halved_oracle(repeated(np.repeat(one, 40, axis=0))) == pytest.approx(0.3)
+
+
+def test_luck_is_not_counted() -> None:
+    flips = (np.random.default_rng(0).random((3000, 6, 2)) < 0.5).astype(np.float64)
+    table = repeated(flips)
+    assert table.quality_QM.max(axis=1).mean() > 0.8
+    assert halved_oracle(table) == pytest.approx(0.5, abs=0.03)
+
+
+def test_without_repetition_nothing_is_said_of_luck() -> None:
+    assert halved_oracle(make_table(np.ones((40, 2)))) is None
 
 
 def test_a_table_without_qualities_has_no_best() -> None:

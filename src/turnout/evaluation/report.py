@@ -174,6 +174,9 @@ class Report:
     knn: str | None
     """Name of the run that is the kNN baseline; None when none was given."""
     tasks: TaskTable
+    halved_oracle: float | None
+    """Quality of the oracle when half of the samples choose and the other half score; None without
+    repeated samples. The naive oracle is paid for luck as well."""
     mix_aiq: float | None
     """AIQ of random mixes of single candidates, chosen with hindsight: the curve to beat."""
     has_costs: bool

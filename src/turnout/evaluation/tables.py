@@ -155,6 +155,10 @@ def origin_sheet(report: Report) -> Sheet:
         ("resampled", "queries" if origin.num_groups is None else f"{origin.num_groups:,} groups"),
         ("not scored: quality unknown", f"{origin.dropped_quality:,}"),
         ("not scored: cost unknown", f"{origin.dropped_cost:,}"),
+        (
+            "oracle without luck",
+            "no repeated samples" if report.halved_oracle is None else f"{report.halved_oracle:.4f}",
+        ),
         ("leakage", "not looked for" if report.leakage is None else str(report.leakage)),
     ]
     return Sheet(title="Where the numbers come from", headings=("", ""), lines=tuple(lines))

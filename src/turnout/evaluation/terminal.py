@@ -89,6 +89,8 @@ def _footer(report: Report) -> list[Text]:
         f"from {origin.num_resamples:,} resamples of {unit}, seed {origin.seed}; table {origin.table}, "
         f"train {origin.train or 'none'}.",
     ]
+    if report.halved_oracle is not None:
+        lines[0] += f" Oracle without luck (half of the samples choose): {report.halved_oracle:.3f}."
     return [Text(""), *(Text(line, style="dim") for line in lines)] + [
         Text(f"! {warning}", style="yellow") for warning in report.warnings
     ]

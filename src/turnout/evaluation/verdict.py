@@ -9,6 +9,7 @@ from turnout.core.errors import ShapeError, sentence
 from turnout.core.validation import check_choice, check_count
 from turnout.evaluation.bootstrap import check_confidence, group_numbers
 from turnout.evaluation.curves import mix_aiq
+from turnout.evaluation.halves import halved_oracle
 from turnout.evaluation.judge import Judged, Settings, judge
 from turnout.evaluation.leaks import check_split
 from turnout.evaluation.notes import find_warnings
@@ -100,6 +101,7 @@ def _sign(
         best_per_group={task or "(none)": name for task, name in judged.best_per_group.items()},
         knn=knn,
         tasks=make_tasks(judged),
+        halved_oracle=halved_oracle(judged.table),
         mix_aiq=mix_aiq(judged),
         has_costs=judged.coverage.has_costs,
         cost_note=judged.coverage.cost_note,
