@@ -28,7 +28,7 @@ def aiq(cost_usd_P: Floats, quality_P: Floats, *, low_usd: float, high_usd: floa
     Example
     -------
     >>> import numpy as np
-    >>> aiq(np.array([1.0, 3.0]), np.array([0.4, 0.8]), low_usd=1.0, high_usd=5.0)
+    >>> round(aiq(np.array([1.0, 3.0]), np.array([0.4, 0.8]), low_usd=1.0, high_usd=5.0), 6)
     0.7
     """
     check_range(low_usd, high_usd)
