@@ -1,0 +1,101 @@
+"""This module builds the outcome tables on which routers are tried."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+
+from turnout.core.candidate import Candidate
+from turnout.core.estimate import Estimate
+from turnout.core.outcomes import OutcomeTable
+from turnout.core.query import Query
+from turnout.datasets import load
+
+ARRAYS = ("quality_QM", "spread_QM", "cost_usd_QM", "latency_s_QM")
+
+
+@cache
+def real_table(num: int = 240) -> OutcomeTable:
+    """Return some questions of a bundled table, all tasks among them."""
+    table = load("open9")
+    keep_Q = np.zeros(len(table.queries), np.bool_)
+    keep_Q[:: len(table.queries) // num] = True
+    return table.where(keep_Q)
+
+
+@cache
+def holed_table(num: int = 240) -> OutcomeTable:
+    """Return the same without a third of its rows, other rows for each candidate."""
+    table = real_table(num)
+    drop_N = (table.query_index * 7 + table.candidate_index * 3) % 10 < 3
+    return keep_rows(table, ~drop_N)
+
+
+def keep_rows(table: OutcomeTable, keep_N: np.ndarray) -> OutcomeTable:
+    """Return the table with the rows of the mask, queries and candidates as they are."""
+    return OutcomeTable(
+        queries=table.queries,
+        candidates=table.candidates,
+        query_index=table.query_index[keep_N],
+        candidate_index=table.candidate_index[keep_N],
+        quality=table.quality[keep_N],
+        cost_usd=table.cost_usd[keep_N],
+        input_tokens=table.input_tokens[keep_N],
+        output_tokens=table.output_tokens[keep_N],
+        latency_s=table.latency_s[keep_N],
+    )
+
+
+def dense_table(
+    quality_QM: np.ndarray, texts: list[str], *, tasks: list[str | None] | None = None, **measures: np.ndarray
+) -> OutcomeTable:
+    """Return a table from dense arrays; NaN cells stay rows of unknown quality."""
+    num_queries, num_candidates = quality_QM.shape
+    names = tasks or [None] * num_queries
+    return OutcomeTable(
+        queries=[Query(id=f"q{i}", text=t, task=names[i]) for i, t in enumerate(texts)],
+        candidates=[Candidate(model=f"m{j}") for j in range(num_candidates)],
+        query_index=np.repeat(np.arange(num_queries), num_candidates),
+        candidate_index=np.tile(np.arange(num_candidates), num_queries),
+        quality=quality_QM.ravel(),
+        **{name: array.ravel() for name, array in measures.items()},
+    )
+
+
+def shuffled(table: OutcomeTable, seed: int) -> OutcomeTable:
+    """Return the same outcomes with queries, candidates and rows in another order."""
+    rng = np.random.default_rng(seed)
+    queries, candidates = rng.permutation(len(table.queries)), rng.permutation(len(table.candidates))
+    rows = rng.permutation(table.num_rows)
+    return OutcomeTable(
+        queries=[table.queries[i] for i in queries],
+        candidates=[table.candidates[j] for j in candidates],
+        query_index=np.argsort(queries)[table.query_index][rows],
+        candidate_index=np.argsort(candidates)[table.candidate_index][rows],
+        quality=table.quality[rows],
+        cost_usd=table.cost_usd[rows],
+        latency_s=table.latency_s[rows],
+    )
+
+
+def with_stranger(table: OutcomeTable) -> OutcomeTable:
+    """Return the table with one more candidate that was never observed."""
+    return OutcomeTable(
+        queries=table.queries,
+        candidates=[*table.candidates, replace(table.candidates[0], model="stranger")],
+        query_index=table.query_index,
+        candidate_index=table.candidate_index,
+        quality=table.quality,
+        cost_usd=table.cost_usd,
+    )
+
+
+def assert_same(left: Estimate, right: Estimate, *, rtol: float = 1e-7, atol: float = 1e-9) -> None:
+    """Assert that two estimates agree in every number, NaN and infinity included."""
+    assert left.names == right.names
+    for name in ARRAYS:
+        np.testing.assert_allclose(
+            getattr(left, name), getattr(right, name), rtol=rtol, atol=atol, err_msg=name
+        )
