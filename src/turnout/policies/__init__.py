@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from turnout.policies.grid import price_grid, sweep
     from turnout.policies.guard import Guard, Verdict
     from turnout.policies.masks import feasible, obstacles
+    from turnout.policies.pacing import Pacer
     from turnout.policies.pairs import Pairs, measure_pairs
     from turnout.policies.plan import Plan
     from turnout.policies.threshold import Threshold, threshold_for_share
@@ -50,6 +51,7 @@ _LAZY = {
     "Deployment": "deployment",
     "Frontier": "frontier",
     "Guard": "guard",
+    "Pacer": "pacing",
     "Pairs": "pairs",
     "Plan": "plan",
     "Threshold": "threshold",
@@ -69,6 +71,7 @@ __all__ = [
     "Deployment",
     "Frontier",
     "Guard",
+    "Pacer",
     "Pairs",
     "Plan",
     "Threshold",

@@ -161,18 +161,20 @@ class Deployment(Configured):
         *,
         goal: Goal | None = None,
         budget: Budget | None = None,
+        price: float | None = None,
         allowed_QM: Bools | None = None,
         rng: np.random.Generator | None = None,
     ) -> Decisions:
         """Return one decision per query.
 
-        `goal` replaces the deployment's own dial; `budget` adds hard caps (its price is not read).
+        `goal` replaces the deployment's own dial; `budget` adds hard caps (its price is not read);
+        `price` replaces the calibrated one, as a `Pacer` does to keep a spend cap.
         `allowed_QM` (broadcast from (M,)) adds a mask in the order of `candidates`, for health and
         access. `rng` drives stochastic policies; without one a generator of the deployment's own, of a
         fixed seed, runs on.
         """
         plan = self.plan(goal)
-        caps = _at_price(_NO_CAPS if budget is None else budget, plan.price)
+        caps = _at_price(_NO_CAPS if budget is None else budget, plan.price if price is None else price)
         estimate = self.estimate(queries, goal=goal)
         mask_QM = feasible(queries, estimate.candidates, limits_M=self._limits_M)
         if allowed_QM is not None:
