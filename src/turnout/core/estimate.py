@@ -34,9 +34,8 @@ class Estimate:
 
     def __post_init__(self) -> None:
         shape = (self.num_queries, len(self.candidates))
-        for name in ("spread_QM", "cost_usd_QM", "latency_s_QM", "allowed_QM"):
+        for name in _ARRAYS:
             check_shape(f"Estimate.{name}", getattr(self, name), "QM", shape)
-        check_shape("Estimate.quality_QM", self.quality_QM, "QM", shape)
         if self.allowed_QM.dtype != np.bool_:
             raise InputError(
                 sentence("Estimate.allowed_QM", allowed="booleans", got=str(self.allowed_QM.dtype))
