@@ -50,7 +50,7 @@ def near_duplicates(texts: Sequence[str | None], *, threshold: float = THRESHOLD
     """Return a group number per text, shape (Q,): same and nearly same texts share one.
 
     Groups are chains: if A is near B and B is near C, all three are one group. Numbers count up in order
-    of first appearance. Cost: about a second per 10,000 prompts of 80 tokens.
+    of first appearance. Cost: about two seconds per 10,000 prompts of 100 tokens.
 
     Example
     -------

@@ -52,8 +52,9 @@ def _signatures(sets: ShingleSets, filled_T: Ints, seed: int) -> npt.NDArray[np.
     factor_K = rng.integers(0, 2**63, size, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
     starts = (np.cumsum(sets.size_T) - sets.size_T)[filled_T]
     signature_TK = np.empty((filled_T.size, size), dtype=np.uint32)
+    shingle_N = sets.shingle_N.astype(np.uint64)
     for column in range(size):
-        hashed_N = (sets.shingle_N * factor_K[column] >> np.uint64(32)).astype(np.uint32)
+        hashed_N = (shingle_N * factor_K[column] >> np.uint64(32)).astype(np.uint32)
         signature_TK[:, column] = np.minimum.reduceat(hashed_N, starts)
     return signature_TK
 
@@ -80,16 +81,15 @@ def _jaccard(sets: ShingleSets, first_N: Ints, second_N: Ints) -> Floats:
     """Look every shingle of the first text up among those of the second."""
     starts_T = np.cumsum(sets.size_T) - sets.size_T
     shared_N = np.zeros(first_N.size)
-    _, number_N = np.unique(sets.shingle_N, return_inverse=True)
-    width = int(number_N.max()) + 1
-    key_N = np.sort(sets.text_N * width + number_N)
+    width = int(sets.shingle_N.max()) + 1
+    key_N = sets.text_N * width + sets.shingle_N
     ends = np.cumsum(sets.size_T[first_N])
     cuts = np.searchsorted(ends, np.arange(PAIR_CELLS, ends[-1] if ends.size else 0, PAIR_CELLS))
     for part in np.split(np.arange(first_N.size), cuts):
         size = sets.size_T[first_N[part]]
         pair = np.repeat(np.arange(part.size), size)
         offset = np.arange(size.sum()) - np.repeat(np.cumsum(size) - size, size)
-        shingle = number_N[np.repeat(starts_T[first_N[part]], size) + offset]
+        shingle = sets.shingle_N[np.repeat(starts_T[first_N[part]], size) + offset]
         wanted = second_N[part][pair] * width + shingle
         place = np.minimum(np.searchsorted(key_N, wanted), key_N.size - 1)
         shared_N[part] = np.bincount(pair[key_N[place] == wanted], minlength=part.size)

@@ -31,6 +31,10 @@ TEMPLATE_SHARE = 0.01
 MAX_CHARACTERS = 20_000
 """Longer texts are compared by their first and last halves of this; a 1 MB prompt costs no more."""
 
+HASH_BITS = 40
+"""A million distinct shingles share a hash about once; the other 24 bits number the text."""
+
+_HASH_MASK = np.uint64(2**HASH_BITS - 1)
 _TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+|[-+*/<>=%^]")
 _SPACE = re.compile(r"\s+")
 
@@ -40,8 +44,8 @@ _SPACE = re.compile(r"\s+")
 class ShingleSets:
     """One set of shingles per text, one after the other."""
 
-    shingle_N: npt.NDArray[np.uint64]
-    """Hashes, sorted within each text."""
+    shingle_N: Ints
+    """Numbers of shingles, rising within each text."""
     text_N: Ints
     """Which text each belongs to, rising."""
     size_T: Ints
@@ -59,18 +63,21 @@ def shingle_sets(texts: Sequence[str]) -> ShingleSets:
     runs = [_token_numbers(text, numbers) for text in texts]
     length_T = np.array([run.size for run in runs], dtype=np.int64)
     if not length_T.sum():
-        return ShingleSets(shingle_N=np.empty(0, np.uint64), text_N=np.empty(0, np.int64), size_T=length_T)
+        return ShingleSets(shingle_N=np.empty(0, np.int64), text_N=np.empty(0, np.int64), size_T=length_T)
     tokens_N = np.concatenate(runs)
     text_N = np.repeat(np.arange(len(texts)), length_T)
     hash_N = _roll(tokens_N)
     # A run that would cross into the next text is dropped, but every text of fewer tokens keeps one.
     left_N = np.repeat(np.cumsum(length_T), length_T) - np.arange(tokens_N.size)
     keep_N = left_N >= np.minimum(WIDTH, length_T[text_N])
-    text_N, hash_N = _unique_pairs(text_N[keep_N], hash_N[keep_N])
-    keep_N = ~_is_template(hash_N, len(texts))
-    text_N, hash_N = text_N[keep_N], hash_N[keep_N]
+    # Text and hash in one number, so that one sort finds what repeats within a text.
+    pair_N = np.unique(text_N[keep_N].astype(np.uint64) << np.uint64(HASH_BITS) | hash_N[keep_N])
+    text_N = (pair_N >> np.uint64(HASH_BITS)).astype(np.int64)
+    _, shingle_N, count = np.unique(pair_N & _HASH_MASK, return_inverse=True, return_counts=True)
+    own_N = count[shingle_N] <= max(MIN_TEMPLATE, TEMPLATE_SHARE * len(texts))
+    text_N, shingle_N = text_N[own_N], shingle_N[own_N]
     return ShingleSets(
-        shingle_N=hash_N, text_N=text_N, size_T=np.bincount(text_N, minlength=len(texts)).astype(np.int64)
+        shingle_N=shingle_N, text_N=text_N, size_T=np.bincount(text_N, minlength=len(texts)).astype(np.int64)
     )
 
 
@@ -94,19 +101,4 @@ def _roll(tokens_N: Ints) -> npt.NDArray[np.uint64]:
     mixed ^= mixed >> np.uint64(29)
     mixed *= np.uint64(0xBF58476D1CE4E5B9)
     mixed ^= mixed >> np.uint64(32)
-    return mixed
-
-
-def _unique_pairs(text_N: Ints, hash_N: npt.NDArray[np.uint64]) -> tuple[Ints, npt.NDArray[np.uint64]]:
-    order = np.lexsort((hash_N, text_N))
-    text_N, hash_N = text_N[order], hash_N[order]
-    first_N = np.ones(text_N.size, dtype=np.bool_)
-    first_N[1:] = (np.diff(text_N) != 0) | (hash_N[1:] != hash_N[:-1])
-    return text_N[first_N], hash_N[first_N]
-
-
-def _is_template(hash_N: npt.NDArray[np.uint64], num_texts: int) -> npt.NDArray[np.bool_]:
-    _, inverse_N, count = np.unique(hash_N, return_inverse=True, return_counts=True)
-    limit = max(MIN_TEMPLATE, TEMPLATE_SHARE * num_texts)
-    many_N: npt.NDArray[np.bool_] = count[inverse_N] > limit
-    return many_N
+    return mixed & _HASH_MASK
