@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -49,7 +50,12 @@ def keep_rows(table: OutcomeTable, keep_N: np.ndarray) -> OutcomeTable:
 
 
 def dense_table(
-    quality_QM: np.ndarray, texts: list[str], *, tasks: list[str | None] | None = None, **measures: np.ndarray
+    quality_QM: np.ndarray,
+    texts: list[str],
+    *,
+    tasks: Sequence[str | None] | None = None,
+    cost_usd: np.ndarray | None = None,
+    latency_s: np.ndarray | None = None,
 ) -> OutcomeTable:
     """Return a table from dense arrays; NaN cells stay rows of unknown quality."""
     num_queries, num_candidates = quality_QM.shape
@@ -60,7 +66,8 @@ def dense_table(
         query_index=np.repeat(np.arange(num_queries), num_candidates),
         candidate_index=np.tile(np.arange(num_candidates), num_queries),
         quality=quality_QM.ravel(),
-        **{name: array.ravel() for name, array in measures.items()},
+        cost_usd=None if cost_usd is None else cost_usd.ravel(),
+        latency_s=None if latency_s is None else latency_s.ravel(),
     )
 
 
