@@ -35,8 +35,8 @@ def check_router(router: Router) -> Iterator[Check]:
     Example
     -------
     >>> from turnout.checks import check_router, run
-    >>> from turnout.routers import Uniform
-    >>> run(check_router(Uniform())).is_clean
+    >>> from turnout.routers import UniformRouter
+    >>> run(check_router(UniformRouter())).is_clean
     True
     """
     return bind(router, (*CONFIGURED_CHECKS, *ROUTER_CHECKS), slow=SLOW_ROUTER_CHECKS)

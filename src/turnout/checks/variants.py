@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
-from turnout import core
+import turnout.core
 from turnout.checks.fixtures import LetterCounts, small_queries
 from turnout.core.budget import Budget, Goal
 from turnout.core.contracts import Configured, Embedder
@@ -110,7 +110,7 @@ def hint_of(cls: type, name: str) -> Any:
     annotation = inspect.signature(cls).parameters[name].annotation
     holder = types.SimpleNamespace(__annotations__={name: annotation})
     # Names imported for the type checker alone are missing at run time; those of core stand in.
-    known = {**vars(typing), **vars(core), **vars(sys.modules[cls.__module__])}
+    known = {**vars(typing), **vars(turnout.core), **vars(sys.modules[cls.__module__])}
     try:
         return typing.get_type_hints(holder, globalns=known)[name]
     except NameError:
