@@ -40,7 +40,7 @@ def upstream(one_upstream: Upstream) -> Upstream:
 @pytest.fixture(scope="session")
 def one_gateway(one_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     ledger = tmp_path_factory.mktemp("gateway") / "ledger.sqlite"
-    config = make_config(one_upstream.base_url, ledger, first_byte_s=0.5, idle_s=0.5, connect_s=1.0)
+    config = make_config(one_upstream.base_url, ledger, first_byte_s=1.0, idle_s=1.0, connect_s=1.0)
     with running(config, deployment=make_deployment(WIDE)) as ready:
         yield Served(ready.base_url, ledger)
 

@@ -91,8 +91,8 @@ def test_a_failure_inside_is_a_500_without_its_inside(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a secret of the inside")
 
-    monkeypatch.setattr(deployment, "decide", broken)
     with running(make_config(upstream.base_url, tmp_path / "l.sqlite"), deployment=deployment) as ready:
+        monkeypatch.setattr(deployment, "decide", broken)
         answer = ask(ready.base_url)
     assert (answer.status, answer.error["code"], answer.error["type"]) == (
         500,

@@ -78,6 +78,11 @@ class Upstream:
     async def _stream(self, request: web.Request, asked: dict, how: str, seen: Seen) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
+        if how == "empty":
+            return response
+        if how == "error event":
+            await response.write(b'data: {"error": {"message": "overloaded"}}\n\ndata: [DONE]\n\n')
+            return response
         wants_usage = (asked.get("stream_options") or {}).get("include_usage", False)
         for number, event in enumerate(events(asked["model"], wants_usage=wants_usage)):
             if how == "cut" and number == 5:

@@ -11,6 +11,7 @@ import msgspec
 from turnout.core import artifact
 from turnout.core.clock import Clock, SystemClock
 from turnout.core.errors import ConfigError, InputError, TurnoutError, did_you_mean, sentence
+from turnout.core.query import Query
 from turnout.core.rng import make_rng
 from turnout.gateway.chat import ChatHandler
 from turnout.gateway.config import Config
@@ -93,7 +94,9 @@ class Gateway:
             await send({"type": "websocket.close", "code": 1000})
 
     async def start(self) -> None:
-        """Open the ledger and the clients; raises `ConfigError`."""
+        """Open the ledger and the clients, and decide once so that no client waits for a first time."""
+        first = Query(id="start", text="a first question")
+        self.selector.deployment.decide([first], goal=self.selector.goal)
         self.notices = self.ledger.open()
         for provider in self.providers.values():
             await provider.start()

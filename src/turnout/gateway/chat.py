@@ -139,6 +139,9 @@ class ChatHandler:
             raise RuntimeError("a selection ranks at least one candidate")
         if last.reply is not None:
             return last.reply
+        if account.attempts > 1:
+            # Others were asked already: a client that tries again on its own would multiply the load.
+            last.error.headers.append((b"x-should-retry", b"false"))
         raise last.error from last
 
     async def _forward(self, reply: Reply, chunks: Chunks, send: Send, account: Account) -> None:

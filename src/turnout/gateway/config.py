@@ -72,7 +72,7 @@ class LedgerSettings(Settings, frozen=True, kw_only=True):
 
     path: Name = "turnout.sqlite"
     """SQLite file, made if missing."""
-    flush_ms: Annotated[int, msgspec.Meta(ge=1, le=100)] = 50
+    flush_ms: Annotated[int, msgspec.Meta(ge=1, le=100)] = 25
     """Longest time in milliseconds that a row waits in memory; bounds what `kill -9` can lose."""
     flush_rows: Count = 256
     """Rows that are written at once without waiting for `flush_ms`."""

@@ -103,6 +103,7 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,
                 timeout_graceful_shutdown=gateway.config.server.drain_s,
                 backlog=_BACKLOG,
             )

@@ -21,7 +21,8 @@ MAX_HELD_BYTES = 1_000_000
 
 _ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 _BOUNDARY = re.compile(rb"\r\n\r\n|\n\n|\r\r")
-_USAGE = re.compile(rb'"usage"\s*:\s*\{')
+_MARKS = (b'"usage"', b"[DONE]", b'"error"')
+_MARK = re.compile(rb'"usage"\s*:\s*\{|\[DONE\]|"error"')
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
 
 
@@ -78,7 +79,7 @@ class EventScanner:
     def feed(self, block: bytes) -> bytes:
         """Return the bytes to forward now; an unfinished event is held until its end arrives."""
         data = self._held + block if self._held else block
-        end = max(data.rfind(mark) + len(mark) if mark in data else 0 for mark in _ENDS)
+        end = _event_start(data, 0, len(data))
         if end == 0 and len(data) > MAX_HELD_BYTES:
             self._held = b""
             return data
@@ -86,18 +87,24 @@ class EventScanner:
         return self._scan(whole) if whole else b""
 
     def _scan(self, whole: bytes) -> bytes:
+        """Read the events that carry a mark; the others, which are nearly all, are not even cut apart."""
         self.num_events += whole.count(b"\n\n") + whole.count(b"\r\n\r\n")
         if not self.is_finished and b'"finish_reason"' in whole:
             self.is_finished = _FINISH.search(whole) is not None
-        has_usage = b'"usage"' in whole and _USAGE.search(whole) is not None
-        if not has_usage and b"[DONE]" not in whole and b'"error"' not in whole:
+        if not any(mark in whole for mark in _MARKS):
             return whole
-        kept, start = [], 0
-        for match in _BOUNDARY.finditer(whole):
-            event, start = whole[start : match.end()], match.end()
-            if not self._is_stripped(event):
-                kept.append(event)
-        return b"".join(kept) + whole[start:]
+        kept, at = [], 0
+        for match in _MARK.finditer(whole):
+            if match.start() < at:
+                continue
+            start = _event_start(whole, at, match.start())
+            boundary = _BOUNDARY.search(whole, match.end())
+            stop = len(whole) if boundary is None else boundary.end()
+            kept.append(whole[at:start])
+            if not self._is_stripped(whole[start:stop]):
+                kept.append(whole[start:stop])
+            at = stop
+        return b"".join(kept) + whole[at:]
 
     def _is_stripped(self, event: bytes) -> bool:
         data = event_data(event)
@@ -114,6 +121,17 @@ class EventScanner:
             return False
         self.usage = chunk.usage
         return self.strip_usage and not chunk.choices
+
+
+def starts_with_error(first: bytes) -> bool:
+    """Whether the first bytes of a stream are an error in place of an answer."""
+    return re.match(rb'\s*data: ?\{\s*"error"\s*:\s*[{"]', first) is not None
+
+
+def _event_start(data: bytes, low: int, high: int) -> int:
+    """Return the place after the last end of an event in `data[low:high]`, or `low`."""
+    places = [(data.rfind(end, low, high), len(end)) for end in _ENDS]
+    return max((place + length for place, length in places if place >= 0), default=low)
 
 
 def event_data(event: bytes) -> bytes:

@@ -14,6 +14,7 @@ from turnout.gateway.config import OpenAISettings
 from turnout.gateway.errors import ApiError, Headers
 from turnout.gateway.providers.base import Call, Chunks, Fault, Provider, Reply
 from turnout.gateway.providers.body import upstream_body, upstream_model
+from turnout.gateway.stream import starts_with_error
 
 KEEP_ALIVE_S = 15.0
 """Seconds an idle connection is kept; servers close theirs after 5 to 75, and a closed one costs a retry."""
@@ -117,6 +118,7 @@ class OpenAIProvider(Provider):
         try:
             if response.status == 200 and call.request.is_stream and is_events:
                 first = await response.content.readany()
+                self._check_first(first)
                 chunks = _Arriving(self.name, response, first, self.settings.idle_s)
                 return Reply(status=200, headers=_passed(response), chunks=chunks)
             body = await response.read()
@@ -127,6 +129,15 @@ class OpenAIProvider(Provider):
         if response.status == 429 or response.status >= 500 or 300 <= response.status < 400:
             raise self._refused(reply)
         return reply
+
+    def _check_first(self, first: bytes) -> None:
+        """Raise where a stream ends, or fails, before it has begun: then the next candidate can be asked."""
+        if not first:
+            raise cut(self.name, EOFError(), may_fall_back=True)
+        if starts_with_error(first):
+            got = first[:120].decode("utf-8", "replace")
+            message = sentence(f"the upstream {self.name!r} began its stream with an error", got=got)
+            raise Fault(ApiError(502, message, code="upstream_error", kind="upstream_error"))
 
     def _slow(self, error: TimeoutError) -> Fault:
         if isinstance(error, aiohttp.ServerTimeoutError):

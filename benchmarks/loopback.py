@@ -1,0 +1,92 @@
+"""This module is an upstream that answers chat requests at once, so that a benchmark sees the gateway alone.
+
+`python -m benchmarks.loopback 50` prints its port and answers until it is killed; a stream has 50
+text events. It reads just enough of HTTP to be fast.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+
+_CHUNK = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+
+
+def _whole() -> bytes:
+    message = {"role": "assistant", "content": "word " * 60}
+    body = {
+        "id": "x",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "m",
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 80, "completion_tokens": 60, "total_tokens": 140},
+    }
+    data = json.dumps(body).encode()
+    return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (
+        len(data),
+        data,
+    )
+
+
+def _event(delta: dict[str, str], finish: str | None) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    return b"data: " + json.dumps({**_CHUNK, "choices": [choice]}).encode() + b"\n\n"
+
+
+def _frame(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+WHOLE = _whole()
+STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+EVENT = _frame(_event({"content": "word "}, None))
+LAST = _frame(_event({}, "stop") + b"data: [DONE]\n\n") + b"0\r\n\r\n"
+
+
+class Upstream(asyncio.Protocol):
+    """One connection; requests come one after the other, each with a content-length."""
+
+    num_events = 50
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember the transport."""
+        assert isinstance(transport, asyncio.Transport)
+        self.transport, self.data = transport, b""
+
+    def data_received(self, data: bytes) -> None:
+        """Answer when the request is complete."""
+        self.data += data
+        head, found, body = self.data.partition(b"\r\n\r\n")
+        if not found:
+            return
+        lines = head.lower().split(b"\r\n")
+        length = next(int(line.split(b":")[1]) for line in lines if line.startswith(b"content-length"))
+        if len(body) < length:
+            return
+        self.data = b""
+        if b'"stream":true' in body:
+            self.streaming = asyncio.get_running_loop().create_task(self.stream())
+        else:
+            self.transport.write(WHOLE)
+
+    async def stream(self) -> None:
+        """Write the events one by one, each in a turn of the loop of its own."""
+        self.transport.write(STREAM)
+        for _ in range(self.num_events):
+            self.transport.write(EVENT)
+            await asyncio.sleep(0)
+        self.transport.write(LAST)
+
+
+async def main(num_events: int) -> None:
+    """Listen on a free port, print it, and serve."""
+    Upstream.num_events = num_events
+    server = await asyncio.get_running_loop().create_server(Upstream, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1])))
