@@ -88,6 +88,17 @@ def test_a_sweep_by_hand() -> None:
     assert curve.pair.cpt["50%"].value == pytest.approx(0.125)
 
 
+def test_a_run_that_stepped_aside_saves_nothing_rather_than_never() -> None:
+    table = make_table(QUALITY, COST)
+    run = Run(chosen=choose(table, [1] * 4), sweep=[choose(table, [0] * 4, price=9.0)])
+    row = evaluate({"mine": run}, table, num_resamples=20)["mine"]
+    assert row.saving is not None
+    assert row.saving.share.value == 0.0
+    assert row.curve is not None
+    assert row.curve.qnc is not None
+    assert row.curve.qnc.value is None
+
+
 def test_the_shown_point_of_a_bare_sweep_is_fixed_beforehand_and_named() -> None:
     table = make_table(QUALITY, COST)
     report = evaluate(

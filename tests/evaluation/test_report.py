@@ -13,6 +13,7 @@ from tests.evaluation.cases import choose, make_table, random_table
 from turnout.core import decisions_for
 from turnout.evaluation import Report, Run, evaluate
 from turnout.evaluation.forest import bars
+from turnout.evaluation.rows import ORDER
 from turnout.evaluation.runs import RunLike
 from turnout.evaluation.scene import make_scene, short
 
@@ -139,13 +140,26 @@ def test_the_scene_shows_everything_once_and_a_wide_range_on_a_log_axis() -> Non
     scene = make_scene(report())
     assert scene is not None
     labels = [mark.label for mark in scene.marks]
-    assert len(labels) == len(set(labels)) == 2 + 4 + 4  # the best single is not drawn twice
+    # Where baselines coincide their names share a mark, and the best single model is not drawn twice.
+    names = " = ".join(labels).replace("best single: ", "best single = ").split(" = ")
+    assert sorted(names) == sorted(["router", "knn", *ORDER, "m0", "m1", "m2", "m3", "m4"])
     assert scene.x.is_log
     assert all(0 <= scene.x.share(mark.x) <= 1 for mark in scene.marks)
     assert all(0 <= scene.y.share(end) <= 1 for mark in scene.marks for end in (mark.low, mark.high))
     (line,) = scene.lines
     assert list(line.xs) == sorted(line.xs)
     assert list(line.ys) == sorted(line.ys)
+
+
+def test_marks_at_one_place_are_one_mark_with_both_names() -> None:
+    table = random_table(60, 3, seed=3)
+    found = evaluate({"mine": choose(table, [2] * 60)}, table, num_resamples=5)
+    scene = make_scene(found)
+    assert found.best_single == "m2"
+    assert scene is not None
+    labels = [mark.label for mark in scene.marks]
+    assert any(label.startswith("mine = best single: m2") for label in labels)
+    assert not any(label.startswith("best single") for label in labels)
 
 
 def test_a_free_model_has_a_place_on_a_log_axis(tmp_path: Path) -> None:

@@ -72,15 +72,13 @@ def _plane(scene: Scene, width: float, height: float) -> list[str]:
 
 
 def _curve(line: Line, at: _At) -> list[str]:
-    up = _path(line, line.highs, at)
-    down = " ".join(
-        f"L{x:.1f} {y:.1f}"
-        for x, y in (at(x, y) for x, y in zip(reversed(line.xs), reversed(line.lows), strict=True))
-    )
-    return [
-        f'<path class="band {line.role}" d="{up} {down}Z"/>',
-        f'<path class="line {line.role}" d="{_path(line, line.ys, at)}"/>',
-    ]
+    weight = "line main" if line.is_main else "line"
+    drawn = f'<path class="{weight} {line.role}" d="{_path(line, line.ys, at)}"/>'
+    if not line.is_main:
+        return [drawn]
+    edge = [at(x, y) for x, y in zip(reversed(line.xs), reversed(line.lows), strict=True)]
+    down = " ".join(f"L{x:.1f} {y:.1f}" for x, y in edge)
+    return [f'<path class="band {line.role}" d="{_path(line, line.highs, at)} {down}Z"/>', drawn]
 
 
 def _path(line: Line, ys: tuple[float, ...], at: _At) -> str:

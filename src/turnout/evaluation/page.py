@@ -68,8 +68,8 @@ def _caption(report: Report) -> str:
     if not report.has_costs:
         return f"<figcaption>No money in this report: {escape(report.cost_note)}.</figcaption>"
     return (
-        "<figcaption>Bands and whiskers are intervals of quality. Small dots are single models; the dashed "
-        "line is what random mixes of them reach for those who know the best ones beforehand.</figcaption>"
+        "<figcaption>The band and the whiskers are intervals of quality. Small dots are single models; the "
+        "dashed line is what random mixes of them reach for those who know the best ones beforehand.</figcaption>"
     )
 
 
@@ -136,7 +136,8 @@ th:first-child,td:first-child{text-align:left;padding-left:0}td span{color:var(-
 tr.run td:first-child{font-weight:600}
 .grid{stroke:var(--rule);fill:none}.axis{stroke:var(--faint);fill:none}
 .mixes{stroke:var(--faint);stroke-dasharray:5 4;fill:none}
-.band{opacity:.14}.line{fill:none;stroke-width:2.6;stroke-linecap:round;stroke-linejoin:round}
+.band{opacity:.14}.line{fill:none;stroke-width:1.8;stroke-linecap:round;stroke-linejoin:round}
+.line.main{stroke-width:2.8}
 .whisker{stroke-width:1.8;opacity:.8;fill:none}.dot{stroke:var(--ground);stroke-width:1.5}
 .dot.single{stroke:none}.tick{font-size:11.5px;fill:var(--faint)}.label{font-size:12.5px;
 paint-order:stroke;stroke:var(--ground);stroke-width:3px;stroke-linejoin:round}

@@ -53,8 +53,10 @@ def _draw_scene(axes: Axes, scene: Scene) -> None:
     # The most important line is drawn last, on top of the others.
     for line in reversed(scene.lines):
         color = COLORS[line.role]
-        axes.fill_between(line.xs, line.lows, line.highs, color=color, alpha=0.13, linewidth=0, zorder=2)
-        axes.plot(line.xs, line.ys, color=color, linewidth=2.2, solid_capstyle="round", zorder=4)
+        if line.is_main:
+            axes.fill_between(line.xs, line.lows, line.highs, color=color, alpha=0.14, linewidth=0, zorder=2)
+        width = 2.4 if line.is_main else 1.6
+        axes.plot(line.xs, line.ys, color=color, linewidth=width, solid_capstyle="round", zorder=4)
     if scene.mixes is not None:
         axes.plot(scene.mixes.xs, scene.mixes.ys, color="#9ca3af", linewidth=1.0, dashes=(4, 3), zorder=1)
     for mark in reversed(scene.marks):

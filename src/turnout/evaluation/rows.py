@@ -76,7 +76,8 @@ def _row(judged: Judged, name: str, run: Choices | None, knn: str | None) -> Row
     column, single, oracle = head[name], head["best single"], head["oracle"]
     choice_Q = _choices(judged, name)
     curve = None if run is None else make_curve(judged, run)
-    slots = np.array([column]) if curve is None else judged.columns.sweep[name]
+    # A router that stepped aside reaches the best single's quality at its point, if not on its sweep.
+    slots = np.array([column]) if curve is None else np.append(judged.columns.sweep[name], column)
     share = oracle_share(
         means.quality_U[column], single=means.quality_U[single], oracle=means.quality_U[oracle]
     )

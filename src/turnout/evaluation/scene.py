@@ -7,7 +7,7 @@ axes; `plots` draws it with matplotlib and `drawing` as SVG, so both show the sa
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, final
 
@@ -34,6 +34,8 @@ class Line:
     """A quality-cost curve: the points of a sweep that no cheaper point beats, by rising cost."""
 
     role: Role
+    is_main: bool
+    """Whether it is the first run's: it is drawn heavier, and with its band of intervals."""
     xs: tuple[float, ...]
     ys: tuple[float, ...]
     lows: tuple[float, ...]
@@ -82,6 +84,7 @@ class Scene:
     """The envelope of the single candidates: what a coin between two of them buys, for those who know
     beforehand which two; None when it is a point."""
     marks: tuple[Mark, ...]
+    """Marks at one place are one mark that bears both names."""
     x: Axis
     y: Axis
 
@@ -92,8 +95,10 @@ def make_scene(report: Report) -> Scene | None:
         return None
     runs = [row for row in report.rows if row.kind == "run"]
     roles = {row.name: run_role(index) for index, row in enumerate(runs)}
-    lines = [_line(roles[row.name], row.curve) for row in runs if row.curve is not None]
-    marks = [_mark(row, roles.get(row.name) or _BASELINE_ROLES[row.name], report) for row in report.rows]
+    lines = [_line(roles[row.name], row.curve, row is runs[0]) for row in runs if row.curve is not None]
+    marks = _merged(
+        [_mark(row, roles.get(row.name) or _BASELINE_ROLES[row.name], report) for row in report.rows]
+    )
     marks += [
         Mark(
             role="single",
@@ -179,7 +184,18 @@ def _mark(row: Row, role: Role, report: Report) -> Mark:
     )
 
 
-def _line(role: Role, curve: Curve) -> Line:
+def _merged(marks: list[Mark]) -> list[Mark]:
+    """Join marks of one place: a router that stepped aside stands exactly on the best single model."""
+    found: dict[tuple[float, float], Mark] = {}
+    for mark in marks:
+        place = mark.x, mark.y
+        if place in found:
+            mark = replace(found[place], label=f"{found[place].label} = {mark.label}")
+        found[place] = mark
+    return list(found.values())
+
+
+def _line(role: Role, curve: Curve, is_main: bool) -> Line:
     points = [
         (point.usd_per_1k.value, point.quality)
         for point in curve.points
@@ -194,7 +210,7 @@ def _line(role: Role, curve: Curve) -> Line:
             high = value if quality.high is None else quality.high
             kept.append((cost, value, low, high))
     xs, ys, lows, highs = zip(*kept, strict=True)
-    return Line(role=role, xs=xs, ys=ys, lows=lows, highs=highs)
+    return Line(role=role, is_main=is_main, xs=xs, ys=ys, lows=lows, highs=highs)
 
 
 def _mixes(report: Report) -> Line:
@@ -213,7 +229,7 @@ def _mixes(report: Report) -> Line:
         xs += np.linspace(costs[left], costs[right], NUM_BETWEEN, endpoint=False).tolist()
     xs += costs[kept[-1:]].tolist()
     ys = tuple(np.interp(xs, costs[kept], qualities[kept]).tolist())
-    return Line(role="single", xs=tuple(xs), ys=ys, lows=ys, highs=ys)
+    return Line(role="single", is_main=False, xs=tuple(xs), ys=ys, lows=ys, highs=ys)
 
 
 def _costs(marks: list[Mark], lines: list[Line]) -> tuple[bool, list[float]]:
@@ -225,15 +241,8 @@ def _costs(marks: list[Mark], lines: list[Line]) -> tuple[bool, list[float]]:
 def _moved(mark: Mark, floor: float) -> Mark:
     if mark.x >= floor:
         return mark
-    return Mark(
-        role=mark.role,
-        x=floor,
-        y=mark.y,
-        low=mark.low,
-        high=mark.high,
-        label=f"{mark.label} (free)" if mark.x == 0 else mark.label,
-        is_important=mark.is_important,
-    )
+    label = f"{mark.label} (free)" if mark.x == 0 else mark.label
+    return replace(mark, x=floor, label=label)
 
 
 def _clipped(line: Line, floor: float) -> Line:
@@ -242,7 +251,7 @@ def _clipped(line: Line, floor: float) -> Line:
     def of(values: tuple[float, ...]) -> tuple[float, ...]:
         return tuple(values[index] for index in keep)
 
-    return Line(role=line.role, xs=of(line.xs), ys=of(line.ys), lows=of(line.lows), highs=of(line.highs))
+    return replace(line, xs=of(line.xs), ys=of(line.ys), lows=of(line.lows), highs=of(line.highs))
 
 
 def _cost_axis(xs: list[float], is_log: bool) -> Axis:

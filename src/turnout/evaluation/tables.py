@@ -36,8 +36,8 @@ def main_sheet(report: Report) -> Sheet:
 
 
 MAIN_NOTE = (
-    "Saving: cost saved at no lower quality than the best single model, anywhere on the run's sweep where it "
-    "has one. Oracle gap: share recovered. Differences are paired, in points of quality."
+    "Saving: cost saved at no lower quality than the best single model, at the run's point or anywhere on "
+    "its sweep. Oracle gap: share recovered. Differences are paired, in points of quality."
 )
 
 
@@ -48,11 +48,11 @@ def curve_sheet(report: Report) -> Sheet | None:
         return None
     lines = []
     for name, curve in found:
-        line = [name, curve.peak.format(".3f"), curve.perf_gain.format("+.1%")]
+        line = [name, curve.peak.format(".3f"), curve.perf_gain.format("+z.1%")]
         if report.has_costs:
             line += [_text(curve.aiq), _text(curve.area), _text(curve.qnc, ".2f"), str(curve.mixed_saving)]
         lines.append(tuple(line))
-    money = ("AIQ", "area", "QNC", "saving with mixing") if report.has_costs else ()
+    money = ("AIQ", "area", "QNC", "with mixing") if report.has_costs else ()
     return Sheet(
         title="Over the whole sweep",
         headings=("router", "peak", "PerfGain", *money),
@@ -184,7 +184,7 @@ def _main_line(report: Report, row: Row) -> tuple[str, ...]:
         row.name,
         row.quality.format(".3f"),
         *shown,
-        "-" if is_single else row.vs_best_single.format("+.1f", scale=100),
+        "-" if is_single else row.vs_best_single.format("+z.1f", scale=100),
         "n/a" if row.oracle_share.value is None else f"{row.oracle_share.value:.0%}",
     )
 
