@@ -113,6 +113,7 @@ def test_the_order_of_texts_does_not_change_who_is_together(texts: list[str | No
     assert (same == (backward[:, None] == backward[None, :])).all()
 
 
+@pytest.mark.slow
 def test_twenty_thousand_texts_take_seconds() -> None:
     rng = np.random.default_rng(0)
     ids = rng.zipf(1.3, (20_000, 60)) % 30_000

@@ -69,7 +69,8 @@ def _caption(report: Report) -> str:
         return f"<figcaption>No money in this report: {escape(report.cost_note)}.</figcaption>"
     return (
         "<figcaption>The band and the whiskers are intervals of quality. Small dots are single models; the "
-        "dashed line is what random mixes of them reach for those who know the best ones beforehand.</figcaption>"
+        "dashed line is what random mixes of them reach for those who know the best ones beforehand."
+        "</figcaption>"
     )
 
 
