@@ -9,7 +9,7 @@ import msgspec
 
 from tests.gateway.pool import make_deployment
 from tests.gateway.settings import make_config
-from turnout.gateway.config import ServerSettings
+from turnout.gateway.config import LedgerSettings, ServerSettings
 from turnout.gateway.lifecycle import Ready, serve
 
 
@@ -25,7 +25,11 @@ def tell(ready: Ready) -> None:
 
 if __name__ == "__main__":
     upstream, ledger, drain_s = sys.argv[1:]
-    config = make_config(upstream, Path(ledger))
-    server = ServerSettings(port=0, drain_s=int(drain_s))
-    serve(msgspec.structs.replace(config, server=server), deployment=make_deployment(), ready=tell)
+    config = msgspec.structs.replace(
+        make_config(upstream, Path(ledger)),
+        server=ServerSettings(port=0, drain_s=int(drain_s)),
+        # Time alone decides when rows are written, whatever the load.
+        ledger=LedgerSettings(path=ledger, flush_rows=1_000_000),
+    )
+    serve(config, deployment=make_deployment(), ready=tell)
     say("closed")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -160,41 +162,41 @@ def test_an_upstream_that_is_down_is_a_503_that_names_it(upstream: Upstream, tmp
     assert (found["attempts"], found["status"]) == (2, 503)
 
 
-def test_a_connection_that_the_upstream_closed_meanwhile_is_opened_again(tmp_path: Path) -> None:
-    """A server that closes idle connections at once: the second request must not fail for it."""
+def test_a_connection_that_the_upstream_closes_meanwhile_is_opened_again(tmp_path: Path) -> None:
+    """A server that closes a kept connection as the next request comes in: no request must fail for it."""
+    ledger = tmp_path / "ledger.sqlite"
     with (
         upstream_that_closes() as base_url,
-        running(make_config(base_url, tmp_path / "ledger.sqlite"), deployment=make_deployment()) as ready,
+        running(make_config(base_url, ledger), deployment=make_deployment()) as ready,
     ):
         assert [ask(ready.base_url, WITH_NAME).status for _ in range(4)] == [200] * 4
 
 
-class upstream_that_closes:
-    """Answers one request per connection, promises to keep it open, and closes it."""
+@contextmanager
+def upstream_that_closes() -> Iterator[str]:
+    """Answer the first request of every connection, and close it when the second one arrives."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    body = b'{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}'
+    head = b"HTTP/1.1 200 OK\r\nconnection: keep-alive\r\ncontent-type: application/json\r\n"
 
-    def __enter__(self) -> str:
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.thread = threading.Thread(target=self.work)
-        self.thread.start()
-        return f"http://127.0.0.1:{self.listener.getsockname()[1]}/v1"
-
-    def work(self) -> None:
+    def work() -> None:
         while True:
             try:
-                connection, _ = self.listener.accept()
+                connection, _ = listener.accept()
             except OSError:
                 return
             with connection:
                 data = connection.recv(65536)
-                if not data:
-                    continue
-                while b"}]}" not in data:
+                while data and b"}]}" not in data:
                     data += connection.recv(65536)
-                body = b'{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}'
-                head = b"HTTP/1.1 200 OK\r\nconnection: keep-alive\r\ncontent-type: application/json\r\n"
                 connection.sendall(head + b"content-length: %d\r\n\r\n" % len(body) + body)
+                connection.recv(65536)
 
-    def __exit__(self, *_: object) -> None:
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
-        self.thread.join()
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join()

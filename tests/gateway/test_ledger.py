@@ -16,6 +16,7 @@ from tests.gateway.pool import make_deployment
 from tests.gateway.settings import make_config
 from tests.gateway.upstream import Upstream
 from turnout.core import ConfigError, InputError, ManualClock
+from turnout.gateway.account import Account
 from turnout.gateway.config import LedgerSettings
 from turnout.gateway.ledger import Ledger
 from turnout.gateway.lifecycle import running
@@ -93,6 +94,15 @@ def test_rows_are_there_after_closing_in_a_folder_that_was_missing(tmp_path: Pat
     assert [row["decision_id"] for row in found] == [f"{number:06d}" for number in range(1000)]
     assert all(row["status"] == 200 for row in found)
     assert sorted(p.name for p in path.parent.iterdir()) == ["ledger.sqlite"], "no lock and no journal remain"
+
+
+def test_a_request_ends_once(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path / "l.sqlite")
+    account = Account(ledger=ledger, clock=ManualClock(start_s=5.0), keep_text=False)
+    account.end(200)
+    account.end(500, "internal_error")
+    ledger.close()
+    assert [(row["status"], row["time_s"]) for row in rows(tmp_path / "l.sqlite")] == [(200, 5.0)]
 
 
 def test_every_field_of_a_row_is_a_column_of_the_view(tmp_path: Path) -> None:
