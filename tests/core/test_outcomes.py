@@ -168,10 +168,12 @@ def test_a_split_depends_on_the_seed_alone() -> None:
     assert first != split_groups(list(range(50)), shares, seed=2)
 
 
-@pytest.mark.parametrize("shares", [{}, {"a": 0.0}, {"a": 1.5}, {"a": 0.7, "b": 0.7}, {"a": float("nan")}])
+@pytest.mark.parametrize(
+    "shares", [{}, {"a": 0.0}, {"a": 1.5}, {"a": 0.7, "b": 0.7}, {"a": 0.5, "b": 0.2}, {"a": float("nan")}]
+)
 def test_shares_that_are_none_are_refused(shares: dict[str, float]) -> None:
     with pytest.raises(
-        InputError, match=r"split: shares; allowed: numbers in \(0, 1\] that sum to at most 1; got: {"
+        InputError, match=r"split: shares; allowed: numbers in \(0, 1\] that sum to 1; got: {"
     ):
         split_groups([1, 2, 3], shares, seed=0)
 

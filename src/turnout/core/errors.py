@@ -7,7 +7,6 @@ TurnoutError
 |   +-- ConfigError                    a configuration file is wrong
 +-- UnknownNameError (LookupError)     a name is not in a registry, a table or a pool
 +-- NotFittedError (RuntimeError)      an answer was asked before anything was learned
-+-- InfeasibleError (RuntimeError)     no candidate may serve this query
 +-- LeakageError (ValueError)          the same text stands on both sides of a split
 +-- ArtifactError (ValueError)         a saved artifact is damaged or not one
 |   +-- ArtifactVersionError           it was written by another format version
@@ -50,10 +49,6 @@ class UnknownNameError(TurnoutError, LookupError):
 
 class NotFittedError(TurnoutError, RuntimeError):
     """`estimate`, `embed` or `save` was called before `fit`."""
-
-
-class InfeasibleError(TurnoutError, RuntimeError):
-    """No candidate may serve this query under the given masks and budget."""
 
 
 class LeakageError(TurnoutError, ValueError):

@@ -329,17 +329,18 @@ def split_groups(keys: Sequence[object], shares: Mapping[str, float], *, seed: i
 
     Groups are shuffled, then each goes to the part that lacks most of its share: exact to one group.
     """
-    if not shares or any(not 0 < share <= 1 for share in shares.values()) or sum(shares.values()) > 1 + 1e-9:
+    is_part = all(0 < share <= 1 for share in shares.values())
+    if not shares or not is_part or abs(sum(shares.values()) - 1.0) > 1e-9:
         raise InputError(
-            sentence("split: shares", allowed="numbers in (0, 1] that sum to at most 1", got=dict(shares))
+            sentence("split: shares", allowed="numbers in (0, 1] that sum to 1", got=dict(shares))
         )
     sizes: dict[object, int] = {}
     for key in keys:
         sizes[key] = sizes.get(key, 0) + 1
     order = list(sizes)
     make_rng(seed, "split").shuffle(order)
-    names, total = list(shares), sum(shares.values())
-    target = np.array([shares[name] / total * len(keys) for name in names])
+    names = list(shares)
+    target = np.array([shares[name] * len(keys) for name in names])
     filled = np.zeros(len(names))
     part: dict[object, str] = {}
     for key in order:
@@ -353,7 +354,8 @@ def _column(name: str, values: npt.ArrayLike | None, num_rows: int) -> Floats:
     if values is None:
         return np.full(num_rows, np.nan)
     try:
-        column = np.asarray(values, dtype=np.float64)
+        # A copy that cannot be written to: the fingerprint is computed once.
+        column = np.array(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise TableError(
             sentence(f"OutcomeTable: column {name!r}", allowed="numbers or NaN for unknown", got=str(error))
@@ -364,6 +366,7 @@ def _column(name: str, values: npt.ArrayLike | None, num_rows: int) -> Floats:
                 f"OutcomeTable: column {name!r}", allowed=f"shape (N,) = ({num_rows},)", got=column.shape
             )
         )
+    column.flags.writeable = False
     return column
 
 

@@ -230,6 +230,8 @@ def _digest(thing: Configured, digest: Any) -> None:
             _digest(value, digest)
         else:
             digest.update(f"{name}={value!r}".encode("utf-8", "surrogatepass"))
+    if not thing.is_fitted:
+        return
     state = thing.state()
     for name, array in sorted(state.arrays.items()):
         digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
