@@ -48,3 +48,9 @@ def test_clip_keeps_both_ends(text: str, max_chars: int) -> None:
     else:
         assert short.startswith(text[: (max_chars + 1) // 2])
         assert max_chars == 1 or short.endswith(text[-(max_chars // 2) :])
+
+
+@given(st.text(st.characters(codec="ascii", min_codepoint=32)))
+def test_plain_text_is_cut_as_any_other(text: str) -> None:
+    # A character outside ASCII takes the general way; between spaces it adds one token and no more.
+    assert [*split(text), "\u00e9"] == split(f"{text} \u00e9")

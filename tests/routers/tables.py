@@ -87,6 +87,18 @@ def shuffled(table: OutcomeTable, seed: int) -> OutcomeTable:
     )
 
 
+def flat_length(table: OutcomeTable) -> OutcomeTable:
+    """Return the same outcomes with every prompt said to be of the same length in tokens."""
+    return OutcomeTable(
+        queries=[replace(query, input_tokens=100) for query in table.queries],
+        candidates=table.candidates,
+        query_index=table.query_index,
+        candidate_index=table.candidate_index,
+        quality=table.quality,
+        cost_usd=table.cost_usd,
+    )
+
+
 def with_stranger(table: OutcomeTable) -> OutcomeTable:
     """Return the table with one more candidate that was never observed."""
     return OutcomeTable(

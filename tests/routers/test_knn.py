@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.routers.tables import assert_same, dense_table, holed_table, keep_rows, real_table
+from tests.routers.tables import assert_same, dense_table, flat_length, holed_table, keep_rows, real_table
 from turnout.core.errors import InputError, UnknownNameError
 from turnout.core.query import Query
 from turnout.datasets import load
@@ -19,7 +19,7 @@ from turnout.routers.targets import Targets
 
 @pytest.mark.parametrize("search", ["exact", "lists"])
 def test_all_neighbours_alike_is_the_mean(search: str) -> None:
-    table = holed_table()
+    table = flat_length(holed_table())
     router = KNNRouter(k=10**6, prior=0.0, sharpness=0.0, floor=-1.0, search=search)  # type: ignore[arg-type]
     estimate = router.fit(table).estimate(table.queries[:7])
     mean = BestSingleRouter().fit(table).estimate(table.queries[:7])
@@ -55,7 +55,7 @@ def test_smoothing_equals_the_formula_cell_by_cell() -> None:
         for m in range(4):
             for found, values_NM, mean in (
                 (answer.quality_QM, quality_NM, means.quality[m]),
-                (answer.cost_usd_QM, cost_NM, means.cost_usd[m]),
+                (answer.cost_QM, cost_NM, means.cost_usd[m]),
             ):
                 v = values_NM[index_QK[q], m]
                 w = np.where(np.isnan(v), 0.0, weight_QK[q])

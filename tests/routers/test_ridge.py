@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.routers.tables import dense_table, holed_table, keep_rows, real_table
+from tests.routers.tables import dense_table, flat_length, holed_table, keep_rows, real_table
 from turnout.core.errors import InputError
 from turnout.core.query import Query
 from turnout.features import TextEmbedder
@@ -62,7 +62,7 @@ def test_each_head_takes_the_penalty_of_least_error() -> None:
 
 
 def test_an_infinite_penalty_is_best_single() -> None:
-    table = holed_table()
+    table = flat_length(holed_table())
     estimate = RidgeRouter(penalties=(1e15,)).fit(table).estimate(table.queries[:9])
     mean = BestSingleRouter().fit(table).estimate(table.queries[:9])
     np.testing.assert_allclose(estimate.quality_QM, mean.quality_QM, atol=1e-9)

@@ -65,19 +65,20 @@ def most_frequent(frequency: Ints, num: int, low: int) -> Ints:
 def pair_tokens(corpus: Corpus, rank: Ints, num_words: int) -> tuple[Ints, Ints]:
     """Return (document, key) of neighbouring tokens of one document that both have a `rank` (not -1).
 
-    A pair's key is `rank(first) * num_words + rank(second)`.
+    A pair's key is `rank(first) * (num_words + 1) + rank(second) + 1`, see `pair_keys`.
     """
     if corpus.token.size < 2:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     ranked, document = rank[corpus.token], corpus.document
     left, right = ranked[:-1], ranked[1:]
     is_pair = (left >= 0) & (right >= 0) & (document[:-1] == document[1:])
-    return document[:-1][is_pair], left[is_pair] * num_words + right[is_pair]
+    return document[:-1][is_pair], left[is_pair] * (num_words + 1) + right[is_pair] + 1
 
 
 def pair_keys(ranks: Sequence[int], num_words: int) -> list[int]:
-    """Return the keys of neighbouring pairs in one document; -1 marks an unknown word."""
-    return [a * num_words + b for a, b in pairwise(ranks) if a >= 0 and b >= 0]
+    """Return the keys of neighbouring tokens; with an unknown word (-1) a key that no pair has."""
+    step = num_words + 1
+    return [a * step + b + 1 for a, b in pairwise(ranks)]
 
 
 def count_grams(

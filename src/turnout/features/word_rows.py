@@ -16,7 +16,7 @@ from turnout.features.vocabulary import Ints, pair_keys
 _CACHE_WORDS = 1 << 14
 _CACHE_LETTERS = 64
 _MAX_COUNT = 255
-DAMPED = [0.0, *(1.0 + math.log(n) for n in range(1, _MAX_COUNT + 1))]
+DAMPED = np.array([0.0, *(1.0 + math.log(n) for n in range(1, _MAX_COUNT + 1))], np.float32)
 """Sublinear term frequency, `1 + log(n)`, cut at 255 repetitions."""
 
 
@@ -58,24 +58,23 @@ class WordRows:
         ranks = [known(token, -1) for token in tokens]
         count = self._count(ranks)
         if count:
-            weight = np.array([DAMPED[min(n, _MAX_COUNT)] for n in count.values()], np.float32)
-            np.dot(weight, self.table_VF.take(list(count), axis=0), out=out)
+            times = np.fromiter(count.values(), np.int64, len(count))
+            rows = np.fromiter(count, np.int64, len(count))
+            np.dot(DAMPED.take(times, mode="clip"), self.table_VF.take(rows, axis=0), out=out)
         if -1 in ranks:
             unknown = Counter(token for token, rank in zip(tokens, ranks, strict=True) if rank < 0)
-            for token, times in unknown.items():
-                out += DAMPED[min(times, _MAX_COUNT)] * self._unknown_row(token)
+            for token, number in unknown.items():
+                out += DAMPED[min(number, _MAX_COUNT)] * self._unknown_row(token)
         length = math.sqrt(float(np.dot(out, out)))
         if length > 0.0:
             out /= length
 
-    def _count(self, ranks: list[int]) -> Counter[int]:
+    def _count(self, ranks: list[int]) -> Counter[int | None]:
         """Return how often each known row stands in a text; counting is where the time goes."""
-        count = Counter(ranks)
-        del count[-1]
+        count: Counter[int | None] = Counter(ranks)
         if self._pair_row:
-            row_of = self._pair_row.get
-            found = [row_of(key) for key in pair_keys(ranks, len(self.words))]
-            count.update(row for row in found if row is not None)
+            count.update(map(self._pair_row.get, pair_keys(ranks, len(self.words))))
+        del count[-1], count[None]
         return count
 
     def _unknown_row(self, token: str) -> Array:

@@ -6,7 +6,7 @@ Heads that were observed on the same rows share one design matrix and so one fac
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -32,6 +32,10 @@ class HeadGroup:
     values_F: Floats
     num_rows: Floats
     """Shape (1,)."""
+    _inverse_FH: Floats = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_inverse_FH", 1.0 / (self.values_F[:, None] + self.penalty_H))
 
     def predict(self, x_QF: Floats) -> tuple[Floats, Floats]:
         """Return the predictions and their standard errors, both of shape (Q, H).
@@ -41,17 +45,17 @@ class HeadGroup:
         """
         x_QF = np.where(x_QF.any(axis=1, keepdims=True), x_QF - self.centre_F, 0.0)
         squared_QF = (x_QF @ self.axes_FF) ** 2
-        leverage_QH = squared_QF @ (1.0 / (self.values_F[:, None] + self.penalty_H)) + 1.0 / self.num_rows
+        leverage_QH = squared_QF @ self._inverse_FH + 1.0 / self.num_rows
         return x_QF @ self.weight_FH + self.intercept_H, np.sqrt(self.noise_H * leverage_QH)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return everything by name; `group_from` reads it back."""
-        return {f.name: getattr(self, f.name) for f in fields(HeadGroup)}
+        return {f.name: getattr(self, f.name) for f in fields(HeadGroup) if f.init}
 
 
 def group_from(arrays: Mapping[str, np.ndarray]) -> HeadGroup:
     """Rebuild from `HeadGroup.arrays`."""
-    return HeadGroup(*(arrays[f.name] for f in fields(HeadGroup)))
+    return HeadGroup(*(arrays[f.name] for f in fields(HeadGroup) if f.init))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from turnout.core.query import Query
 from turnout.core.rng import make_rng
 from turnout.core.validation import check_choice, check_count, check_kind, check_number
 from turnout.routers.bank import Bank, bank_from
+from turnout.routers.length_trend import LengthTrend, fit_trend, trend_from
 from turnout.routers.means import means_of
 from turnout.routers.neighbours import build_lists
 from turnout.routers.reader import embedder_parts, fitted_embedder, restored_embedder
@@ -70,8 +71,9 @@ class KNNRouter(Router):
 
     Units
     -----
-    Spread is the standard error of the average. Cost and latency are arithmetic means of the
-    neighbours' (the expectation of a bill), drawn toward the overall mean in the same way.
+    Spread is the standard error of the average. Cost is the candidate's line in the length of the prompt
+    (`length_trend`) times the neighbours' mean ratio to that line; latency is the neighbours' arithmetic
+    mean. Both are drawn toward the overall mean in the same way.
 
     Cost
     ----
@@ -103,6 +105,7 @@ class KNNRouter(Router):
         self.candidates_: tuple[Candidate, ...] = ()
         self.embedder_: Embedder | None = None
         self.smoothing_: Smoothing | None = None
+        self.trend_: LengthTrend | None = None
         self.banks_: list[Bank] = []
 
     @property
@@ -125,12 +128,13 @@ class KNNRouter(Router):
             floor=self.floor,
             rng=make_rng(self.seed, "smoothing"),
         )
-        self.banks_ = [self._store(x_NF, targets, self.smoothing_)]
+        self.trend_ = fit_trend(queries, targets.cost_usd_QM)
+        self.banks_ = [self._store(x_NF, targets.over(self.trend_.predict(queries)), self.smoothing_)]
         return self
 
     def estimate(self, queries: Sequence[Query]) -> Estimate:
         """Return the weighted averages around each query."""
-        embedder, smoothing = self._learned("estimate")
+        embedder, smoothing, trend = self._learned("estimate")
         x_QF = np.asarray(embedder.embed(queries), np.float32)
         answers = [bank.answer(x_QF, smoothing) for bank in self.banks_]
         joined = answers[0] if len(answers) == 1 else stack(answers, axis=1)
@@ -138,7 +142,7 @@ class KNNRouter(Router):
             self.candidates_,
             joined.quality_QM,
             spread_QM=joined.spread_QM,
-            cost_usd_QM=joined.cost_usd_QM,
+            cost_usd_QM=joined.cost_QM * trend.predict(queries),
             latency_s_QM=joined.latency_s_QM,
         )
 
@@ -147,17 +151,19 @@ class KNNRouter(Router):
 
         The new candidate is averaged over its own probe queries, the others over what they had.
         """
-        embedder, smoothing = self._learned("add_candidate")
+        embedder, smoothing, trend = self._learned("add_candidate")
         probe = probe_of(table, candidate, self.candidates_)
         queries, targets = read_targets(probe)
         x_NF = np.ascontiguousarray(embedder.embed(queries), np.float32)
-        self.banks_ = [*self.banks_, self._store(x_NF, targets, smoothing)]
+        line = fit_trend(queries, targets.cost_usd_QM)
+        self.trend_ = trend.with_added(line)
+        self.banks_ = [*self.banks_, self._store(x_NF, targets.over(line.predict(queries)), smoothing)]
         self.candidates_ = (*self.candidates_, candidate)
         return self
 
     def state(self) -> State:
         """Return stored queries, outcomes and the embedder."""
-        embedder, smoothing = self._learned("state")
+        embedder, smoothing, trend = self._learned("state")
         arrays = {f"{i}/{name}": a for i, bank in enumerate(self.banks_) for name, a in bank.arrays().items()}
         values = {
             "candidates": pack_candidates(self.candidates_),
@@ -165,7 +171,9 @@ class KNNRouter(Router):
             "k": smoothing.k,
             "prior": smoothing.prior,
         }
-        return State(arrays=arrays, values=values, parts=embedder_parts(self.embedder, embedder))
+        return State(
+            arrays={**arrays, **trend.arrays()}, values=values, parts=embedder_parts(self.embedder, embedder)
+        )
 
     def restore(self, state: State) -> None:
         """Take over stored queries."""
@@ -175,6 +183,7 @@ class KNNRouter(Router):
         assert isinstance(k, int)
         assert isinstance(prior, int | float)
         assert isinstance(num_banks, int)
+        self.trend_ = trend_from(state.arrays)
         self.smoothing_ = Smoothing(k, float(prior), self.sharpness, self.floor)
         self.banks_ = [
             bank_from({n.removeprefix(f"{i}/"): a for n, a in state.arrays.items() if n.startswith(f"{i}/")})
@@ -190,8 +199,9 @@ class KNNRouter(Router):
         lists, row = build_lists(x_NF, k=smoothing.k, recall=self.recall, rng=rng)
         return Bank(lists.x_NF, targets.take(row), means, lists)
 
-    def _learned(self, move: str) -> tuple[Embedder, Smoothing]:
+    def _learned(self, move: str) -> tuple[Embedder, Smoothing, LengthTrend]:
         self.require_fitted(move)
         assert self.embedder_ is not None
         assert self.smoothing_ is not None
-        return self.embedder_, self.smoothing_
+        assert self.trend_ is not None
+        return self.embedder_, self.smoothing_, self.trend_

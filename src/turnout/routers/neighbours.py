@@ -19,6 +19,7 @@ Array = npt.NDArray[np.float32]
 
 _SCAN = 1 << 22
 _ROUNDS = 8
+_LISTS_PER_ROOT = 0.5
 _SAMPLE = 200
 
 
@@ -88,11 +89,11 @@ def lists_from(x_NF: Array, arrays: Mapping[str, np.ndarray]) -> Lists:
 def build_lists(x_NF: Array, *, k: int, recall: float, rng: np.random.Generator) -> tuple[Lists, Ints]:
     """Cluster the vectors by spherical k-means; return the lists and which row each of their vectors was.
 
-    There are about sqrt(N) lists. A query probes the smallest number of them in which stored vectors
-    find the share `recall` of their k nearest.
+    There are about sqrt(N) / 2 lists: fewer and longer ones cost fewer calls for the same rows. A query
+    probes the smallest number of them in which stored vectors find the share `recall` of their k nearest.
     """
     num = x_NF.shape[0]
-    num_lists = max(1, round(np.sqrt(num)))
+    num_lists = max(1, round(_LISTS_PER_ROOT * np.sqrt(num)))
     centre_LF = x_NF[np.sort(rng.choice(num, num_lists, replace=False))].copy()
     for _ in range(_ROUNDS):
         label_N = _closest(x_NF, centre_LF)

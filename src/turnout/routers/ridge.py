@@ -16,6 +16,7 @@ from turnout.core.outcomes import Floats, OutcomeTable
 from turnout.core.query import Query
 from turnout.core.validation import check_kind, check_number
 from turnout.routers.heads import HeadGroup, group_from, learn_heads, predict_heads
+from turnout.routers.length_trend import LengthTrend, fit_trend, trend_from
 from turnout.routers.means import column_mean
 from turnout.routers.reader import embedder_parts, fitted_embedder, restored_embedder
 from turnout.routers.targets import Targets, pack_candidates, probe_of, read_targets, unpack_candidates
@@ -36,7 +37,8 @@ class RidgeRouter(Router):
     Differs
     -------
     The intercept is the mean and is not penalised: an infinite penalty gives the best single model. A
-    candidate's head learns from the rows where it was observed. Cost and latency are learned as
+    candidate's head learns from the rows where it was observed. Cost is learned as its ratio to the
+    candidate's line in the length of the prompt (`length_trend`). That ratio and latency are learned as
     `log1p(value / mean)`, then multiplied by the one factor that makes their mean leave-one-out
     prediction equal their mean, so that expected spending is unbiased.
 
@@ -73,6 +75,7 @@ class RidgeRouter(Router):
         )
         self.candidates_: tuple[Candidate, ...] = ()
         self.embedder_: Embedder | None = None
+        self.trend_: LengthTrend | None = None
         self.unit_C_: Floats = np.zeros(0)
         self.groups_: list[HeadGroup] = []
 
@@ -86,27 +89,31 @@ class RidgeRouter(Router):
         queries, targets = read_targets(table)
         self.embedder_ = fitted_embedder(self.embedder, queries)
         self.candidates_ = table.candidates
-        self.unit_C_, self.groups_ = self._learn(self.embedder_, queries, targets)
+        self.trend_ = fit_trend(queries, targets.cost_usd_QM)
+        over = targets.over(self.trend_.predict(queries))
+        self.unit_C_, self.groups_ = self._learn(self.embedder_, queries, over)
         return self
 
     def estimate(self, queries: Sequence[Query]) -> Estimate:
         """Return the heads' predictions; quality is clipped to [0, 1]."""
-        x_QF = np.asarray(self._embedder("estimate").embed(queries), np.float64)
+        embedder, trend = self._learned("estimate")
+        x_QF = np.asarray(embedder.embed(queries), np.float64)
         value_QC, error_QC = predict_heads(self.groups_, x_QF, self.unit_C_)
-        quality_QM, cost_usd_QM, latency_s_QM = np.split(value_QC, _NUM_TARGETS, axis=1)
+        quality_QM, cost_QM, latency_s_QM = np.split(value_QC, _NUM_TARGETS, axis=1)
         return make_estimate(
             self.candidates_,
             quality_QM,
             spread_QM=error_QC[:, : len(self.candidates_)],
-            cost_usd_QM=cost_usd_QM,
+            cost_usd_QM=cost_QM * trend.predict(queries),
             latency_s_QM=latency_s_QM,
         )
 
     def add_candidate(self, candidate: Candidate, table: OutcomeTable) -> Self:
         """Fit the heads of one more candidate on its probe rows, the others untouched; returns self."""
-        embedder = self._embedder("add_candidate")
+        embedder, trend = self._learned("add_candidate")
         queries, targets = read_targets(probe_of(table, candidate, self.candidates_))
-        unit_C, groups = self._learn(embedder, queries, targets)
+        line = fit_trend(queries, targets.cost_usd_QM)
+        unit_C, groups = self._learn(embedder, queries, targets.over(line.predict(queries)))
         old, new = len(self.candidates_), len(self.candidates_) + 1
         # Columns are (quality, cost, latency) blocks of M: those behind the first block move up.
         moved = [
@@ -116,17 +123,18 @@ class RidgeRouter(Router):
         blocks = zip(np.split(self.unit_C_, _NUM_TARGETS), np.split(unit_C, _NUM_TARGETS), strict=True)
         self.unit_C_ = np.concatenate([part for block in blocks for part in block])
         self.groups_ = moved + added
+        self.trend_ = trend.with_added(line)
         self.candidates_ = (*self.candidates_, candidate)
         return self
 
     def state(self) -> State:
         """Return the heads and the embedder."""
-        embedder = self._embedder("state")
+        embedder, trend = self._learned("state")
         arrays = {
             f"{i}/{name}": a for i, group in enumerate(self.groups_) for name, a in group.arrays().items()
         }
         return State(
-            arrays={"unit": self.unit_C_, **arrays},
+            arrays={"unit": self.unit_C_, **trend.arrays(), **arrays},
             values={"candidates": pack_candidates(self.candidates_), "num_groups": len(self.groups_)},
             parts=embedder_parts(self.embedder, embedder),
         )
@@ -135,6 +143,7 @@ class RidgeRouter(Router):
         """Take over heads."""
         self.embedder_ = restored_embedder(self.embedder, state.parts)
         self.candidates_ = unpack_candidates(state.values["candidates"])
+        self.trend_ = trend_from(state.arrays)
         self.unit_C_ = state.arrays["unit"]
         num_groups = state.values["num_groups"]
         assert isinstance(num_groups, int)
@@ -152,7 +161,8 @@ class RidgeRouter(Router):
         unit_C[: targets.quality_QM.shape[1]] = 0.0
         return unit_C, learn_heads(x_NF, y_NC, unit_C, self.penalties)
 
-    def _embedder(self, move: str) -> Embedder:
+    def _learned(self, move: str) -> tuple[Embedder, LengthTrend]:
         self.require_fitted(move)
         assert self.embedder_ is not None
-        return self.embedder_
+        assert self.trend_ is not None
+        return self.embedder_, self.trend_

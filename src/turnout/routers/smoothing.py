@@ -44,7 +44,8 @@ class Answer:
 
     quality_QM: Floats
     spread_QM: Floats
-    cost_usd_QM: Floats
+    cost_QM: Floats
+    """In the unit of the stored costs."""
     latency_s_QM: Floats
 
 

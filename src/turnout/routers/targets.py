@@ -25,6 +25,10 @@ class Targets:
         """Return the outcomes of some queries."""
         return Targets(self.quality_QM[rows], self.cost_usd_QM[rows], self.latency_s_QM[rows])
 
+    def over(self, line_QM: Floats) -> Targets:
+        """Return the same with each cost as a multiple of what its line says (`length_trend`)."""
+        return Targets(self.quality_QM, self.cost_usd_QM / line_QM, self.latency_s_QM)
+
 
 def read_targets(table: OutcomeTable) -> tuple[list[Query], Targets]:
     """Return the queries with any outcome, ordered by text and id, and their outcomes in that order.
