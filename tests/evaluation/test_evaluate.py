@@ -164,6 +164,26 @@ def test_a_table_without_costs_gives_a_report_of_quality() -> None:
     assert "usd" not in report.to_text()
 
 
+def test_a_model_without_a_price_is_no_free_lunch_for_the_oracle() -> None:
+    table = make_table([[0.5, 1.0]] * 4, [[1e-3, NAN]] * 4)
+    train = make_table([[1.0, 0.0]] * 3, [[1e-3, 2e-3]] * 3, prefix="t")
+    report = judge(table, [0, 0, 0, 0], train=train)
+    for name in ("oracle", "random"):
+        row = report[name]
+        assert row.quality.value == 0.5
+        assert row.usd_per_1k is not None
+        assert row.usd_per_1k.value == pytest.approx(1.0)
+    assert any("50.0% of the pairs have no known cost" in warning for warning in report.warnings)
+
+
+def test_a_best_model_without_a_price_leaves_a_report_of_quality_that_names_it() -> None:
+    table = make_table([[0.5, 1.0]] * 4, [[1e-3, NAN]] * 4)
+    report = judge(table, [0, 0, 0, 0])
+    assert not report.has_costs
+    assert report.cost_note.endswith("without any cost: m1")
+    assert report["oracle"].quality.value == 1.0
+
+
 def test_calibration_is_over_the_chosen_and_over_all() -> None:
     table = make_table([[1.0, 0.0], [0.0, 1.0]], COST[:2])
     estimate = make_estimate(table.candidates, np.array([[1.0, 0.5], [1.0, 0.5]]))

@@ -62,7 +62,13 @@ def make_plan(
 
 
 def make_columns(
-    plan: Plan, coverage: Coverage, kept: OutcomeTable, *, oracle_Q: Ints, strong: str | None
+    plan: Plan,
+    coverage: Coverage,
+    kept: OutcomeTable,
+    *,
+    eligible_QM: Floats,
+    oracle_Q: Ints,
+    strong: str | None,
 ) -> tuple[Outcomes, Columns]:
     """Look everything up on the scored queries, and add the oracle, random and the single candidates."""
     quality_QM = kept.quality_QM
@@ -72,7 +78,7 @@ def make_columns(
     parts = [
         look_up(chosen_QU, quality_QM, cost_QM),
         look_up(oracle_Q[:, None], quality_QM, cost_QM),
-        _one_column(*random_outcome(quality_QM, cost_QM)),
+        _one_column(*random_outcome(eligible_QM, cost_QM)),
         look_up(np.tile(single_M, (len(kept.queries), 1)), quality_QM, cost_QM),
     ]
     width = chosen_QU.shape[1]

@@ -71,7 +71,7 @@ def find_coverage(table: OutcomeTable, choice_QU: Ints) -> Coverage:
         priced_Q = known_Q & _all_known(is_priced_QM, choice_QU) & any_priced_Q
         if priced_Q.sum() < MIN_PRICED * known_Q.sum():
             share = priced_Q.sum() / known_Q.sum()
-            note = f"only {share:.0%} of the queries have a known cost for everything compared"
+            note = f"only {share:.0%} of the queries have a known cost for everything compared{_free(table)}"
             has_costs, priced_Q = False, known_Q
     return Coverage(
         keep_Q=priced_Q,
@@ -104,6 +104,13 @@ def dense_part(table: OutcomeTable, *, min_share: float = 0.95) -> OutcomeTable:
     part = table.select(candidates=names)
     complete_Q = np.asarray(part.observed_QM.all(axis=1))
     return part if complete_Q.all() else part.where(complete_Q)
+
+
+def _free(table: OutcomeTable) -> str:
+    priced = set(np.flatnonzero((~np.isnan(table.cost_usd_QM)).any(axis=0)).tolist())
+    names = [name for column, name in enumerate(table.names) if column not in priced]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"; without any cost: {', '.join(names[:3])}{more}" if names else ""
 
 
 def _all_known(is_known_QM: Bools, choice_QU: Ints) -> Bools:

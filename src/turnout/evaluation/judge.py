@@ -11,7 +11,7 @@ import numpy as np
 from turnout.core.errors import InputError, sentence
 from turnout.core.rng import make_rng
 from turnout.evaluation.aiq import check_range
-from turnout.evaluation.baselines import best_per_group, best_single, oracle_choices
+from turnout.evaluation.baselines import best_per_group, best_single, eligible, oracle_choices
 from turnout.evaluation.columns import Columns, make_columns, make_plan
 from turnout.evaluation.coverage import Coverage, find_coverage
 from turnout.evaluation.scores import Means, Outcomes, means
@@ -67,8 +67,11 @@ def judge(
     coverage = find_coverage(table, plan.choice_QU)
     keep_Q = coverage.keep_Q
     kept = table if keep_Q.all() else table.where(keep_Q)
-    oracle_Q = oracle_choices(kept.quality_QM, kept.cost_usd_QM if coverage.has_costs else None, kept.names)
-    outcomes, columns = make_columns(plan, coverage, kept, oracle_Q=oracle_Q, strong=strong)
+    eligible_QM = eligible(kept, has_costs=coverage.has_costs)
+    oracle_Q = oracle_choices(eligible_QM, kept.cost_usd_QM if coverage.has_costs else None, kept.names)
+    outcomes, columns = make_columns(
+        plan, coverage, kept, eligible_QM=eligible_QM, oracle_Q=oracle_Q, strong=strong
+    )
     scored = means(
         outcomes,
         num_resamples=settings.num_resamples,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from turnout.evaluation.coverage import MAX_DROPPED
 
 if TYPE_CHECKING:
@@ -71,10 +73,18 @@ def _about_coverage(judged: Judged) -> Iterator[str]:
             "compared; the numbers are about the rest"
         )
     if not judged.table.observed_QM.all():
-        share = 1.0 - judged.table.observed_QM.mean()
+        share = 1.0 - float(judged.table.observed_QM.mean())
         yield (
-            f"{share:.0%} of the scored (query, candidate) pairs were not observed: random and oracle are "
+            f"{_percent(share)} of the scored (query, candidate) pairs were not observed: random and oracle are "
             "over the observed ones, so the oracle is a lower bound"
         )
+    if coverage.has_costs:
+        unpriced = judged.table.observed_QM & np.isnan(judged.table.cost_usd_QM)
+        if unpriced.any():
+            yield f"{_percent(float(unpriced.mean()))} of the pairs have no known cost: random and oracle leave them out"
     if coverage.num_scored < FEW_QUERIES:
         yield f"only {coverage.num_scored} queries are scored: the intervals are rough"
+
+
+def _percent(share: float) -> str:
+    return "less than 0.1%" if 0 < share < 0.001 else f"{share:.1%}"
