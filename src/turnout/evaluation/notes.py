@@ -73,15 +73,16 @@ def _about_coverage(judged: Judged) -> Iterator[str]:
             "compared; the numbers are about the rest"
         )
     if not judged.table.observed_QM.all():
-        share = 1.0 - float(judged.table.observed_QM.mean())
+        share = _percent(1.0 - float(judged.table.observed_QM.mean()))
         yield (
-            f"{_percent(share)} of the scored (query, candidate) pairs were not observed: random and oracle are "
-            "over the observed ones, so the oracle is a lower bound"
+            f"{share} of the scored (query, candidate) pairs were not observed: random and oracle "
+            "are over the observed ones, so the oracle is a lower bound"
         )
     if coverage.has_costs:
         unpriced = judged.table.observed_QM & np.isnan(judged.table.cost_usd_QM)
         if unpriced.any():
-            yield f"{_percent(float(unpriced.mean()))} of the pairs have no known cost: random and oracle leave them out"
+            share = _percent(float(unpriced.mean()))
+            yield f"{share} of the pairs have no known cost: random and oracle leave them out"
     if coverage.num_scored < FEW_QUERIES:
         yield f"only {coverage.num_scored} queries are scored: the intervals are rough"
 

@@ -152,7 +152,7 @@ def quality_axis(low: float, high: float) -> Axis:
     """Return a linear axis with round ticks around [low, high]."""
     pad = max(0.06 * (high - low), 0.005)
     low, high = max(low - pad, -0.02), min(high + pad, 1.02)
-    step = _step((high - low) / 5)
+    step = _step((high - low) / 6)
     digits = max(0, -math.floor(math.log10(step)))
     first = math.ceil(low / step)
     ticks = [k * step for k in range(first, math.floor(high / step) + 1)]
