@@ -134,6 +134,14 @@ def test_a_cut_stream_ends_in_an_error_and_never_in_done(
     assert found["usd"] > 0, "what was received was paid for"
 
 
+def test_an_upstream_that_hangs_up_after_the_end_did_no_harm(gateway: Served, upstream: Upstream) -> None:
+    upstream.behave["small"] = "hangs up after done"
+    answer = ask(gateway.base_url, WITH_NAME, stream=True)
+    assert events_of(answer.body)[-1] == "[DONE]"
+    found = row(gateway.ledger, answer.decision_id)
+    assert (found["status"], found["error"], found["usage_estimated"]) == (200, None, 0)
+
+
 def test_a_stream_that_falls_silent_is_cut(gateway: Served, upstream: Upstream) -> None:
     upstream.behave["small"] = "drips"
     answer = ask(gateway.base_url, WITH_NAME, stream=True)

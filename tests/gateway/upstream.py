@@ -85,6 +85,12 @@ class Upstream:
             return response
         wants_usage = (asked.get("stream_options") or {}).get("include_usage", False)
         for number, event in enumerate(events(asked["model"], wants_usage=wants_usage)):
+            if how == "hangs up after done" and event == b"data: [DONE]\n\n":
+                await response.write(event)
+                await asyncio.sleep(0.05)
+                assert request.transport is not None
+                request.transport.abort()
+                return response
             if how == "cut" and number == 5:
                 assert request.transport is not None
                 request.transport.abort()

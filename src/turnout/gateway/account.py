@@ -12,7 +12,7 @@ from turnout.core.clock import Clock
 from turnout.gateway.ledger import Ledger
 from turnout.gateway.schema import DecisionRow, ResultRow
 from turnout.gateway.select import Selection
-from turnout.gateway.stream import UsageCount
+from turnout.gateway.stream import EventScanner, UsageCount
 from turnout.gateway.wire import CHARS_PER_TOKEN, ChatRequest
 
 CLIENT_LEFT = 499
@@ -85,6 +85,12 @@ class Account:
                 **({} if selection is None else _described(selection)),
             )
         )
+
+    def read_stream(self, scanner: EventScanner) -> None:
+        """Take over what a stream said of its usage, or estimate it by its events."""
+        self.usage = scanner.usage
+        # The first event brings the role, the last is [DONE]; each in between is about one token.
+        self.output_estimate = max(0, scanner.num_events - 2)
 
     def end(self, status: int, error: str | None = None) -> None:
         """Write the result; only the first call counts."""

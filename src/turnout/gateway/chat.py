@@ -74,7 +74,13 @@ class ChatHandler:
         }
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request; whatever happens, the ledger gets exactly one row of it."""
+        """Serve one request; whatever happens, the ledger gets exactly one row of it.
+
+        Only a request that is refused because the ledger is full has none: rows in memory are bounded.
+        """
+        if self.ledger.is_full:
+            await send_error(send, _ledger_full(), [])
+            return
         account = Account(ledger=self.ledger, clock=self.clock, keep_text=self.config.ledger.keep_text)
         try:
             await self._serve(scope, receive, send, account)
@@ -94,8 +100,6 @@ class ChatHandler:
             await send_error(send, internal_error(account.decision_id), reply_headers(account))
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, account: Account) -> None:
-        if self.ledger.is_full:
-            raise _ledger_full()
         body = await read_body(receive, self.config.server.max_body_mb)
         request = account.request = parse_chat(body)
         selection = await self._select(request, scope, account)
@@ -155,14 +159,16 @@ class ChatHandler:
             while block := await chunks.read():
                 if whole := scanner.feed(block):
                     await send({"type": "http.response.body", "body": whole, "more_body": True})
+                if scanner.is_done:
+                    # Clients may leave at [DONE], and upstreams may hang up: the answer is complete.
+                    account.read_stream(scanner)
+                    account.end(reply.status)
             fault = None if scanner.is_complete else _cut(account)
         except Fault as error:
-            fault = error.error
+            fault = None if scanner.is_done else error.error
         finally:
             chunks.close()
-            account.usage = scanner.usage
-            # The first event brings the role, the last is [DONE]; each in between is about one token.
-            account.output_estimate = max(0, scanner.num_events - 2)
+            account.read_stream(scanner)
         if fault is None:
             account.end(reply.status, "upstream_error_event" if scanner.has_error else None)
             return

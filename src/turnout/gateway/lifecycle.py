@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ipaddress
 import logging
@@ -128,11 +127,6 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self.on_ready(_ready(self.gateway, self.listener))
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Drain, then give cancelled requests a moment to end."""
-        await super().shutdown(sockets)
-        await asyncio.sleep(0)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
