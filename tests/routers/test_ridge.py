@@ -10,7 +10,7 @@ from turnout.core.errors import InputError
 from turnout.core.query import Query
 from turnout.features import TextEmbedder
 from turnout.routers import BestSingleRouter, RidgeRouter
-from turnout.routers.heads import Scale, learn_heads, predict_heads
+from turnout.routers.heads import Scale, learn_heads, pool, predict_heads
 from turnout.routers.least_squares import solve
 
 
@@ -88,8 +88,10 @@ def test_a_missing_cell_counts_for_nobody() -> None:
     table = real_table()
     gone = (table.candidate_index == 2) & (table.query_index % 2 == 0)
     embedder = TextEmbedder(num_features=16).fit(table.queries)
-    full = RidgeRouter(embedder=embedder).fit(table).estimate(table.queries)
-    holed = RidgeRouter(embedder=embedder).fit(keep_rows(table, ~gone)).estimate(table.queries)
+    full = RidgeRouter(embedder=embedder, is_pooled=False).fit(table).estimate(table.queries)
+    holed = (
+        RidgeRouter(embedder=embedder, is_pooled=False).fit(keep_rows(table, ~gone)).estimate(table.queries)
+    )
     others = [j for j in range(9) if j != 2]
     np.testing.assert_allclose(full.quality_QM[:, others], holed.quality_QM[:, others], atol=1e-9)
     # The head of the holed candidate is that of a table that never had those rows.
@@ -97,6 +99,22 @@ def test_a_missing_cell_counts_for_nobody() -> None:
     expected = RidgeRouter(embedder=embedder).fit(alone).estimate(table.queries)
     np.testing.assert_allclose(holed.quality_QM[:, 2], expected.quality_QM[:, 0], atol=1e-9)
     np.testing.assert_allclose(holed.spread_QM[:, 2], expected.spread_QM[:, 0], atol=1e-9)
+
+
+def test_pooled_heads_are_the_sum_of_two_regressions() -> None:
+    rng = np.random.default_rng(6)
+    x_NF, y_NH = rng.normal(size=(40, 3)), rng.normal(size=(40, 4))
+    is_pooled = np.array([True, True, True, False])
+    found = pool(x_NF, y_NH, (0.5, 5.0, 50.0), is_pooled)
+    common = y_NH[:, :3].mean(axis=1, keepdims=True)
+    parts = [solve(x_NF, y, (0.5, 5.0, 50.0)) for y in (common, y_NH[:, :3] - common, y_NH[:, 3:])]
+    np.testing.assert_allclose(found.weight_FH[:, :3], parts[0].weight_FH + parts[1].weight_FH)
+    np.testing.assert_allclose(found.left_out_NH[:, :3], parts[0].left_out_NH + parts[1].left_out_NH)
+    np.testing.assert_allclose(found.weight_FH[:, 3:], parts[2].weight_FH)
+    np.testing.assert_allclose(found.noise_H, ((y_NH - found.left_out_NH) ** 2).mean(axis=0))
+    # At one penalty for both parts the sum is the plain regression.
+    plain, same = solve(x_NF, y_NH, (2.0,)), pool(x_NF, y_NH, (2.0,), is_pooled)
+    np.testing.assert_allclose(same.weight_FH, plain.weight_FH)
 
 
 def test_heads_seen_on_the_same_rows_share_one_factorisation() -> None:

@@ -6,12 +6,12 @@ Heads that were observed on the same rows share one design matrix and so one fac
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
-from turnout.core.outcomes import Floats, Ints
-from turnout.routers.least_squares import solve
+from turnout.core.outcomes import Bools, Floats, Ints
+from turnout.routers.least_squares import Solution, solve
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,26 +76,29 @@ class Scale:
         return np.where(self.unit > 0, grown, y_NC)
 
 
-def learn_heads(x_NF: Floats, y_NC: Floats, unit_C: Floats, penalties: Sequence[float]) -> list[HeadGroup]:
-    """Fit a head to every column with a known value; NaN cells do not count, for their column alone."""
+def learn_heads(
+    x_NF: Floats, y_NC: Floats, unit_C: Floats, penalties: Sequence[float], *, num_pooled: int = 0
+) -> list[HeadGroup]:
+    """Fit a head to every column with a known value; NaN cells do not count, for their column alone.
+
+    The first `num_pooled` columns are learned as `pool` says where they were observed on the same rows.
+    """
     known_NC = np.isfinite(y_NC)
     members: dict[bytes, list[int]] = {}
     for column in range(y_NC.shape[1]):
         if known_NC[:, column].any():
             members.setdefault(known_NC[:, column].tobytes(), []).append(column)
-    return [
-        _learn_group(x_NF, y_NC, unit_C, np.array(columns, np.int64), penalties)
-        for columns in members.values()
-    ]
+    groups = [np.array(columns, np.int64) for columns in members.values()]
+    return [_learn_group(x_NF, y_NC, unit_C, column, penalties, column < num_pooled) for column in groups]
 
 
 def _learn_group(
-    x_NF: Floats, y_NC: Floats, unit_C: Floats, column: Ints, penalties: Sequence[float]
+    x_NF: Floats, y_NC: Floats, unit_C: Floats, column: Ints, penalties: Sequence[float], is_pooled_H: Bools
 ) -> HeadGroup:
     rows = np.isfinite(y_NC[:, column[0]])
     truth_NH = y_NC[np.ix_(rows, column)]
     scale = Scale(unit_C[column])
-    found = solve(x_NF[rows], scale.forward(truth_NH), penalties)
+    found = pool(x_NF[rows], scale.forward(truth_NH), penalties, is_pooled_H)
     # The mean of a log is below the log of a mean: one factor per head makes the mean leave-one-out
     # prediction equal the mean truth, so that expected spending is unbiased.
     guessed = scale.back(found.left_out_NH).mean(axis=0)
@@ -113,6 +116,36 @@ def _learn_group(
         values_F=found.values_F,
         num_rows=np.array([float(found.num_rows)]),
     )
+
+
+def pool(x_NF: Floats, y_NH: Floats, penalties: Sequence[float], is_pooled_H: Bools) -> Solution:
+    """Solve with the pooled heads split into their mean (how hard is the query?) and what differs from it.
+
+    Each part takes a penalty of its own, and a head is the sum of both. What differs is harder to see
+    than what is common, so it is shrunk more; with one penalty for both, noise would choose. The
+    penalty that is kept for the standard error is the smaller one, which gives the larger error.
+    """
+    if is_pooled_H.sum() < 2:
+        return solve(x_NF, y_NH, penalties)
+    common_N1 = y_NH[:, is_pooled_H].mean(axis=1, keepdims=True)
+    apart_NH = np.where(is_pooled_H, y_NH - common_N1, y_NH)
+    found = solve(x_NF, np.concatenate([apart_NH, common_N1], axis=1), penalties)
+    left_out_NH = _summed(found.left_out_NH, is_pooled_H)
+    return replace(
+        found,
+        weight_FH=_summed(found.weight_FH, is_pooled_H),
+        intercept_H=_summed(found.intercept_H[None], is_pooled_H)[0],
+        penalty_H=np.where(
+            is_pooled_H, np.minimum(found.penalty_H[:-1], found.penalty_H[-1]), found.penalty_H[:-1]
+        ),
+        left_out_NH=left_out_NH,
+        noise_H=((y_NH - left_out_NH) ** 2).mean(axis=0),
+    )
+
+
+def _summed(part_AH: Floats, is_pooled_H: Bools) -> Floats:
+    """Return the parts of the heads plus, for the pooled ones, the common part in the last column."""
+    return part_AH[:, :-1] + part_AH[:, -1:] * is_pooled_H
 
 
 def predict_heads(groups: Sequence[HeadGroup], x_QF: Floats, unit_C: Floats) -> tuple[Floats, Floats]:

@@ -48,6 +48,9 @@ class RidgeRouter(Router):
         Turns text into vectors; None is `TextEmbedder()`. A fitted one is shared as it is.
     penalties:
         Each head takes the one of least leave-one-out squared error on the training table.
+    is_pooled:
+        Whether qualities observed on the same rows are learned as their mean over the candidates plus
+        what differs from it, each with its own penalty (`heads.pool`); False learns each alone.
 
     Units
     -----
@@ -63,11 +66,13 @@ class RidgeRouter(Router):
         self,
         *,
         embedder: Embedder | None = None,
-        penalties: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0),
+        penalties: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0),
+        is_pooled: bool = True,
     ) -> None:
         if embedder is not None:
             check_kind("RidgeRouter.embedder", embedder, Embedder)
         self.embedder = embedder
+        self.is_pooled = bool(is_pooled)
         if not penalties:
             raise InputError(sentence("RidgeRouter.penalties", allowed="at least one number", got=penalties))
         self.penalties = tuple(
@@ -159,7 +164,8 @@ class RidgeRouter(Router):
         y_NC = np.concatenate([targets.quality_QM, targets.cost_usd_QM, targets.latency_s_QM], axis=1)
         unit_C = np.nan_to_num(column_mean(y_NC), nan=0.0)
         unit_C[: targets.quality_QM.shape[1]] = 0.0
-        return unit_C, learn_heads(x_NF, y_NC, unit_C, self.penalties)
+        num_pooled = targets.quality_QM.shape[1] if self.is_pooled else 0
+        return unit_C, learn_heads(x_NF, y_NC, unit_C, self.penalties, num_pooled=num_pooled)
 
     def _learned(self, move: str) -> tuple[Embedder, LengthTrend]:
         self.require_fitted(move)
