@@ -20,8 +20,9 @@ test: $(VENV)/.dev ## run every test, on the checkout and on the built wheel (10
 check: $(VENV)/.dev ## lint, format, types, import contracts, sizes, words
 	@bash scripts/check
 
-docs: $(VENV)/.dev ## write the generated pages of docs/reference
+docs: $(VENV)/.dev ## write the generated pages: docs/reference, docs/results.md, the README table
 	@$(BIN)/python scripts/reference.py
+	@$(BIN)/python scripts/results.py
 
 bench: $(VENV)/.dev ## run the benchmarks; results as JSON in benchmarks/results
 	@bash scripts/bench

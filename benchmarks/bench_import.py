@@ -44,9 +44,8 @@ def main() -> None:
         "repeats": REPEATS,
     }
     path = record.write("import", result)
-    print(
-        f"import turnout: {result['import_turnout_s']:.3f} s, loads {result['third_party_loaded']} -> {path.name}"
-    )
+    seconds, loaded = result["import_turnout_s"], result["third_party_loaded"]
+    print(f"import turnout: {seconds:.3f} s, third-party packages loaded: {loaded} -> {path.name}")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ def test_the_list_of_flags_is_frozen() -> None:
     """A new flag is a promise: add it here, to docs/cli.md and to the changelog."""
     dial = {"--quality-floor", "--usd-per-1k", "--usd-per-quality", "--risk", "--confidence"}
     always = {"-h", "--help", "--json", "--debug"}
-    splits = {"--train-split", "--test-split", "--seed"}
+    splits = {"--train-split", "--test-split", "--resplit", "--seed"}
     expected = {
         "demo": {"--once", "--table", "--out", "--host", "--port", "--seed"} | dial,
         "fit": {"--out", "--router", "--force"} | dial | splits,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from turnout.cli.console import show, show_json, tell
-from turnout.cli.options import add_splits, load_deployment
+from turnout.cli.options import add_splits, load_deployment, parts_of
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,12 +22,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the comparison with every baseline."""
     from turnout.datasets import load
-    from turnout.training import study, train_and_test
+    from turnout.training import study
 
     deployment = load_deployment(options.deployment)
-    train, test = train_and_test(
-        load(options.table), train=options.train_split, test=options.test_split, seed=options.seed
-    )
+    train, test = parts_of(load(options.table), options)
     report = study(
         deployment,
         train,

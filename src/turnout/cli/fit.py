@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from turnout.cli.console import progress_bar, show, show_json
-from turnout.cli.options import add_goal, add_splits, check_out, goal_of, router_names
+from turnout.cli.options import add_goal, add_splits, check_out, goal_of, parts_of, router_names
 from turnout.policies import Deployment
 
 
@@ -28,14 +28,12 @@ def run(options: argparse.Namespace) -> int:
     """Fit and save; print what was promised."""
     from turnout.core.artifact import save
     from turnout.datasets import load
-    from turnout.training import DEFAULT_ROUTERS, train, train_and_test
+    from turnout.training import DEFAULT_ROUTERS, train
 
     names = DEFAULT_ROUTERS if options.router is None else router_names(options.router)
     goal = goal_of(options)
     check_out(options.out, force=options.force)
-    table, _ = train_and_test(
-        load(options.table), train=options.train_split, test=options.test_split, seed=options.seed
-    )
+    table, _ = parts_of(load(options.table), options)
     with progress_bar(quiet=options.json) as progress:
         deployment = train(table, goal, router=names, seed=options.seed, progress=progress)
     save(deployment, options.out, about={"command": "turnout fit", "table": str(options.table)})

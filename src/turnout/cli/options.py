@@ -8,6 +8,7 @@ from pathlib import Path
 from turnout.core.artifact import load
 from turnout.core.budget import Goal
 from turnout.core.errors import ArtifactError, InputError, sentence
+from turnout.core.outcomes import OutcomeTable
 from turnout.policies import Deployment
 
 
@@ -52,7 +53,25 @@ def add_splits(parser: argparse.ArgumentParser) -> None:
     """Add the names of the training and the held-out split."""
     parser.add_argument("--train-split", metavar="NAME", help="name of the training split (default: train)")
     parser.add_argument("--test-split", metavar="NAME", help="name of the held-out split (default: test)")
+    parser.add_argument(
+        "--resplit", action="store_true", help="ignore the table's own splits, for example where they leak"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of every random step (default 0)")
+
+
+def parts_of(table: OutcomeTable, options: argparse.Namespace) -> tuple[OutcomeTable, OutcomeTable]:
+    """Return the training and the held-out part that the options ask for."""
+    from turnout.training import train_and_test
+
+    if options.resplit and (options.train_split or options.test_split):
+        raise InputError(sentence("--resplit", allowed="without --train-split and --test-split"))
+    return train_and_test(
+        table,
+        train=options.train_split,
+        test=options.test_split,
+        resplit=options.resplit,
+        seed=options.seed,
+    )
 
 
 def router_names(text: str) -> tuple[str, ...]:

@@ -6,7 +6,15 @@ import argparse
 from pathlib import Path
 
 from turnout.cli.console import progress_bar, show, show_json
-from turnout.cli.options import add_goal, add_splits, goal_of, has_goal, load_deployment, router_names
+from turnout.cli.options import (
+    add_goal,
+    add_splits,
+    goal_of,
+    has_goal,
+    load_deployment,
+    parts_of,
+    router_names,
+)
 from turnout.core.budget import Goal
 
 
@@ -33,13 +41,11 @@ def run(options: argparse.Namespace) -> int:
     from turnout.core.registry import find_registry
     from turnout.datasets import load
     from turnout.evaluation import dense_part
-    from turnout.training import DEFAULT_ROUTERS, study, train, train_and_test
+    from turnout.training import DEFAULT_ROUTERS, study, train
 
     table = load(options.table)
     table = dense_part(table) if options.dense else table
-    train_part, test_part = train_and_test(
-        table, train=options.train_split, test=options.test_split, seed=options.seed
-    )
+    train_part, test_part = parts_of(table, options)
     others = router_names(options.also or "ridge")
     names = DEFAULT_ROUTERS if options.router is None else router_names(options.router)
     with progress_bar(quiet=options.json) as progress:

@@ -197,7 +197,7 @@ class OutcomeTable:
         """Cut into named parts of about these shares; queries of one group stay together.
 
         `groups` has one hashable entry per query (for example the near-duplicate groups of
-        `turnout.evaluation.leakage`); without it every query is its own group.
+        `turnout.evaluation.near_duplicates`); without it every query is its own group.
         """
         keys: list[object] = list(range(len(self.queries))) if groups is None else list(groups)
         return self._split(shares, keys, seed)

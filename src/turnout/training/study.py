@@ -20,13 +20,21 @@ HELD_OUT = 0.3
 
 
 def train_and_test(
-    table: OutcomeTable, *, train: str | None = None, test: str | None = None, seed: int = 0
+    table: OutcomeTable,
+    *,
+    train: str | None = None,
+    test: str | None = None,
+    resplit: bool = False,
+    seed: int = 0,
 ) -> tuple[OutcomeTable, OutcomeTable]:
     """Return the training and the held-out part of a table.
 
     Named splits are taken as they are, as are `train` and `test` where the table has both. Otherwise the
-    table is cut 70/30 by the splitter that keeps near-same texts together, in the same way for a seed.
+    table is cut 70/30 by the splitter that keeps near-same texts together, in the same way for a seed;
+    `resplit` does so whatever splits the table has, which is the cure for a split that leaks.
     """
+    if resplit:
+        table = table.with_splits([None] * len(table.queries))
     names = {name for name in table.splits if name is not None}
     if train is not None or test is not None or {"train", "test"} <= names:
         return table.select(split=train or "train"), table.select(split=test or "test")

@@ -1,0 +1,175 @@
+"""This module writes docs/results.md and the table of the README from the JSON of benchmarks/results.
+
+No number stands in the docs that is not read from a result; a test compares the pages with what this writes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "docs" / "results.md"
+README = ROOT / "README.md"
+BEGIN, END = "<!-- results: written by scripts/results.py -->", "<!-- end of results -->"
+SETS = ("reason18", "open9", "llmrouter", "routerdc7", "lookahead", "routellm_pair", "zeroeval")
+HEAD = """# Results
+
+<!-- Written by scripts/results.py from benchmarks/results: run `make docs`. -->
+
+Each table names the file that it is read from, which holds the commit, the command, the seed and the machine.
+Nothing was chosen by looking at a reported split.
+"""
+
+
+def read(name: str) -> dict[str, Any]:
+    """Return one result file."""
+    data: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return data
+
+
+def interval(value: dict[str, Any] | None, *, scale: float = 1.0, form: str = ".3f") -> str:
+    """Return `value [low, high]`, or a dash where there is none."""
+    if value is None or value["value"] is None:
+        return "-"
+    ends = ", ".join(
+        "never" if value[end] is None else format(scale * value[end], form) for end in ("low", "high")
+    )
+    return f"{format(scale * value['value'], form)} [{ends}]"
+
+
+def saving(row: dict[str, Any]) -> str:
+    """Return the saving at equal quality in percent, or `never`."""
+    found = row["saving"]
+    if found is None:
+        return "-"
+    return "never" if found["share"]["value"] is None else interval(found["share"], scale=100, form=".0f")
+
+
+def report_rows(name: str) -> Iterator[str]:
+    """Yield the lines of one report's table."""
+    data = read(f"report_{name}")
+    report = data["result"]["report"]
+    origin = report["origin"]
+    yield f"### {name}"
+    yield ""
+    yield (
+        f"`report_{name}.json`, commit {data['commit']}: {origin['num_scored']:,} held-out queries, "
+        f"best single model `{report['best_single']}`."
+    )
+    yield ""
+    yield "| | quality | usd per 1,000 | saving at equal quality, % | points against best single |"
+    yield "|---|---|---|---|---|"
+    for row in report["rows"]:
+        usd = interval(row["usd_per_1k"], form=".3g") if row["usd_per_1k"] else "-"
+        points = interval(row["vs_best_single"], scale=100, form="+.1f")
+        yield f"| {row['name']} | {interval(row['quality'])} | {usd} | {saving(row)} | {points} |"
+    yield ""
+    plan = data["result"]["certificate"]["plan"]
+    yield f"Promised: {plan['text']}."
+    yield ""
+
+
+def speed_rows() -> Iterator[str]:
+    """Yield the lines about decisions, fitting, curves and the import."""
+    decide = read("decide")
+    yield f"`decide.json`, commit {decide['commit']}: one thread, 80 tokens of text in, decision out."
+    yield ""
+    yield "| table | router | one decision p50, ms | p99, ms | batch of 256, decisions/s |"
+    yield "|---|---|---|---|---|"
+    for table, found in decide["result"].items():
+        for router in ("ridge", "knn", "knn_exact"):
+            timing = found.get(f"{router}/deployment") if isinstance(found, dict) else None
+            if timing:
+                single, batch = timing["single"], timing["batch_256"]
+                yield (
+                    f"| {table} | {router} | {single['p50_ms']:.2f} | {single['p99_ms']:.2f} "
+                    f"| {batch['median_per_s']:,.0f} |"
+                )
+    yield ""
+    fit = read("fit")
+    yield f"`fit.json`, commit {fit['commit']}:"
+    yield ""
+    yield "| table and router | fit, s | peak memory, MB |"
+    yield "|---|---|---|"
+    for name, found in fit["result"].items():
+        if isinstance(found, dict):
+            yield f"| {name} | {found['fit_s']:.1f} | {found['peak_rss_mb']:,.0f} |"
+    yield ""
+    curve, imports = read("curve"), read("import")
+    size, seconds = curve["result"]["size"], curve["result"]["evaluate"]["median_s"]
+    yield (
+        f"A full report of {size['prices']} prices with {size['resamples']:,} resamples on "
+        f"{size['queries']:,} x {size['candidates']} takes {seconds:.1f} s (`curve.json`, commit {curve['commit']})."
+    )
+    seconds = imports["result"]["import_turnout_s"]
+    yield f"`import turnout` takes {seconds:.2f} s (`import.json`, commit {imports['commit']})."
+
+
+def fold_rows() -> Iterator[str]:
+    """Yield the table of five-fold quality at price 0."""
+    data = read("folds")
+    yield f"`folds.json`, commit {data['commit']}: mean quality over five folds, price 0."
+    yield ""
+    routers = ("best_single", "group_mean", "knn", "ridge")
+    yield f"| table | random | {' | '.join(routers)} | oracle |"
+    yield "|---|---|" + "---|" * len(routers) + "---|"
+    for table, found in data["result"].items():
+        if not isinstance(found, dict) or "oracle" not in found:
+            continue
+        cells = " | ".join(f"{found[name]['quality']:.4f}" if name in found else "-" for name in routers)
+        yield f"| {table} | {found['random']:.4f} | {cells} | {found['oracle']:.4f} |"
+
+
+def page() -> str:
+    """Return docs/results.md."""
+    parts = [HEAD, "## Quality and cost", ""]
+    for name in SETS:
+        if (RESULTS / f"report_{name}.json").exists():
+            parts.extend(report_rows(name))
+    parts += ["## Five folds", "", *fold_rows(), "", "## Speed", "", *speed_rows(), ""]
+    return "\n".join(parts)
+
+
+def front() -> str:
+    """Return the README with the table between its marks written anew."""
+    text = README.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    lines = [
+        "",
+        "| held-out | best single model | usd per 1,000 | turnout | usd per 1,000 |",
+        "|---|---|---|---|---|",
+    ]
+    for name in SETS:
+        path = RESULTS / f"report_{name}.json"
+        if not path.exists():
+            continue
+        rows = {row["name"]: row for row in read(f"report_{name}")["result"]["report"]["rows"]}
+        single, router = rows["best single"], rows["router"]
+        cells = [
+            cell
+            for row in (single, router)
+            for cell in (
+                interval(row["quality"]),
+                f"{row['usd_per_1k']['value']:.3g}" if row["usd_per_1k"] else "-",
+            )
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return before + BEGIN + "\n".join(lines) + "\n\n" + END + after
+
+
+def main() -> int:
+    """Write both pages."""
+    PAGE.write_text(page(), encoding="utf-8")
+    README.write_text(front(), encoding="utf-8")
+    print(f"wrote {PAGE.relative_to(ROOT)} and the table of README.md")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

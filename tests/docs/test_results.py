@@ -1,0 +1,24 @@
+"""The numbers in the docs are those of the result files."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from scripts import results
+
+
+def test_the_results_page_and_the_front_page_are_up_to_date() -> None:
+    assert results.PAGE.read_text(encoding="utf-8") == results.page(), "run `make docs`"
+    assert results.README.read_text(encoding="utf-8") == results.front(), "run `make docs`"
+
+
+@pytest.mark.parametrize("path", sorted(results.RESULTS.glob("*.json")), ids=lambda path: path.stem)
+def test_every_result_says_how_to_get_it_again(path: Path) -> None:
+    data = json.loads(path.read_text(encoding="utf-8"))
+    assert re.fullmatch(r"[0-9a-f]{12}", data["commit"]), "measured on a checkout with changes"
+    assert data["command"].startswith("python -m benchmarks.")
+    assert "fingerprint" in path.read_text(encoding="utf-8") or path.stem in ("import", "curve")
