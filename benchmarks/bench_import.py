@@ -44,8 +44,8 @@ def main() -> None:
         "repeats": REPEATS,
     }
     path = record.write("import", result)
-    seconds, loaded = result["import_turnout_s"], result["third_party_loaded"]
-    print(f"import turnout: {seconds:.3f} s, third-party packages loaded: {loaded} -> {path.name}")
+    median_s, loaded = result["import_turnout_s"], result["third_party_loaded"]
+    print(f"import turnout: {median_s:.3f} s, third-party packages loaded: {loaded} -> {path.name}")
 
 
 if __name__ == "__main__":

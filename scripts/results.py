@@ -104,7 +104,8 @@ def speed_rows() -> Iterator[str]:
     size, seconds = curve["result"]["size"], curve["result"]["evaluate"]["median_s"]
     yield (
         f"A full report of {size['prices']} prices with {size['resamples']:,} resamples on "
-        f"{size['queries']:,} x {size['candidates']} takes {seconds:.1f} s (`curve.json`, commit {curve['commit']})."
+        f"{size['queries']:,} x {size['candidates']} takes {seconds:.1f} s (`curve.json`, "
+        f"commit {curve['commit']})."
     )
     seconds = imports["result"]["import_turnout_s"]
     yield f"`import turnout` takes {seconds:.2f} s (`import.json`, commit {imports['commit']})."

@@ -97,8 +97,20 @@ def _show_study(
     show_fit(deployment)
     show()
     show(report.to_text())
+    show(_in_short(report))
     show(f"picture     {written['picture']}")
     show(f"report      {written['report']}")
+
+
+def _in_short(report: Report) -> str:
+    """Return the deployment against the best single model in one line of held-out numbers."""
+    router, single = report["router"], report["best single"]
+    quality, best = router.quality.value, single.quality.value
+    if not quality or not best or router.usd_per_1k is None or single.usd_per_1k is None:
+        return ""
+    usd, best_usd = router.usd_per_1k.value or 0.0, single.usd_per_1k.value or 0.0
+    saved = 1 - usd / best_usd if best_usd else 0.0
+    return f"in short    {quality / best:.1%} of the best single model's quality for {saved:.0%} less money"
 
 
 def _once(
