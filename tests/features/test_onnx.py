@@ -1,4 +1,4 @@
-"""The optional encoders say what they need, and pool what they get."""
+"""The ONNX encoder names its extra, its missing files, and leaves padding out of the mean."""
 
 from __future__ import annotations
 
@@ -10,27 +10,19 @@ import pytest
 
 from tests.features.corpora import as_queries
 from turnout.core.errors import InputError, MissingExtraError
-from turnout.features import OnnxEmbedder, SentenceEmbedder
+from turnout.features import OnnxEmbedder
 from turnout.features.onnx import pool
 
-
-def has(*packages: str) -> bool:
-    return all(importlib.util.find_spec(package) is not None for package in packages)
+IS_INSTALLED = all(importlib.util.find_spec(name) is not None for name in ("onnxruntime", "tokenizers"))
 
 
-@pytest.mark.skipif(has("sentence_transformers"), reason="the package is installed")
-def test_the_sentence_encoder_names_its_extra() -> None:
-    with pytest.raises(MissingExtraError, match=r"turnout\[sentence\]"):
-        SentenceEmbedder().embed(as_queries(["one"]))
-
-
-@pytest.mark.skipif(has("onnxruntime", "tokenizers"), reason="the packages are installed")
-def test_the_onnx_encoder_names_its_extra(tmp_path: Path) -> None:
+@pytest.mark.skipif(IS_INSTALLED, reason="the extra `onnx` is installed")
+def test_the_extra_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingExtraError, match=r"turnout\[onnx\]"):
         OnnxEmbedder(folder=str(tmp_path)).embed(as_queries(["one"]))
 
 
-@pytest.mark.skipif(not has("onnxruntime", "tokenizers"), reason="the extra `onnx` is not installed")
+@pytest.mark.skipif(not IS_INSTALLED, reason="the extra `onnx` is not installed")
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"model\.onnx"):
         OnnxEmbedder(folder=str(tmp_path)).embed(as_queries(["one"]))

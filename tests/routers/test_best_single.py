@@ -1,0 +1,34 @@
+"""Best single gives means with honest errors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.routers.tables import dense_table
+from turnout.core.errors import TableError
+from turnout.routers import BestSingleRouter
+
+NAN = np.nan
+
+
+def test_best_single_gives_means_and_their_standard_errors() -> None:
+    quality_QM = np.array([[1.0, 0.0], [0.0, 0.5], [1.0, NAN], [1.0, NAN]])
+    cost_QM = np.array([[1.0, NAN], [2.0, 4.0], [3.0, NAN], [NAN, NAN]])
+    table = dense_table(quality_QM, list("abcd"), cost_usd=cost_QM, latency_s=quality_QM * 2)
+    estimate = BestSingleRouter().fit(table).estimate(table.queries[:2])
+    np.testing.assert_allclose(estimate.quality_QM, [[0.75, 0.25]] * 2)
+    errors = [np.std([1, 0, 1, 1], ddof=1) / 2, np.std([0, 0.5], ddof=1) / np.sqrt(2)]
+    np.testing.assert_allclose(estimate.spread_QM, [errors] * 2)
+    np.testing.assert_allclose(estimate.cost_usd_QM, [[2.0, 4.0]] * 2)
+    np.testing.assert_allclose(estimate.latency_s_QM, [[1.5, 0.5]] * 2)
+
+
+def test_one_observation_is_no_certainty() -> None:
+    table = dense_table(np.array([[1.0]]), ["a"])
+    assert BestSingleRouter().fit(table).estimate(table.queries).spread_QM[0, 0] == 0.5
+
+
+def test_a_table_without_outcomes_is_refused() -> None:
+    with pytest.raises(TableError, match="holds no outcome"):
+        BestSingleRouter().fit(dense_table(np.array([[NAN]]), ["a"]))
