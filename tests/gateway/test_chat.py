@@ -123,6 +123,12 @@ def test_a_candidate_sets_its_effort_and_its_budget_and_nothing_else_does(
     assert upstream.last.json["max_tokens"] == 500
 
 
+def test_a_limit_that_is_no_number_is_left_to_the_upstream(gateway: Served, upstream: Upstream) -> None:
+    ask(gateway.base_url, model="large[effort=high,max_output_tokens=500]", max_tokens="many")
+    assert upstream.last.json["max_tokens"] == "many"
+    assert upstream.last.json["max_completion_tokens"] == 500
+
+
 def test_an_adapter_is_part_of_the_upstream_name(gateway: Served, upstream: Upstream) -> None:
     ask(gateway.base_url, model="small[adapter=legal]")
     assert upstream.last.json["model"] == "small:legal"

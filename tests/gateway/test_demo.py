@@ -5,14 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 import openai
+import pytest
 
-from turnout.core import Goal
+from turnout.core import ConfigError, Goal
 from turnout.core.artifact import save
 from turnout.datasets import load
 from turnout.datasets.loading import find_table
-from turnout.gateway import demo_config, running
+from turnout.gateway import build_app, demo_config, running
 from turnout.policies import Best, Deployment
 from turnout.routers.best_single import BestSingleRouter
+
+
+def test_an_artifact_of_another_kind_is_refused(tmp_path: Path) -> None:
+    save(Best(), tmp_path / "policy")
+    with pytest.raises(ConfigError, match="not a deployment"):
+        build_app(demo_config(tmp_path / "policy", find_table("reason18")))
 
 
 def test_a_saved_deployment_replays_the_bundled_table(tmp_path: Path) -> None:

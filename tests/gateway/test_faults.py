@@ -24,7 +24,7 @@ EASY: Any = [{"role": "user", "content": "an easy one"}]
 WITH_NAME: Any = {"model": "small", "messages": EASY}
 
 
-@pytest.mark.parametrize("how", ["500", "503", "429", "hangs up", "slow"])
+@pytest.mark.parametrize("how", ["500", "503", "429", "hangs up", "slow", "half a body"])
 def test_a_fault_before_the_first_byte_falls_to_the_next_candidate(
     gateway: Served, upstream: Upstream, how: str
 ) -> None:
@@ -46,6 +46,34 @@ def test_a_stream_falls_back_before_its_first_byte_too(client: openai.OpenAI, up
     with client.chat.completions.create(model="turnout/auto", messages=EASY, stream=True) as stream:
         models = {chunk.model for chunk in stream}
     assert models == {"large-0613"}
+
+
+def test_an_answer_that_is_no_json_is_passed_on_and_estimated(gateway: Served, upstream: Upstream) -> None:
+    upstream.behave["small"] = "garbage"
+    answer = ask(gateway.base_url, WITH_NAME)
+    assert (answer.status, answer.body) == (200, b"<html>not json")
+    assert answer.headers["content-type"].startswith("text/html")
+    found = row(gateway.ledger, answer.decision_id)
+    assert (found["usage_estimated"], found["output_tokens"], found["usd"]) == (1, None, None)
+
+
+def test_a_connection_that_is_not_accepted_is_a_504(tmp_path: Path) -> None:
+    # A full queue of connections that nobody accepts: the next one gets no answer at all.
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        port = listener.getsockname()[1]
+        waiting = [socket.socket() for _ in range(4)]
+        for each in waiting:
+            each.setblocking(False)
+            each.connect_ex(("127.0.0.1", port))
+        config = make_config(f"http://127.0.0.1:{port}/v1", tmp_path / "l.sqlite", connect_s=0.2)
+        with running(config, deployment=make_deployment()) as ready:
+            answer = ask(ready.base_url, WITH_NAME)
+        for each in waiting:
+            each.close()
+    assert (answer.status, answer.error["code"]) == (504, "upstream_timeout")
+    assert "did not accept a connection in time; allowed: 0.2 s" in answer.error["message"]
 
 
 @pytest.mark.parametrize("how", ["empty", "error event"])

@@ -105,6 +105,19 @@ def test_a_request_ends_once(tmp_path: Path) -> None:
     assert [(row["status"], row["time_s"]) for row in rows(tmp_path / "l.sqlite")] == [(200, 5.0)]
 
 
+def test_rows_that_could_never_be_written_are_reported_and_the_session_stays_open(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger = open_ledger(tmp_path / "l.sqlite")
+    ledger.add(decision(1))
+    ledger.add(decision(1))
+    ledger.close()
+    assert "the ledger lost 2 rows: UNIQUE constraint failed" in caplog.messages[-1]
+    again = Ledger(settings=LedgerSettings(path=str(tmp_path / "l.sqlite")))
+    assert "was not closed by its last gateway" in again.open()[0]
+    again.close()
+
+
 def test_every_field_of_a_row_is_a_column_of_the_view(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path / "l.sqlite")
     ledger.add(decision(1))

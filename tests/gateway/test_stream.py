@@ -80,6 +80,14 @@ def test_a_finish_reason_or_an_error_completes_a_stream() -> None:
     assert not feed(b'data: {"error": null, "choices": []}\n\n', [9])[1].has_error
 
 
+def test_two_marks_in_one_event_are_one_event() -> None:
+    data = b'data: {"choices":[],"error":null,"usage":{"prompt_tokens":1,"completion_tokens":2}}\n\n'
+    out, scanner = feed(data + PLAIN, [1000])
+    assert out == PLAIN
+    assert scanner.usage is not None
+    assert not scanner.has_error
+
+
 def test_comments_pass_and_garbage_passes() -> None:
     data = b': ping\n\ndata: {"usage": {broken\n\n: "error"\n\n'
     out, scanner = feed(data, [5])

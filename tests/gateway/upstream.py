@@ -70,6 +70,15 @@ class Upstream:
             await self._until_gone(seen)
         if asked.get("stream"):
             return await self._stream(request, asked, how, seen)
+        if how == "garbage":
+            return web.Response(body=b"<html>not json", content_type="text/html")
+        if how == "half a body":
+            half = web.StreamResponse(headers={"content-length": "1000"})
+            await half.prepare(request)
+            await half.write(b'{"id": ')
+            assert request.transport is not None
+            request.transport.abort()
+            return half
         if how == "bare":
             message = {"role": "assistant", "content": "x" * 40}
             return web.json_response({"choices": [{"message": message}]})
