@@ -15,7 +15,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.gateway.client import Answer, ask, rows
+import pytest
+
+from tests.gateway.client import Answer, ask, events_of, rows
 from tests.gateway.upstream import Upstream
 from turnout.gateway.lifecycle import Ready
 
@@ -122,21 +124,27 @@ def test_sigterm_lets_a_running_stream_finish(upstream: Upstream, tmp_path: Path
     assert [row["status"] for row in rows(ledger)] == [200]
 
 
-def test_a_drain_that_takes_too_long_is_cut_and_accounted(upstream: Upstream, tmp_path: Path) -> None:
-    upstream.behave["small"] = "slow"
+@pytest.mark.parametrize(("how", "is_stream"), [("slow", False), ("drips", True)])
+def test_a_drain_that_takes_too_long_is_cut_and_accounted(
+    upstream: Upstream, tmp_path: Path, how: str, is_stream: bool
+) -> None:
+    upstream.behave["small"] = how
     ledger = tmp_path / "ledger.sqlite"
+    got: list[Answer] = []
     with process(upstream, ledger, drain_s=1) as gateway:
-
-        def client_work() -> None:
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                ask(gateway.ready.base_url, model="small")
-
-        client = threading.Thread(target=client_work)
+        client = threading.Thread(
+            target=lambda: got.append(ask(gateway.ready.base_url, model="small", stream=is_stream))
+        )
         client.start()
         wait_for_request(upstream)
-        code, _, _ = gateway.end(signal.SIGTERM)
+        code, _, err = gateway.end(signal.SIGTERM)
         client.join()
     assert code == 0
+    assert "Traceback" not in err
+    if is_stream:
+        assert '"code":"shutdown"' in events_of(got[0].body)[-1]
+    else:
+        assert (got[0].status, got[0].error["code"]) == (503, "shutdown")
     assert [(row["status"], row["error"]) for row in rows(ledger)] == [(503, "shutdown")]
     assert upstream.last.gone.wait(2)
 

@@ -90,8 +90,9 @@ class ChatHandler:
         except ClientGoneError:
             account.end(CLIENT_LEFT, "client_left")
         except asyncio.CancelledError:
+            # Only the end of a drain cancels a request, and nobody waits for this task to say so.
             account.end(503, "shutdown")
-            raise
+            await _send_shutdown(send, account)
         except Exception:  # The edge: the client gets a typed failure, the log the traceback.
             logger.exception("request %s failed", account.decision_id)
             account.end(500, "internal_error")
@@ -211,6 +212,19 @@ def _cut(account: Account) -> ApiError:
         do="what was received is incomplete; ask again",
     )
     return ApiError(502, message, code="upstream_cut", kind="upstream_error")
+
+
+async def _send_shutdown(send: Send, account: Account) -> None:
+    message = sentence(
+        "the gateway is shutting down and could not wait for the answer",
+        do="ask again; server.drain_s says how long it waits",
+    )
+    if account.is_sending:
+        event = error_event(message, code="shutdown")
+        await send({"type": "http.response.body", "body": event, "more_body": False})
+        return
+    error = ApiError(503, message, code="shutdown", kind="server_error", headers=[(b"retry-after", b"1")])
+    await send_error(send, error, reply_headers(account))
 
 
 def _ledger_full() -> ApiError:
