@@ -1,4 +1,4 @@
-"""The sentence encoder names its extra where the package is missing, and gives unit vectors where it is there."""
+"""The sentence encoder names its extra, and loads nothing before it is asked."""
 
 from __future__ import annotations
 
