@@ -43,7 +43,9 @@ class HeadGroup:
         The error is `sqrt(noise * h)` with the leverage `h = 1/N + sum_f t_f^2 / (value_f + penalty)`, where
         `t` is the centred query in the axes of the design: the posterior deviation of the mean.
         """
-        x_QF = np.where(x_QF.any(axis=1, keepdims=True), x_QF - self.centre_F, 0.0)
+        is_blank_Q = ~x_QF.any(axis=1)
+        x_QF = x_QF - self.centre_F
+        x_QF[is_blank_Q] = 0.0
         squared_QF = (x_QF @ self.axes_FF) ** 2
         leverage_QH = squared_QF @ self._inverse_FH + 1.0 / self.num_rows
         return x_QF @ self.weight_FH + self.intercept_H, np.sqrt(self.noise_H * leverage_QH)
@@ -72,6 +74,8 @@ class Scale:
 
     def back(self, y_NC: Floats) -> Floats:
         """Return predictions in the units of the targets, not negative where scaled."""
+        if not self.unit.any():
+            return y_NC
         grown = self.unit * np.expm1(np.minimum(np.maximum(y_NC, 0.0), 50.0))
         return np.where(self.unit > 0, grown, y_NC)
 

@@ -33,7 +33,8 @@ class LengthTrend:
         """Return the line's cost, shape (Q, M); 1 for a free candidate, NaN where nothing is known."""
         line_QM = self.intercept_usd + lengths_of(queries)[:, None] * self.slope_usd
         line_QM = np.maximum(line_QM, self.least_usd)
-        return np.where(line_QM == 0.0, 1.0, line_QM)
+        line_QM[line_QM == 0.0] = 1.0
+        return line_QM
 
     def with_added(self, other: LengthTrend) -> LengthTrend:
         """Return these candidates, then the other's."""

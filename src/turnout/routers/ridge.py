@@ -104,11 +104,14 @@ class RidgeRouter(Router):
         embedder, trend = self._learned("estimate")
         x_QF = np.asarray(embedder.embed(queries), np.float64)
         value_QC, error_QC = predict_heads(self.groups_, x_QF, self.unit_C_)
-        quality_QM, cost_QM, latency_s_QM = np.split(value_QC, _NUM_TARGETS, axis=1)
+        num = len(self.candidates_)
+        quality_QM, cost_QM, latency_s_QM = (
+            value_QC[:, i * num : (i + 1) * num] for i in range(_NUM_TARGETS)
+        )
         return make_estimate(
             self.candidates_,
             quality_QM,
-            spread_QM=error_QC[:, : len(self.candidates_)],
+            spread_QM=error_QC[:, :num],
             cost_usd_QM=cost_QM * trend.predict(queries),
             latency_s_QM=latency_s_QM,
         )
