@@ -69,12 +69,11 @@ class WordRows:
         if length > 0.0:
             out /= length
 
-    def _count(self, ranks: list[int]) -> Counter[int | None]:
+    def _count(self, ranks: list[int]) -> Counter[int]:
         """Return how often each known row stands in a text; counting is where the time goes."""
-        count: Counter[int | None] = Counter(ranks)
-        if self._pair_row:
-            count.update(map(self._pair_row.get, pair_keys(ranks, len(self.words))))
-        del count[-1], count[None]
+        found = map(self._pair_row.get, pair_keys(ranks, len(self.words)))
+        count = Counter(ranks + [row for row in found if row is not None])
+        del count[-1]
         return count
 
     def _unknown_row(self, token: str) -> Array:
