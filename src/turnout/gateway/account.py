@@ -100,6 +100,9 @@ class Account:
         if not self._is_decided:
             self.decide(None)
         input_tokens, output_tokens, cached_tokens = self._tokens()
+        usd = self._usd(input_tokens, output_tokens, cached_tokens)
+        if usd is not None and self.selection is not None and self.selection.pacer is not None:
+            self.selection.pacer.observe(usd)
         self.ledger.add(
             ResultRow(
                 decision_id=self.decision_id,
@@ -111,7 +114,7 @@ class Account:
                 output_tokens=output_tokens,
                 cached_tokens=cached_tokens,
                 usage_estimated=self.served is not None and self.is_estimated,
-                usd=self._usd(input_tokens, output_tokens, cached_tokens),
+                usd=usd,
                 status=status,
                 error=error,
                 attempts=self.attempts,

@@ -67,6 +67,7 @@ class Gateway:
             alias=config.routing.alias,
             goal=None if config.goal is None else config.goal.goal(),
             rng=make_rng(config.routing.seed, "gateway"),
+            pace=config.routing.pace,
         )
         self.chat = ChatHandler(
             config=config,

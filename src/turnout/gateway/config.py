@@ -44,6 +44,8 @@ class RoutingSettings(Settings, frozen=True, kw_only=True):
     """The model name that asks the router; every other name is a candidate's own."""
     max_attempts: Annotated[int, msgspec.Meta(ge=1, le=20)] = 3
     """Most calls to upstreams for one request, down the ranked list, before the first byte."""
+    pace: bool = True
+    """Whether the price of a spend cap follows what is really spent, so that the cap is kept online."""
     seed: int = 0
     """Seed of the generator that a stochastic policy draws from."""
 

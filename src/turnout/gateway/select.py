@@ -15,9 +15,11 @@ from turnout.core.candidate import Candidate
 from turnout.core.errors import InputError, sentence
 from turnout.core.query import Query
 from turnout.gateway.errors import ApiError, unknown_model
+from turnout.gateway.pacers import Pacers
 from turnout.gateway.wire import ChatRequest
 from turnout.policies.deployment import Deployment
 from turnout.policies.masks import obstacles
+from turnout.policies.pacing import Pacer
 
 DIALS = {
     b"x-turnout-quality-floor": "quality_floor",
@@ -41,6 +43,7 @@ class Selection:
     goal: str | None
     fingerprint: str
     decision_s: float
+    pacer: Pacer | None = None
 
 
 @final
@@ -58,16 +61,25 @@ class Selector:
         deployment cannot serve it.
     rng:
         What a stochastic policy draws from.
+    pace:
+        Whether the price of a spend cap follows what is really spent.
     """
 
     def __init__(
-        self, *, deployment: Deployment, alias: str, goal: Goal | None, rng: np.random.Generator
+        self,
+        *,
+        deployment: Deployment,
+        alias: str,
+        goal: Goal | None,
+        rng: np.random.Generator,
+        pace: bool = True,
     ) -> None:
         deployment.plan(goal)
         self.deployment = deployment
         self.alias = alias
         self.goal = goal
         self.rng = rng
+        self.pacers = Pacers(deployment=deployment, is_on=pace)
         self.by_name = {candidate.name: candidate for candidate in deployment.candidates}
 
     def choose(self, request: ChatRequest, query: Query, goal: Goal | None) -> Selection:
@@ -77,7 +89,9 @@ class Selector:
             return self._named(request.model, started_s)
         wanted = self.goal if goal is None else goal
         try:
-            decisions = self.deployment.decide([query], goal=wanted, rng=self.rng)
+            pacer = self.pacers.get(wanted)
+            price = None if pacer is None else pacer.price
+            decisions = self.deployment.decide([query], goal=wanted, price=price, rng=self.rng)
         except InputError as error:
             raise self._refused(query, goal, error) from error
         decision = decisions[0]
@@ -93,6 +107,7 @@ class Selector:
             goal=(self.deployment.goal if wanted is None else wanted).describe(),
             fingerprint=decision.fingerprint,
             decision_s=time.perf_counter() - started_s,
+            pacer=pacer,
         )
 
     def _named(self, model: str, started_s: float) -> Selection:

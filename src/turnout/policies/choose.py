@@ -32,7 +32,8 @@ def capped(estimate: Estimate, budget: Budget) -> Bools:
 
 def require_costs(estimate: Estimate, where: str) -> None:
     """Raise `InputError` when money is asked for and no allowed candidate has a known cost."""
-    if estimate.num_queries and not (np.isfinite(estimate.cost_usd_QM) & estimate.allowed_QM).any():
+    is_known = np.isfinite(estimate.cost_usd_QM) & estimate.allowed_QM
+    if estimate.allowed_QM.any() and not is_known.any():
         raise InputError(
             sentence(
                 f"{where}: money is asked for and no candidate has a known cost",
