@@ -80,7 +80,7 @@ class TextEmbedder(Embedder):
         char_weight: float = 0.5,
         pair_weight: float = 0.7,
         max_chars: int = 8_000,
-        sample_rows: int = 5_000,
+        sample_rows: int = 3_000,
         power: float = 0.0,
         seed: int = 0,
     ) -> None:

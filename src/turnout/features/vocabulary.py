@@ -8,9 +8,10 @@ of documents never matters.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -40,8 +41,9 @@ class Corpus:
 
 def read_corpus(documents: Sequence[Sequence[str]]) -> Corpus:
     """Number the words of tokenised documents."""
-    first: dict[str, int] = {}
-    token = [first.setdefault(word, len(first)) for document in documents for word in document]
+    # A missing word takes the next number, inside the dictionary: a corpus has millions of tokens.
+    first: defaultdict[str, int] = defaultdict(count().__next__)
+    token = [first[word] for document in documents for word in document]
     order = sorted(first)
     renumber = np.empty(len(order), np.int64)
     renumber[[first[word] for word in order]] = np.arange(len(order))

@@ -65,9 +65,9 @@ class _Lexicon:
 def learn_rows(texts: list[str], plan: Plan) -> WordRows:
     """Return the rows for a corpus; `texts` stand in an order that does not depend on the caller's."""
     lexicon = _count(read_corpus([split(text) for text in texts]), plan)
-    words_in_grams = _word_matrix(lexicon, plan)
     documents = _document_matrix(lexicon).take(np.arange(min(plan.sample_rows, lexicon.num_documents)))
     sample, used = documents.used_columns()
+    words_in_grams = _word_matrix(lexicon, plan, np.union1d(used, lexicon.kept))
     projection, sigma = right_directions(
         Product(sample, words_in_grams.take(used)),
         num=plan.num_features,
@@ -123,8 +123,8 @@ def _count_pairs(
     return keys[kept], frequency[kept], (document[stays], position[pair][stays], count[stays])
 
 
-def _word_matrix(lexicon: _Lexicon, plan: Plan) -> Rows:
-    """Return the unit vector of every word and pair over (kept words, pairs, n-grams)."""
+def _word_matrix(lexicon: _Lexicon, plan: Plan, needed: Ints) -> Rows:
+    """Return the unit vector of every needed word and of every pair over (kept words, pairs, n-grams)."""
     num_kept, num_pairs = lexicon.kept.size, lexicon.pairs.size
     rank_of = dict(zip(lexicon.kept.tolist(), range(num_kept), strict=True))
     gram_row = {gram: row for row, gram in enumerate(lexicon.grams)}
@@ -133,7 +133,8 @@ def _word_matrix(lexicon: _Lexicon, plan: Plan) -> Rows:
     row: list[int] = []
     column: list[int] = []
     value: list[float] = []
-    for index, word in enumerate(lexicon.all_words):
+    for index in needed[needed < len(lexicon.all_words)].tolist():
+        word = lexicon.all_words[index]
         which = [i for gram in grams(word, *plan.gram_sizes) if (i := gram_row.get(gram)) is not None]
         rank = rank_of.get(index)
         if rank is not None:
