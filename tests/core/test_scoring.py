@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from turnout.core.decision import NONE
@@ -145,3 +145,18 @@ def test_ties_are_broken_without_qualities_too() -> None:
 
 def test_the_order_of_names_is_the_alphabets() -> None:
     np.testing.assert_array_equal(name_order(NAMES), [2, 0, 3, 1])
+
+
+@settings(max_examples=200)
+@given(data=st.data(), num=st.integers(1, 12))
+def test_one_query_is_ranked_alone_as_it_is_in_a_batch(data: st.DataObject, num: int) -> None:
+    """The fast path for one query is the twin of the general one."""
+    some = st.sampled_from([float("nan"), 0.0, 0.25, 0.5, 1.0, float("inf"), -float("inf")])
+    rows = [np.array([data.draw(st.lists(some, min_size=num, max_size=num))]) for _ in range(3)]
+    score_QM, cost_QM, quality_QM = rows[0], np.abs(rows[1]), rows[2]
+    allowed_QM = np.array([data.draw(st.lists(st.booleans(), min_size=num, max_size=num))])
+    names = tuple(data.draw(st.permutations([f"m{i}" for i in range(num)])))
+    one = rank(score_QM, allowed_QM, cost_QM, names, quality_QM=quality_QM)
+    both = [np.repeat(x, 2, axis=0) for x in (score_QM, allowed_QM, cost_QM, quality_QM)]
+    two = rank(both[0], both[1], both[2], names, quality_QM=both[3])
+    assert (one[0] == two[0]).all()

@@ -16,7 +16,8 @@ from turnout.features.vocabulary import Ints, pair_keys
 _CACHE_WORDS = 1 << 14
 _CACHE_LETTERS = 64
 _MAX_COUNT = 255
-DAMPED = np.array([0.0, *(1.0 + math.log(n) for n in range(1, _MAX_COUNT + 1))], np.float32)
+_DAMPED = [0.0, *(1.0 + math.log(n) for n in range(1, _MAX_COUNT + 1))]
+DAMPED = np.array(_DAMPED, np.float32)
 """Sublinear term frequency, `1 + log(n)`, cut at 255 repetitions."""
 
 
@@ -40,11 +41,13 @@ class WordRows:
     _word_rank: dict[str, int] = field(init=False)
     _pair_row: dict[int, int] = field(init=False)
     _gram_row: dict[str, int] = field(init=False)
-    _unknown: dict[str, Array] = field(init=False, default_factory=dict)
+    _gram_idf: list[float] = field(init=False)
+    _unknown: dict[str, tuple[list[int], list[float]]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self._word_rank = {word: rank for rank, word in enumerate(self.words)}
         self._pair_row = {key: len(self.words) + row for row, key in enumerate(self.pairs.tolist())}
+        self._gram_idf = self.gram_idf.tolist()
         self._gram_row = {gram: row for row, gram in enumerate(self.grams)}
 
     @property
@@ -63,8 +66,7 @@ class WordRows:
             np.dot(DAMPED.take(times, mode="clip"), self.table_VF.take(rows, axis=0), out=out)
         if -1 in ranks:
             unknown = Counter(token for token, rank in zip(tokens, ranks, strict=True) if rank < 0)
-            for token, number in unknown.items():
-                out += DAMPED[min(number, _MAX_COUNT)] * self._unknown_row(token)
+            self._add_unknown(out, unknown)
         length = math.sqrt(float(np.dot(out, out)))
         if length > 0.0:
             out /= length
@@ -76,21 +78,34 @@ class WordRows:
         del count[-1]
         return count
 
-    def _unknown_row(self, token: str) -> Array:
-        """Return the row of a word without one: the mean direction of its character n-grams."""
-        row = self._unknown.get(token)
-        if row is None:
-            which = [
-                i for gram in grams(token, *self.gram_sizes) if (i := self._gram_row.get(gram)) is not None
-            ]
-            weight = self.gram_idf[which]
-            length = math.sqrt(float(np.dot(weight, weight))) if which else 1.0
-            row = np.float32(self.unknown_idf / length) * np.dot(weight, self.gram_table_GF[which])
+    def _add_unknown(self, out: Array, tokens: Counter[str]) -> None:
+        """Add the words without a row: each is the mean direction of its character n-grams.
+
+        All their n-grams are gathered at once; a call for each word would cost more than the sums.
+        """
+        rows: list[int] = []
+        weights: list[float] = []
+        for token, number in tokens.items():
+            which, share = self._grams_of(token)
+            damped = _DAMPED[min(number, _MAX_COUNT)]
+            rows += which
+            weights += [damped * part for part in share]
+        if rows:
+            out += np.dot(np.array(weights, np.float32), self.gram_table_GF.take(rows, axis=0))
+
+    def _grams_of(self, token: str) -> tuple[list[int], list[float]]:
+        """Return the rows of a word's known n-grams and their weights, remembered for short words."""
+        found = self._unknown.get(token)
+        if found is None:
+            row, idf = self._gram_row.get, self._gram_idf
+            which = [i for gram in grams(token, *self.gram_sizes) if (i := row(gram)) is not None]
+            length = math.sqrt(sum(idf[i] * idf[i] for i in which)) or 1.0
+            found = which, [self.unknown_idf / length * idf[i] for i in which]
             if len(token) <= _CACHE_LETTERS:
                 if len(self._unknown) >= _CACHE_WORDS:
                     self._unknown.clear()
-                self._unknown[token] = row
-        return row
+                self._unknown[token] = found
+        return found
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return everything learned as numeric arrays; `rows_from_arrays` reads them back."""

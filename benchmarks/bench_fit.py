@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> None:
     result: dict[str, object] = {"load_average_before": list(os.getloadavg())}
     for name, _ in record.tables(*NAMES):
         for router in ROUTERS:
-            command = [sys.executable, "-m", "benchmarks.fit", "--one", name, router]
+            command = [sys.executable, "-m", "benchmarks.bench_fit", "--one", name, router]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             result[f"{name}/{router}"] = json.loads(done.stdout)
             print(name, router, done.stdout.strip(), flush=True)
