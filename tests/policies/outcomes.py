@@ -40,6 +40,7 @@ def make_frontier(rng: np.random.Generator, count: int) -> Frontier:
         singles=measure_pairs(quality_MQ, usd_MQ, quality_MQ, usd_MQ),
         quality_M=SINGLE_SHARES * 0.8,
         usd_M=SINGLE_USD_PER_1K / 1000.0,
+        best=0,
     )
 
 

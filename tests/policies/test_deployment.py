@@ -58,6 +58,7 @@ def deployment() -> Deployment:
         singles=singles,
         quality_M=means.quality_QM[0],
         usd_M=means.cost_usd_QM[0],
+        best=int(means.quality_QM[0].argmax()),
     )
     return Deployment(
         router=router,

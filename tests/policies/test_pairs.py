@@ -5,6 +5,7 @@ import pytest
 
 from turnout.core import InputError
 from turnout.policies import measure_pairs
+from turnout.policies.risk import honest_variance
 
 RNG = np.random.default_rng(0)
 QUALITY_KQ, QUALITY_MQ = RNG.random((4, 60)), RNG.random((3, 60))
@@ -17,7 +18,7 @@ def test_a_difference_of_qualities_has_the_moments_of_numpy() -> None:
         expected = QUALITY_KQ[2] - share * QUALITY_MQ[1]
         found = pairs.quality(2, 1, share=share)
         assert found.mean == pytest.approx(expected.mean())
-        assert found.variance == pytest.approx(expected.var(ddof=1))
+        assert found.variance == pytest.approx(honest_variance(expected.var(ddof=1), 60, 1.0))
         assert found.count == 60
 
 
@@ -27,7 +28,7 @@ def test_the_worth_at_a_price_has_the_moments_of_numpy() -> None:
         expected = (QUALITY_KQ[0] - price * USD_KQ[0]) - (QUALITY_MQ[2] - price * USD_MQ[2])
         found = pairs.worth(0, 2, price)
         assert found.mean == pytest.approx(expected.mean())
-        assert found.variance == pytest.approx(expected.var(ddof=1))
+        assert found.variance == pytest.approx(honest_variance(expected.var(ddof=1), 60, 1.0))
     saved = pairs.worth(0, 2, np.inf)
     assert saved.mean == pytest.approx((USD_MQ[2] - USD_KQ[0]).mean())
 
@@ -43,7 +44,8 @@ def test_what_was_not_observed_is_left_out_pair_by_pair() -> None:
             expected = (holes_KQ[k] - holes_MQ[m])[both]
             assert pairs.quality(k, m).count == both.sum()
             assert pairs.quality(k, m).mean == pytest.approx(expected.mean())
-            assert pairs.quality(k, m).variance == pytest.approx(expected.var(ddof=1))
+            honest = honest_variance(expected.var(ddof=1), expected.size, 1.0)
+            assert pairs.quality(k, m).variance == pytest.approx(honest)
             money = np.isfinite(usd_holes_KQ[k])
             saved = (USD_MQ[m] - usd_holes_KQ[k])[money]
             assert pairs.saved_usd(k, m).mean == pytest.approx(saved.mean())

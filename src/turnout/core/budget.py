@@ -1,7 +1,7 @@
 """This module holds the dial: a `Goal` in a user's own terms, and the `Budget` that a policy obeys.
 
 A user states a goal (a quality floor, a spend cap, or what one more right answer is worth). Calibration
-turns it into a budget: the dual price of money, with caps and floors for one decision. DESIGN section 3.
+turns it into a budget: the dual price of money, with caps and floors for one decision. See docs/policies.md.
 """
 
 from __future__ import annotations

@@ -226,7 +226,7 @@ class OutcomeTable:
 
     @classmethod
     def load(cls, folder: str | Path) -> OutcomeTable:
-        """Read the folder layout of DESIGN section 7; raises `TableError` with file and row."""
+        """Read the folder layout of docs/datasets.md; raises `TableError` with file and row."""
         from turnout.core.parquet import read_table
 
         return read_table(Path(folder))

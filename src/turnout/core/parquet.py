@@ -1,4 +1,4 @@
-"""This module reads and writes an `OutcomeTable` as a folder of parquet files (DESIGN section 7).
+"""This module reads and writes an `OutcomeTable` as a folder of parquet files (docs/datasets.md).
 
 `queries.parquet` (query_id, text, task, split, reference), `outcomes.parquet` (query_id, model, quality,
 cost_usd, input_tokens, output_tokens, latency_s, sample, and any further columns, which become extras),

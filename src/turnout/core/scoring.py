@@ -1,7 +1,7 @@
 """This module holds the one idea: score minus price, and the choice of the largest.
 
 Every level of routing ranks candidates by expected quality minus a dual price times what is scarce
-(DESIGN section 2). Ties go to the cheaper, then to the earlier name, so the order of candidates in a
+(docs/prices.md). Ties go to the cheaper, then to the earlier name, so the order of candidates in a
 list never decides.
 """
 

@@ -19,7 +19,7 @@ def capped(estimate: Estimate, budget: Budget) -> Bools:
     """Return `allowed_QM` after the hard caps of one decision, shape (Q, M).
 
     A candidate whose cost is unknown does not pass a cap on cost; one whose latency is unknown passes a
-    cap on latency (DESIGN section 7: unknown is not 0, and it is not infinity either, so money is
+    cap on latency (unknown is not 0, and it is not infinity either, so money is
     guarded strictly and latency is not).
     """
     allowed_QM = estimate.allowed_QM

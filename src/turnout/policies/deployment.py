@@ -96,6 +96,7 @@ class Deployment(Configured):
                 "frontier.singles": self.frontier.singles.moments_SKM,
                 "frontier.quality_M": self.frontier.quality_M,
                 "frontier.usd_M": self.frontier.usd_M,
+                "frontier.best": np.array([self.frontier.best]),
             }
         if self.guard is not None:
             arrays["guard.options"] = self.guard.options.moments_SKM
@@ -117,6 +118,7 @@ class Deployment(Configured):
                 singles=Pairs(moments_SKM=state.arrays["frontier.singles"]),
                 quality_M=state.arrays["frontier.quality_M"],
                 usd_M=state.arrays["frontier.usd_M"],
+                best=int(state.arrays["frontier.best"][0]),
             )
         if isinstance(confidence, float):
             options = Pairs(moments_SKM=state.arrays["guard.options"])

@@ -14,7 +14,7 @@ from turnout.core.budget import Goal
 from turnout.core.errors import InputError, sentence
 from turnout.core.outcomes import Floats
 from turnout.policies.pairs import Difference, Pairs
-from turnout.policies.risk import fixed_sequence, student_p_value
+from turnout.policies.risk import fixed_sequence
 
 
 @final
@@ -39,14 +39,11 @@ class Frontier:
     singles: Pairs
     """Single models against single models, (M, M)."""
     quality_M: Floats
-    """Mean quality of each single model on the fit split: the best one is chosen by it."""
+    """Mean quality of each single model on the fit split."""
     usd_M: Floats
     """Mean cost of each single model on the fit split, NaN without costs."""
-
-    @property
-    def best(self) -> int:
-        """The best single model: the highest quality on the fit split."""
-        return int(np.nanargmax(self.quality_M))
+    best: int
+    """The best single model, chosen on training queries that the models share."""
 
     @property
     def count(self) -> int:
@@ -117,10 +114,9 @@ class Frontier:
 
     def _cap_p(self, pairs: Pairs, row: int, goal: Goal) -> float:
         # Any column carries the row's own cost; the best single model's is the one most often known.
-        mean, variance = pairs.at("usd", row, self.best), pairs.at("usd_var", row, self.best)
-        count = int(pairs.at("usd_count", row, self.best))
-        margin = (goal.usd_per_1k or 0.0) * (1 + goal.risk) / 1000.0 - mean
-        return student_p_value(margin, float(np.sqrt(variance / max(count, 1))), count - 1)
+        spend = pairs.spend(row, self.best)
+        margin = (goal.usd_per_1k or 0.0) * (1 + goal.risk) / 1000.0 - spend.mean
+        return Difference(mean=margin, variance=spend.variance, count=spend.count).p_value()
 
     def _require_costs(self) -> None:
         if not np.isfinite(self.usd_M).any():

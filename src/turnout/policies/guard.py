@@ -16,6 +16,9 @@ import numpy as np
 from turnout.core.budget import Goal
 from turnout.policies.pairs import Difference, Pairs
 
+_ROUNDING = 1e-9
+"""Share of the compared size below which a difference is the rounding of sums, not a gain."""
+
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,11 +57,12 @@ class Guard:
                 return self._verdict(self.options.quality(option, single), "quality")
             margin = self.options.quality(option, best, share=goal.quality_floor)
             is_refuted = margin.high(self.confidence) + goal.risk < 0
-            return self._verdict(saved, "usd per 1,000", is_refuted=is_refuted, scale=1000.0)
+            usd = self.options.at("single_usd", option, single)
+            return self._verdict(saved, "usd per 1,000", is_refuted=is_refuted, scale=1000.0, size=usd)
         gained = self.options.quality(option, single)
         if goal.usd_per_1k is not None:
-            usd = self.options.at("usd", option, best)
-            is_refuted = usd * 1000.0 > goal.usd_per_1k * (1 + goal.risk)
+            spend = self.options.spend(option, best).low(self.confidence)
+            is_refuted = spend * 1000.0 > goal.usd_per_1k * (1 + goal.risk)
             return self._verdict(gained, "quality", is_refuted=is_refuted)
         worth = self.options.worth(option, single, price)
         unit = (
@@ -67,12 +71,18 @@ class Guard:
         return self._verdict(worth, unit, scale=1000.0 if np.isinf(price) else 1.0)
 
     def _verdict(
-        self, difference: Difference, unit: str, *, is_refuted: bool = False, scale: float = 1.0
+        self,
+        difference: Difference,
+        unit: str,
+        *,
+        is_refuted: bool = False,
+        scale: float = 1.0,
+        size: float = 1.0,
     ) -> Verdict:
-        low = difference.low(self.confidence)
+        low, noise = difference.low(self.confidence), _ROUNDING * size
         return Verdict(
-            is_open=bool(low > 0 and not is_refuted),
-            gain=difference.mean * scale,
+            is_open=bool(low > noise and not is_refuted),
+            gain=0.0 if abs(difference.mean) <= noise else difference.mean * scale,
             low=low * scale,
             unit=unit,
             count=difference.count,

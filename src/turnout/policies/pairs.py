@@ -14,7 +14,7 @@ import numpy as np
 
 from turnout.core.errors import InputError, sentence
 from turnout.core.outcomes import Floats
-from turnout.policies.risk import mean_bound, student_p_value
+from turnout.policies.risk import honest_variance, mean_bound, student_p_value
 
 _NAMES = (
     "count",  # queries on which both qualities are known
@@ -75,7 +75,16 @@ class Pairs:
             - 2 * share * self.at("quality_cov", option, single)
         )
         mean = self.at("quality", option, single) - share * self.at("single_quality", option, single)
-        return Difference(mean=mean, variance=variance, count=int(self.at("count", option, single)))
+        count = int(self.at("count", option, single))
+        return Difference(mean=mean, variance=honest_variance(variance, count, 1.0), count=count)
+
+    def spend(self, option: int, single: int) -> Difference:
+        """Return `usd[option]` of one query, over the queries on which both costs are known."""
+        return Difference(
+            mean=self.at("usd", option, single),
+            variance=self.at("usd_var", option, single),
+            count=int(self.at("usd_count", option, single)),
+        )
 
     def saved_usd(self, option: int, single: int) -> Difference:
         """Return `usd[single] - usd[option]` of one query."""

@@ -30,13 +30,27 @@ def student_quantile(probability: float, degrees: int) -> float:
     return z + g1 / n + g2 / n**2 + g3 / n**3
 
 
+MIN_COUNT = 30
+"""Queries below which nothing is promised: a t test on fewer breaks its word."""
+
+
+def honest_variance(variance: float, count: int, spread: float) -> float:
+    """Return the variance with what rare events may hide in `count` queries that did not show them.
+
+    An event that happens to a share of 3/n of the queries is missed by n of them in one case of 20 (the rule
+    of three), and then the sample variance says nothing of it. Adding `3.3 spread^2 / n` makes the 95 % bound
+    of a mean at least as wide as that rule; `spread` is the most one query can differ.
+    """
+    return variance + 3.3 * spread**2 / max(count, 1)
+
+
 def student_p_value(margin: float, error: float, degrees: int) -> float:
     """Return the one-sided p-value of "the true margin is below 0" from its estimate and standard error.
 
     Student's t goes through the normal by Wallace's transform (1959): within 1e-3 from 5 degrees on. An
-    unknown margin, or less than one degree of freedom, gives 1.
+    unknown margin, or fewer than `MIN_COUNT` queries, gives 1.
     """
-    if math.isnan(margin) or degrees < 1:
+    if math.isnan(margin) or degrees < MIN_COUNT - 1:
         return 1.0
     if error <= 0:
         return 0.0 if margin >= 0 else 1.0
@@ -48,10 +62,10 @@ def student_p_value(margin: float, error: float, degrees: int) -> float:
 def mean_bound(mean: float, variance: float, count: int, *, confidence: float, is_upper: bool) -> float:
     """Return the one-sided t bound of a mean from its sample mean and variance.
 
-    The bound holds with `confidence` as `count` grows; it is infinite for fewer than two values. Use
+    The bound holds with `confidence` as `count` grows; it is infinite below `MIN_COUNT` values. Use
     `hoeffding_bentkus` where a finite-sample statement is needed.
     """
-    if count < 2:
+    if count < MIN_COUNT:
         return math.inf if is_upper else -math.inf
     width = student_quantile(confidence, count - 1) * math.sqrt(max(variance, 0.0) / count)
     return mean + width if is_upper else mean - width

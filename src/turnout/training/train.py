@@ -17,6 +17,7 @@ from turnout.core.registry import find_registry
 from turnout.core.validation import check_number
 from turnout.evaluation import near_duplicates
 from turnout.evaluation import split as split_table
+from turnout.evaluation.baselines import best_single
 from turnout.policies import Best, Deployment, Frontier, Guard, Pairs, measure_pairs, price_grid
 from turnout.routers import BestSingleRouter
 from turnout.training.replay import realised_sweep
@@ -102,7 +103,8 @@ def train(
         options=_options(learned, policy, parts["guard"], prices, seed=seed), confidence=guard_confidence
     )
     progress("calibrate", 4, 5)
-    frontier = _frontier(learned, fallback, policy, parts["calibrate"], prices, seed=seed)
+    best = table.names.index(best_single(table))
+    frontier = _frontier(learned, fallback, policy, parts["calibrate"], prices, best=best, seed=seed)
     deployment = Deployment(
         router=learned, fallback=fallback, policy=policy, goal=goal, frontier=frontier, guard=guard
     )
@@ -161,6 +163,7 @@ def _frontier(
     table: OutcomeTable,
     prices: Floats,
     *,
+    best: int,
     seed: int,
 ) -> Frontier:
     singles = (table.quality_QM.T, table.cost_usd_QM.T)
@@ -171,6 +174,7 @@ def _frontier(
         singles=measure_pairs(*singles, *singles),
         quality_M=means.quality_QM[0],
         usd_M=means.cost_usd_QM[0],
+        best=best,
     )
 
 

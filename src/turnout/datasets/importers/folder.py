@@ -1,4 +1,4 @@
-"""This module reads turnout's own layout: a folder of parquet files (DESIGN section 7).
+"""This module reads turnout's own layout: a folder of parquet files (docs/datasets.md).
 
 `queries.parquet`, `outcomes.parquet`, where recorded `models.parquet`, and where recorded `responses.parquet`
 (query_id, model, response, and sample where there are several).
