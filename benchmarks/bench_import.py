@@ -43,7 +43,7 @@ def main() -> None:
         "third_party_loaded": json.loads(done.stdout),
         "repeats": REPEATS,
     }
-    path = record.write("import", result)
+    path = record.write("import", result, seed=0)
     median_s, loaded = result["import_turnout_s"], result["third_party_loaded"]
     print(f"import turnout: {median_s:.3f} s, third-party packages loaded: {loaded} -> {path.name}")
 

@@ -117,6 +117,8 @@ def test_report_writes_html_png_and_json(tmp_path: Path, capsys: pytest.CaptureF
         (["serve", "no-such-config.toml"], ("no-such-config.toml",)),
         (["route", "no-such-folder", "hello"], ("no artifact",)),
         (["fit", "reason18", "--train-split", "tran", "--out", "x"], ("tran", "train")),
+        (["fit", "open9", "--router", "knn", "--out", "/dev/null/x"], ("/dev/null/x", "choose another path")),
+        (["demo", "--once", "--out", "/dev/null/x"], ("/dev/null/x", "choose another path")),
     ],
 )
 def test_errors_are_one_sentence_without_a_traceback(
@@ -142,6 +144,30 @@ def test_a_wrong_call_exits_with_two(capsys: pytest.CaptureFixture[str]) -> None
         main(["nonsense"])
     assert stop.value.code == 2
     assert "invalid choice" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["fit", "open9", "--out", "x", "--seed", "-1"],
+        ["demo", "--once", "--port", "99999"],
+        ["route", "x", "hello", "--top", "-3"],
+    ],
+)
+def test_numbers_out_of_range_are_a_wrong_call(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert "a whole number" in capsys.readouterr().err
+
+
+def test_a_table_of_other_candidates_is_named_as_such(
+    fitted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(fitted), "open9"]) == 1
+    assert "the table lacks 17 of the deployment's candidates" in capsys.readouterr().err
 
 
 def test_debug_shows_the_error_itself() -> None:

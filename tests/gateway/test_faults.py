@@ -48,13 +48,20 @@ def test_a_stream_falls_back_before_its_first_byte_too(client: openai.OpenAI, up
     assert models == {"large-0613"}
 
 
-def test_an_answer_that_is_no_json_is_passed_on_and_estimated(gateway: Served, upstream: Upstream) -> None:
+def test_a_200_that_is_no_answer_is_a_fault(gateway: Served, upstream: Upstream) -> None:
     upstream.behave["small"] = "garbage"
     answer = ask(gateway.base_url, WITH_NAME)
-    assert (answer.status, answer.body) == (200, b"<html>not json")
-    assert answer.headers["content-type"].startswith("text/html")
+    assert answer.status == 502
+    assert b"answered 200 without an answer" in answer.body
     found = row(gateway.ledger, answer.decision_id)
-    assert (found["usage_estimated"], found["output_tokens"], found["usd"]) == (1, None, None)
+    assert (found["status"], found["error"], found["usd"]) == (502, "upstream_error", None)
+
+
+def test_a_200_that_is_no_answer_falls_back(client: openai.OpenAI, upstream: Upstream) -> None:
+    upstream.behave["small"] = "garbage"
+    answer = client.chat.completions.create(model="turnout/auto", messages=EASY)
+    assert answer.model != "small"
+    assert answer.choices[0].message.content
 
 
 def test_a_connection_that_is_not_accepted_is_a_504(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from turnout.cli.console import progress_bar, show, show_json
 from turnout.cli.fit import show_fit
-from turnout.cli.options import add_goal, goal_of, has_goal
+from turnout.cli.options import add_goal, goal_of, has_goal, make_out, port, seed
 from turnout.core.budget import Goal
 
 if TYPE_CHECKING:
@@ -31,14 +31,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, default=Path("turnout-demo"), help="folder (default turnout-demo)"
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to serve on (default 127.0.0.1)")
-    parser.add_argument("--port", type=int, default=8100, help="port to serve on; 0 takes a free one")
-    parser.add_argument("--seed", type=int, default=0, help="seed of every random step (default 0)")
+    parser.add_argument("--port", type=port, default=8100, help="port to serve on; 0 takes a free one")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of every random step (default 0)")
     add_goal(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Fit, evaluate, draw, serve."""
     goal = goal_of(options) if has_goal(options) else GOAL
+    make_out(options.out)
     deployment, report, test = _study(options, goal)
     written = _write(options.out, deployment, report)
     if not options.json:
@@ -64,7 +65,6 @@ def _study(options: argparse.Namespace, goal: Goal) -> tuple[Deployment, Report,
 def _write(out: Path, deployment: Deployment, report: Report) -> dict[str, Path]:
     from turnout.core.artifact import save
 
-    out.mkdir(parents=True, exist_ok=True)
     paths = {
         "deployment": save(deployment, out / "deployment", about={"command": "turnout demo"}),
         "picture": out / "curve.png",

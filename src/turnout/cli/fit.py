@@ -32,8 +32,8 @@ def run(options: argparse.Namespace) -> int:
 
     names = DEFAULT_ROUTERS if options.router is None else router_names(options.router)
     goal = goal_of(options)
-    check_out(options.out, force=options.force)
     table, _ = parts_of(load(options.table), options)
+    check_out(options.out, force=options.force)
     with progress_bar(quiet=options.json) as progress:
         deployment = train(table, goal, router=names, seed=options.seed, progress=progress)
     save(deployment, options.out, about={"command": "turnout fit", "table": str(options.table)})

@@ -21,8 +21,8 @@ def run(options: argparse.Namespace) -> int:
     """Convert and say what was found."""
     from turnout.datasets import detect, read
 
-    check_out(options.out, force=options.force)
     name = options.format or detect(options.path)
+    check_out(options.out, force=options.force)
     table = read(options.path, format_name=name)
     table.save(options.out)
     about = {

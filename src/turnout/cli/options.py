@@ -56,7 +56,7 @@ def add_splits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resplit", action="store_true", help="ignore the table's own splits, for example where they leak"
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of every random step (default 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of every random step (default 0)")
 
 
 def parts_of(table: OutcomeTable, options: argparse.Namespace) -> tuple[OutcomeTable, OutcomeTable]:
@@ -97,10 +97,40 @@ def load_deployment(folder: str | Path) -> Deployment:
     return thing
 
 
+def seed(text: str) -> int:
+    """Parse a seed; argparse turns the error into a wrong call."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"a whole number of at least 0, got {value}")
+    return value
+
+
+def count(text: str) -> int:
+    """Parse a number of things to show."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"a whole number of at least 1, got {value}")
+    return value
+
+
+def port(text: str) -> int:
+    """Parse a TCP port; 0 takes a free one."""
+    value = int(text)
+    if not 0 <= value <= 65535:
+        raise argparse.ArgumentTypeError(f"a whole number from 0 to 65535, got {value}")
+    return value
+
+
+def make_out(path: Path) -> Path:
+    """Make the folder before the work is done; raises `OSError` where it cannot be."""
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def check_out(path: Path, *, force: bool) -> Path:
-    """Refuse to write into a folder that holds something else, unless forced."""
+    """Make the folder; refuse one that holds something else, unless forced."""
     if path.exists() and any(path.iterdir() if path.is_dir() else [path]) and not force:
         raise InputError(
             sentence(f"{str(path)!r} exists and is not empty", do="choose another --out, or add --force")
         )
-    return path
+    return make_out(path)

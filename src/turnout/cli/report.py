@@ -12,6 +12,7 @@ from turnout.cli.options import (
     goal_of,
     has_goal,
     load_deployment,
+    make_out,
     parts_of,
     router_names,
 )
@@ -44,6 +45,7 @@ def run(options: argparse.Namespace) -> int:
     from turnout.training import DEFAULT_ROUTERS, study, train
 
     table = load(options.table)
+    make_out(options.out)
     table = dense_part(table) if options.dense else table
     train_part, test_part = parts_of(table, options)
     others = router_names(options.also or "ridge")
@@ -64,7 +66,6 @@ def run(options: argparse.Namespace) -> int:
             seed=options.seed,
             leakage="allow" if options.allow_leakage else "check",
         )
-    options.out.mkdir(parents=True, exist_ok=True)
     paths = {name: options.out / f"report.{name}" for name in ("html", "png", "json")}
     report.to_html(paths["html"])
     report.to_png(paths["png"])

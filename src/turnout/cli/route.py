@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from turnout.cli.console import show, show_json
-from turnout.cli.options import add_goal, goal_of, has_goal, load_deployment
+from turnout.cli.options import add_goal, count, goal_of, has_goal, load_deployment
 from turnout.core.decision import Decision
 from turnout.core.errors import InputError, sentence
 from turnout.core.estimate import Estimate
@@ -21,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("text", nargs="*", help="one text or several; without any, standard input is one")
     parser.add_argument("--file", type=Path, help="read texts from a file, one a line")
     parser.add_argument("--task", help="the group the texts belong to, where it is known")
-    parser.add_argument("--top", type=int, default=5, help="candidates to show for each text (default 5)")
+    parser.add_argument("--top", type=count, default=5, help="candidates to show for each text (default 5)")
     add_goal(parser)
 
 

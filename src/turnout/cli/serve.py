@@ -12,15 +12,16 @@ from turnout.cli.console import show, show_json, tell
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("config", type=Path, help="TOML file; docs/config.md has every setting")
-    parser.add_argument("--check", action="store_true", help="validate the configuration and stop")
+    parser.add_argument("--check", action="store_true", help="load what the configuration names, and stop")
 
 
 def run(options: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM, then drain."""
-    from turnout.gateway import load_config, serve
+    from turnout.gateway import build_app, load_config, serve
 
     config = load_config(options.config)
     if options.check:
+        build_app(config)
         show(f"{options.config}: ok") if not options.json else show_json(
             {"config": str(options.config), "ok": True}
         )

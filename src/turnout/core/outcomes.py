@@ -268,7 +268,7 @@ class OutcomeTable:
                 sentence(
                     f"OutcomeTable: the part {empty[0]!r} of the split would hold no query",
                     got=f"{len(set(keys))} groups of queries for the shares {dict(shares)}",
-                    do="use fewer parts, or a larger table",
+                    do="give more queries that differ: same and near-same texts count as one group",
                 )
             )
         return {name: self.where(np.array([p == name for p in part_of])) for name in shares}

@@ -242,6 +242,11 @@ def _optional(data: pa.Table, name: str) -> list[str | None]:
     if name not in data.column_names:
         return [None] * data.num_rows
     values: list[Any] = data.column(name).to_pylist()
+    if name == "text":
+        wrong = next((row for row, value in enumerate(values) if not isinstance(value, str | None)), None)
+        if wrong is not None:
+            what = f"queries.parquet: column {name!r}, row {wrong}"
+            raise TableError(sentence(what, allowed="a string or null", got=values[wrong]))
     return [None if value is None else str(value) for value in values]
 
 

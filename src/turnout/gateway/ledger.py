@@ -91,6 +91,9 @@ class Ledger:
                     f"the ledger {str(self.path)!r} cannot be used",
                     allowed="a SQLite file that turnout made, or a new one in a folder one may write to",
                     got=str(error),
+                    do="stop the program that holds it, or choose another ledger.path"
+                    if "locked" in str(error)
+                    else "choose another ledger.path",
                 )
             ) from error
         except ConfigError:

@@ -138,14 +138,14 @@ class Selector:
 
 def read_goal(headers: Sequence[tuple[bytes, bytes]]) -> Goal | None:
     """Return the dial that the headers set, or None; raises `ApiError` (400) that names the header."""
-    given = {name: value for name, value in headers if name in DIALS}
+    given = sorted((name, value) for name, value in headers if name in DIALS)
     if not given:
         return None
     if len(given) > 1:
-        names = " and ".join(sorted(name.decode() for name in given))
-        message = sentence("only one header may set the dial", got=names)
-        raise ApiError(400, message, code="bad_header", param=sorted(given)[0].decode())
-    (name, value) = given.popitem()
+        names = " and ".join(name.decode() for name, _ in given)
+        message = sentence("only one header may set the dial, once", got=names)
+        raise ApiError(400, message, code="bad_header", param=given[0][0].decode())
+    name, value = given[0]
     return _parse_goal(name.decode(), DIALS[name], value.decode("latin-1"))
 
 

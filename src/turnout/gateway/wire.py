@@ -14,7 +14,7 @@ from typing import final
 
 import msgspec
 
-from turnout.core.errors import sentence
+from turnout.core.errors import ABSENT, sentence
 from turnout.core.query import Query
 from turnout.gateway.errors import ApiError
 
@@ -214,6 +214,6 @@ def _is_given(members: Mapping[str, msgspec.Raw | bytes], name: str) -> bool:
 
 
 def _bad(
-    what: str, code: str, *, param: str | None = None, got: str | None = None, do: str | None = None
+    what: str, code: str, *, param: str | None = None, got: object = ABSENT, do: str | None = None
 ) -> ApiError:
     return ApiError(400, sentence(what, got=got, do=do), code=code, param=param)

@@ -7,6 +7,7 @@ import os
 from typing import final
 
 import aiohttp
+import msgspec
 
 from turnout.core.candidate import Candidate
 from turnout.core.errors import ConfigError, sentence
@@ -125,10 +126,20 @@ class OpenAIProvider(Provider):
         except BaseException:
             response.close()
             raise
+        if response.status == 200 and not _is_object(body):
+            raise self._no_answer(body)
         reply = Reply(status=response.status, headers=_passed(response), body=body)
         if response.status == 429 or response.status >= 500 or 300 <= response.status < 400:
             raise self._refused(reply)
         return reply
+
+    def _no_answer(self, body: bytes) -> Fault:
+        """Return the fault of a reply that says 200 and is no JSON object, as a proxy's error page is."""
+        got = body[:60].decode("utf-8", "replace")
+        message = sentence(
+            f"the upstream {self.name!r} answered 200 without an answer", allowed="JSON", got=got
+        )
+        return Fault(ApiError(502, message, code="upstream_error", kind="upstream_error"))
 
     def _check_first(self, first: bytes) -> None:
         """Raise where a stream ends, or fails, before it has begun: then the next candidate can be asked."""
@@ -206,3 +217,11 @@ def _passed(response: aiohttp.ClientResponse) -> Headers:
         for name, value in response.headers.items()
         if name.lower() in _PASSED or name.lower().startswith(_PASSED_PREFIXES)
     ]
+
+
+def _is_object(body: bytes) -> bool:
+    try:
+        msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
