@@ -101,12 +101,18 @@ def speed_rows() -> Iterator[str]:
             yield f"| {name} | {found['fit_s']:.1f} | {found['peak_rss_mb']:,.0f} |"
     yield ""
     curve, imports = read("curve"), read("import")
-    size, seconds = curve["result"]["size"], curve["result"]["evaluate"]["median_s"]
-    yield (
-        f"A full report of {size['prices']} prices with {size['resamples']:,} resamples on "
-        f"{size['queries']:,} x {size['candidates']} takes {seconds:.1f} s (`curve.json`, "
-        f"commit {curve['commit']})."
-    )
+    yield f"`curve.json`, commit {curve['commit']}: a full report with every baseline and interval."
+    yield ""
+    yield "| table | queries x candidates | prices | resamples | s |"
+    yield "|---|---|---|---|---|"
+    for name, found in curve["result"].items():
+        if isinstance(found, dict) and "evaluate" in found:
+            size = found.get("size", found)
+            yield (
+                f"| {name} | {size['queries']:,} x {size['candidates']} | {size['prices']} "
+                f"| {size['resamples']:,} | {found['evaluate']['median_s']:.2f} |"
+            )
+    yield ""
     seconds = imports["result"]["import_turnout_s"]
     yield f"`import turnout` takes {seconds:.2f} s (`import.json`, commit {imports['commit']})."
 
