@@ -1,4 +1,4 @@
-"""This module counts the held-out texts that also stand in training: own splits, random ones and turnout's."""
+"""This module counts the held-out texts that also stand in training, split by split."""
 
 from __future__ import annotations
 

@@ -132,12 +132,30 @@ def fold_rows() -> Iterator[str]:
         yield f"| {table} | {found['random']:.4f} | {cells} | {found['oracle']:.4f} |"
 
 
+def leak_rows() -> Iterator[str]:
+    """Yield the table of held-out texts that stand in training."""
+    data = read("leakage")
+    yield f"`leakage.json`, commit {data['commit']}: equal + nearly equal test queries, of all."
+    yield ""
+    yield "| table | its own train and test | random 70/30 | turnout's splitter |"
+    yield "|---|---|---|---|"
+    for name, found in data["result"].items():
+        cells = [
+            f"{found[kind]['exact']} + {found[kind]['near']} of {found[kind]['of']:,}"
+            if kind in found
+            else "-"
+            for kind in ("own", "random", "turnout")
+        ]
+        yield f"| {name} | {' | '.join(cells)} |"
+
+
 def page() -> str:
     """Return docs/results.md."""
     parts = [HEAD, "## Quality and cost", ""]
     for name in SETS:
         if (RESULTS / f"report_{name}.json").exists():
             parts.extend(report_rows(name))
+    parts += ["## Leakage", "", *leak_rows(), ""]
     parts += ["## Five folds", "", *fold_rows(), "", "## Speed", "", *speed_rows(), ""]
     return "\n".join(parts)
 

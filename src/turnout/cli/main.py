@@ -49,9 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"turnout {options.command}: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
     except OSError as error:
-        if options.debug or isinstance(error, BrokenPipeError):
-            return _broken(error, options.debug)
+        if options.debug:
+            raise
         where = f" {error.filename!r}" if error.filename else ""
         what = f"the file or folder{where} cannot be used; got: {error.strerror or error}"
         print(f"turnout {options.command}: {what}; choose another path", file=sys.stderr)
@@ -59,14 +62,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return code
-
-
-def _broken(error: OSError, is_debug: bool) -> int:
-    """End quietly where the reader of a pipe has gone; show anything else to who debugs."""
-    if is_debug and not isinstance(error, BrokenPipeError):
-        raise error
-    sys.stderr.close()
-    return 0
 
 
 if __name__ == "__main__":
