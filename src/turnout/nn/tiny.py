@@ -1,0 +1,170 @@
+"""This module builds and trains models that are small enough for a test, a demo or a benchmark on a CPU.
+
+They are real `transformers` models with a real tokenizer, one token a character: what holds for them holds
+for the code path of a large checkpoint, and their answers can be checked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+
+from turnout.core.errors import InputError, sentence
+from turnout.core.progress import Progress, silent
+
+PAD, BOS, EOS, UNKNOWN = 0, 1, 2, 3
+"""Ids of the special tokens of `character_tokenizer`."""
+
+IGNORED = -100
+"""The label of a position that carries no loss."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Token ids with labels; `labels_BT` is `IGNORED` where no loss falls."""
+
+    input_ids_BT: Tensor
+    attention_mask_BT: Tensor
+    labels_BT: Tensor
+
+
+def character_tokenizer(alphabet: str) -> PreTrainedTokenizerFast:
+    """Return a tokenizer with one token per character of `alphabet`, after four special tokens."""
+    words = ["<pad>", "<bos>", "<eos>", "<unk>", *sorted(set(alphabet))]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        bos_token="<bos>",
+        eos_token="<eos>",
+        unk_token="<unk>",
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def tiny_llama(
+    *, vocab_size: int, width: int = 64, layers: int = 6, heads: int = 4, positions: int = 256, seed: int = 0
+) -> LlamaForCausalLM:
+    """Return a randomly initialised Llama of `layers` blocks of `width`; same seed, same weights."""
+    config = LlamaConfig(
+        vocab_size=vocab_size,
+        hidden_size=width,
+        intermediate_size=width * 3,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=max(heads // 2, 1),
+        max_position_embeddings=positions,
+        pad_token_id=PAD,
+        bos_token_id=BOS,
+        eos_token_id=EOS,
+        tie_word_embeddings=False,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(config).eval()
+
+
+def answer_batch(tokenizer: PreTrainedTokenizerFast, pairs: Sequence[tuple[str, str]]) -> Batch:
+    """Return (prompt, answer) pairs as one batch, padded on the left; only answers carry a loss.
+
+    A row reads: begin, prompt, answer, end.
+    """
+    if not pairs:
+        raise InputError(sentence("answer_batch: pairs", allowed="at least one", got="none"))
+    rows = []
+    for prompt, answer in pairs:
+        prompt_ids = [BOS, *tokenizer.encode(prompt, add_special_tokens=False)]
+        answer_ids = [*tokenizer.encode(answer, add_special_tokens=False), EOS]
+        rows.append((prompt_ids + answer_ids, [IGNORED] * len(prompt_ids) + answer_ids))
+    length = max(len(ids) for ids, _ in rows)
+    pads = [length - len(ids) for ids, _ in rows]
+    return Batch(
+        input_ids_BT=torch.tensor([[PAD] * n + ids for n, (ids, _) in zip(pads, rows, strict=True)]),
+        attention_mask_BT=torch.tensor(
+            [[0] * n + [1] * len(ids) for n, (ids, _) in zip(pads, rows, strict=True)]
+        ),
+        labels_BT=torch.tensor([[IGNORED] * n + labels for n, (_, labels) in zip(pads, rows, strict=True)]),
+    )
+
+
+def prompt_batch(tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Return (input_ids_BT, attention_mask_BT) of prompts, begun and padded on the left."""
+    rows = [[BOS, *tokenizer.encode(prompt, add_special_tokens=False)] for prompt in prompts]
+    length = max(len(ids) for ids in rows)
+    ids_BT = torch.tensor([[PAD] * (length - len(ids)) + ids for ids in rows])
+    mask_BT = torch.tensor([[0] * (length - len(ids)) + [1] * len(ids) for ids in rows])
+    return ids_BT, mask_BT
+
+
+def train(
+    model: PreTrainedModel,
+    draw: Callable[[], Batch],
+    *,
+    steps: int,
+    lr: float = 1e-3,
+    weight_decay: float = 0.01,
+    parameters: Sequence[torch.nn.Parameter] | None = None,
+    progress: Progress = silent,
+) -> list[float]:
+    """Train on batches from `draw` by AdamW with warm-up and a cosine; return the loss of every step.
+
+    `parameters` are what may move; None means all that require a gradient. The model ends in eval mode.
+    """
+    moving = [p for p in model.parameters() if p.requires_grad] if parameters is None else list(parameters)
+    optimizer = torch.optim.AdamW(moving, lr=lr, weight_decay=weight_decay, betas=(0.9, 0.95))
+    warm_up = max(steps // 20, 1)
+
+    def scale(step: int) -> float:
+        if step < warm_up:
+            return (step + 1) / warm_up
+        return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(steps - warm_up, 1)))
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, scale)
+    losses = []
+    model.train()
+    for step in range(steps):
+        batch = draw()
+        loss = model(
+            input_ids=batch.input_ids_BT,
+            attention_mask=batch.attention_mask_BT,
+            labels=batch.labels_BT,
+            use_cache=False,
+        ).loss
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(moving, 1.0)
+        optimizer.step()
+        schedule.step()
+        losses.append(float(loss.detach()))
+        progress("training", step + 1, steps)
+    model.eval()
+    return losses
+
+
+@torch.no_grad()
+def answers(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int,
+    batch_size: int = 64,
+) -> list[str]:
+    """Return the greedy answers to prompts, without what follows the first end token."""
+    found: list[str] = []
+    for start in range(0, len(prompts), batch_size):
+        ids_BT, mask_BT = prompt_batch(tokenizer, prompts[start : start + batch_size])
+        out_BT = model.generate(
+            input_ids=ids_BT, attention_mask=mask_BT, max_new_tokens=max_new_tokens, do_sample=False
+        )
+        found += tokenizer.batch_decode(out_BT[:, ids_BT.shape[1] :], skip_special_tokens=True)
+    return found
