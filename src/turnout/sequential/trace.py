@@ -1,0 +1,220 @@
+"""This module records one task from its start to its end: append-only, and all that a sequencer may know.
+
+A sequencer sees a trace and nothing else, so whatever it decides can be replayed from the record. Scores of
+answers are not part of it, unless an environment says that it reveals them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, final
+
+from turnout.core.errors import InputError, sentence
+from turnout.core.query import Query
+from turnout.core.validation import check_count, check_number
+from turnout.sequential.actions import Action, Call, Choice
+
+End = Literal["stop", "abstain", "escalate", "steps", "budget", "deadline", "nobody"]
+"""How a task ended: by the sequencer's own action, or by a bound; `nobody` when no candidate is left."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bounds:
+    """What one task may use; the loop holds it, whatever the sequencer wants."""
+
+    steps: int = 16
+    """Most choices of the sequencer, refused ones and thoughts included."""
+    usd: float | None = None
+    """Most USD, thoughts included; a call that may cost more than what is left is refused."""
+    calls: int | None = None
+    """Most calls of candidates."""
+    deadline_s: float | None = None
+    """Seconds after which no further call starts."""
+
+    def __post_init__(self) -> None:
+        check_count("Bounds.steps", self.steps)
+        if self.calls is not None:
+            check_count("Bounds.calls", self.calls)
+        for name in ("usd", "deadline_s"):
+            if getattr(self, name) is not None:
+                check_number(f"Bounds.{name}", getattr(self, name), low=0.0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Started:
+    """The first event."""
+
+    query: Query
+    candidates: tuple[str, ...]
+    bounds: Bounds
+    seed: int
+    """Seeds the generator that the sequencer draws from."""
+    reveals: tuple[str, ...] = ()
+    """What observations hold besides the answer, such as `quality` (which real life does not show)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chosen:
+    """The sequencer chose."""
+
+    choice: Choice
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refused:
+    """The choice before was not carried out; it cost nothing."""
+
+    action: Action
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Observed:
+    """One call came back. NaN and None stand for unknown."""
+
+    call: Call
+    answer: str | None = None
+    """The text that came back; None where none was recorded, or on an error."""
+    usd: float = math.nan
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    latency_s: float = math.nan
+    error: str | None = None
+    """Why no answer came; None for an answer, be it an unrecorded text."""
+    signals: Mapping[str, float] = field(default_factory=dict)
+    """What else is known after the call, by name."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Thought:
+    """The policy's own model wrote."""
+
+    text: str
+    usd: float = math.nan
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    latency_s: float = math.nan
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ended:
+    """The last event."""
+
+    how: End
+    answer: str | None = None
+    source: Call | None = None
+    """The call whose answer was given; None for an answer in the sequencer's own words, or none."""
+    why: str = ""
+
+
+Event = Started | Chosen | Refused | Observed | Thought | Ended
+
+
+@final
+class Trace:
+    """The events of one task, in order.
+
+    Attributes
+    ----------
+    usd:
+        Charged so far in USD; a charge that is not known counts as 0 here and in `num_unknown_charges`.
+    steps:
+        Choices so far.
+    admissible:
+        Names of the candidates that may be called now; the loop sets it before it asks the sequencer.
+    """
+
+    __slots__ = (
+        "_dead",
+        "_events",
+        "_observed",
+        "admissible",
+        "num_unknown_charges",
+        "started",
+        "steps",
+        "usd",
+    )
+
+    def __init__(self, started: Started) -> None:
+        self.started = started
+        self.usd = 0.0
+        self.num_unknown_charges = 0
+        self.steps = 0
+        self.admissible: tuple[str, ...] = started.candidates
+        self._events: list[Event] = [started]
+        self._observed: list[Observed] = []
+        self._dead: set[str] = set()
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """All events so far."""
+        return tuple(self._events)
+
+    @property
+    def query(self) -> Query:
+        """The task."""
+        return self.started.query
+
+    @property
+    def bounds(self) -> Bounds:
+        """What the task may use."""
+        return self.started.bounds
+
+    @property
+    def observed(self) -> tuple[Observed, ...]:
+        """All calls that came back, errors included, in order."""
+        return tuple(self._observed)
+
+    @property
+    def last(self) -> Event:
+        """The newest event."""
+        return self._events[-1]
+
+    @property
+    def num_calls(self) -> int:
+        """Calls that came back."""
+        return len(self._observed)
+
+    @property
+    def dead(self) -> frozenset[str]:
+        """Candidates that failed in this task; they are not admissible any more."""
+        return frozenset(self._dead)
+
+    @property
+    def remaining_usd(self) -> float:
+        """USD that may still be spent; infinity without a bound."""
+        return math.inf if self.bounds.usd is None else max(self.bounds.usd - self.usd, 0.0)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the last event is an end."""
+        return isinstance(self._events[-1], Ended)
+
+    def append(self, event: Event) -> None:
+        """Add an event; raises `InputError` after the end, and for a second start."""
+        if self.is_over or isinstance(event, Started):
+            raise InputError(
+                sentence("Trace.append", allowed="an event between the start and the end", got=event)
+            )
+        self._events.append(event)
+        if isinstance(event, Chosen):
+            self.steps += 1
+        elif isinstance(event, Observed):
+            self._observed.append(event)
+            if event.error is not None:
+                self._dead.add(event.call.candidate)
+            self._charge(event.usd)
+        elif isinstance(event, Thought):
+            self._charge(event.usd)
+
+    def next_sample(self, candidate: str) -> int:
+        """Return the sample number that a further call of `candidate` would have."""
+        return sum(observed.call.candidate == candidate for observed in self._observed)
+
+    def _charge(self, usd: float) -> None:
+        if math.isnan(usd):
+            self.num_unknown_charges += 1
+        else:
+            self.usd += usd
