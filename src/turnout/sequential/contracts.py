@@ -13,7 +13,7 @@ from turnout.core.contracts import Configured
 from turnout.core.errors import InputError, sentence
 from turnout.core.query import Query
 from turnout.sequential.actions import Call, Choice, Think
-from turnout.sequential.trace import Observed, Thought, Trace
+from turnout.sequential.trace import Chosen, Observed, Thought, Trace
 
 
 class Sequencer(Configured):
@@ -24,6 +24,16 @@ class Sequencer(Configured):
     @abstractmethod
     def next(self, trace: Trace, rng: np.random.Generator) -> Choice:
         """Return the next choice; `trace.admissible` names the candidates that may be called."""
+
+
+class Scorer(Configured):
+    """Judges one answer after its call, without knowing the right one: FrugalGPT's g(query, answer)."""
+
+    room: ClassVar[str] = "sequential"
+
+    @abstractmethod
+    def score(self, query: Query, observed: Observed) -> float:
+        """Return how good the answer seems, in [0, 1]; 0 for a call that failed."""
 
 
 class Estimating(ABC):
@@ -42,12 +52,17 @@ class Estimating(ABC):
         """Return the USD that a request should not exceed; NaN where nobody knows."""
 
     def elapsed_s(self, trace: Trace) -> float:
-        """Return the seconds since the start, as far as the trace knows them."""
-        return sum(
-            event.latency_s
-            for event in trace.events
-            if isinstance(event, Observed | Thought) and not math.isnan(event.latency_s)
-        )
+        """Return the seconds since the start, as far as the trace knows them.
+
+        Calls of one set run side by side, so the slowest of them counts.
+        """
+        total_s = slowest_s = 0.0
+        for event in trace.events:
+            if isinstance(event, Chosen):
+                total_s, slowest_s = total_s + slowest_s, 0.0
+            elif isinstance(event, Observed | Thought) and event.latency_s > slowest_s:
+                slowest_s = event.latency_s
+        return total_s + slowest_s
 
     def accept(self, query: Query) -> Query:
         """Return the query; raises `InputError` for one that this environment does not know."""

@@ -11,7 +11,7 @@ import math
 from collections.abc import Generator
 from dataclasses import dataclass
 
-from turnout.core.errors import sentence
+from turnout.core.errors import InputError, sentence
 from turnout.core.query import Query
 from turnout.core.rng import make_rng
 from turnout.sequential.actions import Abstain, Call, CallSet, Choice, Escalate, Stop, Think
@@ -118,7 +118,9 @@ def episode(
 
 
 def admissible(environment: Estimating, trace: Trace) -> tuple[str, ...]:
-    """Return the candidates that are alive and that the rest of the budget can pay for."""
+    """Return the candidates that are alive and that the bounds leave room for."""
+    if trace.bounds.calls is not None and trace.num_calls >= trace.bounds.calls:
+        return ()
     alive = [name for name in trace.started.candidates if name not in trace.dead]
     if trace.bounds.usd is None:
         return tuple(alive)
@@ -126,7 +128,7 @@ def admissible(environment: Estimating, trace: Trace) -> tuple[str, ...]:
 
 
 def _step(environment: Estimating, choice: Choice, trace: Trace) -> Generator[Request, Response, None]:
-    trace.append(Chosen(choice=choice))
+    trace.append(Chosen(choice=choice, admissible=trace.admissible))
     action = choice.action
     if isinstance(action, Stop | Escalate | Abstain):
         trace.append(_end(action, trace))
@@ -137,8 +139,27 @@ def _step(environment: Estimating, choice: Choice, trace: Trace) -> Generator[Re
         return
     request: Request = action if isinstance(action, Think) else _calls(action)
     response = yield request
-    for event in (response,) if isinstance(response, Thought) else response:
+    for event in _events(environment, request, response):
         trace.append(event)
+
+
+def _events(
+    environment: Estimating, request: Request, response: Response
+) -> tuple[Observed, ...] | tuple[Thought]:
+    """Return what is to be appended; what was not asked for must not be charged or answered with."""
+    if isinstance(request, Think) and isinstance(response, Thought):
+        return (response,)
+    if not isinstance(request, Think) and not isinstance(response, Thought):
+        answered = tuple(observed.call for observed in response)
+        if answered == request:
+            return tuple(response)
+    raise InputError(
+        sentence(
+            f"{type(environment).__name__} answered something else than it was asked",
+            allowed="one observation per call, in order, or one thought",
+            got=response,
+        )
+    )
 
 
 def _calls(action: Call | CallSet) -> tuple[Call, ...]:

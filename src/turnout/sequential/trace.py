@@ -60,6 +60,8 @@ class Chosen:
     """The sequencer chose."""
 
     choice: Choice
+    admissible: tuple[str, ...] = ()
+    """The candidates among which it could choose; a propensity means nothing without them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
