@@ -67,6 +67,13 @@ def ask(
     return call(base_url, CHAT, method="POST", body=body, headers=sent)
 
 
+def check_advice(message: str) -> None:
+    """Require that a message says what is allowed, and does not end before it says what to do."""
+    parts = message.split("; ")
+    assert any(part.startswith("allowed: ") for part in parts), message
+    assert not parts[-1].startswith(("allowed: ", "got: ")), message
+
+
 def rows(ledger: Path) -> list[dict[str, Any]]:
     """Return every request of a ledger, oldest first."""
     connection = sqlite3.connect(ledger)

@@ -8,7 +8,7 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from tests.gateway.client import CHAT, ask, call, row
+from tests.gateway.client import CHAT, ask, call, check_advice, row
 from tests.gateway.conftest import Served
 
 OK = b'{"model":"small","messages":[{"role":"user","content":"x"}]}'
@@ -52,6 +52,24 @@ BAD = {
 }
 
 
+SAID = {
+    "cut short": f"the request body is malformed JSON; allowed: a JSON object with the fields 'model' and "
+    f"'messages'; got: 'Input data was truncated (byte {len(OK) - 3})'; check quotes, commas and "
+    "brackets there",
+    "not JSON": "got: 'JSON is malformed: invalid character (byte 0)'",
+    "invalid UTF-8": "is not UTF-8 (byte 22); allowed: UTF-8; got: '0xff'; encode the body as UTF-8",
+    "a list": "the request body is no object; allowed: a JSON object",
+    "model is a number": "the field 'model' is wrong; allowed: a string; got: '3'; send 'model' as a string",
+    "content is a number": "allowed: a string or a list or null; got: 'a whole number'; send for example [",
+    "stream is a word": "allowed: true or false; got: '\"yes\"'",
+}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_the_sentence_is_complete(gateway: Served, name: str) -> None:
+    assert SAID[name] in ask(gateway.base_url, BAD[name][0]).error["message"]
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_body_is_a_400_that_says_what_is_wrong(gateway: Served, name: str) -> None:
     body, code, param = BAD[name]
@@ -60,6 +78,7 @@ def test_a_bad_body_is_a_400_that_says_what_is_wrong(gateway: Served, name: str)
     assert (answer.error["code"], answer.error["param"]) == (code, param)
     assert answer.error["type"] == "invalid_request_error"
     assert answer.headers["content-type"] == "application/json"
+    check_advice(answer.error["message"])
     found = row(gateway.ledger, answer.decision_id)
     assert (found["status"], found["error"], found["chosen"]) == (400, code, None)
 
@@ -68,6 +87,8 @@ def test_a_body_over_the_limit_is_a_413_that_names_the_setting(gateway: Served) 
     answer = ask(gateway.base_url, b'{"model":"' + b"x" * 4_100_000 + b'"}')
     assert (answer.status, answer.error["code"]) == (413, "request_too_large")
     assert "server.max_body_mb" in answer.error["message"]
+    assert "got: '4.1 MB or more'" in answer.error["message"]
+    check_advice(answer.error["message"])
     assert row(gateway.ledger, answer.decision_id)["status"] == 413
     assert ask(gateway.base_url, b" " * 3_900_000 + OK).status == 200
 
@@ -79,6 +100,7 @@ def test_a_wrong_method_is_a_405_that_names_the_right_one(
     answer = call(gateway.base_url, path, method=method, body=OK if method == "POST" else None)
     assert (answer.status, answer.error["code"]) == (405, "method_not_allowed")
     assert answer.headers["allow"] == allowed
+    check_advice(answer.error["message"])
 
 
 @pytest.mark.parametrize("path", ["/completions", "/chat/completions/", "/chat", "/../etc/passwd", "/%ff"])
@@ -113,12 +135,34 @@ def test_a_bad_dial_is_a_400_that_names_the_header(gateway: Served, header: str,
     answer = ask(gateway.base_url, headers={header: value})
     assert (answer.status, answer.error["param"]) == (400, header)
     assert header in answer.error["message"]
+    check_advice(answer.error["message"])
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ("x-turnout-quality-flor", "did you mean 'x-turnout-quality-floor'"),
+        ("X-Turnout-Usd-Per-1000", "did you mean 'x-turnout-usd-per-1k'"),
+        ("x-turnout-", "x-turnout-usd-per-quality"),
+    ],
+)
+def test_an_unknown_header_of_ours_is_a_400_that_names_the_known_ones(
+    gateway: Served, header: str, words: str
+) -> None:
+    answer = ask(gateway.base_url, headers={header: "0.9"})
+    assert (answer.status, answer.error["code"]) == (400, "unknown_header")
+    assert answer.error["param"] == header.lower()
+    assert words in answer.error["message"]
+    check_advice(answer.error["message"])
+    assert row(gateway.ledger, answer.decision_id)["error"] == "unknown_header"
+    assert ask(gateway.base_url, headers={"x-other-quality-flor": "0.9"}).status == 200
 
 
 def test_two_dials_at_once_are_refused(gateway: Served) -> None:
     answer = ask(gateway.base_url, headers={"x-turnout-usd-per-1k": "1", "x-turnout-quality-floor": "1"})
     assert (answer.status, answer.error["code"]) == (400, "bad_header")
     assert "x-turnout-quality-floor and x-turnout-usd-per-1k" in answer.error["message"]
+    check_advice(answer.error["message"])
 
 
 def test_a_goal_that_was_not_calibrated_is_refused_by_name(gateway: Served) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.gateway.client import check_advice
 from tests.gateway.pool import make_deployment
 from tests.gateway.settings import make_config
 from turnout.core import ArtifactError, ConfigError
@@ -82,14 +83,23 @@ provider = "recorded"
             GOOD + "[candidates.small]\nprovide = 'main'\n",
             ("candidates.small.provide", "did you mean 'provider'"),
         ),
-        (GOOD + "[server]\nport = 'x'\n", ("server.port", "Expected `int`")),
-        (GOOD + "[server]\nport = 70000\n", ("server.port", "65535")),
+        (GOOD + "[server]\nport = 'x'\n", ("server.port", "allowed: a whole number; got: 'x'; change it")),
+        (GOOD + "[server]\nport = 99999\n", ("server.port", "a whole number of at most 65535; got: 99999;")),
+        (GOOD + "server = 3\n", ("providers.main.server",)),
+        (GOOD + "first_byte_s = -1\n", ("providers.main.first_byte_s", "a number above 0.0; got: -1;")),
+        (GOOD + '[candidates."a.b"]\nmodel = 3\n', ("candidates.a.b.model", "a string or null; got: 3;")),
+        ("server = 3\n" + GOOD, ("'server'", "allowed: an object; got: 3;")),
         (GOOD + "[ledger]\nflush_ms = 5000\n", ("ledger.flush_ms", "100")),
         (GOOD.replace('"openai"', '"opneai"'), ("providers.main.kind", "'openai' or 'replay'")),
         (GOOD.replace('kind = "openai"\n', ""), ("providers.main.kind",)),
         (GOOD.replace('base_url = "http', 'base_url = "ftp'), ("providers.main.base_url", "http://")),
         ('deployment = "x"\n', ("providers", "missing")),
-        ('deployment = "x"\nproviders = {}\n', ("providers",)),
+        ('deployment = "x"\nproviders = {}\n', ("providers", "an object that is not empty; got: {};")),
+        (
+            'deployment = "x"\nproviders = {main = {kind = "openai"}}\n',
+            ("providers.main.base_url", "missing"),
+        ),
+        (GOOD.replace('"fitted"', '""'), ("'deployment'", "a string that is not empty; got: '';")),
         (GOOD.replace('deployment = "fitted"', ""), ("'deployment'", "missing")),
         (
             GOOD + '[candidates.small]\nprovider = "mian"\n',
@@ -108,6 +118,7 @@ def test_a_wrong_file_is_one_sentence_that_names_the_key(tmp_path: Path, text: s
     message = str(caught.value)
     assert [word for word in (*words, str(path)) if word not in message] == [], message
     assert "\n" not in message
+    check_advice(message)
 
 
 def test_a_missing_file_and_one_that_is_not_text(tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -16,6 +19,8 @@ from turnout.core import Candidate, ConfigError, Goal, PriceCard
 from turnout.gateway.config import CandidateSettings, LedgerSettings, ServerSettings
 from turnout.gateway.lifecycle import Ready, _log_notices, running
 from turnout.gateway.reply import header_text
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_taken_port_is_one_sentence(tmp_path: Path) -> None:
@@ -35,6 +40,23 @@ def test_a_ledger_that_cannot_be_opened_stops_the_start(tmp_path: Path) -> None:
     config = make_config("http://127.0.0.1:1/v1", tmp_path)
     with pytest.raises(ConfigError, match="cannot be used"), running(config, deployment=make_deployment()):
         pass
+
+
+def test_why_the_start_failed_is_said_once(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from tests.gateway.pool import make_deployment; "
+        "from tests.gateway.settings import make_config; from turnout.core import ConfigError; "
+        "from turnout.gateway.lifecycle import serve\n"
+        "try: serve(make_config('http://127.0.0.1:1/v1', Path(sys.argv[1])), deployment=make_deployment())\n"
+        "except ConfigError as error: print(error, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert f"the ledger {str(tmp_path)!r} cannot be used" in done.stderr
+    assert "choose another ledger.path" in done.stderr
 
 
 def test_an_open_door_is_announced(upstream: Upstream, tmp_path: Path) -> None:

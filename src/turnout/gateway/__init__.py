@@ -11,6 +11,7 @@ Imports: `core` (later `features`, `policies`, `dispatch`, `online`, `sequential
 | `config` | the settings, and the TOML file they come from |
 | `app` | the ASGI callable and its table of paths |
 | `chat` | one chat request from bytes to bytes: decide, ask down the ranked list, account |
+| `expected` | the decoder's messages, taken apart for ours |
 | `wire` | the OpenAI shapes: what is read from a request, and how it is passed on unchanged |
 | `select` | pure: a request and its headers to a decision |
 | `stream` | server-sent events: find the usage, notice a cut |

@@ -22,12 +22,12 @@ from turnout.gateway.providers import build
 from turnout.gateway.providers.base import Provider, Reply
 from turnout.gateway.reply import send_body, send_error
 from turnout.gateway.select import Selector
+from turnout.gateway.wire import MODELS
 from turnout.policies.deployment import Deployment
 
 logger = logging.getLogger(__name__)
 
 CHAT = "/v1/chat/completions"
-MODELS = "/v1/models"
 HEALTH = "/healthz"
 
 _JSON = [(b"content-type", b"application/json")]
@@ -189,6 +189,8 @@ def build_app(config: Config, *, deployment: Deployment | None = None) -> Gatewa
             raise ConfigError(
                 sentence(
                     f"the section 'candidates.{name}' names no candidate of the deployment",
+                    allowed=f"one of its {len(known)} candidates",
+                    got=name,
                     do=did_you_mean(name, known),
                 )
             )
@@ -208,6 +210,7 @@ def load_deployment(folder: str) -> Deployment:
                 f"the artifact {folder!r} is not a deployment",
                 allowed="a folder that `turnout fit` wrote",
                 got=type(loaded).__name__,
+                do="name such a folder in the setting 'deployment'",
             )
         )
     return loaded

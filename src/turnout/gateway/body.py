@@ -26,5 +26,5 @@ async def read_body(receive: Receive, limit_mb: float) -> bytes:
         if not message.get("more_body", False) or size > 2 * limit_bytes:
             break
     if size > limit_bytes:
-        raise body_too_large(limit_mb)
+        raise body_too_large(limit_mb, size)
     return parts[0] if len(parts) == 1 else b"".join(parts)

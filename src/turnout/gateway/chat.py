@@ -209,6 +209,7 @@ class ChatHandler:
 def _cut(account: Account) -> ApiError:
     message = sentence(
         f"the upstream {account.provider!r} ended its stream before the answer was complete",
+        allowed="a stream that ends with a finish reason or [DONE]",
         do="what was received is incomplete; ask again",
     )
     return ApiError(502, message, code="upstream_cut", kind="upstream_error")
@@ -217,7 +218,8 @@ def _cut(account: Account) -> ApiError:
 async def _send_shutdown(send: Send, account: Account) -> None:
     message = sentence(
         "the gateway is shutting down and could not wait for the answer",
-        do="ask again; server.drain_s says how long it waits",
+        allowed="answers that end within server.drain_s",
+        do="ask again, or raise server.drain_s",
     )
     if account.is_sending:
         event = error_event(message, code="shutdown")
@@ -230,6 +232,7 @@ async def _send_shutdown(send: Send, account: Account) -> None:
 def _ledger_full() -> ApiError:
     message = sentence(
         "the ledger cannot be written and holds as many rows as it may",
+        allowed="at most ledger.max_pending rows that wait for the disk",
         do="make room on its disk; no request is served that could not be accounted",
     )
     headers = [(b"retry-after", b"5")]

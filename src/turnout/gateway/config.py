@@ -112,6 +112,7 @@ class OpenAISettings(Settings, frozen=True, kw_only=True, tag_field="kind", tag=
                     f"the setting 'providers.{name}.base_url' is wrong",
                     allowed="a URL that starts with http:// or https://",
                     got=self.base_url,
+                    do="write the address up to and including /v1",
                 )
             )
 
@@ -172,6 +173,7 @@ class Config(Settings, frozen=True, kw_only=True):
                 raise ConfigError(
                     sentence(
                         f"the setting {key!r} names no provider",
+                        allowed="a name of a section 'providers.NAME'",
                         got=wanted,
                         do=did_you_mean(wanted, self.providers),
                     )
@@ -191,7 +193,9 @@ class Config(Settings, frozen=True, kw_only=True):
             try:
                 self.goal.goal()
             except InputError as error:
-                raise ConfigError(sentence(f"the section 'goal' is wrong: {error}")) from error
+                raise ConfigError(
+                    f"the section 'goal' is wrong; {error}; keep one of its keys, within its range"
+                ) from error
         return self
 
 

@@ -74,21 +74,27 @@ def unknown_path(path: str) -> ApiError:
 
 def wrong_method(path: str, method: str, allowed: str) -> ApiError:
     """405 with the `allow` header."""
-    message = sentence(f"the method is not supported at {path}", allowed=allowed, got=method)
+    do = f"send a {allowed} request"
+    message = sentence(f"the method is not supported at {path}", allowed=allowed, got=method, do=do)
     return ApiError(405, message, code="method_not_allowed", headers=[(b"allow", allowed.encode())])
 
 
 def unknown_model(model: str, known: list[str]) -> ApiError:
     """404 in OpenAI's words, with the nearest names."""
-    message = sentence(f"The model {model[:200]!r} does not exist", do=did_you_mean(model[:200], known))
+    message = sentence(
+        f"The model {model[:200]!r} does not exist",
+        allowed="a name that GET /v1/models lists",
+        do=did_you_mean(model[:200], known),
+    )
     return ApiError(404, message, code="model_not_found", param="model")
 
 
-def body_too_large(limit_mb: float) -> ApiError:
-    """413 that names the setting."""
+def body_too_large(limit_mb: float, size_bytes: int) -> ApiError:
+    """413 that names the setting; `size_bytes` is what was read before the reading stopped."""
     message = sentence(
         "the request body is too large",
         allowed=f"at most {limit_mb:g} MB",
+        got=f"{size_bytes / 1e6:.1f} MB or more",
         do="send less, or raise server.max_body_mb",
     )
     return ApiError(413, message, code="request_too_large")
@@ -97,6 +103,8 @@ def body_too_large(limit_mb: float) -> ApiError:
 def internal_error(decision_id: str) -> ApiError:
     """500 that names the decision and nothing of the inside; the traceback is in the log."""
     message = sentence(
-        "the gateway failed on this request", got=decision_id, do="look for this id in the gateway's log"
+        f"the gateway failed on the request {decision_id}",
+        allowed="any request of this form: the fault is the gateway's",
+        do="look for this id in the gateway's log",
     )
     return ApiError(500, message, code="internal_error", kind="server_error")

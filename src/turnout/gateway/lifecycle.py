@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 _BACKLOG = 2048
 _START_S = 60.0
+_START_FAILED = "Application startup failed. Exiting."
 
 
 @final
@@ -113,6 +114,8 @@ class Server(uvicorn.Server):
 
     def run_bound(self) -> None:
         """Run until `should_exit`; raises what the gateway's start raised."""
+        log = logging.getLogger("uvicorn.error")
+        log.addFilter(self._is_news)
         try:
             self.run(sockets=[self.listener])
         except SystemExit:
@@ -120,7 +123,13 @@ class Server(uvicorn.Server):
                 raise
             raise self.gateway.startup_error from None
         finally:
+            log.removeFilter(self._is_news)
             self.listener.close()
+
+    def _is_news(self, record: logging.LogRecord) -> bool:
+        """Whether a line of uvicorn's log says what our caller is not told by an exception anyway."""
+        failure = self.gateway.startup_error
+        return failure is None or record.getMessage() not in (str(failure), _START_FAILED)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then say so."""
@@ -183,6 +192,7 @@ def _unbound(host: str, port: int, error: OSError) -> ConfigError:
     return ConfigError(
         sentence(
             f"the gateway cannot listen on {host}:{port}",
+            allowed="a free port of an address of this machine",
             got=error.strerror or str(error),
             do="choose another server.port (0 takes a free one) or server.host",
         )

@@ -12,7 +12,7 @@ import numpy as np
 
 from turnout.core.budget import Goal
 from turnout.core.candidate import Candidate
-from turnout.core.errors import InputError, sentence
+from turnout.core.errors import InputError, did_you_mean, sentence
 from turnout.core.query import Query
 from turnout.gateway.errors import ApiError, unknown_model
 from turnout.gateway.pacers import Pacers
@@ -27,6 +27,11 @@ DIALS = {
     b"x-turnout-usd-per-quality": "usd_per_quality",
 }
 """Request headers that set the dial, and the term of `Goal` that each one sets."""
+
+PREFIX = b"x-turnout-"
+"""How the gateway's own headers begin; a client may send none but the dials."""
+
+_DIAL_NAMES = tuple(name.decode() for name in DIALS)
 
 
 @final
@@ -137,16 +142,37 @@ class Selector:
 
 
 def read_goal(headers: Sequence[tuple[bytes, bytes]]) -> Goal | None:
-    """Return the dial that the headers set, or None; raises `ApiError` (400) that names the header."""
-    given = sorted((name, value) for name, value in headers if name in DIALS)
+    """Return the dial that the headers set, or None.
+
+    Raises `ApiError` (400) that names the header. A misspelt dial is refused: served without it, a request
+    would spend what its client did not allow.
+    """
+    given = sorted((name, value) for name, value in headers if name.startswith(PREFIX))
     if not given:
         return None
+    for name, _ in given:
+        if name not in DIALS:
+            raise _unknown_header(name.decode("latin-1"))
     if len(given) > 1:
         names = " and ".join(name.decode() for name, _ in given)
-        message = sentence("only one header may set the dial, once", got=names)
+        message = sentence(
+            "more than one header sets the dial",
+            allowed=f"at most one of {', '.join(_DIAL_NAMES)}, once",
+            got=names,
+            do="keep one",
+        )
         raise ApiError(400, message, code="bad_header", param=given[0][0].decode())
     name, value = given[0]
     return _parse_goal(name.decode(), DIALS[name], value.decode("latin-1"))
+
+
+def _unknown_header(name: str) -> ApiError:
+    message = sentence(
+        f"the request header {name[:80]!r} is unknown",
+        allowed=", ".join(_DIAL_NAMES),
+        do=f"{did_you_mean(name[:80], _DIAL_NAMES)}; otherwise leave the header out",
+    )
+    return ApiError(400, message, code="unknown_header", param=name[:80])
 
 
 def _parse_goal(header: str, term: str, value: str) -> Goal:
@@ -154,10 +180,12 @@ def _parse_goal(header: str, term: str, value: str) -> Goal:
         terms: Mapping[str, float] = {term: float(value)}
         return Goal(**terms)
     except InputError as error:
-        message = f"the header {header!r} is wrong; {error}"
+        message = f"the header {header!r} is wrong; {error}; send a number in this range"
         raise ApiError(400, message, code="bad_header", param=header) from error
     except ValueError as error:
-        message = sentence(f"the header {header!r} is wrong", allowed="a number", got=value)
+        message = sentence(
+            f"the header {header!r} is wrong", allowed="a number", got=value, do="send one, such as 0.95"
+        )
         raise ApiError(400, message, code="bad_header", param=header) from error
 
 
@@ -170,6 +198,6 @@ def infeasible(query: Query, deployment: Deployment, cause: str = "the deploymen
     message = sentence(
         "no candidate may serve this request",
         allowed=f"a candidate with {', '.join(sorted(query.needs)) or 'room for it'} within the budget",
-        do=f"why not: {shown}{more}",
+        do=f"ask for less, or add a candidate that can (why not: {shown}{more})",
     )
     return ApiError(422, message, code="no_feasible_candidate", param="model")

@@ -77,7 +77,12 @@ def spend_summary(ledger: str | Path, *, since_s: float | None = None) -> SpendS
             connection.close()
     except sqlite3.Error as error:
         raise InputError(
-            sentence(f"{str(ledger)!r} cannot be read as a ledger", got=str(error), do="check the path")
+            sentence(
+                f"{str(ledger)!r} cannot be read as a ledger",
+                allowed="a SQLite file that a turnout gateway wrote",
+                got=str(error),
+                do="check the path",
+            )
         ) from error
     names = ("num_requests", "num_failed", "num_open", "num_unpriced", "num_estimated", "usd", "replayed_usd")
     by_candidate = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 import types
 import typing
@@ -13,7 +12,15 @@ from typing import Any
 import msgspec
 
 from turnout.core.errors import ConfigError, did_you_mean, sentence
-from turnout.gateway.config import Config, OpenAISettings, ReplaySettings, Settings
+from turnout.gateway.config import (
+    CandidateSettings,
+    Config,
+    OpenAISettings,
+    ProviderSettings,
+    ReplaySettings,
+    Settings,
+)
+from turnout.gateway.expected import mismatch
 
 _KINDS: dict[str, type[Settings]] = {"openai": OpenAISettings, "replay": ReplaySettings}
 
@@ -25,7 +32,7 @@ def read_config(path: Path) -> Config:
     try:
         config = msgspec.convert(data, Config)
     except msgspec.ValidationError as error:
-        raise _wrong(path, error) from error
+        raise _wrong(path, data, error) from error
     try:
         config.check()
     except ConfigError as error:
@@ -38,14 +45,28 @@ def _read(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_bytes().decode("utf-8"))
     except OSError as error:
         raise ConfigError(
-            sentence(f"the configuration {str(path)!r} cannot be read", got=error.strerror)
+            sentence(
+                f"the configuration {str(path)!r} cannot be read",
+                allowed="a TOML file that one may read",
+                got=error.strerror,
+                do="check the path",
+            )
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigError(
-            sentence(f"the configuration {str(path)!r} is not UTF-8", got=str(error))
+            sentence(
+                f"the configuration {str(path)!r} is not UTF-8 at byte offset {error.start}",
+                allowed="UTF-8 text",
+                got=f"0x{error.object[error.start]:02x}",
+                do="save it as UTF-8",
+            )
         ) from error
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(sentence(f"{str(path)!r} is not TOML", got=str(error))) from error
+        raise ConfigError(
+            sentence(
+                f"{str(path)!r} is not TOML", allowed="TOML 1.0", got=str(error), do="correct that place"
+            )
+        ) from error
 
 
 def _check_keys(data: Mapping[str, Any], kind: type[Settings], where: str, path: Path) -> None:
@@ -58,7 +79,9 @@ def _check_keys(data: Mapping[str, Any], kind: type[Settings], where: str, path:
                 continue
             raise ConfigError(
                 sentence(
-                    f"{str(path)!r} has the unknown key {where + key!r}", do=did_you_mean(key, [*known, *tag])
+                    f"{str(path)!r} has the unknown key {where + key!r}",
+                    allowed=", ".join(sorted([*known, *tag])),
+                    do=did_you_mean(key, [*known, *tag]),
                 )
             )
         _check_value(value, known[key], f"{where}{key}.", path)
@@ -106,22 +129,40 @@ def _provider_kind(entry: Mapping[str, Any], where: str, path: Path) -> type[Set
                 f"{str(path)!r}: the key {where + 'kind'!r}",
                 allowed=" or ".join(repr(name) for name in _KINDS),
                 got=kind,
+                do="name one of the two",
             )
         )
     return _KINDS[kind]
 
 
-def _wrong(path: Path, error: msgspec.ValidationError) -> ConfigError:
-    """Turn `Expected ... - at $.server.port` into a sentence that names the key."""
-    text = str(error)
-    found = re.search(r" - at `(key in )?\$\.?([^`]*)`$", text)
-    key = found.group(2) if found else ""
-    what = text[: found.start()] if found else text
-    missing = re.match(r"Object missing required field `(.+)`", what)
-    if missing:
-        key = f"{key}.{missing.group(1)}".lstrip(".")
-        what = "it is required and missing"
-    return ConfigError(sentence(f"{str(path)!r}: the key {key!r} is wrong", got=what))
+def _wrong(path: Path, data: dict[str, Any], error: msgspec.ValidationError) -> ConfigError:
+    """Turn `Expected ... - at $.server.port` into a sentence that names the key and shows its value."""
+    found = mismatch(error)
+    keys = _keys_of(found.place, data)
+    if found.missing is not None:
+        key = ".".join([*keys, found.missing])
+        what, do = f"{str(path)!r}: the key {key!r} is required and missing", "add it as docs/config.md says"
+        return ConfigError(sentence(what, allowed="a file that has it", do=do))
+    got: Any = data
+    for name in keys:
+        got = got[name]
+    what, do = f"{str(path)!r}: the key {'.'.join(keys)!r} is wrong", "change it as docs/config.md says"
+    return ConfigError(sentence(what, allowed=found.allowed, got=got, do=do))
+
+
+def _keys_of(place: str, data: Mapping[str, Any]) -> list[str]:
+    """Return the keys that lead to a place; which entry of a table of tables it is, is found by trying."""
+    table, is_entry, rest = place.partition("[...]")
+    keys = [name for name in rest.split(".") if name]
+    if not is_entry:
+        return [name for name in table.split(".") if name]
+    kind = ProviderSettings if table == "providers" else CandidateSettings
+    for name, entry in data[table].items():
+        try:
+            msgspec.convert(entry, kind)
+        except msgspec.ValidationError:
+            return [table, name, *keys]
+    return [table]
 
 
 def _resolve(config: Config, folder: Path) -> Config:

@@ -7,7 +7,6 @@ that a decision sets (the model's name, an effort, a token budget) are written a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
@@ -17,13 +16,20 @@ import msgspec
 from turnout.core.errors import ABSENT, sentence
 from turnout.core.query import Query
 from turnout.gateway.errors import ApiError
+from turnout.gateway.expected import mismatch
 
 CHARS_PER_TOKEN = 4
 """Characters per token in the estimate of a request's length; the ledger later holds the true count."""
 
+MODELS = "/v1/models"
+"""The path that lists the names a client may ask for."""
+
 Members = dict[str, msgspec.Raw]
 
 _EMPTY = frozenset({b"null", b"[]", b"{}", b"false", b'""'})
+_BODY = "a JSON object with the fields 'model' and 'messages'"
+_MESSAGES = "a list of at least one message, each an object with 'role' and 'content'"
+_SEND_MESSAGES = 'send for example [{"role": "user", "content": "hello"}]'
 
 
 class _Part(msgspec.Struct):
@@ -113,50 +119,69 @@ def with_usage(members: Mapping[str, msgspec.Raw | bytes]) -> dict[str, msgspec.
 
 def _parse_members(body: bytes) -> Members:
     if not body.strip():
-        raise _bad("the request body is empty", "empty_body", do="send a JSON object with model and messages")
+        raise _bad("the request body is empty", "empty_body", allowed=_BODY, do="send one")
     try:
         body.decode("utf-8")
         return _members_decoder.decode(body)
     except UnicodeDecodeError as error:
-        raise _bad(f"the request body is not UTF-8 (byte {error.start})", "invalid_utf8") from error
+        what, got = f"the request body is not UTF-8 (byte {error.start})", f"0x{body[error.start]:02x}"
+        do = "encode the body as UTF-8"
+        raise _bad(what, "invalid_utf8", allowed="UTF-8", got=got, do=do) from error
     except msgspec.ValidationError as error:
-        raise _bad("the request body must be a JSON object", "invalid_json", got=str(error)) from error
+        what, got = "the request body is no object", mismatch(error).got
+        raise _bad(what, "invalid_json", allowed=_BODY, got=got, do="send an object") from error
     except msgspec.DecodeError as error:
-        raise _bad("the request body is not valid JSON", "invalid_json", got=str(error)) from error
+        raise _malformed(body, str(error)) from error
     except RecursionError as error:
-        raise _bad("the request body is nested too deeply", "invalid_json") from error
+        what, do = "the request body is nested too deeply", "send fewer levels of lists and objects"
+        raise _bad(what, "invalid_json", allowed="some hundred levels", do=do) from error
+
+
+def _malformed(body: bytes, got: str) -> ApiError:
+    """Return the error of a body that is no JSON, with the byte at which it stops being JSON."""
+    at = "" if "(byte " in got else f" (byte {len(body)})"
+    do = "check quotes, commas and brackets there"
+    return _bad("the request body is malformed JSON", "invalid_json", allowed=_BODY, got=got + at, do=do)
 
 
 def _parse_string(members: Members, name: str) -> str:
     if name not in members:
-        raise _bad(f"the field {name!r} is missing", "missing_required_parameter", param=name)
+        raise _missing(name, f"a string: a name that GET {MODELS} lists", f"add {name!r} to the body")
     try:
         value = msgspec.json.decode(members[name], type=str)
     except msgspec.DecodeError as error:
-        raise _bad(f"the field {name!r} is wrong", "invalid_type", param=name, got=str(error)) from error
+        raise _wrong(name, "a string", bytes(members[name]), f"send {name!r} as a string") from error
     if not value:
-        raise _bad(f"the field {name!r} is empty", "invalid_value", param=name)
+        what, allowed = f"the field {name!r} is empty", f"a name that GET {MODELS} lists"
+        raise _bad(what, "invalid_value", allowed=allowed, do="name a model", param=name)
     return value
 
 
 def _parse_flag(members: Members, name: str) -> bool:
     raw = bytes(members.get(name, b"false"))
     if raw not in (b"true", b"false", b"null"):
-        raise _bad(f"the field {name!r} is wrong", "invalid_type", param=name, got=raw[:40].decode())
+        raise _wrong(name, "true or false", raw, "leave the field out where it is not needed")
     return raw == b"true"
 
 
 def _parse_messages(members: Members) -> list[_Message]:
     if "messages" not in members:
-        raise _bad("the field 'messages' is missing", "missing_required_parameter", param="messages")
+        raise _missing("messages", _MESSAGES, _SEND_MESSAGES)
     try:
         messages = _messages_decoder.decode(members["messages"])
+    except msgspec.ValidationError as error:
+        found = mismatch(error)
+        param = "messages" + found.place
+        what = f"the field {param!r} is wrong"
+        allowed = _MESSAGES if found.place == "" else found.allowed
+        raise _bad(
+            what, "invalid_type", allowed=allowed, got=found.got, do=_SEND_MESSAGES, param=param
+        ) from error
     except (msgspec.DecodeError, RecursionError) as error:
-        place = re.search(r"`\$([^`]*)`", str(error))
-        param = "messages" + (place.group(1) if place else "")
-        raise _bad(f"the field {param!r} is wrong", "invalid_type", param=param, got=str(error)) from error
+        raise _wrong("messages", _MESSAGES, bytes(members["messages"]), _SEND_MESSAGES) from error
     if not messages:
-        raise _bad("the field 'messages' is empty", "invalid_value", param="messages")
+        what = "the field 'messages' is empty"
+        raise _bad(what, "invalid_value", allowed=_MESSAGES, do=_SEND_MESSAGES, param="messages")
     return messages
 
 
@@ -166,9 +191,8 @@ def _asks_usage(members: Members) -> bool:
     try:
         options = _members_decoder.decode(members["stream_options"])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _bad(
-            "the field 'stream_options' must be an object", "invalid_type", param="stream_options"
-        ) from error
+        do = 'send for example {"include_usage": true}, or leave the field out'
+        raise _wrong("stream_options", "an object", bytes(members["stream_options"]), do) from error
     return bytes(options.get("include_usage", b"")) == b"true"
 
 
@@ -213,7 +237,18 @@ def _is_given(members: Mapping[str, msgspec.Raw | bytes], name: str) -> bool:
     return name in members and bytes(members[name]).strip() not in _EMPTY
 
 
+def _missing(name: str, allowed: str, do: str) -> ApiError:
+    what = f"the field {name!r} is missing"
+    return _bad(what, "missing_required_parameter", allowed=allowed, do=do, param=name)
+
+
+def _wrong(name: str, allowed: str, raw: bytes, do: str) -> ApiError:
+    """Return the error of a field of the wrong kind; only its beginning is shown."""
+    got = raw[:40].decode("utf-8", "replace")
+    return _bad(f"the field {name!r} is wrong", "invalid_type", allowed=allowed, got=got, do=do, param=name)
+
+
 def _bad(
-    what: str, code: str, *, param: str | None = None, got: object = ABSENT, do: str | None = None
+    what: str, code: str, *, allowed: str, do: str, param: str | None = None, got: object = ABSENT
 ) -> ApiError:
-    return ApiError(400, sentence(what, got=got, do=do), code=code, param=param)
+    return ApiError(400, sentence(what, allowed=allowed, got=got, do=do), code=code, param=param)

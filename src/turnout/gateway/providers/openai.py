@@ -137,7 +137,10 @@ class OpenAIProvider(Provider):
         """Return the fault of a reply that says 200 and is no JSON object, as a proxy's error page is."""
         got = body[:60].decode("utf-8", "replace")
         message = sentence(
-            f"the upstream {self.name!r} answered 200 without an answer", allowed="JSON", got=got
+            f"the upstream {self.name!r} answered 200 without an answer",
+            allowed="a JSON object",
+            got=got,
+            do=f"check that providers.{self.name}.base_url is an OpenAI-compatible API",
         )
         return Fault(ApiError(502, message, code="upstream_error", kind="upstream_error"))
 
@@ -147,27 +150,42 @@ class OpenAIProvider(Provider):
             raise cut(self.name, EOFError(), may_fall_back=True)
         if starts_with_error(first):
             got = first[:120].decode("utf-8", "replace")
-            message = sentence(f"the upstream {self.name!r} began its stream with an error", got=got)
+            message = sentence(
+                f"the upstream {self.name!r} began its stream with an error",
+                allowed="an event with a choice",
+                got=got,
+                do="read the upstream's own message, or ask again",
+            )
             raise Fault(ApiError(502, message, code="upstream_error", kind="upstream_error"))
 
     def _slow(self, error: TimeoutError) -> Fault:
         if isinstance(error, aiohttp.ServerTimeoutError):
-            what, limit_s = "did not accept a connection in time", self.settings.connect_s
+            what, limit = "did not accept a connection in time", "connect_s"
         else:
-            what, limit_s = "did not send a first byte in time", self.settings.first_byte_s
-        message = sentence(f"the upstream {self.name!r} {what}", allowed=f"{limit_s:g} s")
+            what, limit = "did not send a first byte in time", "first_byte_s"
+        message = sentence(
+            f"the upstream {self.name!r} {what}",
+            allowed=f"{getattr(self.settings, limit):g} s",
+            do=f"ask again, or raise providers.{self.name}.{limit}",
+        )
         return Fault(ApiError(504, message, code="upstream_timeout", kind="timeout_error"))
 
     def _unreachable(self, got: str) -> Fault:
         message = sentence(
-            f"the upstream {self.name!r} cannot be reached", got=got, do="check that it runs at its base_url"
+            f"the upstream {self.name!r} cannot be reached",
+            allowed=f"a server at providers.{self.name}.base_url",
+            got=got,
+            do="check that it runs there",
         )
         return Fault(ApiError(503, message, code="upstream_unreachable", kind="upstream_error"))
 
     def _refused(self, reply: Reply) -> Fault:
         got = f"status {reply.status}: {reply.body[:80].decode('utf-8', 'replace')}"
         message = sentence(
-            f"the upstream {self.name!r} failed", allowed="an answer or a client error", got=got
+            f"the upstream {self.name!r} failed",
+            allowed="an answer or a client error",
+            got=got,
+            do="ask again later" if reply.status == 429 else "read the upstream's log, or ask again",
         )
         if reply.status == 429:
             error = ApiError(429, message, code="upstream_rate_limited", kind="rate_limit_error")
@@ -202,6 +220,7 @@ def cut(name: str, error: Exception, *, may_fall_back: bool) -> Fault:
     """Return the fault of an upstream that stopped in the middle of its answer."""
     message = sentence(
         f"the upstream {name!r} stopped in the middle of its answer",
+        allowed="an answer that comes to its end",
         got=type(error).__name__,
         do="what was received is incomplete; ask again",
     )
