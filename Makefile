@@ -41,6 +41,6 @@ $(VENV)/.base: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "installing turnout and the tools of its developers into $(VENV) (about a minute, once)"
-	@$(PIP) -e '.[dev]'
+	@echo "installing turnout and the tools of its developers into $(VENV) (a few minutes, once: torch is among them)"
+	@$(PIP) -e '.[dev,nn,rl]'
 	@touch $@ $(VENV)/.base
