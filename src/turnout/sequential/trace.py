@@ -98,6 +98,8 @@ class Thought:
     input_tokens: int | None = None
     output_tokens: int | None = None
     latency_s: float = math.nan
+    error: str | None = None
+    """Why nothing was written; None for a thought."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
