@@ -1,0 +1,189 @@
+"""This module changes or records what the gates of a model decide, for as long as a `with` block lasts.
+
+A forward hook on each gate returns other (logits, weights, indices). Gates, blocks, experts and state dict
+stay what they are, so `generate`, quantised experts and the model's own recorder go on working. The price is
+the gate's own selection, computed and thrown away where something is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from turnout.core.errors import InputError, ShapeError, sentence
+from turnout.nn.moe import MoELayer, find_moe_layers
+from turnout.nn.moe_rule import GateRule, checked, find_rule
+
+Where = Literal["logits", "selection"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Routing:
+    """What one gate decided for the T = B * S tokens of one forward pass, row by row of the batch.
+
+    `logits_TE` are before the score, `weights_TK` what the experts' outputs are multiplied by, `indices_TK`
+    the experts. `batch_size` is B, None where the block was not given (B, S, d).
+    """
+
+    logits_TE: Tensor
+    weights_TK: Tensor
+    indices_TK: Tensor
+    batch_size: int | None
+
+    def detached(self) -> Routing:
+        """Return the same without gradients."""
+        return Routing(
+            logits_TE=self.logits_TE.detach(),
+            weights_TK=self.weights_TK.detach(),
+            indices_TK=self.indices_TK.detach(),
+            batch_size=self.batch_size,
+        )
+
+
+Change = Callable[[int, Routing], Routing]
+"""From a layer's number and what its gate decided to what shall hold instead."""
+
+
+class GateHook:
+    """The gates of one model: found and understood once, then changed or recorded at will.
+
+    Raises `InputError` for a family without a gate that can be reached, or with one whose rule is not known.
+
+    Parameters
+    ----------
+    model
+        Any `transformers` model whose mixture-of-experts blocks hold `gate` (or `router`) and `experts`.
+
+    Attributes
+    ----------
+    layers
+        The blocks in the order of depth.
+    rules
+        How each gate turns logits into experts and weights; proved on the gate itself.
+
+    Source: the gate convention of `transformers` 5.23.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.layers: list[MoELayer] = find_moe_layers(model)
+        self.rules: list[GateRule] = [find_rule(layer) for layer in self.layers]
+        self._changes: list[Change] = []
+        self._handles: list[torch.utils.hooks.RemovableHandle] = []
+
+    @contextmanager
+    def changed(self, change: Change) -> Iterator[None]:
+        """Let `change` decide in every gate. Inner blocks of one hook see what its outer blocks decided."""
+        if not self._changes:
+            for number, layer in enumerate(self.layers):
+                self._install(number, layer)
+        self._changes.append(change)
+        try:
+            yield
+        finally:
+            self._changes.remove(change)
+            if not self._changes:
+                for handle in self._handles:
+                    handle.remove()
+                self._handles.clear()
+
+    def steered(
+        self, deltas: Sequence[Tensor | None], *, where: Where = "logits"
+    ) -> AbstractContextManager[None]:
+        """Add deltas[layer] (B, E) to the logits of every token of its batch item, before the score.
+
+        None leaves a layer's gate alone. `where="selection"` adds them to the choice scores instead, where a
+        selection-only bias goes, and keeps the weights. Raises `ShapeError` for other shapes, here or when a
+        batch of another size comes.
+        """
+        if len(deltas) != len(self.layers):
+            raise ShapeError(
+                sentence("deltas", allowed=f"one for each of {len(self.layers)} layers", got=len(deltas))
+            )
+        if where not in ("logits", "selection"):
+            raise InputError(sentence("where", allowed="'logits' or 'selection'", got=where))
+        for number, (layer, delta_BE) in enumerate(zip(self.layers, deltas, strict=True)):
+            if delta_BE is not None and (delta_BE.ndim != 2 or delta_BE.shape[1] != layer.num_experts):
+                allowed = f"(B, E = {layer.num_experts})"
+                raise ShapeError(sentence(f"deltas[{number}]", allowed=allowed, got=tuple(delta_BE.shape)))
+
+        def change(number: int, routing: Routing) -> Routing:
+            delta_BE = deltas[number]
+            return routing if delta_BE is None else self.shifted(number, routing, delta_BE, where=where)
+
+        return self.changed(change)
+
+    def shifted(self, number: int, routing: Routing, delta_BE: Tensor, *, where: Where = "logits") -> Routing:
+        """Return what a gate decides when delta_BE is added; the gate's own rule does the rest."""
+        shift_TE = _for_tokens(routing, delta_BE)
+        rule, gate, logits_TE = self.rules[number], self.layers[number].gate, routing.logits_TE
+        if where == "logits":
+            # In single precision: half precision would round small steps away.
+            moved_TE = logits_TE.float() + shift_TE
+            weights_TK, indices_TK = rule.apply(gate, moved_TE if rule.is_single else moved_TE.to(logits_TE))
+            logits_TE = moved_TE.to(logits_TE)
+        else:
+            weights_TK, indices_TK = rule.apply(gate, logits_TE, shift_TE)
+        return Routing(
+            logits_TE=logits_TE,
+            weights_TK=weights_TK.to(routing.weights_TK),
+            indices_TK=indices_TK,
+            batch_size=routing.batch_size,
+        )
+
+    @contextmanager
+    def recording(self) -> Iterator[list[list[Routing]]]:
+        """Give a list per layer that gains one `Routing` per forward pass, without gradients.
+
+        What is recorded is what the experts get, changes of outer `with` blocks included. Under activation
+        checkpointing a pass that is computed again is recorded again.
+        """
+        records: list[list[Routing]] = [[] for _ in self.layers]
+
+        def record(number: int, routing: Routing) -> Routing:
+            records[number].append(routing.detached())
+            return routing
+
+        with self.changed(record):
+            yield records
+
+    def _install(self, number: int, layer: MoELayer) -> None:
+        """Hook one block, to learn the batch size, and its gate."""
+        size: int | None = None
+
+        def before_block(_block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            nonlocal size
+            hidden = args[0] if args else kwargs.get("hidden_states")
+            size = int(hidden.shape[0]) if isinstance(hidden, Tensor) and hidden.ndim == 3 else None
+
+        def after_gate(_gate: nn.Module, _args: tuple[Any, ...], out: object) -> object:
+            logits, weights, indices = checked(layer, out)
+            before = Routing(logits_TE=logits, weights_TK=weights, indices_TK=indices, batch_size=size)
+            after = before
+            for change in self._changes:
+                after = change(number, after)
+            return None if after is before else (after.logits_TE, after.weights_TK, after.indices_TK)
+
+        self._handles.append(layer.block.register_forward_pre_hook(before_block, with_kwargs=True))
+        # First in line, so that the model's own recorder of router logits sees what the experts get.
+        self._handles.append(layer.gate.register_forward_hook(after_gate, prepend=True))
+
+
+def _for_tokens(routing: Routing, delta_BE: Tensor) -> Tensor:
+    """Return one row of delta_BE per token."""
+    num_tokens, batch_size = routing.logits_TE.shape[0], routing.batch_size
+    if batch_size is None or batch_size != delta_BE.shape[0] or num_tokens % batch_size:
+        raise ShapeError(
+            sentence(
+                "deltas and batch",
+                allowed=f"B = {delta_BE.shape[0]} items, as the deltas have",
+                got=f"B = {batch_size}, {num_tokens} tokens",
+                do="make the deltas for this batch",
+            )
+        )
+    return delta_BE.repeat_interleave(num_tokens // batch_size, dim=0)
