@@ -72,3 +72,11 @@ def test_an_array_of_another_shape_is_refused(name: str) -> None:
 def test_a_mask_of_numbers_is_refused() -> None:
     with pytest.raises(InputError, match=r"Estimate.allowed_QM; allowed: booleans; got: 'int64'"):
         replace(estimate(), allowed_QM=np.ones((2, 3), np.int64))
+
+
+def test_names_are_those_of_the_pool_at_hand() -> None:
+    # Names are remembered by the identity of the tuple, and identities are used again after a while.
+    for number in range(1_000):
+        pool = (Candidate(model=f"owl {number}"), Candidate(model="ant"))
+        made = make_estimate(pool, np.zeros((1, 2)))
+        assert made.names == made.names == (f"owl {number}", "ant")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import final
 
 import numpy as np
@@ -67,20 +67,21 @@ class Decisions:
         num_queries, num_candidates = self.choice_Q.size, len(self.candidates)
         check_shape("Decisions.choice_Q", self.choice_Q, "Q", (num_queries,))
         check_shape("Decisions.ranked_QM", self.ranked_QM, "QM", (num_queries, num_candidates))
-        for name in ("propensity_Q", "quality_Q", "cost_usd_Q"):
-            check_shape(f"Decisions.{name}", getattr(self, name), "Q", (num_queries,))
+        check_shape("Decisions.propensity_Q", self.propensity_Q, "Q", (num_queries,))
+        check_shape("Decisions.quality_Q", self.quality_Q, "Q", (num_queries,))
+        check_shape("Decisions.cost_usd_Q", self.cost_usd_Q, "Q", (num_queries,))
         if len(self.reason_Q) != num_queries:
             raise InputError(
                 sentence("Decisions.reason_Q", allowed=f"{num_queries} phrases", got=len(self.reason_Q))
             )
-        stray_Q = (self.choice_Q < NONE) | (self.choice_Q >= num_candidates)
-        if stray_Q.any():
-            wrong = int(self.choice_Q[stray_Q][0])
-            raise InputError(sentence("Decisions.choice_Q", allowed=f"-1 to {num_candidates - 1}", got=wrong))
-        fair_Q = (self.propensity_Q > 0) & (self.propensity_Q <= 1)
-        if not fair_Q.all():
-            improbable = float(self.propensity_Q[~fair_Q][0])
-            raise InputError(sentence("Decisions.propensity_Q", allowed="(0, 1]", got=improbable))
+        # As lists: most batches are of one query, where a call of numpy costs more than the comparison.
+        for choice in self.choice_Q.tolist():
+            if not NONE <= choice < num_candidates:
+                allowed = f"-1 to {num_candidates - 1}"
+                raise InputError(sentence("Decisions.choice_Q", allowed=allowed, got=choice))
+        for propensity in self.propensity_Q.tolist():
+            if not 0.0 < propensity <= 1.0:
+                raise InputError(sentence("Decisions.propensity_Q", allowed="(0, 1]", got=propensity))
 
     def __len__(self) -> int:
         return int(self.choice_Q.size)
@@ -102,11 +103,11 @@ class Decisions:
         """Return the same decisions under a deployment's name, and under one reason where it is given."""
         # Nothing that was checked changes, and this stands on the path of every request.
         copy = object.__new__(Decisions)
-        for name in self.__slots__:
-            object.__setattr__(copy, name, getattr(self, name))
-        object.__setattr__(copy, "fingerprint", fingerprint)
+        for name in _UNSIGNED:
+            _set(copy, name, getattr(self, name))
+        _set(copy, "fingerprint", fingerprint)
         if reason is not None:
-            object.__setattr__(copy, "reason_Q", (reason,) * len(self))
+            _set(copy, "reason_Q", (reason,) * len(self))
         return copy
 
     @property
@@ -114,6 +115,10 @@ class Decisions:
         """The chosen candidate's name per query, None where nobody may serve."""
         names = [candidate.name for candidate in self.candidates]
         return tuple(None if choice == NONE else names[choice] for choice in self.choice_Q)
+
+
+_set = object.__setattr__
+_UNSIGNED = tuple(field.name for field in fields(Decisions) if field.name != "fingerprint")
 
 
 def decisions_for(

@@ -34,8 +34,11 @@ class Estimate:
 
     def __post_init__(self) -> None:
         shape = (self.num_queries, len(self.candidates))
-        for name in _ARRAYS:
-            check_shape(f"Estimate.{name}", getattr(self, name), "QM", shape)
+        check_shape("Estimate.quality_QM", self.quality_QM, "QM", shape)
+        check_shape("Estimate.spread_QM", self.spread_QM, "QM", shape)
+        check_shape("Estimate.cost_usd_QM", self.cost_usd_QM, "QM", shape)
+        check_shape("Estimate.latency_s_QM", self.latency_s_QM, "QM", shape)
+        check_shape("Estimate.allowed_QM", self.allowed_QM, "QM", shape)
         if self.allowed_QM.dtype != np.bool_:
             raise InputError(
                 sentence("Estimate.allowed_QM", allowed="booleans", got=str(self.allowed_QM.dtype))
@@ -49,7 +52,7 @@ class Estimate:
     @property
     def names(self) -> tuple[str, ...]:
         """Candidate names, in order."""
-        return tuple(candidate.name for candidate in self.candidates)
+        return _names_of(self.candidates)
 
     def restrict(self, allowed_QM: Bools) -> Estimate:
         """Return the estimate with a mask added to the one it has; broadcasts from (M,) or (Q, 1)."""
@@ -80,6 +83,25 @@ class Estimate:
     def _with(self, **changes: np.ndarray) -> Estimate:
         arrays = {name: getattr(self, name) for name in _ARRAYS}
         return Estimate(candidates=self.candidates, **{**arrays, **changes})
+
+
+_MAX_POOLS = 256
+_pools: dict[int, tuple[tuple[Candidate, ...], tuple[str, ...]]] = {}
+
+
+def _names_of(candidates: tuple[Candidate, ...]) -> tuple[str, ...]:
+    """Return the names, made once for a pool: every estimate of one router holds the same tuple.
+
+    Known by identity, since to hash a pool costs as much as to name it; the tuple is kept beside its
+    names, so that its identity stays its own.
+    """
+    known = _pools.get(id(candidates))
+    if known is None:
+        if len(_pools) >= _MAX_POOLS:
+            _pools.clear()
+        known = candidates, tuple(candidate.name for candidate in candidates)
+        _pools[id(candidates)] = known
+    return known[1]
 
 
 _ARRAYS = ("quality_QM", "spread_QM", "cost_usd_QM", "latency_s_QM", "allowed_QM")

@@ -55,8 +55,9 @@ def rank(
     A candidate whose score is unknown (NaN) stands behind every known one but is not lost. Quality
     breaks ties where the score is blind to it, as at an infinite price.
     """
-    if score_QM.shape[0] == 1 and len(names) <= _FEW:
-        return _rank_one(score_QM, allowed_QM, cost_usd_QM, names, quality_QM)
+    if is_short(score_QM):
+        order = rank_one(score_QM, allowed_QM, cost_usd_QM, names, quality_QM=quality_QM)
+        return padded(order, len(names))
     # np.lexsort sorts by its last key first.
     name_rank_QM = np.empty(score_QM.shape, dtype=np.int64)
     name_rank_QM[:] = name_order(names)
@@ -76,17 +77,23 @@ def rank(
     return ranked
 
 
-def _rank_one(
+def is_short(score_QM: Floats) -> bool:
+    """Return whether `rank_one` is the faster way: one query, and few candidates."""
+    return score_QM.shape[0] == 1 and score_QM.shape[1] <= _FEW
+
+
+def rank_one(
     score_QM: Floats,
     allowed_QM: Bools,
     cost_usd_QM: Floats,
     names: tuple[str, ...],
-    quality_QM: Floats | None,
-) -> Ints:
-    """Do what `rank` does, for one query: its fast twin on the path of every request."""
+    *,
+    quality_QM: Floats | None = None,
+) -> list[int]:
+    """Do what `rank` does, for one query and without the padding: its fast twin for every request."""
     num = len(names)
-    scores, costs, allowed = score_QM[0].tolist(), cost_usd_QM[0].tolist(), allowed_QM[0].tolist()
-    qualities = [0.0] * num if quality_QM is None else quality_QM[0].tolist()
+    (scores,), (costs,), (allowed,) = score_QM.tolist(), cost_usd_QM.tolist(), allowed_QM.tolist()
+    qualities = [0.0] * num if quality_QM is None else quality_QM.tolist()[0]
     keys = [
         (
             -score if score == score else _INF,  # NaN is the one number that differs from itself
@@ -101,9 +108,12 @@ def _rank_one(
         if may
     ]
     keys.sort()
-    ranked_QM = np.full((1, num), NONE, dtype=np.int64)
-    ranked_QM[0, : len(keys)] = [key[-1] for key in keys]
-    return ranked_QM
+    return [key[-1] for key in keys]
+
+
+def padded(order: list[int], num_candidates: int) -> Ints:
+    """Return the ranking of one query as `rank` returns it, shape (1, M)."""
+    return np.array([order + [NONE] * (num_candidates - len(order))], dtype=np.int64)
 
 
 @lru_cache(maxsize=256)

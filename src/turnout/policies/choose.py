@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from turnout.core.budget import Budget
@@ -9,10 +11,11 @@ from turnout.core.decision import NONE, Decisions
 from turnout.core.errors import InputError, sentence
 from turnout.core.estimate import Estimate
 from turnout.core.outcomes import Bools, Floats
-from turnout.core.scoring import rank
+from turnout.core.scoring import is_short, padded, rank, rank_one
 
 NOBODY = "no candidate may serve this query"
 UNKNOWN = "no candidate has a known score; the cheapest allowed one"
+_NAN = math.nan
 
 
 def capped(estimate: Estimate, budget: Budget) -> Bools:
@@ -32,8 +35,9 @@ def capped(estimate: Estimate, budget: Budget) -> Bools:
 
 def require_costs(estimate: Estimate, where: str) -> None:
     """Raise `InputError` when money is asked for and no allowed candidate has a known cost."""
-    is_known = np.isfinite(estimate.cost_usd_QM) & estimate.allowed_QM
-    if estimate.allowed_QM.any() and not is_known.any():
+    is_known_QM = np.isfinite(estimate.cost_usd_QM) & estimate.allowed_QM
+    # Counting true cells costs a fifth of `any`, and this stands on the path of every request.
+    if not np.count_nonzero(is_known_QM) and np.count_nonzero(estimate.allowed_QM):
         raise InputError(
             sentence(
                 f"{where}: money is asked for and no candidate has a known cost",
@@ -55,6 +59,8 @@ def decide_by_score(
     Ties go to the cheaper, then to the earlier name; unknown scores stand last (`core.scoring.rank`).
     """
     mask_QM = capped(estimate, budget) if allowed_QM is None else allowed_QM
+    if is_short(score_QM):
+        return _decide_one(estimate, score_QM, budget, reason, mask_QM)
     ranked_QM = rank(score_QM, mask_QM, estimate.cost_usd_QM, estimate.names, quality_QM=estimate.quality_QM)
     num_queries = estimate.num_queries
     choice_Q = ranked_QM[:, 0] if ranked_QM.shape[1] else np.full(num_queries, NONE, dtype=np.int64)
@@ -72,6 +78,30 @@ def decide_by_score(
         reason_Q=phrases(reason, nobody_Q, unknown_Q),
         quality_Q=quality_Q,
         cost_usd_Q=cost_usd_Q,
+        price=budget.price,
+    )
+
+
+def _decide_one(
+    estimate: Estimate, score_QM: Floats, budget: Budget, reason: str, mask_QM: Bools
+) -> Decisions:
+    """Do what `decide_by_score` does, for one query: its fast twin on the path of every request."""
+    quality_QM, cost_usd_QM = estimate.quality_QM, estimate.cost_usd_QM
+    order = rank_one(score_QM, mask_QM, cost_usd_QM, estimate.names, quality_QM=quality_QM)
+    choice = order[0] if order else NONE
+    if choice == NONE:
+        quality, cost_usd, reason = _NAN, _NAN, NOBODY
+    else:
+        quality, cost_usd = quality_QM.item(0, choice), cost_usd_QM.item(0, choice)
+        reason = UNKNOWN if math.isnan(score_QM.item(0, choice)) else reason
+    return Decisions(
+        candidates=estimate.candidates,
+        choice_Q=np.array([choice], dtype=np.int64),
+        ranked_QM=padded(order, len(estimate.candidates)),
+        propensity_Q=np.array([1.0]),
+        reason_Q=(reason,),
+        quality_Q=np.array([quality]),
+        cost_usd_Q=np.array([cost_usd]),
         price=budget.price,
     )
 

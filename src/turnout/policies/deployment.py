@@ -177,11 +177,11 @@ class Deployment(Configured):
         """
         plan = self.plan(goal)
         caps = _at_price(_NO_CAPS if budget is None else budget, plan.price if price is None else price)
-        estimate = self.estimate(queries, goal=goal)
+        estimate = self._estimator(plan).estimate(queries)
         mask_QM = feasible(queries, estimate.candidates, limits_M=self._limits_M)
         if allowed_QM is not None:
             mask_QM = mask_QM & allowed_QM
-        if not mask_QM.all():
+        if np.count_nonzero(mask_QM) < mask_QM.size:
             estimate = estimate.restrict(mask_QM)
         if plan.is_open:
             decisions = self.policy.decide(estimate, caps, self._rng if rng is None else rng)
@@ -191,7 +191,10 @@ class Deployment(Configured):
 
     def estimate(self, queries: Sequence[Query], *, goal: Goal | None = None) -> Estimate:
         """Return the estimate that decides for `goal`: the router's, or the fallback's behind the guard."""
-        return (self.router if self.plan(goal).is_open else self.fallback).estimate(queries)
+        return self._estimator(self.plan(goal)).estimate(queries)
+
+    def _estimator(self, plan: Plan) -> Router:
+        return self.router if plan.is_open else self.fallback
 
     def _make_plan(self, goal: Goal) -> Plan:
         if self.frontier is not None:

@@ -21,8 +21,8 @@ def feasible(
     saves the work of `input_limits(candidates)` where the pool is the same from call to call.
     """
     limits_M = input_limits(candidates) if limits_M is None else limits_M
-    tokens_Q1 = np.array([[query.input_tokens or 0] for query in queries], dtype=np.float64).reshape(-1, 1)
-    allowed_QM: Bools = tokens_Q1 <= limits_M
+    tokens_Q = np.array([query.input_tokens or 0.0 for query in queries], dtype=np.float64)
+    allowed_QM: Bools = tokens_Q[:, None] <= limits_M
     if any(query.needs for query in queries):
         for column, candidate in enumerate(candidates):
             if candidate.capabilities is not None:
