@@ -38,14 +38,38 @@ def test_a_table_folder_is_recognised(tmp_path: Path) -> None:
 
 def test_a_file_that_two_formats_recognise_is_not_guessed() -> None:
     path = "turnout.datasets.importers.routerdc:RouterDC"
-    with pytest.raises(InputError, match="is not clear, it may be one or two; got: "):
+    with pytest.raises(InputError, match="is not clear, it may be one or two; allowed: .*; got: "):
         detection.detect(FIXTURES / "routerdc", registry=Registry("datasets", {"one": path, "two": path}))
 
 
 def test_a_folder_that_is_no_table_lists_the_formats(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         load(tmp_path)
-    check_sentence(caught, f"the format of {str(tmp_path)!r} is unknown", "got: ", *registry)
+    check_sentence(
+        caught, f"the format of {str(tmp_path)!r} is unknown", "got: 'a folder of no data'", *registry
+    )
+
+
+@pytest.mark.parametrize(
+    ("kept", "lacks"),
+    [
+        (["outcomes.parquet"], "lacks queries.parquet; "),
+        (["queries.parquet", "models.parquet"], "lacks outcomes.parquet; "),
+        (["models.parquet"], "lacks queries.parquet and outcomes.parquet; "),
+    ],
+)
+def test_a_folder_with_a_part_of_a_table_names_the_file_that_is_missing(
+    tmp_path: Path, kept: list[str], lacks: str
+) -> None:
+    folder = synthetic(num_queries=3).table.save(tmp_path / "t")
+    for path in folder.iterdir():
+        if path.name not in kept:
+            path.unlink()
+    for see in (load, detect, lambda path: read(path, format_name="folder")):
+        with pytest.raises(TableError) as caught:
+            see(folder)
+        check_sentence(caught, "/t' " + lacks, "allowed: a folder with queries.parquet and outcomes.parquet")
+        check_sentence(caught, f"got: '{', '.join(sorted(kept, reverse=True))}'", "write the table again")
 
 
 @pytest.mark.parametrize(
@@ -54,14 +78,67 @@ def test_a_folder_that_is_no_table_lists_the_formats(tmp_path: Path) -> None:
         ("a.csv", "question,answer\nhi,ho\n", "a csv with question, answer"),
         ("a.jsonl", '{"text": "hi"}\n', "a jsonl with text"),
         ("a.json", "[1, 2]", "a json with no columns"),
-        ("a.txt", "hello\n", "other"),
-        ("a.csv", "", "a csv with no columns"),
+        ("a.json", '{"a": 1,\n"b": 2}', "a json with a, b"),
+        ("a.txt", "hello\n", "text of no kind that is known here"),
+        ("a.csv", "x" * 500 + ",\x1b[31mred\n", "a csv with " + "x" * 21 + "..., \\x1b[31mred'"),
     ],
 )
 def test_an_unclear_file_lists_the_formats(tmp_path: Path, name: str, text: str, seen: str) -> None:
     with pytest.raises(InputError) as caught:
         detect(write(tmp_path / name, text))
     check_sentence(caught, f"{name}' is unknown", seen, "name the format yourself", *formats())
+    assert len(str(caught.value)) < 500, "short enough to be read"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.csv", b"", ("a.csv' is empty; allowed: a table; check",)),
+        ("a.json", b" \n\n", ("a.json' is empty; ",)),
+        ("a.csv", b"\xfe\x00\xff junk, more", ("binary file of an unknown kind", "at offset 1;", "SQLite")),
+        (
+            "junk",
+            b"no kind \xff\xfe",
+            ("junk' is not UTF-8 at byte offset 8;", "got: '0xff'", "save it as UTF-8"),
+        ),
+        ("b.csv", b"\xef\xbb\xbfa,\xe9\n", ("b.csv' is not UTF-8 at byte offset 5;", "got: '0xe9'")),
+        (
+            "a.json",
+            b'{"a": [1, 2',
+            ("a.json', line 1, column 12: malformed JSON; allowed: ", "where it was cut"),
+        ),
+        ("a.json", b'[\n{"question": "x"},\n{"que', ("a.json', line 3, column 2: malformed JSON",)),
+        ("a.jsonl", b'{"query": "a", "model_name":', ("a.jsonl', line 1, column 29: malformed JSON",)),
+        (
+            "a.jsonl",
+            b'\n{"query": a}\n',
+            ("a.jsonl', line 2, column 11: malformed JSON; allowed: one JSON ",),
+        ),
+    ],
+)
+def test_junk_is_called_what_it_is_with_the_place(
+    tmp_path: Path, name: str, content: bytes, words: tuple[str, ...]
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(TableError) as caught:
+        detect(tmp_path / name)
+    check_sentence(caught, *words)
+    message = str(caught.value)
+    assert message.isprintable()
+    assert "\ufffd" not in message
+    assert len(message.replace(str(tmp_path), "")) < 250
+
+
+def test_a_broken_file_in_a_folder_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "a.json", '{"a": [1, 2')
+    with pytest.raises(TableError, match=r"a\.json', line 1, column 12: malformed JSON"):
+        detect(tmp_path)
+
+
+def test_a_character_on_the_edge_of_the_first_megabyte_is_no_fault(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"prompt,m\n" + b"x" * ((1 << 20) - 10) + "\u20ac,True\n".encode())
+    assert detect(path) == "routellm"
 
 
 def test_a_damaged_parquet_and_a_damaged_ledger_are_named_while_detecting(tmp_path: Path) -> None:

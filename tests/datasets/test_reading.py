@@ -56,7 +56,7 @@ def test_a_file_that_may_not_be_opened_is_named(tmp_path: Path) -> None:
 
 def test_json_that_is_nested_without_end_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", "[" * 200_000)
-    with pytest.raises(TableError, match=r"a\.json': malformed JSON; got: 'maximum recursion"):
+    with pytest.raises(TableError, match=r"a\.json': malformed JSON; allowed: .*; got: 'maximum recursion"):
         json_document(path)
     with pytest.raises(TableError, match=r"a\.json', line 1: malformed JSON; .*got: 'maximum recursion"):
         list(json_lines(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -15,7 +16,8 @@ from typing import Any, cast
 from turnout.core.errors import InputError, TableError, sentence
 from turnout.core.registry import Registry
 from turnout.datasets.importers.base import Head, Importer
-from turnout.datasets.reading import require_file
+from turnout.datasets.importers.folder import require_table_files
+from turnout.datasets.reading import json_document, json_lines, not_utf8, require_file
 
 _HEAD_BYTES = 1 << 20
 _KEY = re.compile(r'"([^"\\]{1,80})"\s*:')
@@ -25,7 +27,7 @@ _DATA_SUFFIXES = (".csv", ".json", ".jsonl", ".parquet")
 def detect(path: str | Path, *, registry: Registry) -> str:
     """Return the name of the one format of `registry` that recognises `path`.
 
-    Raises `TableError` where the file is missing or broken, and `InputError` listing the formats where none
+    Raises `TableError` where the file is missing or broken, and `InputError` naming the formats where none
     or several recognise it.
     """
     head = read_head(Path(path))
@@ -33,16 +35,35 @@ def detect(path: str | Path, *, registry: Registry) -> str:
     names = [name for name, importer in importers.items() if importer.recognises(head)]
     if len(names) == 1:
         return names[0]
-    seen = (
-        f"a {head.kind} with {', '.join(head.columns[:8]) or 'no columns'}"
-        if head.kind != "other"
-        else head.kind
-    )
+    if not names:
+        _require_whole(head)
     what = f"the format of {str(path)!r} is " + (
         f"not clear, it may be {' or '.join(names)}" if names else "unknown"
     )
-    formats = "; ".join(f"{name} ({importer.summary})" for name, importer in importers.items())
-    raise InputError(f"{sentence(what, got=seen)}; name the format yourself; formats: {formats}")
+    allowed = f"a file or folder in one of the formats {', '.join(importers)}"
+    do = "name the format yourself; docs/datasets.md describes each"
+    raise InputError(sentence(what, allowed=allowed, got=_seen(head), do=do))
+
+
+def _require_whole(head: Head) -> None:
+    """Raise `TableError` where what nobody recognises is cut or broken: then its format is not the question."""
+    if head.kind == "folder":
+        require_table_files(head.path)
+    elif head.kind == "json":
+        json_document(head.path)
+    elif head.kind == "jsonl":
+        next(json_lines(head.path), None)
+    if head.inner is not None:
+        _require_whole(head.inner)
+
+
+def _seen(head: Head) -> str:
+    """Return in a few words what the beginning of a file looks like."""
+    if head.kind == "other":
+        return "text of no kind that is known here"
+    columns = [name if len(name) <= 24 else name[:21] + "..." for name in head.columns[:6]]
+    kind = "folder of" if head.kind == "folder" else f"{head.kind} with"
+    return f"a {kind} {', '.join(columns) or ('no data' if head.kind == 'folder' else 'no columns')}"
 
 
 def importer_classes(registry: Registry) -> dict[str, type[Importer]]:
@@ -61,12 +82,35 @@ def read_head(path: Path) -> Head:
         return Head(path=path, kind="sqlite", columns=_table_names(path))
     if data.startswith(b"PAR1"):
         return Head(path=path, kind="parquet", columns=_parquet_columns(path))
-    text = data.decode("utf-8-sig", errors="replace").lstrip()
+    text = _head_text(path, data).lstrip()
     if text[:1] in ("{", "["):
         return _json_head(path, text)
     if path.suffix.lower() == ".csv" or "," in text.partition("\n")[0]:
         return Head(path=path, kind="csv", columns=_csv_columns(path, text))
     return Head(path=path, kind="other")
+
+
+def _head_text(path: Path, data: bytes) -> str:
+    """Decode the beginning of a text; raises `TableError` for what is empty, binary or not UTF-8."""
+    if not data.strip():
+        raise TableError(
+            sentence(f"{str(path)!r} is empty", allowed="a table", do="check how it was written")
+        )
+    if b"\0" in data:
+        raise TableError(
+            sentence(
+                f"{str(path)!r} is a binary file of an unknown kind: it holds a zero byte at offset "
+                f"{data.index(0)}",
+                allowed="parquet, SQLite, or text in UTF-8 (csv, json, jsonl)",
+                do="name another file, or save it as one of these",
+            )
+        )
+    # The end of what was read may cut a character in two: the decoder keeps that part for later.
+    try:
+        return codecs.getincrementaldecoder("utf-8-sig")().decode(data, final=len(data) < _HEAD_BYTES)
+    except UnicodeDecodeError as error:
+        offset = error.start + (3 if data.startswith(codecs.BOM_UTF8) else 0)
+        raise not_utf8(path, offset, data[offset]) from error
 
 
 def _csv_columns(path: Path, text: str) -> tuple[str, ...]:

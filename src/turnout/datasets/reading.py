@@ -151,6 +151,7 @@ def json_object(path: Path, line: int, text: str) -> dict[str, Any]:
                 f"{str(path)!r}, line {line}{column}: malformed JSON",
                 allowed="one JSON object a line",
                 got=getattr(error, "msg", str(error)),
+                do="correct the line, or write or download the file again where it was cut",
             )
         ) from error
     if not isinstance(value, dict):
@@ -165,13 +166,23 @@ def json_document(path: Path) -> Any:
     except json.JSONDecodeError as error:
         raise TableError(
             sentence(
-                f"{str(path)!r}, line {error.lineno}, column {error.colno}: malformed JSON", got=error.msg
+                f"{str(path)!r}, line {error.lineno}, column {error.colno}: malformed JSON",
+                allowed="one whole JSON document",
+                got=error.msg,
+                do="correct that place, or write or download the file again where it was cut",
             )
         ) from error
     except TableError:
         raise
     except (ValueError, RecursionError) as error:
-        raise TableError(sentence(f"{str(path)!r}: malformed JSON", got=str(error))) from error
+        raise TableError(
+            sentence(
+                f"{str(path)!r}: malformed JSON",
+                allowed="one whole JSON document",
+                got=str(error),
+                do="write or download it again",
+            )
+        ) from error
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -45,6 +45,15 @@ def test_responses_are_joined_when_asked_for(tmp_path: Path) -> None:
     assert joined.fingerprint == table.fingerprint
 
 
+def test_a_table_without_outcomes_is_said_to_be_empty(tmp_path: Path) -> None:
+    folder = synthetic(num_queries=3).table.save(tmp_path / "t")
+    outcomes = pq.read_table(folder / "outcomes.parquet")
+    pq.write_table(outcomes.slice(0, 0), folder / "outcomes.parquet")
+    with pytest.raises(TableError) as caught:
+        load(folder)
+    check_sentence(caught, "outcomes.parquet' is empty; allowed: at least one row", "got: '0 rows'; check")
+
+
 def test_asking_for_responses_that_are_not_there_is_an_error(tmp_path: Path) -> None:
     folder = synthetic(num_queries=3).table.save(tmp_path / "t")
     with pytest.raises(TableError, match=r"'responses\.parquet' is missing in"):

@@ -40,8 +40,10 @@ class Folder(Importer):
 
     def read(self, path: Path) -> OutcomeTable:
         """Read the folder; errors of the content name the folder."""
+        require_table_files(path)
         try:
             table = OutcomeTable.load(path)
+            _require_rows(table, path)
             return _with_responses(table, path) if self.responses else table
         except TableError as error:
             raise error if str(path) in str(error) else TableError(f"{str(path)!r}: {error}") from error
@@ -59,6 +61,33 @@ class Folder(Importer):
 def is_table_folder(path: Path) -> bool:
     """Whether `path` is a folder in turnout's layout."""
     return path.is_dir() and all((path / name).exists() for name in FILES)
+
+
+def require_table_files(path: Path) -> None:
+    """Raise `TableError` where a folder holds a part of a table: it names the file that is missing."""
+    there = [name for name in (*FILES, "models.parquet") if (path / name).exists()]
+    missing = [name for name in FILES if name not in there]
+    if there and missing:
+        raise TableError(
+            sentence(
+                f"{str(path)!r} lacks {' and '.join(missing)}",
+                allowed=f"a folder with {' and '.join(FILES)}",
+                got=", ".join(there),
+                do="write the table again, or name the folder that holds all of it",
+            )
+        )
+
+
+def _require_rows(table: OutcomeTable, path: Path) -> None:
+    if table.num_rows == 0:
+        raise TableError(
+            sentence(
+                f"{str(path / 'outcomes.parquet')!r} is empty",
+                allowed="at least one row: a query, a model and what came of it",
+                got="0 rows",
+                do="check the step that wrote it",
+            )
+        )
 
 
 def _with_responses(table: OutcomeTable, path: Path) -> OutcomeTable:
