@@ -113,11 +113,13 @@ def train(
     lr: float = 1e-3,
     weight_decay: float = 0.01,
     parameters: Sequence[torch.nn.Parameter] | None = None,
+    penalty: Callable[[Batch], Tensor] | None = None,
     progress: Progress = silent,
 ) -> list[float]:
     """Train on batches from `draw` by AdamW with warm-up and a cosine; return the loss of every step.
 
-    `parameters` are what may move; None means all that require a gradient. The model ends in eval mode.
+    `parameters` are what may move; None means all that require a gradient. `penalty` is called after each
+    forward pass and its scalar is added to the loss. The model ends in eval mode.
     """
     moving = [p for p in model.parameters() if p.requires_grad] if parameters is None else list(parameters)
     optimizer = torch.optim.AdamW(moving, lr=lr, weight_decay=weight_decay, betas=(0.9, 0.95))
@@ -139,6 +141,8 @@ def train(
             labels=batch.labels_BT,
             use_cache=False,
         ).loss
+        if penalty is not None:
+            loss = loss + penalty(batch)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(moving, 1.0)
