@@ -1,0 +1,105 @@
+"""This module runs one block as often as each sequence of a batch asks for."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Cache
+
+from turnout.core.errors import InputError, sentence
+from turnout.nn.depth.slots import CallSlots, Rows, rows_of_calls
+
+if TYPE_CHECKING:
+    from turnout.nn.depth.routed import RoutedDepth
+
+
+def take(value: Any, rows: Tensor, batch: int) -> Any:
+    """Return the rows of every tensor in `value` that has the batch as its first axis.
+
+    What has 1 there is shared by all sequences and stays; so does a vector, which has no batch axis.
+    """
+    if isinstance(value, Tensor):
+        return value.index_select(0, rows) if value.dim() > 1 and value.shape[0] == batch else value
+    if isinstance(value, tuple | list):
+        return type(value)(take(part, rows, batch) for part in value)
+    if isinstance(value, dict):
+        return {name: take(part, rows, batch) for name, part in value.items()}
+    return value
+
+
+class RoutedBlock:
+    """Stands in for the `forward` of one block; the block itself stays where it is, under its own names.
+
+    Nothing is registered in the model, so that checkpoints, adapters and hooks find what they always found.
+    """
+
+    def __init__(self, *, block: nn.Module, layer: int, routed: RoutedDepth) -> None:
+        self.block = block
+        self.layer = layer
+        self.routed = routed
+        self.before = block.__dict__.get("forward")
+        self.call = block.forward
+        functools.update_wrapper(self, block.forward)
+        block.forward = self
+
+    def remove(self) -> None:
+        """Give the block its own `forward` back."""
+        del self.block.forward
+        if self.before is not None:
+            self.block.forward = self.before
+
+    def __call__(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Return the hidden states after 0, 1 or 2 calls of the block, each sequence its own number."""
+        cache = next((v for v in (*kwargs.values(), *args) if isinstance(v, Cache)), None)
+        slots = None if cache is None else self.routed.slots(cache, self.layer)
+        if slots is None:
+            calls = rows_of_calls(self.routed.decide(self.layer, hidden_states))
+        else:
+            if slots.counts_B is None:
+                slots.begin(self.routed.decide(self.layer, hidden_states))
+            else:
+                self.routed.check_continued(slots, hidden_states)
+            calls = slots.calls
+        tokens = hidden_states.shape[1]
+        for number, rows in enumerate(calls):
+            hidden_states = self._run(number, rows, slots, hidden_states, args, kwargs)
+        if slots is not None:
+            slots.length += tokens
+        return hidden_states
+
+    def _run(
+        self,
+        number: int,
+        rows: Rows,
+        slots: CallSlots | None,
+        hidden_BTD: Tensor,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Tensor:
+        if slots is not None:
+            slots.active = number
+        try:
+            if rows is None:
+                return self._checked(self.call(hidden_BTD, *args, **kwargs))
+            batch = len(hidden_BTD)
+            part_RTD = hidden_BTD.index_select(0, rows)
+            shared = self.routed.taken(kwargs, rows, batch)
+            part_RTD = self._checked(self.call(part_RTD, *take(args, rows, batch), **shared))
+            return hidden_BTD.index_copy(0, rows, part_RTD)
+        finally:
+            if slots is not None:
+                slots.active = None
+
+    def _checked(self, output: Any) -> Tensor:
+        if not isinstance(output, Tensor):
+            raise InputError(
+                sentence(
+                    f"block {self.layer} ({type(self.block).__name__}): what it returns",
+                    allowed="a tensor of hidden states, as decoders of transformers 5 do",
+                    got=type(output).__name__,
+                )
+            )
+        return output

@@ -1,0 +1,80 @@
+"""This module holds what belongs to one forward of a routed model: its prompt, and what its blocks share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from turnout.core.errors import InputError, sentence
+from turnout.nn.depth.blocks import take
+
+
+@dataclass
+class Pass:
+    """One forward: from the model's arguments to the counts of every block."""
+
+    attention_BT: Tensor | None
+    """The mask that was given; None where nothing is padding."""
+    prompt: int | Tensor | None
+    """The prompt's first columns, or where it is; None where every token belongs to it."""
+    prompt_BT: Tensor | None = None
+    plan: object = None
+    is_planned: bool = False
+    counts: dict[int, Tensor] = field(default_factory=dict)
+    taken: dict[tuple[int, int], tuple[Any, Tensor, Any]] = field(default_factory=dict)
+
+    def mask(self, hidden_BTD: Tensor) -> Tensor:
+        """Return prompt_BT, true at tokens of the prompt; raises `InputError` for a row without one."""
+        if self.prompt_BT is None:
+            self.prompt_BT = self._mask(hidden_BTD)
+            if not bool(self.prompt_BT.any(1).all()):
+                raise InputError(
+                    sentence(
+                        "depth routing: a sequence without a token of the prompt",
+                        allowed="at least one token that is not padding",
+                        got=self.prompt_BT.sum(1).tolist(),
+                    )
+                )
+        return self.prompt_BT
+
+    def _mask(self, hidden_BTD: Tensor) -> Tensor:
+        batch, tokens = hidden_BTD.shape[:2]
+        mask_BT = torch.ones(batch, tokens, dtype=torch.bool, device=hidden_BTD.device)
+        if self.attention_BT is not None:
+            mask_BT = self.attention_BT[:, -tokens:].bool()
+        if isinstance(self.prompt, Tensor):
+            return mask_BT & self.prompt.to(mask_BT.device).bool()
+        if self.prompt is not None:
+            return mask_BT & (torch.arange(tokens, device=mask_BT.device) < self.prompt)
+        return mask_BT
+
+    def take(self, value: Any, rows: Tensor, batch: int) -> Any:
+        """Return `take(value, rows, batch)`; what all blocks share is taken once a forward.
+
+        `rows` must be the same object wherever the rows are the same.
+        """
+        if not isinstance(value, Tensor | tuple):
+            return take(value, rows, batch)
+        kept = self.taken.get((id(value), id(rows)))
+        if kept is None:
+            kept = self.taken[id(value), id(rows)] = (value, rows, take(value, rows, batch))
+        return kept[2]
+
+
+def begin(args: tuple[Any, ...], kwargs: dict[str, Any], prompt: int | Tensor | None) -> Pass:
+    """Return the pass that a model's arguments begin; raises `InputError` for what cannot be routed."""
+    source = kwargs.get("input_ids")
+    source = source if source is not None else kwargs.get("inputs_embeds")
+    source = source if source is not None else (args[0] if args else None)
+    if isinstance(source, Tensor) and not source.shape[1]:
+        raise InputError(sentence("depth routing: an empty prompt", allowed="at least one token", got=0))
+    mask = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
+    if mask is not None and (not isinstance(mask, Tensor) or mask.dim() != 2):
+        shape = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
+        raise InputError(
+            sentence("depth routing: attention_mask", allowed="[B, T], where padding is 0", got=shape)
+        )
+    return Pass(attention_BT=mask, prompt=prompt)

@@ -1,0 +1,243 @@
+"""This module wraps the blocks of a decoder so that each sequence has its own depth."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Cache
+
+from turnout.core.errors import InputError, sentence
+from turnout.nn.decoder import decoder_blocks
+from turnout.nn.depth.blocks import RoutedBlock
+from turnout.nn.depth.contract import DepthRouter, check_counts
+from turnout.nn.depth.passes import Pass, begin
+from turnout.nn.depth.slots import CallSlots, adopt
+
+Watcher = Callable[[int, Tensor, Tensor], None]
+"""Called with the layer, its input hidden_BTD and the prompt's mask_BT."""
+
+
+class RoutedDepth:
+    """A decoder whose blocks are skipped, executed or repeated, decided once per sequence.
+
+    The decisions are taken while the prompt is read and hold for every token that follows; they live in the
+    cache, or, without one, are taken again from the prompt alone. `model.generate` works as before: greedy,
+    sampling, beams, padding on either side. One forward at a time.
+
+    Parameters
+    ----------
+    model
+        Any decoder of `transformers` 5 whose blocks return hidden states.
+    router
+        Decides; None executes every block.
+    strict
+        Refuse a batch whose sequences disagree, instead of running each block on those that call it.
+
+    Raises `InputError` for a router of another number of layers or width, and for a model that is wrapped.
+
+    Source: S12, Dr.LLM, arXiv 2510.12773, section 3; the cache by call and the decision per sequence are where
+    the released code differs from it.
+    """
+
+    def __init__(self, *, model: nn.Module, router: DepthRouter | None = None, strict: bool = False) -> None:
+        owner, name = decoder_blocks(model)
+        blocks = list(getattr(owner, name))
+        if any(isinstance(block.__dict__.get("forward"), RoutedBlock) for block in blocks):
+            raise InputError(sentence("RoutedDepth: this model is wrapped already", do="call unwrap first"))
+        self.model, self.owner, self.strict = model, owner, strict
+        self.layers = len(blocks)
+        self.set_router(router)
+        self.counts_BL: Tensor | None = None
+        """The decisions of the last prompt that was read, one row a sequence."""
+        self._key = object()
+        self._pass: Pass | None = None
+        self._forced_BL: Tensor | None = None
+        self._prompt: int | Tensor | None = None
+        self._prompts = 0
+        self._watcher: Watcher | None = None
+        self._blocks = [RoutedBlock(block=b, layer=i, routed=self) for i, b in enumerate(blocks)]
+        self._hooks = [
+            owner.register_forward_pre_hook(self._begin, with_kwargs=True),
+            owner.register_forward_hook(self._end),
+        ]
+        self._wrap_generate()
+
+    def set_router(self, router: DepthRouter | None) -> None:
+        """Decide by another router from the next prompt on; raises `InputError` if it is for another base."""
+        width = self.owner.get_input_embeddings().weight.shape[1]
+        if router is not None and (router.layers != self.layers or router.width not in (None, width)):
+            raise InputError(
+                sentence(
+                    "RoutedDepth: this router is for another base",
+                    allowed=f"{self.layers} layers of width {width}",
+                    got=f"{router.layers} layers of width {router.width}",
+                )
+            )
+        if router is not None:
+            router.to(next(self.owner.parameters()).device)
+        self.router = router
+
+    def unwrap(self) -> nn.Module:
+        """Return the model as it was; it has no trace of the wrapper."""
+        for block in self._blocks:
+            block.remove()
+        for hook in self._hooks:
+            hook.remove()
+        self.model.__dict__.pop("generate", None)
+        return self.model
+
+    @contextmanager
+    def forced(self, counts: Any) -> Iterator[None]:
+        """Inside, `counts` decide: counts_BL, or counts_L for every sequence; values 0, 1 and 2.
+
+        A batch that `generate` expands (beams, several samples) takes each row as often as its prompt.
+        """
+        before = self._forced_BL
+        self._forced_BL = check_counts("forced", counts, self.layers)
+        try:
+            yield
+        finally:
+            self._forced_BL = before
+
+    @contextmanager
+    def prompted(self, prompt: int | Tensor) -> Iterator[None]:
+        """Inside, only these tokens are the prompt: the first columns, or those where mask_BT is true.
+
+        For forwards without a cache that hold more than the prompt; `generate` does it by itself.
+        """
+        before = self._prompt
+        self._prompt = prompt
+        try:
+            yield
+        finally:
+            self._prompt = before
+
+    @contextmanager
+    def watched(self, watcher: Watcher) -> Iterator[None]:
+        """Inside, `watcher` sees the input of every block while a prompt is read."""
+        before = self._watcher
+        self._watcher = watcher
+        try:
+            yield
+        finally:
+            self._watcher = before
+
+    def slots(self, cache: Cache, layer: int) -> CallSlots:
+        """Return the cache's slots of a block; an empty cache is adopted, one of another routing refused."""
+        kept = cache.layers[layer] if layer < len(cache.layers) else None
+        if isinstance(kept, CallSlots) and kept.key is self._key:
+            return kept
+        self.adopt(cache)
+        slots: CallSlots = cache.layers[layer]
+        return slots
+
+    def adopt(self, cache: Cache) -> None:
+        """Make an empty cache one of this wrapper; raises `InputError` for any other."""
+        adopt(cache, layers=self.layers, key=self._key)
+
+    def decide(self, layer: int, hidden_BTD: Tensor) -> Tensor:
+        """Return counts_B of a block for the prompt that is being read."""
+        now = self._now(f"block {layer}")
+        batch, device = len(hidden_BTD), hidden_BTD.device
+        if self._watcher is not None:
+            self._watcher(layer, hidden_BTD, now.mask(hidden_BTD))
+        if self._forced_BL is not None:
+            counts_B = self._expanded(self._forced_BL, batch)[:, layer].to(device)
+        elif self.router is None:
+            counts_B = torch.ones(batch, dtype=torch.int64, device=device)
+        else:
+            counts_B = self._routed(self.router, layer, hidden_BTD, now)
+        if self.strict and len(counts_B.unique()) > 1:
+            raise InputError(
+                sentence(
+                    f"strict depth routing: the sequences of the batch disagree at layer {layer}",
+                    got=counts_B.tolist(),
+                    do="group them (generate_grouped), or wrap with strict=False",
+                )
+            )
+        now.counts[layer] = counts_B
+        return counts_B
+
+    def check_continued(self, slots: CallSlots, hidden_BTD: Tensor) -> None:
+        """Raise `InputError` if a cache does not belong to this batch, or to the decisions that are forced."""
+        counts_B = slots.counts_B
+        if counts_B is None or len(counts_B) != len(hidden_BTD):
+            raise InputError(
+                sentence(
+                    "depth routing: this cache is of another batch",
+                    allowed=f"{0 if counts_B is None else len(counts_B)} sequences",
+                    got=len(hidden_BTD),
+                )
+            )
+        if self._forced_BL is None:
+            return
+        forced_B = self._expanded(self._forced_BL, len(counts_B))[:, slots.layer].to(counts_B.device)
+        if not torch.equal(forced_B, counts_B):
+            raise InputError(
+                sentence(
+                    f"depth routing: this cache was made under other decisions at layer {slots.layer}",
+                    allowed=counts_B.tolist(),
+                    got=forced_B.tolist(),
+                    do="read the prompt again",
+                )
+            )
+
+    def taken(self, value: dict[str, Any], rows: Tensor, batch: int) -> dict[str, Any]:
+        """Return the `rows` of a block's keyword arguments."""
+        now = self._now("taken")
+        return {name: now.take(part, rows, batch) for name, part in value.items()}
+
+    def _now(self, where: str) -> Pass:
+        if self._pass is None:
+            raise InputError(
+                sentence(f"depth routing: {where} was called outside its model", do="call the model")
+            )
+        return self._pass
+
+    def _routed(self, router: DepthRouter, layer: int, hidden_BTD: Tensor, now: Pass) -> Tensor:
+        mask_BT = now.mask(hidden_BTD)
+        with torch.no_grad():
+            if not now.is_planned:
+                now.plan, now.is_planned = router.plan(hidden_BTD, mask_BT), True
+            return router.decide(layer, hidden_BTD, mask_BT, now.plan)
+
+    def _expanded(self, counts_BL: Tensor, batch: int) -> Tensor:
+        rows = len(counts_BL)
+        if rows in (1, batch):
+            return counts_BL.expand(batch, -1)
+        if rows == self._prompts and batch % rows == 0:
+            return counts_BL.repeat_interleave(batch // rows, dim=0)
+        raise InputError(
+            sentence("forced: one row for each sequence", allowed=f"{batch} rows, or one for all", got=rows)
+        )
+
+    def _begin(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._pass = begin(args, kwargs, self._prompt)
+
+    def _end(self, _module: nn.Module, _args: tuple[Any, ...], _output: Any) -> None:
+        now, self._pass = self._pass, None
+        if now is not None and len(now.counts) == self.layers:
+            self.counts_BL = torch.stack([now.counts[layer] for layer in range(self.layers)], dim=1)
+
+    def _wrap_generate(self) -> None:
+        if not hasattr(self.model, "generate"):
+            return
+        generate = self.model.generate
+
+        @functools.wraps(generate)
+        def prompted(inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
+            sources = (inputs, kwargs.get("input_ids"), kwargs.get("inputs_embeds"))
+            source = next((s for s in sources if s is not None), None)
+            before, self._prompts = self._prompts, 1 if source is None else len(source)
+            try:
+                with self.prompted(1 if source is None else source.shape[1]):
+                    return generate(inputs, *args, **kwargs)
+            finally:
+                self._prompts = before
+
+        self.model.generate = prompted

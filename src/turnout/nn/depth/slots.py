@@ -1,0 +1,219 @@
+"""This module keeps keys and values by call, not by layer, so that skip and repeat leave a right cache.
+
+The cache stays the library's own `DynamicCache`; only its layers are replaced, in place, by `CallSlots`. The
+decision of a sequence lives beside its keys, so whatever reorders, repeats or selects the rows of the cache
+(beams, several samples, batching) moves both.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Cache, DynamicCache
+from transformers.cache_utils import CacheLayerMixin, DynamicLayer, DynamicSlidingWindowLayer
+
+from turnout.core.errors import InputError, sentence
+
+Rows = Tensor | None
+"""Indices of the sequences that make a call; None where all do."""
+
+
+def rows_of_calls(counts_B: Tensor) -> list[Rows]:
+    """Return for each call of a block the rows that make it: first those with a count above 0, then 1."""
+    counts = counts_B.tolist()
+    found: list[Rows] = []
+    for call in range(max(counts, default=0)):
+        rows = tuple(row for row, count in enumerate(counts) if count > call)
+        found.append(None if len(rows) == len(counts) else _index(rows, counts_B.device))
+    return found
+
+
+@functools.lru_cache(maxsize=4096)
+def _index(rows: tuple[int, ...], device: torch.device) -> Tensor:
+    # One object for equal rows: what blocks share is then taken once, not once a block. Outside of inference
+    # mode, since a later forward may train.
+    with torch.inference_mode(mode=False):
+        return torch.tensor(rows, device=device)
+
+
+class CallSlots(CacheLayerMixin):  # type: ignore[misc]
+    """The cache of one block: one slot per call, each with the rows that make the call.
+
+    Its length is the number of tokens that were seen, also where every sequence skips the block, since the
+    library computes masks and positions from the length of one layer.
+    """
+
+    is_croppable = True
+    supports_early_init = False
+
+    def __init__(self, *, layer: int, template: CacheLayerMixin, key: object) -> None:
+        super().__init__()
+        self.layer = layer
+        self.key = key
+        self.is_sliding = bool(template.is_sliding)
+        self.sliding_window: int | None = template.sliding_window if self.is_sliding else None
+        self.record_past = bool(getattr(template, "record_past", False))
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything, the decisions too."""
+        self.length = 0
+        self.counts_B: Tensor | None = None
+        self.calls: list[Rows] = []
+        self.slots: list[Any] = []
+        self.active: int | None = None
+
+    def begin(self, counts_B: Tensor) -> None:
+        """Fix the decisions of all sequences; they hold until `reset`."""
+        self.counts_B = counts_B
+        self.calls = rows_of_calls(counts_B)
+        self.slots = [self._slot() for _ in self.calls]
+
+    def _slot(self) -> Any:
+        if not self.is_sliding:
+            return DynamicLayer()
+        slot = DynamicSlidingWindowLayer(sliding_window=self.sliding_window)
+        slot.record_past = self.record_past
+        return slot
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Append to the slot of the call that runs; raises `InputError` outside of one."""
+        if self.active is None:
+            raise InputError(
+                sentence(
+                    "this cache was made under depth routing",
+                    do="read the prompt again, or wrap the model as it was",
+                )
+            )
+        states: tuple[Tensor, Tensor] = self.slots[self.active].update(
+            key_states, value_states, *args, **kwargs
+        )
+        return states
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Do nothing: every slot begins with its first keys."""
+
+    def get_seq_length(self) -> int:
+        """Return the number of tokens seen."""
+        return self.length
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Return (length, offset) of the keys that the next `query_length` tokens attend to."""
+        if not self.is_sliding:
+            return self.length + query_length, 0
+        meter = self._slot()
+        meter.cumulative_length = self.length
+        sizes: tuple[int, int] = meter.get_mask_sizes(query_length)
+        return sizes
+
+    def get_max_length(self) -> int:
+        """Return the sliding window, or -1 for none."""
+        return -1 if self.sliding_window is None else self.sliding_window
+
+    def activate_past_recording(self) -> None:
+        """Keep what a sliding window would drop, so that `crop` can go back."""
+        self.record_past = True
+        for slot in self.slots:
+            if self.is_sliding:
+                slot.activate_past_recording()
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Take back the last tokens (a negative number, as the library has it)."""
+        for slot in self.slots:
+            slot.crop(tokens_to_remove)
+        self.length -= abs(tokens_to_remove)
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Take the rows `beam_idx`, with their decisions."""
+        self.batch_select_indices(beam_idx)
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Repeat every row with its decision."""
+        if self.counts_B is not None:
+            rows = torch.arange(len(self.counts_B), device=self.counts_B.device)
+            self.batch_select_indices(rows.repeat_interleave(repeats))
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Take the rows `indices`, with their decisions."""
+        if self.counts_B is None:
+            return
+        indices = indices.to(self.counts_B.device)
+        places = [_places(rows, self.counts_B) for rows in self.calls]
+        self.counts_B = self.counts_B[indices]
+        self.calls = rows_of_calls(self.counts_B)
+        del self.slots[len(self.calls) :]
+        for slot, place_B, rows in zip(self.slots, places, self.calls, strict=False):
+            taken = indices if rows is None else indices[rows]
+            slot.batch_select_indices(place_B[taken])
+
+    def _places(self, rows: Rows) -> Tensor:
+        assert self.counts_B is not None
+        place_B = torch.arange(len(self.counts_B), device=self.counts_B.device)
+        if rows is not None:
+            place_B[rows] = torch.arange(len(rows), device=rows.device)
+        return place_B
+
+    def taken(self, indices: Tensor) -> CallSlots:
+        """Return a copy that holds the rows `indices`; this one stays as it is."""
+        other = copy.copy(self)
+        other.slots = [copy.copy(slot) for slot in self.slots]
+        other.batch_select_indices(indices)
+        return other
+
+
+def _places(rows: Rows, counts_B: Tensor) -> Tensor:
+    place_B = torch.arange(len(counts_B), device=counts_B.device)
+    if rows is not None:
+        place_B[rows] = torch.arange(len(rows), device=rows.device)
+    return place_B
+
+
+def adopt(cache: object, *, layers: int, key: object) -> None:
+    """Replace the layers of an empty `DynamicCache` by `CallSlots`, in place.
+
+    Raises `InputError` for a cache that already holds tokens (it was made without this routing), or of a kind
+    that cannot be kept by call.
+    """
+    if not isinstance(cache, DynamicCache) or getattr(cache, "offloading", False):
+        raise InputError(
+            sentence(
+                "depth routing: cache", allowed="a DynamicCache, not offloaded", got=type(cache).__name__
+            )
+        )
+    if cache.get_seq_length():
+        raise InputError(
+            sentence(
+                "depth routing: this cache was made under another routing",
+                allowed="an empty one, or one of this wrapper",
+                got=f"{cache.get_seq_length()} tokens",
+                do="read the prompt again",
+            )
+        )
+    templates = list(cache.layers) or [DynamicLayer() for _ in range(layers)]
+    templates += [DynamicLayer() for _ in range(layers - len(templates))]
+    kinds = {type(template) for template in templates} - {DynamicLayer, DynamicSlidingWindowLayer, CallSlots}
+    if kinds:
+        raise InputError(
+            sentence(
+                "depth routing: layers of the cache",
+                allowed="DynamicLayer and DynamicSlidingWindowLayer",
+                got=sorted(kind.__name__ for kind in kinds),
+            )
+        )
+    cache.layers = [
+        CallSlots(layer=layer, template=template, key=key) for layer, template in enumerate(templates)
+    ]
+    cache.layer_class_to_replicate = None
+
+
+def take_rows(cache: Cache, indices: Tensor) -> Cache:
+    """Return a cache with the rows `indices` of an adopted one, which stays as it is."""
+    other = copy.copy(cache)
+    other.layers = [slots.taken(indices) for slots in cache.layers]
+    return other
