@@ -1,20 +1,107 @@
 """What next, having seen the last step?
 
-Contract: `Sequencer.next(trace)` answers with one of `Call`, `CallSet`, `Stop`, `Escalate` or `Abstain`.
-A trace holds the steps of one task so far; what it cost and what came back. Embedders and clients come by
-injection, and an environment stands in for the world.
+Contract: `Sequencer.next(trace, rng) -> Choice`, whose action is one of `Call`, `CallSet`, `Think` (a
+policy's own language model writes on), `Stop`, `Escalate` or `Abstain`. A trace holds one task's steps so
+far: what was chosen, what it cost, what came back. Embedders and clients come by injection, and an
+environment stands in for the world.
+
+    outcome = run(ReplayEnvironment(table, independent=True), FixedOrder(order=("small", "large")), query)
 
 Imports: `core`, `policies`. Used by: `gateway`, `cli`. Siblings it does not see: `routers`, `online`.
 
-`registry` is the room's table: a name, and the "module:Class" that it stands for.
+| name | sentence | source |
+|---|---|---|
+| `fixed` | everybody of a list, in its order | control |
+| `random` | whoever the lot falls on | control |
+| `one_shot` | a deployment's choice and its fallbacks | this package |
+
+`registry` is the room's table: a name, and the "module:Class" that it stands for. See docs/sequential.md.
 """
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING
+
 from turnout.core.registry import Registry
 
-TABLE: dict[str, str] = {}
-"""Names of the sequencers."""
+if TYPE_CHECKING:
+    from turnout.sequential.actions import Abstain, Call, CallSet, Choice, Escalate, Stop, Think
+    from turnout.sequential.contracts import AsyncEnvironment, Environment, Scorer, Sequencer
+    from turnout.sequential.fixed import FixedOrder
+    from turnout.sequential.loop import Outcome, run, run_async
+    from turnout.sequential.one_shot import OneShot
+    from turnout.sequential.random import RandomSequencer
+    from turnout.sequential.replay import ReplayEnvironment
+    from turnout.sequential.trace import Bounds, Ended, Observed, Started, Thought, Trace
+
+TABLE: dict[str, str] = {
+    "fixed": "turnout.sequential.fixed:FixedOrder",
+    "one_shot": "turnout.sequential.one_shot:OneShot",
+    "random": "turnout.sequential.random:RandomSequencer",
+}
+"""Names of the sequencers, and of the scorers that they may be given."""
 
 registry = Registry("sequential", TABLE)
 """The room's names; third parties add theirs through the entry points `turnout.sequential`."""
+
+_LAZY = {
+    "Abstain": "actions",
+    "AsyncEnvironment": "contracts",
+    "Bounds": "trace",
+    "Call": "actions",
+    "CallSet": "actions",
+    "Choice": "actions",
+    "Ended": "trace",
+    "Environment": "contracts",
+    "Escalate": "actions",
+    "FixedOrder": "fixed",
+    "Observed": "trace",
+    "OneShot": "one_shot",
+    "Outcome": "loop",
+    "RandomSequencer": "random",
+    "ReplayEnvironment": "replay",
+    "Scorer": "contracts",
+    "Sequencer": "contracts",
+    "Started": "trace",
+    "Stop": "actions",
+    "Think": "actions",
+    "Thought": "trace",
+    "Trace": "trace",
+    "run": "loop",
+    "run_async": "loop",
+}
+
+__all__ = [
+    "Abstain",
+    "AsyncEnvironment",
+    "Bounds",
+    "Call",
+    "CallSet",
+    "Choice",
+    "Ended",
+    "Environment",
+    "Escalate",
+    "FixedOrder",
+    "Observed",
+    "OneShot",
+    "Outcome",
+    "RandomSequencer",
+    "ReplayEnvironment",
+    "Scorer",
+    "Sequencer",
+    "Started",
+    "Stop",
+    "Think",
+    "Thought",
+    "Trace",
+    "registry",
+    "run",
+    "run_async",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'turnout.sequential' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"turnout.sequential.{_LAZY[name]}"), name)

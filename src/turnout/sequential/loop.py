@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from turnout.core.errors import InputError, sentence
 from turnout.core.query import Query
@@ -121,10 +122,17 @@ def admissible(environment: Estimating, trace: Trace) -> tuple[str, ...]:
     """Return the candidates that are alive and that the bounds leave room for."""
     if trace.bounds.calls is not None and trace.num_calls >= trace.bounds.calls:
         return ()
-    alive = [name for name in trace.started.candidates if name not in trace.dead]
+    dead = trace.dead
+    alive = [name for name in trace.started.candidates if name not in dead]
     if trace.bounds.usd is None:
         return tuple(alive)
-    return tuple(name for name in alive if _fits(environment, Call(candidate=name), trace))
+    left_usd = trace.remaining_usd
+    return tuple(name for name in alive if environment.most_usd(_first_call(name), trace) <= left_usd)
+
+
+@lru_cache(maxsize=4096)
+def _first_call(name: str) -> Call:
+    return Call(candidate=name)
 
 
 def _step(environment: Estimating, choice: Choice, trace: Trace) -> Generator[Request, Response, None]:
