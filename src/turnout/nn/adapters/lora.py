@@ -1,0 +1,75 @@
+"""This module holds one LoRA adapter: for each linear module a pair of thin matrices and a scale.
+
+Source: LoRA, arXiv 2106.09685, section 4.1: out = W u + (alpha / r) B A u; rsLoRA, arXiv 2312.03732, for
+alpha / sqrt(r). Axes: D inputs of a module, O its outputs, R rank.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from turnout.core.errors import InputError, sentence
+
+SAMPLED = 4096
+"""Numbers of each weight that go into a base's fingerprint."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraPart:
+    """What an adapter adds to one linear module: `scale * B A u`."""
+
+    a_RD: Tensor
+    b_OR: Tensor
+    scale: float
+
+    @property
+    def rank(self) -> int:
+        """The number of rows of A."""
+        return int(self.a_RD.shape[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lora:
+    """One adapter: its parts by the dotted path of the module that each belongs to."""
+
+    name: str
+    parts: Mapping[str, LoraPart]
+    base_name: str | None = None
+    """What the base model was called where the adapter was trained; None means it was not recorded."""
+    base_fingerprint: str | None = None
+    """`base_fingerprint` of the base where the adapter was trained; None means it was not recorded."""
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """The rank of every part, in the order of the paths."""
+        return tuple(self.parts[path].rank for path in sorted(self.parts))
+
+
+def scale_of(*, alpha: float, rank: int, is_rank_stabilised: bool) -> float:
+    """Return alpha / r, or alpha / sqrt(r) for rsLoRA."""
+    return alpha / (math.sqrt(rank) if is_rank_stabilised else rank)
+
+
+def base_fingerprint(model: nn.Module, paths: Iterable[str]) -> str:
+    """Return sixteen hex digits that name the weights of the modules at `paths`.
+
+    `SAMPLED` evenly spaced numbers of each weight are hashed as bfloat16, so that float32 and bfloat16
+    loadings of one checkpoint agree.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        weight = model.get_submodule(path).weight
+        if not isinstance(weight, Tensor):
+            raise InputError(sentence(f"base_fingerprint: {path!r}", allowed="a module with a weight"))
+        flat = weight.detach().reshape(-1)
+        step = max(flat.numel() // SAMPLED, 1)
+        sample = flat[::step].to(device="cpu", dtype=torch.bfloat16).contiguous()
+        digest.update(f"{path}{tuple(weight.shape)}".encode())
+        digest.update(sample.view(torch.int16).numpy().tobytes())
+    return digest.hexdigest()[:16]
