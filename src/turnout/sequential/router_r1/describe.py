@@ -1,7 +1,7 @@
-"""This module describes the pool to the policy, one line per model, from its tariff and from recorded outcomes.
+"""This module describes the pool to the policy, one line per model, from tariffs and recorded outcomes.
 
-The policy reads the lines in its prompt and was not trained on the names, so a model that is added today needs
-a line and no training (S7, Router-R1, section 3.1, "generalisation to unseen models").
+The policy reads the lines in its prompt, so a model that is added today needs a line and no training, as
+in S7, Router-R1 (arXiv 2506.09033).
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _strengths(table: OutcomeTable, m: int) -> tuple[str | None, str | None]:
 
 
 def _example(table: OutcomeTable, m: int) -> str | None:
-    """Return a short question that this candidate got right and the fewest others did; the first of equals."""
+    """Return the short question that this candidate got right and the fewest others did."""
     quality_QM = table.quality_QM
     texts = [query.text or "" for query in table.queries]
     short_Q = np.array([0 < len(text) <= _EXAMPLE_CHARS for text in texts])

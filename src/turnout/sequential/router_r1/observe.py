@@ -1,4 +1,4 @@
-"""This module writes what came back as the policy sees it: cut to a length, and unable to speak the protocol."""
+"""This module writes what came back as the policy sees it: cut to a length, and without protocol tags."""
 
 from __future__ import annotations
 
@@ -45,5 +45,3 @@ def information(
     """Return an information block; tags inside `text` are defused."""
     shown = truncate(tags.defuse(text).strip(), max_tokens=max_tokens, tokenizer=tokenizer)
     return f"<{tags.information}>{shown}</{tags.information}>"
-
-

@@ -1,7 +1,7 @@
 """This module reads what the policy wrote: a call, an answer, or a violation that has a name.
 
-It follows the format of S7, Router-R1 (arXiv 2506.09033, section 3): thinking, then exactly one action. It
-never raises and never guesses: whatever is not the format is a violation, and every violation says what to do.
+It follows the format of S7, Router-R1 (arXiv 2506.09033): thinking, then exactly one action. It never raises
+and never guesses: whatever is not the format is a violation, and a violation says what to do.
 """
 
 from __future__ import annotations

@@ -29,9 +29,10 @@ def system_text(
     return "\n".join(
         [
             "You answer a question, alone or with the help of the models listed below.",
-            f"First reason inside <{think}></{think}>. Then take exactly one of two actions and stop writing:",
-            f"1. <{route}>{call}</{route}> asks one model of the list, named exactly as it stands there. {asks}"
-            f" What it says comes back inside <{information}></{information}>; never write that tag yourself.",
+            f"First reason inside <{think}></{think}>. Then take exactly one of two actions and stop:",
+            f"1. <{route}>{call}</{route}> asks one model of the list, named exactly as it stands there. "
+            f"{asks} What it says comes back inside <{information}></{information}>; never write that tag "
+            "yourself.",
             f"2. <{answer}>final answer</{answer}> ends the task. Give the answer and nothing else;"
             f" <{answer}>{PASS_ON}</{answer}> hands on, word for word, what the last model said.",
             f"You may ask at most {max_turns} times. Asking costs money: ask only where it makes the answer "

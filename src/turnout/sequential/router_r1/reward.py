@@ -141,7 +141,9 @@ def episode_of(
 def violations(trace: Trace) -> int:
     """Return how often the policy broke the protocol, as the sequencer wrote it into its choices."""
     return int(
-        max((e.choice.values.get("violations", 0.0) for e in trace.events if isinstance(e, Chosen)), default=0)
+        max(
+            (e.choice.values.get("violations", 0.0) for e in trace.events if isinstance(e, Chosen)), default=0
+        )
     )
 
 
