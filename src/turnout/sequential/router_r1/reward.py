@@ -1,7 +1,7 @@
 """This module scores an episode: format first, then the outcome, then the cost.
 
-It follows S7, Router-R1 (arXiv 2506.09033, section 3.2): a broken format gives -1 and cancels the rest, a wrong
-answer 0, a right one `(1 - a) + a * R_cost`, with
+It follows S7, Router-R1 (arXiv 2506.09033): a broken format gives -1 and cancels the rest, a wrong answer 0,
+a right one `(1 - a) + a * R_cost`, with
 
     R_cost = 1 - clip((sqrt(cost) - P5) / (P95 - P5), 0, 1)
 

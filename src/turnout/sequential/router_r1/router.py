@@ -1,6 +1,6 @@
 """This module lets a language model route: it thinks, asks models of the pool in turns, and answers.
 
-It follows S7, Router-R1 (arXiv 2506.09033, section 3): a policy that interleaves thinking with calls, at most
+It follows S7, Router-R1 (arXiv 2506.09033): a policy that interleaves thinking with calls, at most
 four of them, each observation cut at 600 tokens. Any chat model can be the policy; training makes it better.
 """
 

@@ -13,7 +13,7 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tags:
-    """Names of the tags; the defaults are those of the paper (S7, Router-R1, arXiv 2506.09033, section 3)."""
+    """Names of the tags; the defaults are those of the paper (S7, Router-R1, arXiv 2506.09033)."""
 
     think: str = "think"
     """Around what the policy thinks."""

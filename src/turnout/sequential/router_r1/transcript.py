@@ -1,4 +1,4 @@
-"""This module reads a trace as a conversation: what the policy wrote, what came back, what was wrong with it."""
+"""This module reads a trace as a conversation: what the policy wrote, what came back, what was wrong."""
 
 from __future__ import annotations
 
