@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from turnout.cli.main import COMMANDS, build_parser, main
+from turnout.cli.options import goal_of
+from turnout.core import Goal
 
 
 @pytest.fixture(scope="module")
@@ -88,11 +90,103 @@ def test_route_reads_a_file_and_standard_input(fitted: Path, tmp_path: Path) -> 
     texts = tmp_path / "texts.txt"
     texts.write_text("one\n\ntwo\n", encoding="utf-8")
     assert main(["route", str(fitted), "--file", str(texts), "--json"]) == 0
-    done = subprocess.run(
-        [sys.executable, "-m", "turnout.cli.main", "route", str(fitted), "--json"],
-        input=b"caf\xe9 broken utf-8", capture_output=True, check=True,
-    )  # fmt: skip
+    done = route(fitted, "--json", stdin="\ufeffun caf\u00e9".encode())
     assert json.loads(done.stdout)["decisions"][0]["candidate"]
+
+
+def route(
+    deployment: Path, *arguments: str | bytes, stdin: bytes = b""
+) -> subprocess.CompletedProcess[bytes]:
+    """Run the command in a process of its own, as a shell would."""
+    command = [sys.executable, "-m", "turnout.cli.main", "route", str(deployment), *arguments]
+    return subprocess.run(command, input=stdin, capture_output=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "words"),
+    [
+        ([], b"caf\xe9", "standard input is not UTF-8 at byte offset 3; allowed: text in UTF-8; got: '0xe9'"),
+        ([], b"\x7fELF\x00\x01", "standard input is binary: it holds a zero byte at offset 4; allowed: "),
+        ([], b"", "standard input holds no text; allowed: a text; give the question"),
+        ([], b" \n", "standard input holds no text"),
+        ([b"caf\xe9"], b"", "text 1 is not UTF-8 at byte offset 3"),
+    ],
+)
+def test_route_refuses_what_is_no_text(
+    fitted: Path, arguments: list[str | bytes], stdin: bytes, words: str
+) -> None:
+    done = route(fitted, *arguments, stdin=stdin)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert words in done.stderr.decode()
+    assert done.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "holds no text; allowed: a file with one text a line; give"),
+        (b"\n \n", "holds no text"),
+        (b"one\ncaf\xe9\n", "is not UTF-8 at byte offset 7; allowed: text in UTF-8; got: '0xe9'; save it"),
+        (b"one\n\0two", "is binary: it holds a zero byte at offset 4"),
+        (None, "cannot be read; allowed: a file with one text a line; got: 'No such file or directory'"),
+    ],
+)
+def test_route_refuses_a_file_that_holds_no_texts(
+    fitted: Path, tmp_path: Path, content: bytes | None, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "texts.txt"
+    if content is not None:
+        path.write_bytes(content)
+    assert main(["route", str(fitted), "--file", str(path)]) == 1
+    error = capsys.readouterr().err
+    assert f"--file {str(path)!r} {words}" in error
+    assert main(["route", str(fitted), "hello", "--file", str(path)]) == 1
+    assert "allowed: one of the two" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", " ", "\ud800"])
+def test_route_refuses_an_argument_without_text(
+    fitted: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["route", str(fitted), "hello", text]) == 1
+    error = capsys.readouterr().err
+    assert "text 2 " in error
+    assert "allowed: " in error
+
+
+@pytest.mark.parametrize(
+    ("command", "dial", "words"),
+    [
+        (["fit", "reason18", "--out", "x"], ["--risk", "0.1"], "--risk without a promise"),
+        (["report", "reason18", "--out", "x"], ["--confidence", "0.9"], "--confidence without a promise"),
+        (
+            ["route", "x", "hello"],
+            ["--risk", "0.1", "--confidence", "0.9"],
+            "--risk and --confidence",
+        ),
+        (["demo", "--once"], ["--confidence", "0.9"], "got: 'no dial'; add one of the two"),
+        (
+            ["fit", "reason18", "--out", "x"],
+            ["--risk", "0.1", "--usd-per-quality", "2"],
+            "allowed: together with --quality-floor or --usd-per-1k; got: '--usd-per-quality 2'",
+        ),
+    ],
+)
+def test_terms_of_a_promise_need_a_promise(
+    command: list[str], dial: list[str], words: str, capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert main([*command, *dial]) == 1
+    assert words in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_terms_of_a_promise_reach_the_goal() -> None:
+    arguments = ["route", "x", "hello", "--quality-floor", "0.9", "--risk", "0.02", "--confidence", "0.8"]
+    stated = goal_of(build_parser().parse_args(arguments))
+    assert stated == Goal(quality_floor=0.9, risk=0.02, confidence=0.8)
+    assert goal_of(build_parser().parse_args(arguments[:3])) is None
 
 
 def test_report_writes_html_png_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,6 +211,12 @@ def test_report_writes_html_png_and_json(tmp_path: Path, capsys: pytest.CaptureF
         (["serve", "no-such-config.toml"], ("no-such-config.toml",)),
         (["route", "no-such-folder", "hello"], ("no artifact",)),
         (["fit", "reason18", "--train-split", "tran", "--out", "x"], ("tran", "train")),
+        (
+            ["fit", "reason18", "--train-split", "train", "--test-split", "train", "--out", "x"],
+            ("one split is named as the training and as the held-out part", "got: 'train'; name another"),
+        ),
+        (["fit", "reason18", "--train-split", "test", "--out", "x"], ("two different splits; got: 'test'",)),
+        (["fit", "reason18", "--resplit", "--test-split", "test", "--out", "x"], ("leave one of them out",)),
         (["fit", "open9", "--router", "knn", "--out", "/dev/null/x"], ("/dev/null/x", "choose another path")),
         (["demo", "--once", "--out", "/dev/null/x"], ("/dev/null/x", "choose another path")),
     ],

@@ -38,7 +38,7 @@ def test_a_table_folder_is_recognised(tmp_path: Path) -> None:
 
 def test_a_file_that_two_formats_recognise_is_not_guessed() -> None:
     path = "turnout.datasets.importers.routerdc:RouterDC"
-    with pytest.raises(InputError, match="is not clear, it may be one or two; allowed: .*; got: "):
+    with pytest.raises(InputError, match=r"is not clear, it may be one or two; allowed: .*; got: "):
         detection.detect(FIXTURES / "routerdc", registry=Registry("datasets", {"one": path, "two": path}))
 
 

@@ -138,6 +138,12 @@ def test_pools_of_every_size_train(num_candidates: int) -> None:
     assert len(deployment.candidates) == num_candidates
 
 
+@pytest.mark.parametrize(("train", "test"), [("test", None), (None, "train"), ("train", "train")])
+def test_one_split_is_not_both_parts(train: str | None, test: str | None) -> None:
+    with pytest.raises(InputError, match=r"allowed: two different splits; got: '.*'; name another"):
+        train_and_test(WORLD.table, train=train, test=test)
+
+
 def test_a_goal_of_money_without_costs_is_refused() -> None:
     table = WORLD.table.with_costs(np.full(WORLD.table.num_rows, np.nan))
     with pytest.raises(InputError, match="speaks of money, and the table records no cost"):

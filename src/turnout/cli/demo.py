@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from turnout.cli.console import progress_bar, show, show_json
 from turnout.cli.fit import show_fit
-from turnout.cli.options import add_goal, goal_of, has_goal, make_out, port, seed
+from turnout.cli.options import add_goal, goal_of, make_out, port, seed
 from turnout.core.budget import Goal
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Fit, evaluate, draw, serve."""
-    goal = goal_of(options) if has_goal(options) else GOAL
+    goal = goal_of(options) or GOAL
     make_out(options.out)
     deployment, report, test = _study(options, goal)
     written = _write(options.out, deployment, report)

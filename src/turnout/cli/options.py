@@ -25,28 +25,30 @@ def add_goal(parser: argparse.ArgumentParser) -> None:
     dial.add_argument(
         "--usd-per-quality", type=float, metavar="USD", help="what one more right answer is worth"
     )
-    parser.add_argument("--risk", type=float, default=0.0, help="slack on the promise (default 0)")
-    parser.add_argument(
-        "--confidence", type=float, default=0.95, help="probability that the promise holds (default 0.95)"
-    )
+    parser.add_argument("--risk", type=float, help="slack on the promise (default 0)")
+    parser.add_argument("--confidence", type=float, help="probability that the promise holds (default 0.95)")
 
 
-def goal_of(options: argparse.Namespace) -> Goal:
-    """Return the goal that the options state."""
-    return Goal(
-        quality_floor=options.quality_floor,
-        usd_per_1k=options.usd_per_1k,
-        usd_per_quality=options.usd_per_quality,
-        risk=options.risk,
-        confidence=options.confidence,
-    )
+def goal_of(options: argparse.Namespace) -> Goal | None:
+    """Return the goal that the options state, None where they state no dial.
 
-
-def has_goal(options: argparse.Namespace) -> bool:
-    """Whether the options state a dial."""
-    return any(
-        getattr(options, name) is not None for name in ("quality_floor", "usd_per_1k", "usd_per_quality")
-    )
+    Raises `InputError` for a risk or a confidence of a promise that nobody asked for.
+    """
+    dials = ("quality_floor", "usd_per_1k", "usd_per_quality")
+    given = {name: getattr(options, name) for name in dials if getattr(options, name) is not None}
+    terms = {name: getattr(options, name) for name in ("risk", "confidence")}
+    terms = {name: value for name, value in terms.items() if value is not None}
+    if terms and not {"quality_floor", "usd_per_1k"} & given.keys():
+        raise InputError(
+            sentence(
+                f"{' and '.join(f'--{name}' for name in terms)} without a promise to keep",
+                allowed="together with --quality-floor or --usd-per-1k",
+                got=" ".join(f"--{name.replace('_', '-')} {value:g}" for name, value in given.items())
+                or "no dial",
+                do="add one of the two, or leave it out",
+            )
+        )
+    return Goal(**given, **terms) if given else None
 
 
 def add_splits(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +66,13 @@ def parts_of(table: OutcomeTable, options: argparse.Namespace) -> tuple[OutcomeT
     from turnout.training import train_and_test
 
     if options.resplit and (options.train_split or options.test_split):
-        raise InputError(sentence("--resplit", allowed="without --train-split and --test-split"))
+        raise InputError(
+            sentence(
+                "--resplit together with the name of a split",
+                allowed="--resplit alone, or --train-split and --test-split",
+                do="leave one of them out",
+            )
+        )
     return train_and_test(
         table,
         train=options.train_split,
@@ -80,7 +88,9 @@ def router_names(text: str) -> tuple[str, ...]:
 
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     if not names:
-        raise InputError(sentence("--router", allowed="one or more names", got=text))
+        raise InputError(
+            sentence("--router names none", allowed=", ".join(registry), got=text, do="name one or more")
+        )
     for name in names:
         if name not in registry:
             registry.get(name)
@@ -92,7 +102,12 @@ def load_deployment(folder: str | Path) -> Deployment:
     thing = load(folder)
     if not isinstance(thing, Deployment):
         raise ArtifactError(
-            sentence(f"{str(folder)!r} holds a {type(thing).__name__}", allowed="a Deployment")
+            sentence(
+                f"{str(folder)!r} is not a deployment",
+                allowed="a folder that `turnout fit` wrote",
+                got=type(thing).__name__,
+                do="name such a folder",
+            )
         )
     return thing
 
@@ -131,6 +146,10 @@ def check_out(path: Path, *, force: bool) -> Path:
     """Make the folder; refuse one that holds something else, unless forced."""
     if path.exists() and any(path.iterdir() if path.is_dir() else [path]) and not force:
         raise InputError(
-            sentence(f"{str(path)!r} exists and is not empty", do="choose another --out, or add --force")
+            sentence(
+                f"{str(path)!r} exists and is not empty",
+                allowed="a new folder, or an empty one",
+                do="choose another --out, or add --force",
+            )
         )
     return make_out(path)

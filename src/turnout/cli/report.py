@@ -10,7 +10,6 @@ from turnout.cli.options import (
     add_goal,
     add_splits,
     goal_of,
-    has_goal,
     load_deployment,
     make_out,
     parts_of,
@@ -44,6 +43,7 @@ def run(options: argparse.Namespace) -> int:
     from turnout.evaluation import dense_part
     from turnout.training import DEFAULT_ROUTERS, study, train
 
+    stated = goal_of(options)
     table = load(options.table)
     make_out(options.out)
     table = dense_part(table) if options.dense else table
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
         if options.deployment:
             deployment = load_deployment(options.deployment)
         else:
-            goal = goal_of(options) if has_goal(options) else _default_goal(table.has_costs)
+            goal = stated or _default_goal(table.has_costs)
             deployment = train(train_part, goal, router=names, seed=options.seed, progress=progress)
         progress("evaluate", 4, 5)
         report = study(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
 from turnout.cli.console import show, show_json
-from turnout.cli.options import add_goal, count, goal_of, has_goal, load_deployment
+from turnout.cli.options import add_goal, count, goal_of, load_deployment
+from turnout.cli.texts import read_texts
 from turnout.core.decision import Decision
-from turnout.core.errors import InputError, sentence
 from turnout.core.estimate import Estimate
 from turnout.core.query import Query
 
@@ -27,9 +26,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print a decision for each text."""
+    goal = goal_of(options)
     deployment = load_deployment(options.deployment)
-    goal = goal_of(options) if has_goal(options) else None
-    texts = _texts(options)
+    texts = read_texts(options)
     queries = [Query(id=str(row), text=text, task=options.task) for row, text in enumerate(texts)]
     decisions = deployment.decide(queries, goal=goal)
     estimate = deployment.estimate(queries, goal=goal)
@@ -40,20 +39,6 @@ def run(options: argparse.Namespace) -> int:
     for text, row in zip(texts, rows, strict=True):
         _show_row(text, row)
     return 0
-
-
-def _texts(options: argparse.Namespace) -> list[str]:
-    if options.file is not None:
-        try:
-            lines = options.file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(
-                sentence(f"--file {str(options.file)!r} cannot be read", got=str(error))
-            ) from error
-        return [line for line in lines if line.strip()] or [""]
-    if options.text:
-        return list(options.text)
-    return [sys.stdin.buffer.read().decode("utf-8", errors="replace")]
 
 
 def _row(decision: Decision, estimate: Estimate, top: int) -> dict[str, Any]:
@@ -78,7 +63,7 @@ def _row(decision: Decision, estimate: Estimate, top: int) -> dict[str, Any]:
 
 
 def _show_row(text: str, row: dict[str, Any]) -> None:
-    first = text.strip().splitlines()[0] if text.strip() else "(empty text)"
+    first = text.strip().splitlines()[0]
     show(f"{first[:76]}{'...' if len(first) > 76 else ''}")
     show(f"  -> {row['candidate']}  ({row['reason']}; price {row['price']:.4g} quality/usd)")
     for item in row["ranked"]:

@@ -46,7 +46,7 @@ def detect(path: str | Path, *, registry: Registry) -> str:
 
 
 def _require_whole(head: Head) -> None:
-    """Raise `TableError` where what nobody recognises is cut or broken: then its format is not the question."""
+    """Raise `TableError` where what nobody recognises is cut or broken: its format is not the question."""
     if head.kind == "folder":
         require_table_files(head.path)
     elif head.kind == "json":

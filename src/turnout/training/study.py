@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from turnout.core.contracts import Policy, Router
+from turnout.core.errors import InputError, sentence
 from turnout.core.estimate import Estimate
 from turnout.core.outcomes import Floats, OutcomeTable
 from turnout.core.rng import make_rng
@@ -32,12 +33,24 @@ def train_and_test(
     Named splits are taken as they are, as are `train` and `test` where the table has both. Otherwise the
     table is cut 70/30 by the splitter that keeps near-same texts together, in the same way for a seed;
     `resplit` does so whatever splits the table has, which is the cure for a split that leaks.
+
+    Raises `InputError` where one split is named as both parts: nothing would be held out.
     """
     if resplit:
         table = table.with_splits([None] * len(table.queries))
     names = {name for name in table.splits if name is not None}
     if train is not None or test is not None or {"train", "test"} <= names:
-        return table.select(split=train or "train"), table.select(split=test or "test")
+        train, test = train or "train", test or "test"
+        if train == test:
+            raise InputError(
+                sentence(
+                    "one split is named as the training and as the held-out part",
+                    allowed="two different splits",
+                    got=train,
+                    do="name another for one of them; what was learned from proves nothing",
+                )
+            )
+        return table.select(split=train), table.select(split=test)
     parts = split_table(table, {"train": 1.0 - HELD_OUT, "test": HELD_OUT}, seed=seed)
     return parts["train"], parts["test"]
 
