@@ -1,0 +1,122 @@
+"""This module turns the tokens of one answer into text, piece by piece."""
+
+from __future__ import annotations
+
+import threading
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from turnout.nn.serving.request import Failed, Finished, Generation, Listener, Piece
+
+_UNFINISHED = "\ufffd"
+"""What a tokenizer shows for a character whose last bytes are still to come."""
+
+
+class Row:
+    """One request while it is served.
+
+    Parameters
+    ----------
+    request, ids:
+        What is asked, and its prompt as token ids.
+    tokenizer:
+        Makes text of tokens.
+    ends:
+        Ids of the end tokens.
+    listener:
+        Hears the events.
+    """
+
+    def __init__(
+        self,
+        *,
+        request: Generation,
+        ids: list[int],
+        tokenizer: PreTrainedTokenizerBase,
+        ends: frozenset[int],
+        listener: Listener,
+    ) -> None:
+        self.request = request
+        self.ids = ids
+        self.output: list[int] = []
+        self.is_over = False
+        self._tokenizer = tokenizer
+        self._ends = ends
+        self._listener = listener
+        self._text = ""
+        self._sent = 0
+        self._start = 0
+        self._end = 0
+        self._cancelled = threading.Event()
+        self._generator = torch.Generator().manual_seed(request.seed)
+
+    def cancel(self) -> None:
+        """Ask for no more tokens; the row leaves its batch before the next one. Safe from any thread."""
+        self._cancelled.set()
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the asker has gone."""
+        return self._cancelled.is_set()
+
+    def pick(self, logits_V: Tensor) -> int:
+        """Return the next token: the likeliest, or one drawn at the request's temperature."""
+        if self.request.temperature == 0:
+            return int(logits_V.argmax())
+        weights_V = torch.softmax(logits_V.float() / self.request.temperature, dim=-1)
+        return int(torch.multinomial(weights_V, 1, generator=self._generator))
+
+    def take(self, token: int) -> None:
+        """Add a token; tell the listener what text is sure by now, and the end if this is it."""
+        self.output.append(token)
+        is_end = token in self._ends
+        is_last = is_end or len(self.output) >= self.request.max_new_tokens
+        if not is_end:
+            self._read(is_last=is_last)
+        cut = min((at for stop in self.request.stop if (at := self._text.find(stop)) >= 0), default=None)
+        if cut is not None:
+            self._text = self._text[:cut]
+        if cut is not None or is_last:
+            self._finish("length" if cut is None and not is_end else "stop")
+        else:
+            self._send(len(self._text) - self._begun())
+
+    def fail(self, message: str) -> None:
+        """End without an answer."""
+        self.is_over = True
+        self._listener(Failed(message=message))
+
+    def _read(self, *, is_last: bool) -> None:
+        """Add to the text what the newest tokens say, once their last character is whole.
+
+        Only the tokens since the last whole character but one are decoded, with those before them as context,
+        because a token's text may depend on the one before it (a leading space).
+        """
+        known = self._decode(self.output[self._start : self._end])
+        now = self._decode(self.output[self._start :])
+        if is_last or not now.endswith(_UNFINISHED):
+            self._text += now[len(known) :]
+            self._start, self._end = self._end, len(self.output)
+
+    def _decode(self, ids: list[int]) -> str:
+        text: str = self._tokenizer.decode(ids, skip_special_tokens=True)
+        return text
+
+    def _begun(self) -> int:
+        """Return how many last characters may turn out to be the beginning of a stop text."""
+        return max(
+            (n for stop in self.request.stop for n in range(1, len(stop)) if self._text.endswith(stop[:n])),
+            default=0,
+        )
+
+    def _send(self, end: int) -> None:
+        if end > self._sent:
+            self._listener(Piece(text=self._text[self._sent : end]))
+            self._sent = end
+
+    def _finish(self, reason: str) -> None:
+        self._send(len(self._text))
+        self.is_over = True
+        self._listener(Finished(reason=reason, input_tokens=len(self.ids), output_tokens=len(self.output)))
