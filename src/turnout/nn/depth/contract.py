@@ -43,7 +43,7 @@ class DepthRouter(nn.Module, ABC):
         """Return the arguments of the constructor, as JSON can hold them."""
 
 
-def check_layers(where: str, value: int) -> int:
+def check_layers(where: str, value: object) -> int:
     """Return `value` if it is a number of blocks, at least 1; raises `InputError`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise InputError(sentence(f"{where}: layers", allowed="an integer of at least 1", got=value))
@@ -79,7 +79,7 @@ def check_counts(where: str, counts: Any, layers: int) -> Tensor:
     return whole_BL
 
 
-def check_layer(where: str, layer: int, layers: int) -> int:
+def check_layer(where: str, layer: object, layers: int) -> int:
     """Return `layer` if the model has it; raises `InputError`."""
     if not isinstance(layer, int) or not 0 <= layer < layers:
         raise InputError(

@@ -22,6 +22,12 @@ Watcher = Callable[[int, Tensor, Tensor], None]
 """Called with the layer, its input hidden_BTD and the prompt's mask_BT."""
 
 
+def width_of(decoder: nn.Module) -> int:
+    """Return the size of the hidden state that a decoder's blocks read."""
+    model: Any = decoder
+    return int(model.get_input_embeddings().weight.shape[1])
+
+
 class RoutedDepth:
     """A decoder whose blocks are skipped, executed or repeated, decided once per sequence.
 
@@ -40,8 +46,8 @@ class RoutedDepth:
 
     Raises `InputError` for a router of another number of layers or width, and for a model that is wrapped.
 
-    Source: S12, Dr.LLM, arXiv 2510.12773, section 3; the cache by call and the decision per sequence are where
-    the released code differs from it.
+    Source: S12, Dr.LLM, arXiv 2510.12773, section 3; the cache by call and the decision per sequence are
+    where the released code differs from it.
     """
 
     def __init__(self, *, model: nn.Module, router: DepthRouter | None = None, strict: bool = False) -> None:
@@ -69,7 +75,7 @@ class RoutedDepth:
 
     def set_router(self, router: DepthRouter | None) -> None:
         """Decide by another router from the next prompt on; raises `InputError` if it is for another base."""
-        width = self.owner.get_input_embeddings().weight.shape[1]
+        width = width_of(self.owner)
         if router is not None and (router.layers != self.layers or router.width not in (None, width)):
             raise InputError(
                 sentence(
@@ -152,7 +158,7 @@ class RoutedDepth:
             counts_B = torch.ones(batch, dtype=torch.int64, device=device)
         else:
             counts_B = self._routed(self.router, layer, hidden_BTD, now)
-        if self.strict and len(counts_B.unique()) > 1:
+        if self.strict and bool((counts_B != counts_B[0]).any()):
             raise InputError(
                 sentence(
                     f"strict depth routing: the sequences of the batch disagree at layer {layer}",
@@ -164,7 +170,7 @@ class RoutedDepth:
         return counts_B
 
     def check_continued(self, slots: CallSlots, hidden_BTD: Tensor) -> None:
-        """Raise `InputError` if a cache does not belong to this batch, or to the decisions that are forced."""
+        """Raise `InputError` if a cache does not belong to this batch, or to the forced decisions."""
         counts_B = slots.counts_B
         if counts_B is None or len(counts_B) != len(hidden_BTD):
             raise InputError(
@@ -227,7 +233,8 @@ class RoutedDepth:
     def _wrap_generate(self) -> None:
         if not hasattr(self.model, "generate"):
             return
-        generate = self.model.generate
+        model: Any = self.model
+        generate = model.generate
 
         @functools.wraps(generate)
         def prompted(inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
@@ -240,4 +247,4 @@ class RoutedDepth:
             finally:
                 self._prompts = before
 
-        self.model.generate = prompted
+        model.generate = prompted

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -14,12 +12,10 @@ NEUTRAL = -0.5
 """Where the published scale leaves the router alone; its 0 is half `execute`."""
 
 
-def check_knob(where: str, knob: float) -> float:
+def check_knob(where: str, knob: object) -> float:
     """Return `knob` if it lies in [-1, 1]; raises `InputError`."""
     if isinstance(knob, bool) or not isinstance(knob, int | float) or not -1.0 <= knob <= 1.0:
         raise InputError(sentence(f"{where}: knob", allowed="-1 (skip all) to 1 (repeat all)", got=knob))
-    if math.isnan(knob):
-        raise InputError(sentence(f"{where}: knob", allowed="a number", got=knob))
     return float(knob)
 
 

@@ -19,8 +19,8 @@ CHOICES = 3
 class DrLLMRouter(DepthRouter):
     """Skips, executes or repeats a block by a small network over the means of eight windows of the prompt.
 
-    Per block: Linear(width, 128), GELU (tanh), Linear(128, 3) for each window; the mean of the logits decides.
-    Weights begin Xavier uniform, biases at zero.
+    Per block: Linear(width, 128), GELU (tanh), Linear(128, 3) for each window; the mean of
+    the logits decides. Weights begin Xavier uniform, biases at zero.
 
     Parameters
     ----------

@@ -1,0 +1,41 @@
+"""How deep must this sequence go? Blocks of a decoder that are skipped, executed or repeated.
+
+Contract: `DepthRouter.decide(layer, hidden_BTD, mask_BT, plan) -> counts_B`, asked while the prompt is read;
+`RoutedDepth` wraps a decoder and does what was decided, cache and batches included.
+
+This file imports no torch, so that a name can be looked up without it.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+_LAZY = {
+    "DepthRouter": "contract",
+    "FixedDepth": "fixed",
+    "RandomSkip": "random_skip",
+    "RoutedDepth": "routed",
+    "best_fixed_skip": "best_fixed",
+    "generate_grouped": "grouped",
+    "load_depth": "checkpoint",
+    "right_answers": "rewards",
+    "save_depth": "checkpoint",
+}
+
+__all__ = [
+    "DepthRouter",
+    "FixedDepth",
+    "RandomSkip",
+    "RoutedDepth",
+    "best_fixed_skip",
+    "generate_grouped",
+    "load_depth",
+    "right_answers",
+    "save_depth",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'turnout.nn.depth' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"turnout.nn.depth.{_LAZY[name]}"), name)
