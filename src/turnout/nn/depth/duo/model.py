@@ -102,10 +102,10 @@ class DuoModel:
 
     def random(self, generator: torch.Generator) -> Any:
         """Return a context in which every token draws every layer's choice uniformly from a CPU generator."""
-        if getattr(self.model, "is_gradient_checkpointing", False):
+        if any(getattr(part, "gradient_checkpointing", False) for part in self.model.modules()):
             raise InputError(
                 sentence(
-                    "duo: random choices under gradient checkpointing would be drawn anew in the backward pass",
+                    "duo: under gradient checkpointing the backward pass would draw other choices",
                     do="call gradient_checkpointing_disable() first",
                 )
             )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def execute(x_BTD: Tensor, choice_BT: Tensor, modules: Sequence[nn.Module | None]) -> Tensor:
-    """Return what `turnout.nn.depth.duo.execute.execute` returns, at the price of every module on every token."""
+    """Return what `execute.execute` returns, at the price of every module on every token."""
     out_BTD = torch.zeros_like(x_BTD)
     for index, module in enumerate(modules):
         y_BTD = torch.zeros_like(x_BTD) if module is None else module(x_BTD)

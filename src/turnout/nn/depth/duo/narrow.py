@@ -45,7 +45,9 @@ def narrow(mlp: nn.Module, *, divisor: int, std: float, generator: torch.Generat
 def _linear(
     like: nn.Linear, in_features: int, out_features: int, std: float, generator: torch.Generator
 ) -> nn.Linear:
-    made = nn.utils.skip_init(nn.Linear, in_features, out_features, bias=like.bias is not None)
+    # The layer's own first weights are overwritten; their draw must not move the global generator.
+    with torch.random.fork_rng(devices=[]):
+        made = nn.Linear(in_features, out_features, bias=like.bias is not None)
     with torch.no_grad():
         made.weight.normal_(0.0, std, generator=generator)
         if made.bias is not None:

@@ -13,10 +13,10 @@ from turnout.nn.depth.duo.problem import Floats, Ints, Oracle, Problem
 def exhaustive(problem: Problem, *, budgets: Sequence[float], max_layers: int | None = None) -> Oracle:
     """Return the best pattern of every item at every budget.
 
-    Source: S22, Duo-LLM (arXiv 2410.10846), section 3.2: all C(L, b) patterns of a budget of b big layers, 2^L
-    in all, 3^L with skip. Differs: a budget allows b and fewer, so that more budget is never worse. Ties go to
-    the cheaper pattern. Raises `InputError` for more layers than `patterns.LIMITS`, unless `max_layers` says
-    otherwise. Cost: one trial for each pattern within the largest budget and item.
+    Source: S22, Duo-LLM (arXiv 2410.10846), section 3.2: all C(L, b) patterns of a budget of b big layers,
+    2^L in all, 3^L with skip. Differs: a budget allows b and fewer, so that more budget is never worse. Ties
+    go to the cheaper pattern. Raises `InputError` for more layers than `patterns.LIMITS`, unless `max_layers`
+    says otherwise. Cost: one trial for each pattern within the largest budget and item.
     """
     ordered = problem.check_budgets(budgets)
     pattern_NL = all_patterns(problem, budget=ordered[-1], max_layers=max_layers)

@@ -14,9 +14,9 @@ from turnout.nn.depth.duo.problem import Floats, Ints, Oracle, Problem, improved
 def greedy(problem: Problem, *, budgets: Sequence[float], max_rounds: int = 100) -> Oracle:
     """Return for every budget what coordinate descent finds for each item.
 
-    Source: S22, Duo-LLM (arXiv 2410.10846), section 3.2. Differs: the steepest change is taken first; where no
-    single change helps, two layers may change at once, since at its budget's edge a pattern can only move a big
-    module from one layer to another; each budget starts from the find of the one before.
+    Source: S22, Duo-LLM (arXiv 2410.10846), section 3.2. Differs: the steepest change is taken first; where
+    no single change helps, two layers may change at once, since at its budget's edge a pattern can only move
+    a big module from one layer to another; each budget starts from the find of the one before.
     On separable losses with two cost levels it finds the optimum. Cost: about b L A + L^2 trials per item.
     """
     check_count("greedy: max_rounds", max_rounds)
@@ -28,7 +28,7 @@ def greedy(problem: Problem, *, budgets: Sequence[float], max_rounds: int = 100)
     for budget in ordered:
         loss_Q, choice_QL = _descend(problem, budget, loss_Q, choice_QL, max_rounds)
         found.append((loss_Q, choice_QL))
-    return improved(problem, ordered, found)
+    return improved(ordered, found)
 
 
 def _descend(

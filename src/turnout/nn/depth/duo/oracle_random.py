@@ -22,8 +22,9 @@ def best_of(
     """Return the best of `num_draws` random routings of every item, and the mean over all draws, (K, Q).
 
     Source: S22, Duo-LLM (arXiv 2410.10846), section 4: best of 100. A draw spends as much of the budget as
-    fits. With `num_tokens` a draw is (T, L): each token of an item has a pattern of its own within the budget,
-    and the loss function is called with choices (P, T, L). Cost: `num_draws` trials per item and budget.
+    fits. With `num_tokens` a draw is (T, L): each token of an item has a pattern of its own within the
+    budget, and the loss function is called with choices (P, T, L). Cost:
+    `num_draws` trials per item and budget.
     """
     check_count("best_of: num_draws", num_draws)
     ordered = problem.check_budgets(budgets)
@@ -32,7 +33,7 @@ def best_of(
         loss_Q, choice_QL, mean_Q = _search(problem, budget, rng, num_draws, num_tokens)
         found.append((loss_Q, choice_QL))
         means.append(mean_Q)
-    return improved(problem, ordered, found), np.stack(means)
+    return improved(ordered, found), np.stack(means)
 
 
 def _search(

@@ -18,7 +18,7 @@ from turnout.core.validation import check_number
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Loss = Callable[[Ints, Ints], Any]
-"""`loss(item_P, choice_PL)` returns the loss of each trial: item `item_P[p]` under the pattern `choice_PL[p]`."""
+"""`loss(item_P, choice_PL)` returns the loss of each trial: item `item_P[p]` under pattern `choice_PL[p]`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class Problem:
     def of_items(self, choice_QL: Ints) -> Floats:
         """Return the loss of every item under its own pattern; a pattern (L,) serves all, shape (Q,)."""
         each_QL = np.broadcast_to(choice_QL, (self.num_items, *np.shape(choice_QL)[-1:]))
-        return self.evaluate(np.arange(self.num_items), np.ascontiguousarray(each_QL))
+        return self.evaluate(np.arange(self.num_items), each_QL.copy())
 
     def check_budgets(self, budgets: Sequence[float]) -> list[float]:
         """Return the budgets in rising order; each must afford the cheapest pattern."""
@@ -98,8 +98,8 @@ class Oracle:
         return np.asarray((self.choice_KQL == choice).mean(axis=1))
 
 
-def improved(problem: Problem, budgets: Sequence[float], found: Sequence[tuple[Floats, Ints]]) -> Oracle:
-    """Return an oracle from (loss_Q, choice_QL) per budget; a smaller budget's find serves a larger one too."""
+def improved(budgets: Sequence[float], found: Sequence[tuple[Floats, Ints]]) -> Oracle:
+    """Return an oracle from (loss_Q, choice_QL) per budget; a find serves every larger budget too."""
     losses, choices = [found[0][0]], [found[0][1]]
     for loss_Q, choice_QL in found[1:]:
         is_better_Q = loss_Q < losses[-1]

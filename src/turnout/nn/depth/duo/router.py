@@ -39,6 +39,7 @@ class DuoRouter(nn.Module):
         first = torch.randn(num_choices, width, generator=generator) * (0.1 / math.sqrt(width))
         self.weight_AD = nn.Parameter(first)
         self.bias_A = nn.Parameter(torch.zeros(num_choices), requires_grad=bias)
+        self.shift_: Tensor
         self.register_buffer("shift_", torch.zeros(()))
 
     def forward(self, x_TD: Tensor) -> Tensor:
@@ -46,9 +47,10 @@ class DuoRouter(nn.Module):
         if x_TD.shape[-1] != self.weight_AD.shape[1]:
             allowed = f"(..., D) with D = {self.weight_AD.shape[1]}"
             raise ShapeError(sentence("DuoRouter: x_TD", allowed=allowed, got=tuple(x_TD.shape)))
-        logits_TA = nn.functional.linear(x_TD.float(), self.weight_AD, self.bias_A)
-        is_big_A = torch.arange(logits_TA.shape[-1], device=logits_TA.device) == 1
-        return logits_TA + self.shift_ * is_big_A
+        logits_TA: Tensor = nn.functional.linear(x_TD.float(), self.weight_AD, self.bias_A)
+        is_big_A: Tensor = torch.arange(logits_TA.shape[-1], device=logits_TA.device) == 1
+        shifted_TA: Tensor = logits_TA + self.shift_ * is_big_A
+        return shifted_TA
 
     def probabilities(self, x_TD: Tensor, *, temperature: float = 1.0) -> Tensor:
         """Return softmax(logits / temperature), (..., A); a low temperature hardens it toward `choose`."""
@@ -57,5 +59,4 @@ class DuoRouter(nn.Module):
 
     def choose(self, x_TD: Tensor) -> Tensor:
         """Return the likeliest choice of every token, int64 (...); ties go to the first, which is small."""
-        logits_TA: Tensor = self(x_TD)
-        return logits_TA.argmax(dim=-1)
+        return torch.argmax(self(x_TD), dim=-1)

@@ -79,7 +79,7 @@ def routed_losses(duo: DuoModel, batch: Batch, *, rows: int = 64) -> tuple[Float
     Padding counts in neither number.
     """
     losses, shares, choices = [], [], []
-    for index in torch.arange(len(batch.labels_BT)).split(rows):
+    for index in torch.split(torch.arange(len(batch.labels_BT)), rows):
         with duo.routed(), duo.recording() as record:
             losses.append(row_losses(duo, batch, index))
         choice_BTL = record.choice_BTL.cpu()

@@ -111,7 +111,7 @@ def train_routers(
 
 @torch.no_grad()
 def calibrate(duo: DuoModel, batches: Sequence[Batch], *, target: float, rounds: int = 4) -> float:
-    """Shift the logit of big in all routers alike, so that hard choices take `target` of big; return the share.
+    """Shift the logit of big in all routers alike, until hard choices take `target` of big; return the share.
 
     Use texts that are not reported. A few rounds, since what a layer chooses changes what later ones see.
     This is the dial after training: no weight moves.
