@@ -13,7 +13,11 @@ from __future__ import annotations
 
 from turnout.core.registry import Registry
 
-TABLE: dict[str, str] = {}
+TABLE: dict[str, str] = {
+    "drllm": "turnout.nn.depth.drllm.router:DrLLMRouter",
+    "fixed_depth": "turnout.nn.depth.fixed:FixedDepth",
+    "random_skip": "turnout.nn.depth.random_skip:RandomSkip",
+}
 """Names of the gates."""
 
 registry = Registry("nn", TABLE)

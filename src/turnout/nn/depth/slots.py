@@ -56,7 +56,7 @@ class CallSlots(CacheLayerMixin):  # type: ignore[misc]
         self.key = key
         self.is_sliding = bool(template.is_sliding)
         self.sliding_window: int | None = template.sliding_window if self.is_sliding else None
-        self.record_past = bool(getattr(template, "record_past", False))
+        self._is_recording = bool(getattr(template, "record_past", False))
         self.reset()
 
     def reset(self) -> None:
@@ -77,8 +77,19 @@ class CallSlots(CacheLayerMixin):  # type: ignore[misc]
         if not self.is_sliding:
             return DynamicLayer()
         slot = DynamicSlidingWindowLayer(sliding_window=self.sliding_window)
-        slot.record_past = self.record_past
+        slot.record_past = self._is_recording
         return slot
+
+    @property
+    def record_past(self) -> bool:
+        """Whether a sliding window keeps what it would drop, so that `crop` can go back."""
+        return self._is_recording
+
+    @record_past.setter
+    def record_past(self, value: bool) -> None:
+        self._is_recording = value
+        for slot in self.slots:
+            slot.record_past = value
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
@@ -117,11 +128,8 @@ class CallSlots(CacheLayerMixin):  # type: ignore[misc]
         return -1 if self.sliding_window is None else self.sliding_window
 
     def activate_past_recording(self) -> None:
-        """Keep what a sliding window would drop, so that `crop` can go back."""
+        """Set `record_past`."""
         self.record_past = True
-        for slot in self.slots:
-            if self.is_sliding:
-                slot.activate_past_recording()
 
     def crop(self, tokens_to_remove: int) -> None:
         """Take back the last tokens (a negative number, as the library has it)."""
