@@ -3,7 +3,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import pytest
 import torch
@@ -79,7 +79,12 @@ def test_variants_take_turns() -> None:
     order: list[str] = []
 
     def variant(name: str) -> object:
-        return lambda: nullcontext(order.append(name))
+        @contextmanager
+        def opened() -> Iterator[None]:
+            order.append(name)
+            yield
+
+        return opened
 
     gate = Gate()
     variants = {"x": variant("x"), "y": variant("y"), "full": gate}
@@ -141,10 +146,8 @@ def test_a_temperature_draws_by_the_seed() -> None:
 
 
 def test_a_failure_fails_its_own_rows_only(caplog: pytest.LogCaptureFixture) -> None:
-    @contextmanager
-    def broken() -> Iterator[None]:
+    def broken() -> AbstractContextManager[None]:
         raise RuntimeError("no such layer")
-        yield
 
     with serving(variants={"full": nullcontext, "broken": broken}) as engine:
         _, end = ask(engine, "a=", variant="broken")
