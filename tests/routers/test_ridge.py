@@ -10,7 +10,7 @@ from turnout.core.errors import InputError
 from turnout.core.query import Query
 from turnout.features import TextEmbedder
 from turnout.routers import BestSingleRouter, RidgeRouter
-from turnout.routers.heads import Scale, learn_heads, pool, predict_heads
+from turnout.routers.heads import Heads, Scale, learn_heads, pool
 from turnout.routers.least_squares import solve
 
 
@@ -76,7 +76,7 @@ def test_spread_is_noise_times_leverage() -> None:
     x_NF, y_NC = rng.normal(size=(40, 3)), rng.normal(size=(40, 1))
     groups = learn_heads(x_NF, y_NC, np.zeros(1), (2.0,))
     x_QF = rng.normal(size=(4, 3))
-    _, error_QC = predict_heads(groups, x_QF, np.zeros(1))
+    _, error_QC = Heads(groups, np.zeros(1)).predict(x_QF)
     centred = x_NF - x_NF.mean(axis=0)
     inverse = np.linalg.inv(centred.T @ centred + 2.0 * np.eye(3))
     away = x_QF - x_NF.mean(axis=0)
@@ -118,7 +118,7 @@ def test_pooled_heads_are_the_sum_of_two_regressions() -> None:
 
 
 def test_heads_seen_on_the_same_rows_share_one_factorisation() -> None:
-    assert len(RidgeRouter().fit(real_table()).groups_) == 1
+    assert len(RidgeRouter().fit(real_table()).heads_.groups) == 1
 
 
 def test_expected_costs_are_unbiased_and_never_negative() -> None:

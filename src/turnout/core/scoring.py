@@ -79,7 +79,8 @@ def rank(
 
 def is_short(score_QM: Floats) -> bool:
     """Return whether `rank_one` is the faster way: one query, and few candidates."""
-    return score_QM.shape[0] == 1 and score_QM.shape[1] <= _FEW
+    num_queries, num_candidates = score_QM.shape
+    return bool(num_queries == 1 and num_candidates <= _FEW)
 
 
 def rank_one(

@@ -32,10 +32,15 @@ class HeadGroup:
     values_F: Floats
     num_rows: Floats
     """Shape (1,)."""
-    _inverse_FH: Floats = field(init=False, repr=False)
+    _product_FK: Floats = field(init=False, repr=False)
+    """The axes, then the weights: one product of a query with both."""
+    _noise_FH: Floats = field(init=False, repr=False)
+    """What each squared axis of a query adds to a head's squared error."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_inverse_FH", 1.0 / (self.values_F[:, None] + self.penalty_H))
+        noise_FH = self.noise_H / (self.values_F[:, None] + self.penalty_H)
+        object.__setattr__(self, "_noise_FH", noise_FH)
+        object.__setattr__(self, "_product_FK", np.concatenate([self.axes_FF, self.weight_FH], axis=1))
 
     def predict(self, x_QF: Floats) -> tuple[Floats, Floats]:
         """Return the predictions and their standard errors, both of shape (Q, H).
@@ -43,12 +48,15 @@ class HeadGroup:
         The error is `sqrt(noise * h)` with the leverage `h = 1/N + sum_f t_f^2 / (value_f + penalty)`, where
         `t` is the centred query in the axes of the design: the posterior deviation of the mean.
         """
-        is_blank_Q = ~x_QF.any(axis=1)
-        x_QF = x_QF - self.centre_F
-        x_QF[is_blank_Q] = 0.0
-        squared_QF = (x_QF @ self.axes_FF) ** 2
-        leverage_QH = squared_QF @ self._inverse_FH + 1.0 / self.num_rows
-        return x_QF @ self.weight_FH + self.intercept_H, np.sqrt(self.noise_H * leverage_QH)
+        away_QF = x_QF - self.centre_F
+        # A row of zeros, a query of which nothing is known, is read as the mean. Counting comes first, since
+        # it costs a tenth of the search by rows, and most batches hold no zero at all.
+        if np.count_nonzero(x_QF) < x_QF.size:
+            away_QF[~x_QF.any(axis=1)] = 0.0
+        product_QK = away_QF @ self._product_FK
+        num = self.centre_F.size
+        variance_QH = np.square(product_QK[:, :num]) @ self._noise_FH + self.noise_H / self.num_rows
+        return product_QK[:, num:] + self.intercept_H, np.sqrt(variance_QH)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return everything by name; `group_from` reads it back."""
@@ -66,18 +74,21 @@ class Scale:
 
     unit: Floats
     """Shape (C,): 0 leaves a column as it is, u > 0 means `log1p(value / u)`."""
+    _is_plain: Bools = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_is_plain", ~(self.unit > 0))
 
     def forward(self, y_NC: Floats) -> Floats:
         """Return what the heads learn."""
-        unit = np.where(self.unit > 0, self.unit, 1.0)
-        return np.where(self.unit > 0, np.log1p(np.maximum(y_NC, 0.0) / unit), y_NC)
+        unit = np.where(self._is_plain, 1.0, self.unit)
+        return np.where(self._is_plain, y_NC, np.log1p(np.maximum(y_NC, 0.0) / unit))
 
     def back(self, y_NC: Floats) -> Floats:
         """Return predictions in the units of the targets, not negative where scaled."""
-        if not self.unit.any():
-            return y_NC
-        grown = self.unit * np.expm1(np.minimum(np.maximum(y_NC, 0.0), 50.0))
-        return np.where(self.unit > 0, grown, y_NC)
+        grown_NC = self.unit * np.expm1(np.minimum(np.maximum(y_NC, 0.0), 50.0))
+        np.copyto(grown_NC, y_NC, where=self._is_plain)
+        return grown_NC
 
 
 def learn_heads(
@@ -152,12 +163,33 @@ def _summed(part_AH: Floats, is_pooled_H: Bools) -> Floats:
     return part_AH[:, :-1] + part_AH[:, -1:] * is_pooled_H
 
 
-def predict_heads(groups: Sequence[HeadGroup], x_QF: Floats, unit_C: Floats) -> tuple[Floats, Floats]:
-    """Return predictions and standard errors of all C columns; NaN and infinity where there is no head."""
-    shape = (x_QF.shape[0], unit_C.size)
-    value_QC, error_QC = np.full(shape, np.nan), np.full(shape, np.inf)
-    for group in groups:
-        value_QH, error_QH = group.predict(x_QF)
-        value_QC[:, group.column] = Scale(unit_C[group.column]).back(value_QH) * group.factor_H
-        error_QC[:, group.column] = error_QH
-    return value_QC, error_QC
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """All heads of a router, in the units of its C targets."""
+
+    groups: list[HeadGroup]
+    unit_C: Floats
+    """See `Scale`."""
+    _scales: list[Scale] = field(init=False, repr=False)
+    _places: list[slice | Ints] = field(init=False, repr=False)
+    """The columns of each group, as a slice where they are neighbours: it is written ten times as fast."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_scales", [Scale(self.unit_C[group.column]) for group in self.groups])
+        object.__setattr__(self, "_places", [_as_slice(group.column) for group in self.groups])
+
+    def predict(self, x_QF: Floats) -> tuple[Floats, Floats]:
+        """Return predictions and standard errors, shape (Q, C); NaN and infinity where there is no head."""
+        shape = (x_QF.shape[0], self.unit_C.size)
+        value_QC, error_QC = np.empty(shape), np.empty(shape)
+        value_QC.fill(np.nan)
+        error_QC.fill(np.inf)
+        for group, scale, place in zip(self.groups, self._scales, self._places, strict=True):
+            value_QH, error_QC[:, place] = group.predict(x_QF)
+            value_QC[:, place] = scale.back(value_QH) * group.factor_H
+        return value_QC, error_QC
+
+
+def _as_slice(column: Ints) -> slice | Ints:
+    low, high = int(column[0]), int(column[-1]) + 1
+    return slice(low, high) if np.array_equal(column, np.arange(low, high)) else column

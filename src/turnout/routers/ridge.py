@@ -12,10 +12,10 @@ from turnout.core.candidate import Candidate
 from turnout.core.contracts import Embedder, Router, State
 from turnout.core.errors import InputError, sentence
 from turnout.core.estimate import Estimate, make_estimate
-from turnout.core.outcomes import Floats, OutcomeTable
+from turnout.core.outcomes import OutcomeTable
 from turnout.core.query import Query
 from turnout.core.validation import check_kind, check_number
-from turnout.routers.heads import HeadGroup, group_from, learn_heads, predict_heads
+from turnout.routers.heads import Heads, group_from, learn_heads
 from turnout.routers.length_trend import LengthTrend, fit_trend, trend_from
 from turnout.routers.means import column_mean
 from turnout.routers.reader import embedder_parts, fitted_embedder, restored_embedder
@@ -81,8 +81,7 @@ class RidgeRouter(Router):
         self.candidates_: tuple[Candidate, ...] = ()
         self.embedder_: Embedder | None = None
         self.trend_: LengthTrend | None = None
-        self.unit_C_: Floats = np.zeros(0)
-        self.groups_: list[HeadGroup] = []
+        self.heads_ = Heads([], np.zeros(0))
 
     @property
     def is_fitted(self) -> bool:
@@ -96,14 +95,14 @@ class RidgeRouter(Router):
         self.candidates_ = table.candidates
         self.trend_ = fit_trend(queries, targets.cost_usd_QM)
         over = targets.over(self.trend_.predict(queries))
-        self.unit_C_, self.groups_ = self._learn(self.embedder_, queries, over)
+        self.heads_ = self._learn(self.embedder_, queries, over)
         return self
 
     def estimate(self, queries: Sequence[Query]) -> Estimate:
         """Return the heads' predictions; quality is clipped to [0, 1]."""
         embedder, trend = self._learned("estimate")
         x_QF = np.asarray(embedder.embed(queries), np.float64)
-        value_QC, error_QC = predict_heads(self.groups_, x_QF, self.unit_C_)
+        value_QC, error_QC = self.heads_.predict(x_QF)
         num = len(self.candidates_)
         quality_QM, cost_QM, latency_s_QM = (
             value_QC[:, i * num : (i + 1) * num] for i in range(_NUM_TARGETS)
@@ -121,16 +120,15 @@ class RidgeRouter(Router):
         embedder, trend = self._learned("add_candidate")
         queries, targets = read_targets(probe_of(table, candidate, self.candidates_))
         line = fit_trend(queries, targets.cost_usd_QM)
-        unit_C, groups = self._learn(embedder, queries, targets.over(line.predict(queries)))
+        known, found = self.heads_, self._learn(embedder, queries, targets.over(line.predict(queries)))
         old, new = len(self.candidates_), len(self.candidates_) + 1
         # Columns are (quality, cost, latency) blocks of M: those behind the first block move up.
         moved = [
-            replace(group, column=group.column // old * new + group.column % old) for group in self.groups_
+            replace(group, column=group.column // old * new + group.column % old) for group in known.groups
         ]
-        added = [replace(group, column=group.column * new + old) for group in groups]
-        blocks = zip(np.split(self.unit_C_, _NUM_TARGETS), np.split(unit_C, _NUM_TARGETS), strict=True)
-        self.unit_C_ = np.concatenate([part for block in blocks for part in block])
-        self.groups_ = moved + added
+        added = [replace(group, column=group.column * new + old) for group in found.groups]
+        blocks = zip(*(np.split(heads.unit_C, _NUM_TARGETS) for heads in (known, found)), strict=True)
+        self.heads_ = Heads(moved + added, np.concatenate([part for block in blocks for part in block]))
         self.trend_ = trend.with_added(line)
         self.candidates_ = (*self.candidates_, candidate)
         return self
@@ -139,11 +137,13 @@ class RidgeRouter(Router):
         """Return the heads and the embedder."""
         embedder, trend = self._learned("state")
         arrays = {
-            f"{i}/{name}": a for i, group in enumerate(self.groups_) for name, a in group.arrays().items()
+            f"{i}/{name}": a
+            for i, group in enumerate(self.heads_.groups)
+            for name, a in group.arrays().items()
         }
         return State(
-            arrays={"unit": self.unit_C_, **trend.arrays(), **arrays},
-            values={"candidates": pack_candidates(self.candidates_), "num_groups": len(self.groups_)},
+            arrays={"unit": self.heads_.unit_C, **trend.arrays(), **arrays},
+            values={"candidates": pack_candidates(self.candidates_), "num_groups": len(self.heads_.groups)},
             parts=embedder_parts(self.embedder, embedder),
         )
 
@@ -152,23 +152,21 @@ class RidgeRouter(Router):
         self.embedder_ = restored_embedder(self.embedder, state.parts)
         self.candidates_ = unpack_candidates(state.values["candidates"])
         self.trend_ = trend_from(state.arrays)
-        self.unit_C_ = state.arrays["unit"]
         num_groups = state.values["num_groups"]
         assert isinstance(num_groups, int)
-        self.groups_ = [
+        groups = [
             group_from({n.removeprefix(f"{i}/"): a for n, a in state.arrays.items() if n.startswith(f"{i}/")})
             for i in range(num_groups)
         ]
+        self.heads_ = Heads(groups, state.arrays["unit"])
 
-    def _learn(
-        self, embedder: Embedder, queries: Sequence[Query], targets: Targets
-    ) -> tuple[Floats, list[HeadGroup]]:
+    def _learn(self, embedder: Embedder, queries: Sequence[Query], targets: Targets) -> Heads:
         x_NF = np.asarray(embedder.embed(queries), np.float64)
         y_NC = np.concatenate([targets.quality_QM, targets.cost_usd_QM, targets.latency_s_QM], axis=1)
         unit_C = np.nan_to_num(column_mean(y_NC), nan=0.0)
         unit_C[: targets.quality_QM.shape[1]] = 0.0
         num_pooled = targets.quality_QM.shape[1] if self.is_pooled else 0
-        return unit_C, learn_heads(x_NF, y_NC, unit_C, self.penalties, num_pooled=num_pooled)
+        return Heads(learn_heads(x_NF, y_NC, unit_C, self.penalties, num_pooled=num_pooled), unit_C)
 
     def _learned(self, move: str) -> tuple[Embedder, LengthTrend]:
         self.require_fitted(move)
