@@ -14,6 +14,7 @@ Imports: `core`, `policies`. Used by: `gateway`, `cli`. Siblings it does not see
 | `fixed` | everybody of a list, in its order | control |
 | `random` | whoever the lot falls on | control |
 | `one_shot` | a deployment's choice and its fallbacks | this package |
+| `router_r1` | a language model that thinks, asks and answers | S7, Router-R1 (arXiv 2506.09033) |
 
 `registry` is the room's table: a name, and the "module:Class" that it stands for. See docs/sequential.md.
 """
@@ -29,16 +30,19 @@ if TYPE_CHECKING:
     from turnout.sequential.actions import Abstain, Call, CallSet, Choice, Escalate, Stop, Think
     from turnout.sequential.contracts import AsyncEnvironment, Environment, Scorer, Sequencer
     from turnout.sequential.fixed import FixedOrder
+    from turnout.sequential.live import BlockingEnvironment, LiveEnvironment
     from turnout.sequential.loop import Outcome, run, run_async
     from turnout.sequential.one_shot import OneShot
     from turnout.sequential.random import RandomSequencer
     from turnout.sequential.replay import ReplayEnvironment
+    from turnout.sequential.router_r1.router import RouterR1
     from turnout.sequential.trace import Bounds, Ended, Observed, Started, Thought, Trace
 
 TABLE: dict[str, str] = {
     "fixed": "turnout.sequential.fixed:FixedOrder",
     "one_shot": "turnout.sequential.one_shot:OneShot",
     "random": "turnout.sequential.random:RandomSequencer",
+    "router_r1": "turnout.sequential.router_r1.router:RouterR1",
 }
 """Names of the sequencers, and of the scorers that they may be given."""
 
@@ -48,6 +52,7 @@ registry = Registry("sequential", TABLE)
 _LAZY = {
     "Abstain": "actions",
     "AsyncEnvironment": "contracts",
+    "BlockingEnvironment": "live",
     "Bounds": "trace",
     "Call": "actions",
     "CallSet": "actions",
@@ -56,11 +61,13 @@ _LAZY = {
     "Environment": "contracts",
     "Escalate": "actions",
     "FixedOrder": "fixed",
+    "LiveEnvironment": "live",
     "Observed": "trace",
     "OneShot": "one_shot",
     "Outcome": "loop",
     "RandomSequencer": "random",
     "ReplayEnvironment": "replay",
+    "RouterR1": "router_r1.router",
     "Scorer": "contracts",
     "Sequencer": "contracts",
     "Started": "trace",
@@ -75,6 +82,7 @@ _LAZY = {
 __all__ = [
     "Abstain",
     "AsyncEnvironment",
+    "BlockingEnvironment",
     "Bounds",
     "Call",
     "CallSet",
@@ -83,11 +91,13 @@ __all__ = [
     "Environment",
     "Escalate",
     "FixedOrder",
+    "LiveEnvironment",
     "Observed",
     "OneShot",
     "Outcome",
     "RandomSequencer",
     "ReplayEnvironment",
+    "RouterR1",
     "Scorer",
     "Sequencer",
     "Started",
