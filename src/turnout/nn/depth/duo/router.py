@@ -55,7 +55,7 @@ class DuoRouter(nn.Module):
     def probabilities(self, x_TD: Tensor, *, temperature: float = 1.0) -> Tensor:
         """Return softmax(logits / temperature), (..., A); a low temperature hardens it toward `choose`."""
         check_number("DuoRouter: temperature", temperature, low=0.0, allow_low=False)
-        return (self(x_TD) / temperature).softmax(dim=-1)
+        return torch.softmax(self(x_TD) / temperature, dim=-1)
 
     def choose(self, x_TD: Tensor) -> Tensor:
         """Return the likeliest choice of every token, int64 (...); ties go to the first, which is small."""
