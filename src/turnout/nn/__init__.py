@@ -14,6 +14,12 @@ from __future__ import annotations
 from turnout.core.registry import Registry
 
 TABLE: dict[str, str] = {
+    "arrow": "turnout.nn.adapters.arrow:ArrowRouter",
+    "glider": "turnout.nn.adapters.glider:GliderRouter",
+    "merged_adapters": "turnout.nn.adapters.merged:MergedAdapters",
+    "oracle_adapter": "turnout.nn.adapters.oracle:OracleAdapter",
+    "phatgoose": "turnout.nn.adapters.phatgoose:PhatgooseRouter",
+    "single_adapter": "turnout.nn.adapters.single:SingleAdapter",
     "drllm": "turnout.nn.depth.drllm.router:DrLLMRouter",
     "fixed_depth": "turnout.nn.depth.fixed:FixedDepth",
     "random_skip": "turnout.nn.depth.random_skip:RandomSkip",
