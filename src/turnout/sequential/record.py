@@ -2,7 +2,7 @@
 
 Each line is one event with its number, `before`, the SHA-256 of the line before it (of nothing, for the
 first), and `digest`, its own. A changed line no longer fits its digest; one whose digest was made to fit no
-longer fits the line after it. Nothing follows the last line, so keep the digest that `save` returns elsewhere.
+longer fits the line after it. Nothing follows the last line: keep the digest that `save` returns elsewhere.
 
 Texts are left out unless asked for: of each stay its length and its SHA-256, as a placeholder that is equal
 for equal texts. A short or guessable text can be found from its digest by trying; keep such records as you

@@ -1,0 +1,229 @@
+"""The loop holds the bounds, whatever a sequencer wants."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+import pytest
+
+from tests.sequential.scripted import AsyncWorld, Scripted, World, query
+from turnout.core import InputError
+from turnout.sequential import (
+    Abstain,
+    Bounds,
+    Call,
+    CallSet,
+    Escalate,
+    Observed,
+    Outcome,
+    Stop,
+    Think,
+    Thought,
+    Trace,
+    run,
+    run_async,
+)
+from turnout.sequential.actions import Action
+from turnout.sequential.trace import Chosen, Refused
+
+SMALL, LARGE = Call(candidate="small"), Call(candidate="large")
+THOUGHT = Think(messages=({"role": "user", "content": "think"},))
+
+
+def play(*lines: Action, world: World | None = None, bounds: Bounds | None = None) -> Outcome:
+    """Run these lines in a small world."""
+    return run(World() if world is None else world, Scripted(lines=lines), query(), bounds=bounds or Bounds())
+
+
+def refusals(outcome: Outcome) -> list[str]:
+    """Return why choices were refused."""
+    return [event.why for event in outcome.trace.events if isinstance(event, Refused)]
+
+
+def test_call_then_stop_gives_the_answer_and_its_charge() -> None:
+    outcome = play(SMALL, LARGE, Stop())
+    assert (outcome.answer, outcome.ended.source, outcome.ended.how) == ("large 0", LARGE, "stop")
+    assert outcome.usd == pytest.approx(0.11)
+    assert [type(event).__name__ for event in outcome.trace.events] == [
+        "Started", "Chosen", "Observed", "Chosen", "Observed", "Chosen", "Ended",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("how", "answer"), [("last", "small 1"), ("first", "large 0"), ("vote", "large 0")])
+def test_stop_aggregates(how: str, answer: str) -> None:
+    lines = (LARGE, SMALL, Call(candidate="small", sample=1), Stop(aggregate=how))  # type: ignore[arg-type]
+    assert play(*lines).answer == answer
+
+
+def test_an_answer_in_own_words_has_no_source() -> None:
+    ended = play(SMALL, Stop(answer="42")).ended
+    assert (ended.answer, ended.source) == ("42", None)
+
+
+def test_stop_without_any_call_answers_nothing_and_says_so() -> None:
+    ended = play(Stop()).ended
+    assert (ended.how, ended.answer, ended.source) == ("stop", None, None)
+    assert "no call had answered" in ended.why
+
+
+def test_escalate_and_abstain_end_without_an_answer() -> None:
+    escalated = play(SMALL, Escalate(to="a person", why="unsure"))
+    assert (escalated.ended.how, escalated.answer) == ("escalate", None)
+    assert escalated.ended.why == "a person: unsure"
+    assert escalated.usd == pytest.approx(0.01)
+    assert play(Abstain(why="too hard")).ended.how == "abstain"
+
+
+def test_a_sequencer_that_never_stops_is_stopped_with_its_last_answer() -> None:
+    world = World()
+    outcome = play(SMALL, world=world, bounds=Bounds(steps=5))
+    assert (outcome.ended.how, outcome.answer) == ("steps", "small 0")
+    assert len(world.asked) == outcome.trace.steps == 5
+    assert outcome.usd == pytest.approx(0.05)
+
+
+def test_a_call_outside_the_pool_is_refused_names_the_pool_and_costs_nothing() -> None:
+    world = World()
+    outcome = play(Call(candidate="huge"), SMALL, Stop(), world=world)
+    assert world.asked == [SMALL]
+    assert outcome.usd == pytest.approx(0.01)
+    assert "'small', 'large'" in refusals(outcome)[0]
+    assert "'huge'" in refusals(outcome)[0]
+
+
+def test_refused_steps_count_so_that_refusals_end() -> None:
+    outcome = play(Call(candidate="huge"), bounds=Bounds(steps=3))
+    assert (outcome.ended.how, outcome.answer, outcome.usd) == ("steps", None, 0.0)
+
+
+def test_a_model_that_dies_in_round_two_is_charged_once_and_not_called_again() -> None:
+    world = World(failing=["large"])
+    outcome = play(SMALL, LARGE, LARGE, Stop(), world=world)
+    assert world.asked == [SMALL, LARGE]
+    assert outcome.usd == pytest.approx(0.11)
+    assert outcome.answer == "small 0"
+    assert outcome.trace.dead == {"large"}
+    assert "failed in this task" in refusals(outcome)[0]
+
+
+def test_when_everybody_is_dead_the_task_ends() -> None:
+    outcome = play(SMALL, LARGE, world=World(failing=["small", "large"]))
+    assert (outcome.ended.how, outcome.answer) == ("nobody", None)
+    assert outcome.usd == pytest.approx(0.11)
+
+
+def test_a_call_that_may_cost_more_than_is_left_is_refused() -> None:
+    world = World()
+    outcome = play(SMALL, LARGE, Stop(), world=world, bounds=Bounds(usd=0.1))
+    assert world.asked == [SMALL]
+    assert outcome.answer == "small 0"
+    assert "0.09 usd" in refusals(outcome)[0]
+
+
+def test_a_budget_that_is_spent_to_the_last_cent_is_kept() -> None:
+    assert play(LARGE, Stop(), bounds=Bounds(usd=0.1)).answer == "large 0"
+
+
+def test_a_budget_below_the_cheapest_call_ends_the_task_before_it_starts() -> None:
+    world = World()
+    outcome = play(SMALL, world=world, bounds=Bounds(usd=0.001))
+    assert (outcome.ended.how, outcome.usd, world.asked) == ("budget", 0.0, [])
+    assert "0.001 usd buy no call" in outcome.ended.why
+
+
+def test_under_a_budget_an_unknown_price_is_no_price() -> None:
+    unknown = World(usd={"small": 0.01, "large": math.nan})
+    outcome = play(LARGE, SMALL, Stop(), world=unknown, bounds=Bounds(usd=1.0))
+    assert unknown.asked == [SMALL]
+    assert "not known" in refusals(outcome)[0]
+    free = World(usd={"small": 0.01, "large": math.nan})
+    trace = play(LARGE, Stop(), world=free).trace
+    assert free.asked == [LARGE]
+    assert (trace.usd, trace.num_unknown_charges) == (0.0, 1)
+
+
+def test_a_set_is_paid_for_whole_or_not_at_all() -> None:
+    both = CallSet(calls=(SMALL, LARGE))
+    outcome = play(both, Stop(aggregate="first"))
+    assert (outcome.answer, outcome.trace.num_calls) == ("small 0", 2)
+    assert outcome.usd == pytest.approx(0.11)
+    world = World()
+    assert refusals(play(both, Stop(), world=world, bounds=Bounds(usd=0.1)))
+    assert refusals(play(both, Stop(), world=world, bounds=Bounds(calls=1)))
+    assert world.asked == []
+
+
+def test_the_number_of_calls_is_bounded_and_nobody_is_admissible_after() -> None:
+    world = World()
+    outcome = play(SMALL, SMALL, SMALL, Stop(), world=world, bounds=Bounds(calls=2))
+    assert len(world.asked) == 2
+    assert "at most 2" in refusals(outcome)[0]
+    chosen = [event for event in outcome.trace.events if isinstance(event, Chosen)]
+    assert [event.admissible for event in chosen] == [("small", "large")] * 2 + [()] * 2
+
+
+def test_no_call_starts_after_the_deadline() -> None:
+    outcome = play(SMALL, bounds=Bounds(deadline_s=2.5))
+    assert outcome.ended.how == "deadline"
+    assert outcome.trace.num_calls == 3
+    assert outcome.answer == "small 0"
+
+
+def test_calls_of_one_set_run_side_by_side() -> None:
+    world = World()
+    outcome = play(CallSet(calls=(SMALL, LARGE)), THOUGHT, Stop(), world=world)
+    assert world.elapsed_s(outcome.trace) == pytest.approx(1.5)
+
+
+def test_thoughts_are_charged_bounded_and_counted() -> None:
+    outcome = play(THOUGHT, SMALL, Stop())
+    assert outcome.usd == pytest.approx(0.06)
+    assert outcome.trace.num_calls == 1
+    poor = play(THOUGHT, SMALL, Stop(), bounds=Bounds(usd=0.09))
+    assert poor.usd == pytest.approx(0.01)
+    assert len(refusals(poor)) == 1
+
+
+def test_an_environment_without_a_model_of_its_own_says_so() -> None:
+    class Silent(World):
+        think = World.__mro__[1].think  # type: ignore[assignment]
+
+    with pytest.raises(InputError, match="does not think"):
+        play(THOUGHT, world=Silent())
+
+
+def test_an_answer_that_nobody_asked_for_is_an_error() -> None:
+    class Confused(World):
+        def perform(self, calls: tuple[Call, ...], trace: Trace) -> tuple[Observed, ...]:
+            return (self.observe(LARGE),)
+
+    with pytest.raises(InputError, match="something else than it was asked"):
+        play(SMALL, world=Confused())
+
+
+def test_a_thought_that_answers_a_call_is_an_error() -> None:
+    class Dreamy(World):
+        def perform(self, calls: tuple[Call, ...], trace: Trace) -> tuple[Observed, ...]:
+            return Thought(text="hm")  # type: ignore[return-value]
+
+    with pytest.raises(InputError, match="something else than it was asked"):
+        play(SMALL, world=Dreamy())
+
+
+@pytest.mark.parametrize("failing", [(), ("large",)])
+def test_the_asynchronous_twin_writes_the_same_trace(failing: tuple[str, ...]) -> None:
+    lines = (SMALL, THOUGHT, LARGE, LARGE, CallSet(calls=(SMALL,)), Stop())
+    bounds = Bounds(usd=1.0, steps=9)
+    now = run(World(failing=failing), Scripted(lines=lines), query(), bounds=bounds, seed=3)
+    later = asyncio.run(
+        run_async(AsyncWorld(failing=failing), Scripted(lines=lines), query(), bounds=bounds, seed=3)
+    )
+    assert repr(now.trace.events) == repr(later.trace.events)
+    assert now.usd == later.usd
+
+
+@pytest.mark.parametrize("name", ["steps", "usd", "calls", "deadline_s"])
+def test_bounds_say_what_is_wrong(name: str) -> None:
+    with pytest.raises(InputError, match=f"Bounds.{name}"):
+        Bounds(**{name: -1})
