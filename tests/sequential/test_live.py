@@ -1,0 +1,190 @@
+"""Live calls: real HTTP servers on the loopback, the official client, failures, prices and time."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from json import dumps, loads
+
+import openai
+import pytest
+
+from turnout.core import Candidate, PriceCard, Query
+from turnout.sequential.actions import Call, CallSet, Choice, Stop, Think
+from turnout.sequential.contracts import Sequencer
+from turnout.sequential.live import BlockingEnvironment, LiveEnvironment
+from turnout.sequential.live_client import Ask, BlockingChatCompletions, ChatCompletions, Told
+from turnout.sequential.loop import run, run_async
+from turnout.sequential.router_r1.router import RouterR1
+from turnout.sequential.trace import Bounds
+
+CARD = PriceCard(input_usd_per_mtok=1.0, output_usd_per_mtok=2.0)
+POOL = tuple(Candidate(model=name, price_card=CARD) for name in ("good", "slow", "broken", "half"))
+QUERY = Query(id="q", text="What is 2 + 2?")
+USD = (10 * 1.0 + 5 * 2.0) / 1e6
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Speaks the API as each model is told to; the policy asks `good` and hands its answer on."""
+
+    def do_POST(self) -> None:
+        asked = loads(self.rfile.read(int(self.headers["content-length"])))
+        self.server.seen.append(asked)  # type: ignore[attr-defined]
+        model, text = asked["model"], asked["messages"][-1]["content"]
+        if model == "broken":
+            self.send_response(500)
+            self.end_headers()
+            return
+        if model == "slow":
+            self.server.stop.wait(5)  # type: ignore[attr-defined]
+        answer: str | None = {"policy": "<search>good: two and two?", "half": None}.get(
+            model, f"said: {text}"
+        )
+        if model == "policy" and "<information>" in text:
+            answer = "<answer>[last]"
+        message = {"role": "assistant", "content": answer}
+        body = {
+            "id": "1", "object": "chat.completion", "created": 1, "model": model,
+            "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
+            "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15},
+        }  # fmt: skip
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.end_headers()
+        self.wfile.write(dumps(body).encode())
+
+    def log_message(self, *args: object) -> None:
+        return
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[ThreadingHTTPServer]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.seen, server.stop = [], threading.Event()  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.stop.set()  # type: ignore[attr-defined]
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def url(server: ThreadingHTTPServer) -> str:
+    return f"http://127.0.0.1:{server.server_port}/v1"
+
+
+class Once(Sequencer):
+    """Asks a set of models once, then takes the last that answered."""
+
+    def __init__(self, *, names: tuple[str, ...]) -> None:
+        self.names = names
+
+    def next(self, trace, rng) -> Choice:
+        if trace.num_calls:
+            return Choice(action=Stop())
+        return Choice(action=CallSet(calls=tuple(Call(candidate=name) for name in self.names)))
+
+
+async def ask(server: ThreadingHTTPServer, sequencer: Sequencer, **settings):
+    bounds = settings.pop("bounds", Bounds())
+    async with openai.AsyncOpenAI(base_url=url(server), api_key="none", max_retries=0) as client:
+        environment = LiveEnvironment(client=ChatCompletions(client), candidates=POOL, **settings)
+        return await run_async(environment, sequencer, QUERY, bounds=bounds)
+
+
+def test_a_set_is_asked_side_by_side_and_each_call_is_charged_once(served) -> None:
+    done = asyncio.run(ask(served, Once(names=("slow", "broken", "half", "good")), timeout_s=0.4))
+    slow, broken, half, good = done.trace.observed
+    assert done.answer == good.answer == "said: What is 2 + 2?"
+    assert good.usd == pytest.approx(USD)
+    assert slow.error == "no answer within 0.4 s"
+    assert math.isnan(slow.usd)
+    assert broken.error is not None
+    assert broken.error.startswith("InternalServerError")
+    # It failed and still reported what it used.
+    assert half.error == "the reply holds no text"
+    assert half.usd == pytest.approx(USD)
+    assert done.usd == pytest.approx(2 * USD)
+    assert done.trace.num_unknown_charges == 2
+    assert max(item.latency_s for item in done.trace.observed) < 1.0
+
+
+def test_the_policy_thinks_at_its_own_model(served) -> None:
+    policy = Candidate(model="policy", price_card=CARD)
+    done = asyncio.run(ask(served, RouterR1(), thinker=policy))
+    assert done.answer == "said: two and two?"
+    assert done.usd == pytest.approx(3 * USD)
+    assert served.seen[-1]["stop"] == ["</search>", "</answer>"]
+
+
+def test_the_deadline_shortens_the_last_call(served) -> None:
+    done = asyncio.run(ask(served, Once(names=("slow",)), bounds=Bounds(deadline_s=0.2)))
+    assert (done.ended.how, done.answer) == ("deadline", None)
+    assert "no answer within 0.2 s" in str(done.trace.observed[0].error)
+
+
+def test_the_blocking_twin_does_the_same(served) -> None:
+    with openai.OpenAI(base_url=url(served), api_key="none", max_retries=0) as client:
+        environment = BlockingEnvironment(
+            client=BlockingChatCompletions(client),
+            candidates=POOL,
+            thinker=Candidate(model="policy", price_card=CARD),
+            timeout_s=0.4,
+        )
+        done = run(environment, RouterR1(), QUERY)
+        assert (done.answer, done.usd) == ("said: two and two?", pytest.approx(3 * USD))
+        both = run(environment, Once(names=("broken", "slow", "good")), QUERY)
+    assert both.answer == "said: What is 2 + 2?"
+    assert [item.error is None for item in both.trace.observed] == [False, False, True]
+
+
+class Recorder:
+    """A client that answers at once and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.asks: list[Ask] = []
+
+    def ask(self, ask: Ask) -> Told:
+        self.asks.append(ask)
+        return Told(text="4", input_tokens=None)
+
+
+def test_what_a_call_may_cost_bounds_it_from_above() -> None:
+    environment = BlockingEnvironment(client=Recorder(), candidates=POOL, max_output_tokens=100)
+    asked: list[float] = []
+
+    class Asking(Sequencer):
+        def next(self, trace, rng) -> Choice:
+            asked.append(environment.most_usd(Call(candidate="good"), trace))
+            asked.append(environment.most_usd(Call(candidate="good", text="x" * 2000), trace))
+            asked.append(environment.most_usd(Think(messages=()), trace))
+            return Choice(action=Stop())
+
+    run(environment, Asking(), QUERY)
+    assert asked[0] == pytest.approx((7 + 16 + 200) / 1e6)
+    assert asked[1] == pytest.approx((1000 + 16 + 200) / 1e6)
+    assert math.isnan(asked[2])
+
+
+def test_an_unknown_price_is_an_unknown_charge_and_fits_no_budget() -> None:
+    client = Recorder()
+    environment = BlockingEnvironment(client=client, candidates=[Candidate(model="free?")])
+    done = run(environment, Once(names=("free?",)), QUERY)
+    assert (done.usd, done.trace.num_unknown_charges) == (0.0, 1)
+    done = run(environment, Once(names=("free?",)), QUERY, bounds=Bounds(usd=1.0))
+    assert done.ended.how == "budget"
+    assert len(client.asks) == 1
+
+
+def test_the_own_budget_of_a_candidate_goes_before_the_default() -> None:
+    client = Recorder()
+    pool = [Candidate(model="m", max_output_tokens=7), Candidate(model="n")]
+    environment = BlockingEnvironment(client=client, candidates=pool, input_tokens=50)
+    run(environment, Once(names=(pool[0].name, "n")), QUERY)
+    assert [ask.max_output_tokens for ask in client.asks] == [7, 1024]
+    # The client holds the conversation, so the environment has no words of its own for it.
+    assert [ask.messages for ask in client.asks] == [None, None]
