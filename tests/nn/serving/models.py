@@ -7,8 +7,8 @@ from functools import cache
 
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from turnout.core.generation import Event, Failed, Finished, Generation, Piece
 from turnout.nn.serving.engine import Engine
-from turnout.nn.serving.request import Event, Failed, Finished, Generation, Piece
 from turnout.nn.tiny import answer_batch, character_tokenizer, tiny_llama, train
 
 PAIRS = [("a=", "b"), ("b=", "cc"), ("cc=", "aaaa"), ("ab=", "bcabcabc")]

@@ -10,8 +10,8 @@ import torch
 
 from tests.nn.serving.models import PAIRS, Ear, ask, trained
 from turnout.core.errors import InputError, UnknownNameError
-from turnout.nn.serving.engine import Engine, EngineFullError
-from turnout.nn.serving.request import Failed, Finished, Generation
+from turnout.core.generation import EngineFullError, Failed, Finished, Generation
+from turnout.nn.serving.engine import Engine
 
 
 @contextmanager

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import ClassVar, final
-
-import msgspec
 
 from turnout.core.errors import sentence
 from turnout.gateway.errors import ApiError
 from turnout.gateway.providers.base import Call, Chunks, Fault, Provider, Reply
 from turnout.gateway.providers.recording import Recorded, Recording
-from turnout.gateway.stream import DONE
+from turnout.gateway.providers.written import ChatEvents, Usage, usage_of, whole_reply
 
 _CHARS_PER_CHUNK = 24
-_CHUNK = "chat.completion.chunk"
-_JSON = [(b"content-type", b"application/json")]
-_EVENTS = [(b"content-type", b"text/event-stream; charset=utf-8")]
 
 
 @final
@@ -42,17 +36,9 @@ class ReplayProvider(Provider):
         """Return the recorded answer; raises `Fault` (404) where there is none."""
         recorded = self._find(call)
         if call.request.is_stream:
-            return Reply(status=200, headers=_EVENTS, chunks=_Replayed(_events(call, recorded)))
-        choice = {
-            "index": 0,
-            "message": {"role": "assistant", "content": recorded.answer, "refusal": None},
-            "logprobs": None,
-            "finish_reason": "stop",
-        }
-        body = {**_head(call, "chat.completion"), "choices": [choice]}
-        if (usage := _usage(recorded)) is not None:
-            body["usage"] = usage
-        return Reply(status=200, headers=_JSON, body=msgspec.json.encode(body))
+            events = ChatEvents(call)
+            return Reply(status=200, headers=events.headers, chunks=_Replayed(_events(events, recorded)))
+        return whole_reply(call, recorded.answer or "", finish="stop", usage=_usage(recorded))
 
     def _find(self, call: Call) -> Recorded:
         known = None if call.request.text is None else self.recording.find(call.request.text)
@@ -92,18 +78,11 @@ class _Replayed(Chunks):
         self._events = iter(())
 
 
-def _events(call: Call, recorded: Recorded) -> Iterator[bytes]:
-    head = _head(call, _CHUNK)
-    asks, usage = call.request.asks_usage, _usage(recorded)
-    silent = {"usage": None} if asks else {}
-    yield _event({**head, **silent, "choices": [_delta({"role": "assistant", "content": ""})]})
+def _events(events: ChatEvents, recorded: Recorded) -> Iterator[bytes]:
+    yield events.begin()
     for piece in pieces(recorded.answer or ""):
-        yield _event({**head, **silent, "choices": [_delta({"content": piece})]})
-    yield _event({**head, **silent, "choices": [_delta({}, finish="stop")]})
-    if usage is not None:
-        # The gateway takes this one out again for a client that did not ask for it.
-        yield _event({**head, "choices": [], "usage": usage})
-    yield DONE
+        yield events.piece(piece)
+    yield events.end("stop", _usage(recorded))
 
 
 def pieces(text: str) -> list[str]:
@@ -112,30 +91,7 @@ def pieces(text: str) -> list[str]:
     return [text[start : start + size] for start in range(0, len(text), size)]
 
 
-def _head(call: Call, kind: str) -> dict[str, object]:
-    return {
-        "id": f"chatcmpl-{call.decision_id}",
-        "object": kind,
-        "created": int(time.time()),
-        "model": call.candidate.name,
-        "service_tier": None,
-        "system_fingerprint": None,
-    }
-
-
-def _delta(delta: dict[str, object], *, finish: str | None = None) -> dict[str, object]:
-    return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-
-
-def _usage(recorded: Recorded) -> dict[str, int] | None:
+def _usage(recorded: Recorded) -> Usage | None:
     if recorded.input_tokens is None or recorded.output_tokens is None:
         return None
-    return {
-        "prompt_tokens": recorded.input_tokens,
-        "completion_tokens": recorded.output_tokens,
-        "total_tokens": recorded.input_tokens + recorded.output_tokens,
-    }
-
-
-def _event(value: dict[str, object]) -> bytes:
-    return b"data: " + msgspec.json.encode(value) + b"\n\n"
+    return usage_of(recorded.input_tokens, recorded.output_tokens)

@@ -12,33 +12,20 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Protocol, final
+from typing import final
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from turnout.core.errors import InputError, UnknownNameError, did_you_mean, sentence
+from turnout.core.generation import EngineFullError, Generation, Listener, Ticket
 from turnout.core.validation import check_count
 from turnout.nn.serving.group import Group
-from turnout.nn.serving.request import Generation, Listener
 from turnout.nn.serving.row import Row
 
 logger = logging.getLogger(__name__)
 
 Variant = Callable[[], AbstractContextManager[object]]
 """Opens the way a variant runs the model; entered around every forward."""
-
-
-class Cancellable(Protocol):
-    """What `submit` returns."""
-
-    def cancel(self) -> None:
-        """Ask for no more tokens."""
-        ...
-
-
-@final
-class EngineFullError(InputError):
-    """As many requests wait as may."""
 
 
 @final
@@ -68,7 +55,8 @@ class Engine:
     ) -> None:
         if not variants:
             raise InputError(sentence("Engine.variants", allowed="at least one", got="none"))
-        self.model, self.tokenizer, self.variants = model.eval(), tokenizer, dict(variants)
+        self.model, self.tokenizer = model.eval(), tokenizer
+        self.variants: dict[str, Variant] = dict(variants)
         self.max_batch = check_count("Engine.max_batch", max_batch)
         self.max_waiting = check_count("Engine.max_waiting", max_waiting)
         self.context_tokens: int = getattr(model.config, "max_position_embeddings", 2**31)
@@ -81,7 +69,7 @@ class Engine:
         self._thread = threading.Thread(target=self._work, name="turnout-local-model", daemon=True)
         self._thread.start()
 
-    def submit(self, request: Generation, listener: Listener) -> Cancellable:
+    def submit(self, request: Generation, listener: Listener) -> Ticket:
         """Queue a request; `listener` hears its events from the engine's thread.
 
         Raises `UnknownNameError` for a variant that there is not, `InputError` for a prompt that is empty or

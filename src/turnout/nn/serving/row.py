@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from turnout.nn.serving.request import Failed, Finished, Generation, Listener, Piece
+from turnout.core.generation import Failed, Finished, Generation, Listener, Piece
 
 _UNFINISHED = "\ufffd"
 """What a tokenizer shows for a character whose last bytes are still to come."""

@@ -1,9 +1,13 @@
-"""This module describes what a local model is asked, and what it says while it answers."""
+"""This module describes what a local model is asked, and what it says while it answers.
+
+It is the wall between a gateway, which has no torch, and a room that does.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from turnout.core.errors import InputError, sentence
 from turnout.core.validation import check_count, check_number
@@ -58,3 +62,39 @@ class Failed:
 Event = Piece | Finished | Failed
 Listener = Callable[[Event], None]
 """Called from the engine's thread; must return at once."""
+
+
+class Ticket(Protocol):
+    """A request that was taken."""
+
+    def cancel(self) -> None:
+        """Ask for no more tokens; safe from any thread."""
+        ...
+
+
+class LocalServer(Protocol):
+    """A model that runs in this process, under several variants."""
+
+    @property
+    def variants(self) -> Sequence[str]:
+        """Names of the ways to run it; candidates of a pool have these names."""
+        ...
+
+    def prompt(self, messages: Sequence[Mapping[str, object]]) -> str:
+        """Return chat messages as the text that the model reads."""
+        ...
+
+    def submit(self, request: Generation, listener: Listener) -> Ticket:
+        """Queue a request; `listener` hears its events.
+
+        Raises `InputError` for what cannot be asked and `EngineFullError` where too many wait.
+        """
+        ...
+
+    def close(self) -> None:
+        """Fail what waits and runs, and give the model back."""
+        ...
+
+
+class EngineFullError(InputError):
+    """As many requests wait for a local model as may."""
