@@ -21,6 +21,7 @@ TABLE: dict[str, str] = {
     "phatgoose": "turnout.nn.adapters.phatgoose:PhatgooseRouter",
     "single_adapter": "turnout.nn.adapters.single:SingleAdapter",
     "drllm": "turnout.nn.depth.drllm.router:DrLLMRouter",
+    "duo": "turnout.nn.depth.duo.router:DuoRouter",
     "fixed_depth": "turnout.nn.depth.fixed:FixedDepth",
     "random_skip": "turnout.nn.depth.random_skip:RandomSkip",
 }
