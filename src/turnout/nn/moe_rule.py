@@ -134,10 +134,9 @@ def find_rule(layer: MoELayer) -> GateRule:
     raise _refused(layer, "a rule that is none of the known scores, selections, weights and scales")
 
 
-def _agrees(
-    rule: GateRule, gate: nn.Module, logits_TE: Tensor, weights_TK: Tensor, indices_TK: Tensor
-) -> bool:
-    """Whether a rule gives these weights and indices, bit for bit."""
+def _agrees(rule: GateRule, gate: nn.Module, probe: tuple[Tensor, Tensor, Tensor]) -> bool:
+    """Whether a rule gives the weights and indices of (logits_TE, weights_TK, indices_TK) bit for bit."""
+    logits_TE, weights_TK, indices_TK = probe
     weights, indices = rule.apply(gate, logits_TE)
     return torch.equal(indices, indices_TK) and torch.equal(weights.to(weights_TK.dtype), weights_TK)
 

@@ -1,0 +1,95 @@
+"""This module holds what reading a context needs: losses by item, frozen parameters, caches that fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from turnout.core.errors import InputError, ShapeError, sentence
+
+STAMP = "_turnout_routing"
+"""The attribute by which a cache remembers under which deltas it was made."""
+
+
+def check_context(ids_BT: Tensor, mask_BT: Tensor) -> None:
+    """Raise if a batch of token ids and its mask don't hold at least one next token for each item."""
+    if ids_BT.ndim != 2 or ids_BT.shape != mask_BT.shape:
+        raise ShapeError(
+            sentence(
+                "input_ids and attention_mask",
+                allowed="both (B, T)",
+                got=(tuple(ids_BT.shape), tuple(mask_BT.shape)),
+            )
+        )
+    if not ids_BT.shape[0]:
+        raise InputError(sentence("input_ids", allowed="at least one item", got=tuple(ids_BT.shape)))
+    pairs_B = (mask_BT[:, 1:] * mask_BT[:, :-1]).sum(dim=1)
+    short = [b for b, n in enumerate(pairs_B.tolist()) if n < 1]
+    if short:
+        raise InputError(
+            sentence(
+                f"the prompt of item {short[0]} has no next token to learn from",
+                allowed="at least 2 tokens in a row that are not masked",
+                got=int(mask_BT[short[0]].sum()),
+            )
+        )
+
+
+def positions(mask_BT: Tensor) -> Tensor:
+    """Return the position of each token, counted from its item's first, as `generate` does (B, T)."""
+    return (mask_BT.long().cumsum(dim=1) - 1).clamp_min(0)
+
+
+def next_token_loss(model: nn.Module, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """Return each item's mean cross-entropy of its next tokens, in nats (B,); masked tokens count nowhere."""
+    out = model(input_ids=ids_BT, attention_mask=mask_BT, position_ids=positions(mask_BT), use_cache=False)
+    logits_BTV = out.logits[:, :-1].float()
+    loss_BT = functional.cross_entropy(logits_BTV.transpose(1, 2), ids_BT[:, 1:], reduction="none")
+    counts_BT = (mask_BT[:, 1:] * mask_BT[:, :-1]).bool()
+    return loss_BT.where(counts_BT, 0.0).sum(dim=1) / counts_BT.sum(dim=1)
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Let no parameter want a gradient and no module be in training mode; put both back afterwards."""
+    wanting = [p for p in model.parameters() if p.requires_grad]
+    training = [m for m in model.modules() if m.training]
+    try:
+        for parameter in wanting:
+            parameter.requires_grad_(False)
+        for module in training:
+            module.training = False
+        yield
+    finally:
+        for parameter in wanting:
+            parameter.requires_grad_(True)
+        for module in training:
+            module.training = True
+
+
+@contextmanager
+def caches_checked(model: nn.Module, stamp: object) -> Iterator[None]:
+    """Refuse caches with keys of another routing while deltas are in force; stamp those that begin empty."""
+
+    def before(_model: nn.Module, _args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        cache = kwargs.get("past_key_values")
+        if cache is None:
+            return
+        if cache.get_seq_length() and getattr(cache, STAMP, None) is not stamp:
+            raise InputError(
+                sentence(
+                    "past_key_values hold keys that were made under another routing",
+                    do="start from an empty cache, or set is_cache_kept to accept stale keys",
+                )
+            )
+        setattr(cache, STAMP, stamp)
+
+    handle = model.register_forward_pre_hook(before, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
