@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
+from dataclasses import dataclass
 from typing import Any, final
 
 from turnout.core.candidate import Candidate
@@ -26,6 +27,20 @@ _chance = random.Random()
 def new_decision_id(now_s: float) -> str:
     """Return an id that sorts by time: 12 hex digits of milliseconds, then 16 of chance."""
     return f"{int(now_s * 1000):012x}{_chance.getrandbits(64):016x}"
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spent:
+    """What a sequencer's calls and thoughts came to together; one request, one row."""
+
+    name: str
+    """The model name that the client asked for."""
+    input_tokens: int | None
+    output_tokens: int | None
+    usd: float | None
+    is_estimated: bool
+    """Whether some token counts are no provider's own report."""
 
 
 @final
@@ -54,6 +69,7 @@ class Account:
         self.faults: list[str] = []
         self.usage: UsageCount | None = None
         self.output_estimate: int | None = None
+        self.spent: Spent | None = None
         self.first_byte_s: float | None = None
         self.is_sending = False
         self._started_s = time.perf_counter()
@@ -63,14 +79,19 @@ class Account:
     @property
     def is_estimated(self) -> bool:
         """Whether the token counts are no provider's own report of this call."""
+        if self.spent is not None:
+            return self.is_replay or self.spent.is_estimated
         return self.is_replay or self.usage is None or self.usage.completion_tokens is None
 
     def elapsed_s(self) -> float:
         """Return the seconds since the request came in."""
         return time.perf_counter() - self._started_s
 
-    def decide(self, selection: Selection | None) -> None:
-        """Write the decision; None stands for a request that was refused before there was one."""
+    def decide(self, selection: Selection | None, **described: Any) -> None:
+        """Write the decision; None stands for a request that was refused before there was one.
+
+        `described` holds columns of the row where a sequencer decides.
+        """
         self._is_decided = True
         self.selection = selection
         request = self.request
@@ -82,7 +103,7 @@ class Account:
                 requested_model=None if request is None else request.model,
                 is_stream=request is not None and request.is_stream,
                 text=request.text if request is not None and self.keep_text else None,
-                **({} if selection is None else _described(selection)),
+                **(described if selection is None else _described(selection)),
             )
         )
 
@@ -107,13 +128,13 @@ class Account:
             ResultRow(
                 decision_id=self.decision_id,
                 end_s=self.time_s + self.elapsed_s(),
-                served=None if self.served is None else self.served.name,
+                served=self._served(),
                 provider=self.provider,
                 is_replay=self.is_replay,
                 input_tokens=input_tokens,
                 output_tokens=output_tokens,
                 cached_tokens=cached_tokens,
-                usage_estimated=self.served is not None and self.is_estimated,
+                usage_estimated=self._served() is not None and self.is_estimated,
                 usd=usd,
                 status=status,
                 error=error,
@@ -124,8 +145,15 @@ class Account:
             )
         )
 
+    def _served(self) -> str | None:
+        if self.spent is not None:
+            return self.spent.name
+        return None if self.served is None else self.served.name
+
     def _tokens(self) -> tuple[int | None, int | None, int | None]:
         """Return input, output and cached tokens; the provider's counts, else estimates, else None."""
+        if self.spent is not None:
+            return self.spent.input_tokens, self.spent.output_tokens, None
         if self.served is None or self.request is None:
             return None, None, None
         usage = UsageCount() if self.usage is None else self.usage
@@ -135,6 +163,8 @@ class Account:
         return tokens_in, self.output_estimate if tokens_out is None else tokens_out, usage.cached_tokens
 
     def _usd(self, tokens_in: int | None, tokens_out: int | None, cached: int | None) -> float | None:
+        if self.spent is not None:
+            return self.spent.usd
         card = None if self.served is None else self.served.price_card
         if card is None or tokens_in is None or tokens_out is None:
             return None

@@ -19,16 +19,24 @@ import msgspec
 from turnout.core.clock import Clock, SystemClock
 from turnout.core.errors import ConfigError, sentence
 from turnout.gateway.config import LedgerSettings
-from turnout.gateway.schema import DecisionRow, FeedbackRow, ResultRow, insert_statement, migrate
+from turnout.gateway.schema import (
+    DecisionRow,
+    FeedbackRow,
+    ResultRow,
+    TraceRow,
+    insert_statement,
+    migrate,
+)
 from turnout.gateway.session import Session
 
 logger = logging.getLogger(__name__)
 
-Row = DecisionRow | ResultRow | FeedbackRow
+Row = DecisionRow | ResultRow | TraceRow | FeedbackRow
 
 _INSERTS: dict[type[msgspec.Struct], str] = {
     DecisionRow: insert_statement(DecisionRow, "decisions"),
     ResultRow: insert_statement(ResultRow, "results"),
+    TraceRow: insert_statement(TraceRow, "traces"),
     FeedbackRow: insert_statement(FeedbackRow, "feedback"),
 }
 

@@ -1,7 +1,7 @@
 """This module holds the tables of the ledger, and brings an older file up to date.
 
 `decisions` and `results` are append-only: a decision is written when it is made, its result when the
-request ends. The view `requests` joins them, one row per request; a decision without a result is in
+request ends; `traces` holds what a sequencer did for it. The view `requests` joins them, one row per request; a decision without a result is in
 flight, or was lost in a crash. Unknown is NULL.
 """
 
@@ -13,7 +13,7 @@ import msgspec
 
 from turnout.core.errors import ConfigError, sentence
 
-VERSION = 1
+VERSION = 2
 """Version of the tables that this code writes."""
 
 
@@ -67,6 +67,24 @@ class FeedbackRow(msgspec.Struct, frozen=True, kw_only=True):
     source: str | None
 
 
+class TraceRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What a sequencer did for one request; written once, when the request ends."""
+
+    decision_id: str
+    sequencer: str
+    ended: str | None
+    """How the task ended; NULL where the request was cut before its end."""
+    calls: int
+    """Calls of candidates, failed ones included."""
+    thoughts: int
+    """Times that the policy's own model was asked."""
+    unknown_charges: int
+    """Calls and thoughts whose charge nobody reported; the request's spend is without them."""
+    usd: float
+    trace: str
+    """The trace as JSON lines (`turnout.sequential.record`); texts only with `ledger.keep_text`."""
+
+
 _FIRST = """
 CREATE TABLE sessions (
     id TEXT PRIMARY KEY, pid INTEGER NOT NULL, started_s REAL NOT NULL,
@@ -92,7 +110,14 @@ SELECT decisions.*, end_s, served, provider, is_replay, input_tokens, output_tok
 FROM decisions LEFT JOIN results ON results.decision_id = decisions.decision_id;
 """
 
-MIGRATIONS = (_FIRST,)
+_SECOND = """
+CREATE TABLE traces (
+    decision_id TEXT PRIMARY KEY, sequencer TEXT NOT NULL, ended TEXT, calls INTEGER NOT NULL,
+    thoughts INTEGER NOT NULL, unknown_charges INTEGER NOT NULL, usd REAL NOT NULL, trace TEXT NOT NULL
+) WITHOUT ROWID
+"""
+
+MIGRATIONS = (_FIRST, _SECOND)
 """Script number n brings version n to n + 1; a released script never changes."""
 
 _VERSIONS = "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER PRIMARY KEY, applied_s REAL NOT NULL)"

@@ -78,7 +78,11 @@ async def run_async(
     seed: int = 0,
 ) -> Outcome:
     """Carry a task out like `run`, without holding up the event loop."""
-    trace = start(environment, query, bounds=bounds, seed=seed)
+    return await carry_on_async(environment, sequencer, start(environment, query, bounds=bounds, seed=seed))
+
+
+async def carry_on_async(environment: AsyncEnvironment, sequencer: Sequencer, trace: Trace) -> Outcome:
+    """Carry a task on that `start` began; whoever holds the trace can account for it when it is cut."""
     steps = episode(environment, sequencer, trace)
     request = next(steps, None)
     while request is not None:
