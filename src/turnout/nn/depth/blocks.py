@@ -1,4 +1,7 @@
-"""This module runs one block as often as each sequence of a batch asks for."""
+"""This module runs one block as often as each sequence of a batch asks for.
+
+What stands in for a method is an object and no closure, so that a copy of a wrapped model is one of its own.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,30 @@ def take(value: Any, rows: Tensor, batch: int) -> Any:
     if isinstance(value, dict):
         return {name: take(part, rows, batch) for name, part in value.items()}
     return value
+
+
+class RoutedGenerate:
+    """Stands in for a model's `generate`, to know where the prompt ends when there is no cache."""
+
+    def __init__(self, *, model: Any, routed: RoutedDepth) -> None:
+        self.model = model
+        self.routed = routed
+        self.before = model.__dict__.get("generate")
+        self.call = model.generate
+        functools.update_wrapper(self, model.generate)
+        model.generate = self
+
+    def remove(self) -> None:
+        """Give the model its own `generate` back."""
+        del self.model.generate
+        if self.before is not None:
+            self.model.generate = self.before
+
+    def __call__(self, inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Return what `generate` returns."""
+        sources = (inputs, kwargs.get("input_ids"), kwargs.get("inputs_embeds"))
+        with self.routed.generating(next((source for source in sources if source is not None), None)):
+            return self.call(inputs, *args, **kwargs)
 
 
 class RoutedBlock:

@@ -53,7 +53,7 @@ def groups(counts_BL: Tensor) -> list[Tensor]:
 def read_prompts(
     routed: RoutedDepth, input_ids_BT: Tensor, attention_mask_BT: Tensor
 ) -> tuple[DynamicCache | None, Tensor]:
-    """Return (cache, counts_BL) after reading prompts, the cache without the last token (`generate` reads it).
+    """Return (cache, counts_BL) after reading prompts, the cache without the last token, still to be read.
 
     The cache is None for prompts of one token, of which nothing would be left.
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +12,7 @@ from transformers import Cache
 
 from turnout.core.errors import InputError, sentence
 from turnout.nn.decoder import decoder_blocks
-from turnout.nn.depth.blocks import RoutedBlock
+from turnout.nn.depth.blocks import RoutedBlock, RoutedGenerate
 from turnout.nn.depth.contract import DepthRouter, check_counts
 from turnout.nn.depth.passes import Pass, begin
 from turnout.nn.depth.slots import CallSlots, adopt
@@ -71,7 +70,7 @@ class RoutedDepth:
             owner.register_forward_pre_hook(self._begin, with_kwargs=True),
             owner.register_forward_hook(self._end),
         ]
-        self._wrap_generate()
+        self._generate = RoutedGenerate(model=model, routed=self) if hasattr(model, "generate") else None
 
     def set_router(self, router: DepthRouter | None) -> None:
         """Decide by another router from the next prompt on; raises `InputError` if it is for another base."""
@@ -94,7 +93,8 @@ class RoutedDepth:
             block.remove()
         for hook in self._hooks:
             hook.remove()
-        self.model.__dict__.pop("generate", None)
+        if self._generate is not None:
+            self._generate.remove()
         return self.model
 
     @contextmanager
@@ -122,6 +122,17 @@ class RoutedDepth:
             yield
         finally:
             self._prompt = before
+
+    @contextmanager
+    def generating(self, source: Tensor | None) -> Iterator[None]:
+        """Inside, `source` (token ids or embeddings) is what `generate` was given to continue."""
+        before = self._prompts
+        self._prompts = 1 if source is None else len(source)
+        try:
+            with self.prompted(1 if source is None else source.shape[1]):
+                yield
+        finally:
+            self._prompts = before
 
     @contextmanager
     def watched(self, watcher: Watcher) -> Iterator[None]:
@@ -229,22 +240,3 @@ class RoutedDepth:
         now, self._pass = self._pass, None
         if now is not None and len(now.counts) == self.layers:
             self.counts_BL = torch.stack([now.counts[layer] for layer in range(self.layers)], dim=1)
-
-    def _wrap_generate(self) -> None:
-        if not hasattr(self.model, "generate"):
-            return
-        model: Any = self.model
-        generate = model.generate
-
-        @functools.wraps(generate)
-        def prompted(inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
-            sources = (inputs, kwargs.get("input_ids"), kwargs.get("inputs_embeds"))
-            source = next((s for s in sources if s is not None), None)
-            before, self._prompts = self._prompts, 1 if source is None else len(source)
-            try:
-                with self.prompted(1 if source is None else source.shape[1]):
-                    return generate(inputs, *args, **kwargs)
-            finally:
-                self._prompts = before
-
-        model.generate = prompted

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.nn.depth.families import LAYERS, make, prompts
+from tests.nn.depth.test_routed import wild_router
+from turnout.core.errors import InputError
+from turnout.nn.depth import FixedDepth, RoutedDepth, generate_grouped
+from turnout.nn.depth.grouped import groups
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "mistral"])
+def test_groups_decode_what_the_mixed_batch_decodes(family: str) -> None:
+    routed = RoutedDepth(model=make(family), router=wild_router())
+    ids_BT, mask_BT = prompts(rows=6)
+    ids_BT[5], mask_BT[5] = ids_BT[0], mask_BT[0]
+    options = {"max_new_tokens": 9, "do_sample": False, "eos_token_id": None}
+    mixed = routed.model.generate(input_ids=ids_BT, attention_mask=mask_BT, **options)
+    assert routed.counts_BL is not None
+    assert 1 < len(groups(routed.counts_BL)) < 6
+    assert torch.equal(generate_grouped(routed, ids_BT, mask_BT, **options), mixed)
+
+
+def test_each_group_runs_alone_and_the_prompt_is_read_once() -> None:
+    routed = RoutedDepth(model=make("llama"), router=wild_router())
+    ids_BT, _ = prompts(rows=4)
+    ids_BT[2] = ids_BT[0]
+    shapes: list[tuple[int, ...]] = []
+    routed.owner.register_forward_pre_hook(
+        lambda _m, args, kw: shapes.append(tuple(kw["input_ids"].shape)), with_kwargs=True
+    )
+    generate_grouped(routed, ids_BT, max_new_tokens=2, do_sample=False, eos_token_id=None)
+    assert shapes[0] == (4, 9)
+    assert all(tokens == 1 for _, tokens in shapes[1:])
+    assert sorted(rows for rows, _ in shapes[1:]) == [1, 1, 1, 1, 2, 2]
+
+
+def test_rows_that_end_early_are_padded() -> None:
+    model = make("llama")
+    ids_BT, _ = prompts(rows=3)
+    first = model.generate(input_ids=ids_BT, max_new_tokens=5, do_sample=False, eos_token_id=None)
+    end = int(first[0, 10])
+    routed = RoutedDepth(model=model, router=FixedDepth(counts=[1] * LAYERS))
+    options = {"max_new_tokens": 5, "do_sample": False, "eos_token_id": end, "pad_token_id": 0}
+    assert torch.equal(
+        generate_grouped(routed, ids_BT, **options), model.generate(input_ids=ids_BT, **options)
+    )
+
+
+def test_prompts_of_one_token_work() -> None:
+    routed = RoutedDepth(model=make("llama"), router=wild_router())
+    ids_BT = torch.tensor([[5], [9], [5]])
+    options = {"max_new_tokens": 4, "do_sample": False, "eos_token_id": None}
+    mixed = routed.model.generate(input_ids=ids_BT, **options)
+    assert torch.equal(generate_grouped(routed, ids_BT, **options), mixed)
+
+
+def test_more_than_one_sequence_per_prompt_is_refused() -> None:
+    routed = RoutedDepth(model=make("llama"))
+    with pytest.raises(InputError, match="one sequence"):
+        generate_grouped(routed, prompts()[0], num_return_sequences=2)
