@@ -7,7 +7,7 @@ of an environment variable.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -48,6 +48,8 @@ class RoutingSettings(Settings, frozen=True, kw_only=True):
     """Whether the price of a spend cap follows what is really spent, so that the cap is kept online."""
     seed: int = 0
     """Seed of the generator that a stochastic policy draws from."""
+    sequencer: Name | None = None
+    """Sequencer that serves the alias instead of the router."""
 
 
 class GoalSettings(Settings, frozen=True, kw_only=True):
@@ -124,7 +126,24 @@ class ReplaySettings(Settings, frozen=True, kw_only=True, tag_field="kind", tag=
     """Folder of an outcome table whose outcomes have a column `answer`."""
 
 
-ProviderSettings = OpenAISettings | ReplaySettings
+class LocalSettings(Settings, frozen=True, kw_only=True, tag_field="kind", tag="local"):
+    """A model of one's own in this process; needs the extra `nn`."""
+
+    folder: Name
+    """Checkpoint folder, with its variants (compute budgets, adapters) beside it."""
+    max_batch: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 16
+    """Most requests that are read together."""
+    max_waiting: Count = 256
+    """Most requests that wait; one more is answered with 503, or goes to the next ranked candidate."""
+    max_output_tokens: Count = 1024
+    """Most tokens of an answer, whatever the request asks for."""
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=100)] = 0.0
+    """Temperature where a request sets none; 0 is greedy, as recorded tables are."""
+    threads: Count | None = None
+    """Threads of the model's arithmetic; none leaves the library's default."""
+
+
+ProviderSettings = OpenAISettings | ReplaySettings | LocalSettings
 
 
 class CandidateSettings(Settings, frozen=True, kw_only=True):
@@ -134,6 +153,39 @@ class CandidateSettings(Settings, frozen=True, kw_only=True):
     """Provider that serves it; none means `default_provider`."""
     model: Name | None = None
     """The upstream's name for it; none means the candidate's model."""
+
+
+class SequencerSettings(Settings, frozen=True, kw_only=True):
+    """A sequencer, which clients ask as the model `turnout/NAME`."""
+
+    kind: Name | None = None
+    """Its registered name, such as `router_r1`; either this or `artifact`."""
+    artifact: Name | None = None
+    """Folder of a saved sequencer."""
+    options: dict[str, Any] = {}
+    """Arguments of the class that `kind` names."""
+    candidates: list[Name] | None = None
+    """Candidates that it may call; none means all but the policy's own model."""
+    policy_model: Name | None = None
+    """The policy's own model, where it has one: a candidate, or any model where `policy_provider` is set."""
+    policy_provider: Name | None = None
+    """Provider of a policy model that is no candidate."""
+    policy_input_usd_per_mtok: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    """Tariff of a policy model that is no candidate, in USD per million input tokens."""
+    policy_output_usd_per_mtok: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    """Tariff of a policy model that is no candidate, in USD per million output tokens."""
+    max_steps: Count = 16
+    """Most choices for one request, thoughts and refused calls included."""
+    max_calls: Count | None = None
+    """Most calls of candidates for one request."""
+    max_usd: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    """Most USD for one request, thoughts included; a call that may cost more than what is left is refused."""
+    deadline_s: Seconds = 120.0
+    """Seconds after which no further call starts; the last one is given what is left."""
+    call_s: Seconds = 60.0
+    """Seconds that one call or thought may take."""
+    max_output_tokens: Count = 1024
+    """Most output tokens of a call to a candidate that has no budget of its own."""
 
 
 class Config(Settings, frozen=True, kw_only=True):
@@ -147,6 +199,8 @@ class Config(Settings, frozen=True, kw_only=True):
     """Provider of every candidate that names none; needed only with more than one provider."""
     candidates: dict[str, CandidateSettings] = {}
     """Candidates that differ, by candidate name."""
+    sequencers: dict[str, SequencerSettings] = {}
+    """Sequencers, by a name of your choice."""
     server: ServerSettings = ServerSettings()
     """Where clients connect."""
     routing: RoutingSettings = RoutingSettings()

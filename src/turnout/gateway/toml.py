@@ -15,14 +15,20 @@ from turnout.core.errors import ConfigError, did_you_mean, sentence
 from turnout.gateway.config import (
     CandidateSettings,
     Config,
+    LocalSettings,
     OpenAISettings,
     ProviderSettings,
     ReplaySettings,
+    SequencerSettings,
     Settings,
 )
 from turnout.gateway.expected import mismatch
 
-_KINDS: dict[str, type[Settings]] = {"openai": OpenAISettings, "replay": ReplaySettings}
+_KINDS: dict[str, type[Settings]] = {
+    "openai": OpenAISettings,
+    "replay": ReplaySettings,
+    "local": LocalSettings,
+}
 
 
 def read_config(path: Path) -> Config:
@@ -156,7 +162,7 @@ def _keys_of(place: str, data: Mapping[str, Any]) -> list[str]:
     keys = [name for name in rest.split(".") if name]
     if not is_entry:
         return [name for name in table.split(".") if name]
-    kind = ProviderSettings if table == "providers" else CandidateSettings
+    kind: Any = {"providers": ProviderSettings, "sequencers": SequencerSettings}.get(table, CandidateSettings)
     for name, entry in data[table].items():
         try:
             msgspec.convert(entry, kind)
@@ -166,15 +172,25 @@ def _keys_of(place: str, data: Mapping[str, Any]) -> list[str]:
 
 
 def _resolve(config: Config, folder: Path) -> Config:
-    providers = {
-        name: msgspec.structs.replace(provider, table=str(folder / provider.table))
-        if isinstance(provider, ReplaySettings)
-        else provider
-        for name, provider in config.providers.items()
+    providers = {name: _resolve_provider(entry, folder) for name, entry in config.providers.items()}
+    sequencers = {
+        name: own
+        if own.artifact is None
+        else msgspec.structs.replace(own, artifact=str(folder / own.artifact))
+        for name, own in config.sequencers.items()
     }
     return msgspec.structs.replace(
         config,
         deployment=str(folder / config.deployment),
         providers=providers,
+        sequencers=sequencers,
         ledger=msgspec.structs.replace(config.ledger, path=str(folder / config.ledger.path)),
     )
+
+
+def _resolve_provider(provider: ProviderSettings, folder: Path) -> ProviderSettings:
+    if isinstance(provider, ReplaySettings):
+        return msgspec.structs.replace(provider, table=str(folder / provider.table))
+    if isinstance(provider, LocalSettings):
+        return msgspec.structs.replace(provider, folder=str(folder / provider.folder))
+    return provider

@@ -87,6 +87,14 @@ class Engine:
             self._wake.notify()
         return row
 
+    def run_alone(self, request: Generation, listener: Listener) -> None:
+        """Answer in this thread, alone; for measuring while nobody else asks. Raises as `submit`."""
+        group = Group(model=self.model, rows=[self._row(request, listener)], pad=self._pad)
+        while not group.is_over:
+            with self.variants[request.variant]():
+                group.step()
+            group.leave()
+
     def close(self) -> None:
         """Fail what waits and runs, and end the thread."""
         with self._wake:

@@ -1,0 +1,246 @@
+"""This module serves a model that runs in this process: each of its variants is a candidate of the pool.
+
+The model itself lives in the room `nn`, behind the contract of `core.generation`; it is loaded by name when
+the gateway starts, so a gateway without a local model needs no torch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import final
+
+import msgspec
+
+from turnout.core.candidate import Candidate
+from turnout.core.errors import ConfigError, InputError, MissingExtraError, sentence
+from turnout.core.generation import EngineFullError, Event, Failed, Finished, Generation, LocalServer, Ticket
+from turnout.core.registry import find_registry
+from turnout.gateway.config import LocalSettings
+from turnout.gateway.errors import ApiError
+from turnout.gateway.providers.base import Call, Chunks, Fault, Provider, Reply
+from turnout.gateway.providers.written import ChatEvents, Usage, usage_of, whole_reply
+
+_REFUSED = ("tools", "functions", "logprobs", "audio")
+"""Fields that would change the answer and that a local model does not know."""
+
+
+class _Part(msgspec.Struct):
+    type: str
+    text: str | None = None
+
+
+class _Message(msgspec.Struct):
+    role: str
+    content: str | list[_Part] | None = None
+
+
+class _Body(msgspec.Struct):
+    messages: list[_Message]
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    temperature: float | None = None
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    n: int | None = None
+
+
+@final
+class LocalProvider(Provider):
+    """Asks a local model.
+
+    Parameters
+    ----------
+    name:
+        The provider's name in the configuration.
+    settings:
+        The model's folder and its limits.
+    """
+
+    def __init__(self, *, name: str, settings: LocalSettings) -> None:
+        super().__init__(name=name)
+        self.settings = settings
+        self._server: LocalServer | None = None
+
+    def model_name(self, candidate: Candidate) -> str:
+        """Return the candidate's own name, which is the name of its variant."""
+        return candidate.name
+
+    async def start(self) -> None:
+        """Load the model; raises `ConfigError` where the folder or the extra is missing."""
+        self._server = await asyncio.to_thread(self._load)
+
+    async def close(self) -> None:
+        """Fail what still runs, and let the model go."""
+        if self._server is not None:
+            await asyncio.to_thread(self._server.close)
+
+    async def ask(self, call: Call) -> Reply:
+        """Return the answer, or a stream whose first text has come; raises `Fault`."""
+        answer = _Answer(self._submit, call)
+        try:
+            first = await answer.next()
+            if call.request.is_stream:
+                events = ChatEvents(call)
+                return Reply(status=200, headers=events.headers, chunks=_Written(answer, events, first))
+            texts = []
+            while not isinstance(first, Finished):
+                texts.append(first)
+                first = await answer.next()
+            return whole_reply(call, "".join(texts), finish=first.reason, usage=_usage(first))
+        except BaseException:
+            # Whoever does not want the answer any more (a client that left) frees the model's time.
+            answer.cancel()
+            raise
+
+    def _load(self) -> LocalServer:
+        try:
+            cls = find_registry("nn").get("local")
+        except ImportError as error:
+            raise MissingExtraError(
+                sentence(
+                    f"the provider {self.name!r} runs a model in this process",
+                    allowed="an installation with the extra 'nn'",
+                    got=str(error),
+                    do="pip install 'turnout[nn]'",
+                )
+            ) from error
+        settings = self.settings
+        try:
+            server: LocalServer = cls.load(  # type: ignore[attr-defined]
+                settings.folder,
+                max_batch=settings.max_batch,
+                max_waiting=settings.max_waiting,
+                threads=settings.threads,
+            )
+        except ValueError as error:
+            raise ConfigError(f"the provider {self.name!r} cannot start; {error}") from error
+        return server
+
+    def _submit(self, call: Call, answer: _Answer) -> Ticket:
+        assert self._server is not None  # `start` ran before any request
+        body = _read(call)
+        generation = Generation(
+            prompt=self._server.prompt([_plain(message) for message in body.messages]),
+            variant=call.model,
+            max_new_tokens=self._limit(call, body),
+            temperature=self.settings.temperature if body.temperature is None else body.temperature,
+            seed=body.seed or 0,
+            stop=_stops(body.stop),
+        )
+        return self._server.submit(generation, answer.hear)
+
+    def _limit(self, call: Call, body: _Body) -> int:
+        asked = body.max_completion_tokens or body.max_tokens
+        limits = [self.settings.max_output_tokens, call.candidate.max_output_tokens, asked]
+        return min(limit for limit in limits if limit is not None)
+
+
+class _Answer:
+    """Brings the events of the model's thread to the event loop."""
+
+    def __init__(self, submit: Callable[[Call, _Answer], Ticket], call: Call) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        try:
+            self._ticket = submit(call, self)
+        except EngineFullError as error:
+            raise Fault(_error(503, str(error), "local_queue_full")) from error
+        except InputError as error:
+            raise Fault(_error(400, str(error), "local_bad_request"), may_fall_back=False) from error
+
+    def hear(self, event: Event) -> None:
+        """Take an event in the model's thread."""
+        # A loop that is closed has nobody left to tell.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+
+    async def next(self) -> str | Finished:
+        """Return some more text, or how the answer ended; raises `Fault`."""
+        event = await self._events.get()
+        if isinstance(event, Failed):
+            raise Fault(_error(502, event.message, "local_model_failed"))
+        return event if isinstance(event, Finished) else event.text
+
+    def cancel(self) -> None:
+        """Want no more."""
+        self._ticket.cancel()
+
+
+@final
+class _Written(Chunks):
+    """The stream of one answer."""
+
+    def __init__(self, answer: _Answer, events: ChatEvents, first: str | Finished) -> None:
+        self._answer = answer
+        self._events = events
+        self._next: str | Finished | None = first
+        self._begun = False
+        self._is_over = False
+
+    async def read(self) -> bytes:
+        """Return the next events; nothing after the end."""
+        if self._is_over:
+            return b""
+        item = await self._answer.next() if self._next is None else self._next
+        self._next = None
+        head = b"" if self._begun else self._events.begin()
+        self._begun = True
+        if isinstance(item, Finished):
+            self._is_over = True
+            return head + self._events.end(item.reason, _usage(item))
+        return head + self._events.piece(item)
+
+    def close(self) -> None:
+        """Stop; the model's time goes to others."""
+        self._is_over = True
+        self._answer.cancel()
+
+
+def _read(call: Call) -> _Body:
+    members = call.request.members
+    given = [name for name in _REFUSED if name in members and bytes(members[name]) not in _OFF]
+    if given:
+        raise InputError(
+            sentence(
+                f"the local model {call.candidate.model!r} does not know {given[0]!r}",
+                do="leave the field out, or name another model",
+            )
+        )
+    known = {name: members[name] for name in _Body.__struct_fields__ if name in members}
+    try:
+        body = msgspec.json.decode(msgspec.json.encode(known), type=_Body)
+    except msgspec.ValidationError as error:
+        raise InputError(f"the request does not fit a local model; {error}") from error
+    if body.n not in (None, 1):
+        raise InputError(sentence("the field 'n'", allowed="1 with a local model", got=body.n))
+    return body
+
+
+_OFF = (b"null", b"false", b"[]")
+
+
+def _plain(message: _Message) -> Mapping[str, object]:
+    if not isinstance(message.content, list):
+        return {"role": message.role, "content": message.content or ""}
+    other = next((part.type for part in message.content if part.text is None), None)
+    if other is not None:
+        raise InputError(sentence("a part of a message", allowed="text with a local model", got=other))
+    return {"role": message.role, "content": "\n".join(part.text or "" for part in message.content)}
+
+
+def _stops(stop: str | Sequence[str] | None) -> tuple[str, ...]:
+    if stop is None:
+        return ()
+    return (stop,) if isinstance(stop, str) else tuple(stop)
+
+
+def _usage(finished: Finished) -> Usage:
+    return usage_of(finished.input_tokens, finished.output_tokens)
+
+
+def _error(status: int, message: str, code: str) -> ApiError:
+    if status == 503:
+        return ApiError(status, message, code=code, kind="server_error", headers=[(b"retry-after", b"1")])
+    return ApiError(status, message, code=code, param=None if status >= 500 else "messages")

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.nn.serving.models import PAIRS, Ear, trained
+from turnout.core.errors import ArtifactError, InputError
+from turnout.core.generation import Finished, Generation
+from turnout.nn.adapters.pool import AdapterPool
+from turnout.nn.adapters.training import train_adapter
+from turnout.nn.depth.checkpoint import save_depth
+from turnout.nn.depth.drllm.router import DrLLMRouter
+from turnout.nn.depth.routed import RoutedDepth
+from turnout.nn.serving.local import LocalModel, Variant, load_variants, save_variants
+from turnout.nn.tiny import answer_batch
+
+VARIANTS = (
+    Variant(model="tiny"),
+    Variant(model="tiny", effort="none", knob=-1.0),
+    Variant(model="tiny", effort="routed", knob=0.0),
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    model, tokenizer = trained()
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    routed = RoutedDepth(model=model, router=DrLLMRouter(layers=3, width=32))
+    save_depth(tmp_path, routed)
+    routed.unwrap()
+    save_variants(tmp_path, VARIANTS)
+    return tmp_path
+
+
+def ask(model: LocalModel, variant: str, prompt: str) -> str:
+    ear = Ear()
+    model.submit(Generation(prompt=prompt, variant=variant, max_new_tokens=10), ear)
+    texts, end = ear.pieces()
+    assert isinstance(end, Finished)
+    return "".join(texts)
+
+
+def test_a_folder_comes_back_with_its_variants(folder: Path) -> None:
+    assert load_variants(folder) == VARIANTS
+    model = LocalModel.load(folder)
+    assert model.variants == ("tiny", "tiny[effort=none]", "tiny[effort=routed]")
+    assert [ask(model, "tiny", prompt) for prompt, _ in PAIRS] == [answer for _, answer in PAIRS]
+    model.close()
+
+
+def test_a_knob_decides_how_deep_a_variant_runs(folder: Path) -> None:
+    model = LocalModel.load(folder)
+    assert model.routed is not None
+    depths = {}
+    for name in model.variants:
+        ask(model, name, "ab=")
+        assert model.routed.counts_BL is not None
+        depths[name] = model.routed.counts_BL.tolist()
+    model.close()
+    assert depths["tiny"] == [[1, 1, 1]]
+    assert depths["tiny[effort=none]"] == [[0, 0, 0]]
+
+
+def test_variants_that_are_served_together_do_not_mix(folder: Path) -> None:
+    model = LocalModel.load(folder)
+    alone = {name: ask(model, name, "ab=") for name in model.variants}
+    ears = {name: Ear() for name in model.variants}
+    for name, ear in ears.items():
+        model.submit(Generation(prompt="ab=", variant=name, max_new_tokens=10), ear)
+    together = {name: "".join(ear.pieces()[0]) for name, ear in ears.items()}
+    model.close()
+    assert together == alone
+    assert alone["tiny"] != alone["tiny[effort=none]"]
+
+
+def test_an_adapter_is_a_variant_that_leaves_the_others_alone(folder: Path) -> None:
+    base, tokenizer = trained()
+    swapped = [(prompt, answer[::-1] + "a") for prompt, answer in PAIRS]
+    pool = AdapterPool(model=base, targets=["q_proj", "v_proj", "up_proj"])
+    train_adapter(pool, "other", lambda: answer_batch(tokenizer, swapped), steps=5, rank=4)
+    pool.export("other", folder / "adapters" / "other")
+    pool.close()
+    save_variants(folder, [*VARIANTS, Variant(model="tiny", adapter="other")])
+    model = LocalModel.load(folder)
+    assert model.variants[-1] == "tiny[adapter=other]"
+    assert ask(model, "tiny", "ab=") == "bcabcabc"
+    with torch.no_grad():
+        ids = torch.tensor([model.engine.encode("ab=")])
+        logits = {}
+        for name in ("tiny", "tiny[adapter=other]"):
+            with model.opened(name):
+                logits[name] = model.model(input_ids=ids).logits
+    model.close()
+    assert not torch.equal(logits["tiny"], logits["tiny[adapter=other]"])
+
+
+def test_closing_gives_the_model_back_as_it_was(folder: Path) -> None:
+    model = LocalModel.load(folder)
+    assert model.routed is not None
+    router = model.routed.router
+    ask(model, "tiny", "a=")
+    model.close()
+    assert model.routed.router is router
+    RoutedDepth(model=model.model)
+
+
+def test_a_folder_without_variants_is_one_candidate(folder: Path) -> None:
+    (folder / "turnout.local.json").unlink()
+    assert load_variants(folder) == (Variant(model=folder.name),)
+
+
+def test_messages_become_a_prompt(folder: Path) -> None:
+    model = LocalModel.load(folder)
+    messages = [{"role": "system", "content": "a"}, {"role": "user", "content": "b="}]
+    assert model.prompt(messages) == "a\nb="
+    model.tokenizer.chat_template = (
+        "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+        "{% if add_generation_prompt %}<assistant>{% endif %}"
+    )
+    assert model.prompt(messages) == "<system>a<user>b=<assistant>"
+    model.close()
+
+
+def test_what_is_missing_is_named(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="no model can be loaded"):
+        LocalModel.load(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="every name once"):
+        save_variants(folder, [VARIANTS[0], VARIANTS[0]])
+    save_variants(folder, [Variant(model="tiny", adapter="law")])
+    with pytest.raises(InputError, match="its adapter; allowed: none; got: 'law'"):
+        LocalModel.load(folder)
+    (folder / "turnout.depth.json").unlink()
+    save_variants(folder, [Variant(model="tiny", effort="lean", knob=-0.5)])
+    with pytest.raises(ArtifactError, match="no readable 'depth'"):
+        LocalModel.load(folder)
+    (folder / "turnout.local.json").write_text('{"turnout": 1, "kind": "local", "config": {}, "tensors": []}')
+    with pytest.raises(ArtifactError, match="objects with 'model'"):
+        LocalModel.load(folder)
