@@ -135,7 +135,9 @@ class Gateway:
             raise wrong_method(path, method, "GET")
         if path == HEALTH:
             return self._health()
-        names = [self.config.routing.alias, *self.selector.by_name]
+        names = list(
+            dict.fromkeys([self.config.routing.alias, *self.chat.sequences.sequences, *self.selector.by_name])
+        )
         if path == MODELS:
             return _json({"object": "list", "data": [self._model(name) for name in names]})
         name = path.removeprefix(MODELS + "/")

@@ -21,6 +21,8 @@ from turnout.gateway.ledger import Ledger
 from turnout.gateway.providers.base import Call, Chunks, Fault, Provider, Reply
 from turnout.gateway.reply import reply_headers, send_body, send_error, start_events
 from turnout.gateway.select import Selection, Selector, read_goal
+from turnout.gateway.sequence import SequenceHandler
+from turnout.gateway.sequence_build import build_sequences
 from turnout.gateway.stream import EventScanner, UsageCount, error_event
 from turnout.gateway.wire import ChatRequest, parse_chat
 
@@ -69,9 +71,12 @@ class ChatHandler:
         self.selector = selector
         self.ledger = ledger
         self.clock = clock
-        self._upstream = {
-            candidate.name: self._place(candidate, providers) for candidate in selector.deployment.candidates
-        }
+        candidates = selector.deployment.candidates
+        self._upstream = {candidate.name: self._place(candidate, providers) for candidate in candidates}
+        self.sequences = SequenceHandler(
+            sequences=build_sequences(config, candidates, providers, self._upstream),
+            seed=config.routing.seed,
+        )
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; whatever happens, the ledger gets exactly one row of it.
@@ -103,6 +108,9 @@ class ChatHandler:
     async def _serve(self, scope: Scope, receive: Receive, send: Send, account: Account) -> None:
         body = await read_body(receive, self.config.server.max_body_mb)
         request = account.request = parse_chat(body)
+        if (sequence := self.sequences.find(request.model)) is not None:
+            await self.sequences.serve(sequence, scope, receive, send, account)
+            return
         selection = await self._select(request, scope, account)
         account.decide(selection)
         async with Attended(receive):

@@ -1,8 +1,8 @@
 """This module holds the tables of the ledger, and brings an older file up to date.
 
 `decisions` and `results` are append-only: a decision is written when it is made, its result when the
-request ends; `traces` holds what a sequencer did for it. The view `requests` joins them, one row per request; a decision without a result is in
-flight, or was lost in a crash. Unknown is NULL.
+request ends; `traces` holds what a sequencer did for it. The view `requests` joins the first two, one row per
+request; a decision without a result is in flight, or was lost in a crash. Unknown is NULL.
 """
 
 from __future__ import annotations

@@ -1,0 +1,209 @@
+"""This module serves a request by a sequencer: several calls, one answer, one row, one trace.
+
+The client sees one chat answer. The calls go through the gateway's own providers, every one is charged once,
+and the trace is kept whole: without texts, unless `ledger.keep_text` is on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from typing import final
+
+import msgspec
+
+from turnout.core.budget import Goal
+from turnout.core.candidate import Candidate
+from turnout.core.errors import sentence
+from turnout.core.query import Query
+from turnout.gateway.account import Account
+from turnout.gateway.disconnect import Attended, Receive, Scope, Send
+from turnout.gateway.errors import ApiError, Headers
+from turnout.gateway.providers.base import Call, Reply
+from turnout.gateway.providers.written import ChatEvents, usage_of, whole_reply
+from turnout.gateway.reply import header_text, reply_headers, send_body, start_events
+from turnout.gateway.select import read_goal
+from turnout.gateway.sequence_build import Sequence
+from turnout.gateway.sequence_client import ProviderClient
+from turnout.gateway.sequence_end import answer_of, faults_of, spent_by, trace_row
+from turnout.gateway.wire import ChatRequest
+from turnout.sequential.live import LiveEnvironment
+from turnout.sequential.loop import carry_on_async, start
+from turnout.sequential.trace import Trace
+
+_CHARS_PER_EVENT = 24
+_BYTES_PER_TOKEN = 2
+_REFUSED = {"tools", "logprobs", "vision", "audio"}
+
+
+class _Part(msgspec.Struct):
+    text: str | None = None
+
+
+class _Said(msgspec.Struct):
+    role: str
+    content: str | list[_Part] | None = None
+
+
+@final
+class SequenceHandler:
+    """Serves the model names of sequencers.
+
+    Parameters
+    ----------
+    sequences:
+        By the model name that asks them.
+    seed:
+        Seeds stochastic sequencers, together with the request's id.
+    """
+
+    def __init__(self, *, sequences: Mapping[str, Sequence], seed: int) -> None:
+        self.sequences = sequences
+        self.seed = seed
+
+    def find(self, model: str) -> Sequence | None:
+        """Return the sequencer that a model name asks, if any."""
+        return self.sequences.get(model)
+
+    async def serve(
+        self, sequence: Sequence, scope: Scope, receive: Receive, send: Send, account: Account
+    ) -> None:
+        """Serve a parsed request from its decision to its last byte; raises `ApiError`."""
+        request = account.request
+        if request is None:
+            raise RuntimeError("a request is parsed before it is served")
+        _check(request)
+        bounds = sequence.bounds(_allowed_usd(read_goal(scope["headers"])))
+        account.decide(None, chosen=sequence.name, reason=type(sequence.sequencer).__name__)
+        client = ProviderClient(request=request, places=sequence.places, decision_id=account.decision_id)
+        environment = _environment(sequence, client, request)
+        query = _query(request, account.decision_id, whole=sequence.thinker is not None)
+        trace = start(environment, query, bounds=bounds, seed=self._seed_of(account.decision_id))
+        try:
+            async with Attended(receive):
+                outcome = await carry_on_async(environment, sequence.sequencer, trace)
+        finally:
+            _account_for(trace, sequence, client, account)
+        await _send(answer_of(outcome.ended, sequence.name), trace, sequence, send, account)
+
+    def _seed_of(self, decision_id: str) -> int:
+        digest = hashlib.sha256(f"{self.seed}/{decision_id}".encode()).digest()
+        return int.from_bytes(digest[:4], "big")
+
+
+def _check(request: ChatRequest) -> None:
+    """Raise `ApiError` for what an answer of several calls cannot keep."""
+    refused = sorted(request.needs & _REFUSED)
+    if bytes(request.members.get("n", b"1")) not in (b"1", b"null"):
+        refused.append("n")
+    if refused:
+        message = sentence(
+            f"a sequencer cannot serve this request with {', '.join(refused)}",
+            allowed="messages of text, and one answer",
+            do="leave that out, or name a candidate as the model",
+        )
+        raise ApiError(400, message, code="not_supported", param="model")
+
+
+def _allowed_usd(goal: Goal | None) -> float | None:
+    """Return what the dial allows one request to cost in USD."""
+    if goal is None:
+        return None
+    if goal.usd_per_1k is None:
+        message = sentence(
+            "a sequencer cannot serve this dial",
+            allowed="x-turnout-usd-per-1k",
+            do="bound the spend, or name the router's alias as the model",
+        )
+        raise ApiError(400, message, code="bad_goal", param="model")
+    return goal.usd_per_1k / 1000
+
+
+def _environment(sequence: Sequence, client: ProviderClient, request: ChatRequest) -> LiveEnvironment:
+    return LiveEnvironment(
+        client=client,
+        candidates=sequence.pool,
+        thinker=sequence.thinker,
+        timeout_s=sequence.settings.call_s,
+        max_output_tokens=sequence.settings.max_output_tokens,
+        input_tokens=-(-len(bytes(request.members["messages"])) // _BYTES_PER_TOKEN),
+    )
+
+
+def _query(request: ChatRequest, decision_id: str, *, whole: bool) -> Query:
+    """Return what the sequencer sees: the last user message, or the whole conversation.
+
+    A policy that writes its own sub-queries must know the conversation; a router was fitted on last messages.
+    """
+    query = request.query(decision_id)
+    if not whole:
+        return query
+    said = msgspec.json.decode(request.members["messages"], type=list[_Said])
+    if len(said) == 1:
+        return query
+    lines = [f"{one.role}: {_text(one.content)}" for one in said]
+    return dataclasses.replace(query, text="\n".join(lines))
+
+
+def _text(content: str | list[_Part] | None) -> str:
+    if isinstance(content, list):
+        return "\n".join(part.text for part in content if part.text is not None)
+    return content or ""
+
+
+def _account_for(trace: Trace, sequence: Sequence, client: ProviderClient, account: Account) -> None:
+    """Note what was spent, however the task ended; the account writes it when the request ends."""
+    account.attempts = len(client.providers)
+    account.provider = ", ".join(dict.fromkeys(client.providers)) or None
+    account.is_replay = bool(client.providers) and client.is_replay
+    account.spent = spent_by(trace, sequence.name, is_estimated=client.is_estimated)
+    account.faults.extend(faults_of(trace))
+    account.ledger.add(trace_row(trace, account.decision_id, sequence.name, keep_text=account.keep_text))
+
+
+async def _send(text: str, trace: Trace, sequence: Sequence, send: Send, account: Account) -> None:
+    request, spent = account.request, account.spent
+    if request is None or spent is None:
+        raise RuntimeError("an answer is sent after it was accounted for")
+    call = Call(
+        request=request,
+        candidate=Candidate(model=sequence.name),
+        model=sequence.name,
+        decision_id=account.decision_id,
+    )
+    usage = usage_of(spent.input_tokens or 0, spent.output_tokens or 0)
+    headers = [*reply_headers(account), *_headers(trace, sequence, account)]
+    account.first_byte_s = account.elapsed_s()
+    account.end(200)
+    account.is_sending = True
+    if not request.is_stream:
+        reply = whole_reply(call, text, finish="stop", usage=usage)
+        await send_body(send, reply, headers, is_estimated=account.is_estimated)
+        return
+    events = ChatEvents(call)
+    await start_events(
+        send, Reply(status=200, headers=events.headers), headers, is_estimated=account.is_estimated
+    )
+    parts = [events.begin(), *(events.piece(part) for part in pieces(text))]
+    for part in [*parts, events.end("stop", usage if request.asks_usage else None)]:
+        await send({"type": "http.response.body", "body": part, "more_body": True})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def pieces(text: str) -> list[str]:
+    """Cut a text into parts for the events of a stream."""
+    return [text[at : at + _CHARS_PER_EVENT] for at in range(0, len(text), _CHARS_PER_EVENT)]
+
+
+def _headers(trace: Trace, sequence: Sequence, account: Account) -> Headers:
+    """Return the headers that say how the answer came about."""
+    headers: Headers = [
+        (b"x-turnout-model", header_text(sequence.name)),
+        (b"x-turnout-reason", header_text(type(sequence.sequencer).__name__)),
+        (b"x-turnout-calls", b"%d" % trace.num_calls),
+        (b"x-turnout-ended", header_text(getattr(trace.last, "how", ""))),
+    ]
+    if account.spent is not None and account.spent.usd is not None:
+        headers.append((b"x-turnout-usd", f"{account.spent.usd:.6g}".encode()))
+    return headers

@@ -1,0 +1,124 @@
+"""This module lets a sequencer's environment ask the gateway's own providers, and notes who was asked."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import final
+
+import msgspec
+
+from turnout.core.candidate import Candidate
+from turnout.gateway.account import estimate_tokens
+from turnout.gateway.providers.base import Call, Fault, Provider
+from turnout.gateway.stream import UsageCount
+from turnout.gateway.wire import ChatRequest, parse_chat, render
+from turnout.sequential.live_client import Ask, Told
+
+Place = tuple[Provider, str]
+"""Who serves a candidate, and under which name."""
+
+_DROPPED = ("model", "stream", "stream_options", "n")
+_BILLED_UNKNOWN = frozenset({"upstream_timeout", "upstream_cut"})
+
+
+class _Message(msgspec.Struct):
+    content: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    message: _Message | None = None
+
+
+class _Completion(msgspec.Struct):
+    usage: UsageCount | None = None
+    choices: list[_Choice] = []
+
+
+_decoder = msgspec.json.Decoder(_Completion)
+
+
+@final
+class ProviderClient:
+    """Asks providers on behalf of one request.
+
+    Parameters
+    ----------
+    request:
+        What the client of the gateway sent; a call that asks the question itself passes it on.
+    places:
+        Who serves whom, by candidate name.
+    decision_id:
+        Names the request.
+    """
+
+    def __init__(self, *, request: ChatRequest, places: Mapping[str, Place], decision_id: str) -> None:
+        self.request = request
+        self.places = places
+        self.decision_id = decision_id
+        self.providers: list[str] = []
+        self.is_replay = True
+        self.is_estimated = False
+
+    async def ask(self, ask: Ask) -> Told:
+        """Return what the model told; what an upstream refused is told as an error that cost nothing."""
+        provider, model = self.places[ask.candidate.name]
+        self.providers.append(provider.name)
+        self.is_replay &= provider.is_replay
+        request = self._request(ask)
+        call = Call(
+            request=request,
+            candidate=_limited(ask, provider),
+            model=model,
+            decision_id=self.decision_id,
+        )
+        try:
+            reply = await provider.ask(call)
+        except Fault as fault:
+            spent = None if fault.error.code in _BILLED_UNKNOWN else 0
+            return Told(error=fault.error.message, input_tokens=spent, output_tokens=spent)
+        if reply.status != 200:
+            said = reply.body[:120].decode("utf-8", "replace")
+            error = f"the upstream {provider.name!r} refused with status {reply.status}: {said}"
+            return Told(error=error, input_tokens=0, output_tokens=0)
+        return self._told(reply.body, request)
+
+    def _request(self, ask: Ask) -> ChatRequest:
+        """Return the client's own request without what concerns its stream, or one of messages alone."""
+        members: dict[str, msgspec.Raw | bytes] = {"model": b'"turnout"'}
+        if ask.messages is None:
+            kept = self.request.members.items()
+            members.update({name: value for name, value in kept if name not in _DROPPED})
+        else:
+            members["messages"] = msgspec.json.encode([dict(message) for message in ask.messages])
+        if ask.stop:
+            members["stop"] = msgspec.json.encode(list(ask.stop))
+        return parse_chat(render(members))
+
+    def _told(self, body: bytes, request: ChatRequest) -> Told:
+        try:
+            completion = _decoder.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return Told(error="the upstream's answer cannot be read")
+        message = completion.choices[0].message if completion.choices else None
+        text = None if message is None else message.content
+        usage = completion.usage or UsageCount()
+        tokens_in, tokens_out = usage.prompt_tokens, usage.completion_tokens
+        if tokens_in is None or tokens_out is None:
+            self.is_estimated = True
+            tokens_in = request.input_tokens if tokens_in is None else tokens_in
+            tokens_out = estimate_tokens(text or "") if tokens_out is None else tokens_out
+        return Told(
+            text=text or "",
+            input_tokens=tokens_in,
+            output_tokens=tokens_out,
+            cached_tokens=usage.cached_tokens or 0,
+            error="the upstream's answer holds no text" if text is None else None,
+        )
+
+
+def _limited(ask: Ask, provider: Provider) -> Candidate:
+    """Return the candidate with the token budget of this call; a recording knows it by its own name only."""
+    if provider.is_replay:
+        return ask.candidate
+    return dataclasses.replace(ask.candidate, max_output_tokens=ask.max_output_tokens)

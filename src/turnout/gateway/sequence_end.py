@@ -1,0 +1,91 @@
+"""This module turns the end of a sequencer's task into an answer or an error, and into what it cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+
+from turnout.core.errors import sentence
+from turnout.gateway.account import Spent
+from turnout.gateway.errors import ApiError, Headers, Kind
+from turnout.gateway.schema import TraceRow
+from turnout.sequential.record import to_lines
+from turnout.sequential.trace import Ended, Observed, Thought, Trace
+
+# Money was spent: a client that tries again on its own would spend it again.
+_NO_RETRY: Headers = [(b"x-should-retry", b"false")]
+
+_FAILED: dict[str, tuple[int, str, Kind, str]] = {
+    "stop": (502, "no_answer", "upstream_error", "ask again, or name a candidate as the model"),
+    "nobody": (502, "no_answer", "upstream_error", "ask again when the upstreams are up"),
+    "abstain": (422, "abstained", "invalid_request_error", "ask otherwise, or name a candidate as the model"),
+    "escalate": (422, "escalated", "invalid_request_error", "hand it to whom it names"),
+    "budget": (422, "budget_too_small", "invalid_request_error", "allow more, or ask for less"),
+    "steps": (502, "too_many_steps", "server_error", "raise max_steps, or take another policy model"),
+    "deadline": (504, "deadline", "timeout_error", "ask again, or raise deadline_s"),
+}
+
+
+def answer_of(ended: Ended, name: str) -> str:
+    """Return the answer; raises `ApiError` where there is none that may be given.
+
+    Where a bound ended the task, an answer to a sub-query is no answer to the question.
+    """
+    is_forced = ended.how != "stop"
+    is_part = ended.source is not None and ended.source.text is not None
+    if ended.answer is not None and not (is_forced and is_part):
+        return ended.answer
+    status, code, kind, do = _FAILED[ended.how]
+    message = sentence(
+        f"the sequencer {name!r} came to no answer",
+        allowed="an answer within its bounds",
+        got=f"{ended.how}: {ended.why}" if ended.why else ended.how,
+        do=do,
+    )
+    raise ApiError(status, message, code=code, kind=kind, headers=list(_NO_RETRY))
+
+
+def spent_by(trace: Trace, name: str, *, is_estimated: bool) -> Spent:
+    """Return what the task came to; USD is None where an answer has no known price."""
+    charged = list(_charged(trace))
+    unpriced = any(item.error is None and math.isnan(item.usd) for item in charged)
+    return Spent(
+        name=name,
+        input_tokens=_total(item.input_tokens for item in charged),
+        output_tokens=_total(item.output_tokens for item in charged),
+        usd=None if unpriced else trace.usd,
+        is_estimated=is_estimated or any(item.output_tokens is None for item in charged),
+    )
+
+
+def trace_row(trace: Trace, decision_id: str, name: str, *, keep_text: bool) -> TraceRow:
+    """Return the row that keeps a trace."""
+    last = trace.last
+    return TraceRow(
+        decision_id=decision_id,
+        sequencer=name,
+        ended=last.how if isinstance(last, Ended) else None,
+        calls=trace.num_calls,
+        thoughts=sum(isinstance(event, Thought) for event in trace.events),
+        unknown_charges=trace.num_unknown_charges,
+        usd=trace.usd,
+        trace="\n".join(to_lines([trace], keep_text=keep_text)),
+    )
+
+
+def faults_of(trace: Trace) -> Iterator[str]:
+    """Yield what went wrong on the way, in order."""
+    for item in _charged(trace):
+        if item.error is not None:
+            who = item.call.candidate if isinstance(item, Observed) else "the policy's model"
+            yield f"{who}: {item.error}"
+
+
+def _charged(trace: Trace) -> Iterator[Observed | Thought]:
+    return (event for event in trace.events if isinstance(event, Observed | Thought))
+
+
+def _total(counts: Iterable[int | None]) -> int | None:
+    """Return the sum of what is known; None where nothing is."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
