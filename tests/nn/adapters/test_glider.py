@@ -70,11 +70,11 @@ def test_vectors_that_lack_or_do_not_fit_are_refused() -> None:
         out(pool, router)
     with pytest.raises(InputError, match=r"allowed: 2 items.*got: \(3, 9, 32\)"):
         out(pool, router, queries=VECTORS[[0, 1]])
-    with pytest.raises(InputError, match="width.*allowed: 6; got: 4"):
+    with pytest.raises(InputError, match=r"width.*allowed: 6; got: 4"):
         out(pool, router, queries=torch.ones(3, 4))
     with pytest.raises(InputError, match="finite"):
         out(pool, router, queries=torch.full((3, 6), torch.nan))
-    with pytest.raises(InputError, match="width.*allowed: 6; got: 2"):
+    with pytest.raises(InputError, match=r"width.*allowed: 6; got: 2"):
         pool.describe("a", [1.0, 2.0])
     pool.add(helpers.lora("d", seed=3))
     pool.set_gate("d", helpers.gates(3))
