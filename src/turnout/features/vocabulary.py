@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count, pairwise
+from itertools import count
 
 import numpy as np
 import numpy.typing as npt
@@ -77,10 +77,12 @@ def pair_tokens(corpus: Corpus, rank: Ints, num_words: int) -> tuple[Ints, Ints]
     return document[:-1][is_pair], left[is_pair] * (num_words + 1) + right[is_pair] + 1
 
 
-def pair_keys(ranks: Sequence[int], num_words: int) -> list[int]:
+def pair_keys(ranks: Ints, num_words: int) -> Ints:
     """Return the keys of neighbouring tokens; with an unknown word (-1) a key that no pair has."""
-    step = num_words + 1
-    return [a * step + b + 1 for a, b in pairwise(ranks)]
+    keys = ranks[:-1] * (num_words + 1)
+    keys += ranks[1:]
+    keys += 1
+    return keys
 
 
 def count_grams(

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import repeat
 
 import numpy as np
 
@@ -39,14 +40,15 @@ class WordRows:
     """The idf of a word that no document holds."""
     gram_sizes: tuple[int, int]
     _word_rank: dict[str, int] = field(init=False)
-    _pair_row: dict[int, int] = field(init=False)
+    _pair_keys: Ints = field(init=False)
+    """`pairs`, then a key that no pair has, so that a search never falls off the end."""
     _gram_row: dict[str, int] = field(init=False)
     _gram_idf: list[float] = field(init=False)
     _unknown: dict[str, tuple[list[int], list[float]]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self._word_rank = {word: rank for rank, word in enumerate(self.words)}
-        self._pair_row = {key: len(self.words) + row for row, key in enumerate(self.pairs.tolist())}
+        self._pair_keys = np.append(self.pairs, np.iinfo(np.int64).max)
         self._gram_idf = self.gram_idf.tolist()
         self._gram_row = {gram: row for row, gram in enumerate(self.grams)}
 
@@ -57,26 +59,36 @@ class WordRows:
 
     def add_to(self, out: Array, tokens: list[str]) -> None:
         """Write the vector of `tokens` into `out`, zeros of shape (F,); its length is 1, or 0."""
-        known = self._word_rank.get
-        ranks = [known(token, -1) for token in tokens]
+        ranks = list(map(self._word_rank.get, tokens, repeat(-1)))
         count = self._count(ranks)
         if count:
             times = np.fromiter(count.values(), np.int64, len(count))
             rows = np.fromiter(count, np.int64, len(count))
-            np.dot(DAMPED.take(times, mode="clip"), self.table_VF.take(rows, axis=0), out=out)
+            DAMPED.take(times, mode="clip").dot(self.table_VF.take(rows, axis=0, mode="clip"), out=out)
         if -1 in ranks:
-            unknown = Counter(token for token, rank in zip(tokens, ranks, strict=True) if rank < 0)
-            self._add_unknown(out, unknown)
-        length = math.sqrt(float(np.dot(out, out)))
+            unknown = [token for token, rank in zip(tokens, ranks, strict=True) if rank < 0]
+            self._add_unknown(out, Counter(unknown))
+        length = math.sqrt(float(out.dot(out)))
         if length > 0.0:
             out /= length
 
     def _count(self, ranks: list[int]) -> Counter[int]:
         """Return how often each known row stands in a text; counting is where the time goes."""
-        found = map(self._pair_row.get, pair_keys(ranks, len(self.words)))
-        count = Counter(ranks + [row for row in found if row is not None])
-        del count[-1]
+        count = Counter(ranks + self._pair_rows(ranks))
+        count.pop(-1, None)
         return count
+
+    def _pair_rows(self, ranks: list[int]) -> list[int]:
+        """Return the rows of the known pairs of neighbours, in order.
+
+        By search in one sorted array: a dictionary of as many numbers lies scattered over ten times the
+        memory, and a prompt touches a new part of it with every pair.
+        """
+        keys = pair_keys(np.array(ranks, np.int64), len(self.words))
+        place = self._pair_keys.searchsorted(keys)
+        place = place[self._pair_keys.take(place) == keys]
+        rows: list[int] = (place + len(self.words)).tolist()
+        return rows
 
     def _add_unknown(self, out: Array, tokens: Counter[str]) -> None:
         """Add the words without a row: each is the mean direction of its character n-grams.
@@ -99,8 +111,9 @@ class WordRows:
         if found is None:
             row, idf = self._gram_row.get, self._gram_idf
             which = [i for gram in grams(token, *self.gram_sizes) if (i := row(gram)) is not None]
-            length = math.sqrt(sum(idf[i] * idf[i] for i in which)) or 1.0
-            found = which, [self.unknown_idf / length * idf[i] for i in which]
+            length = math.sqrt(sum([idf[i] * idf[i] for i in which])) or 1.0
+            scale = self.unknown_idf / length
+            found = which, [scale * idf[i] for i in which]
             if len(token) <= _CACHE_LETTERS:
                 if len(self._unknown) >= _CACHE_WORDS:
                     self._unknown.clear()
