@@ -67,7 +67,9 @@ class ApiEmbedder(Embedder):
         max_chars: int = 8_000,
     ) -> None:
         if not model:
-            raise InputError(sentence("ApiEmbedder.model", allowed="the name of a model", got=model))
+            raise InputError(
+                sentence("ApiEmbedder.model", allowed="the name of a model", got=model, do="name one")
+            )
         self.model = model
         self.client = client
         self.batch_size = check_count("ApiEmbedder.batch_size", batch_size)
@@ -108,28 +110,39 @@ class ApiEmbedder(Embedder):
             raise InputError(
                 sentence(
                     "ApiEmbedder has no client",
+                    allowed="an object with .embeddings.create(model=..., input=[...])",
                     do="set `embedder.client`, for example to openai.OpenAI(base_url=..., api_key=...)",
                 )
             )
         create: Callable[..., Any] = self.client.embeddings.create
-        for left in range(self.num_retries, -1, -1):
+        num_failed = 0
+        while True:
             try:
                 # Floats, since base64 is the openai client's default and not every server speaks it.
                 return _vectors(create(model=self.model, input=texts, encoding_format="float"), len(texts))
-            except Exception as error:
-                if left == 0:
+            except Exception as error:  # An edge: every client has errors of its own.
+                num_failed += 1
+                if num_failed > self.num_retries:
                     raise ProviderError(
                         sentence(
-                            f"the embedding model {self.model!r} failed {self.num_retries + 1} times",
+                            f"the embedding model {self.model!r} failed {num_failed} times",
+                            allowed=f"{len(texts)} vectors",
                             got=f"{type(error).__name__}: {error}",
+                            do="check the client's address, key and model",
                         )
                     ) from error
-                time.sleep(self.wait_s * 2.0 ** (self.num_retries - left))
-        raise AssertionError("unreachable: the last try returns or raises")
+            time.sleep(self.wait_s * 2.0 ** (num_failed - 1))
 
 
 def _vectors(answer: Any, num_texts: int) -> list[list[float]]:
     items = sorted(answer.data, key=lambda item: int(item.index))
     if [int(item.index) for item in items] != list(range(num_texts)):
-        raise ProviderError(sentence("an embedding answer", allowed=f"{num_texts} vectors", got=len(items)))
+        raise ProviderError(
+            sentence(
+                "an embedding answer has not one vector for each text",
+                allowed=f"{num_texts} vectors",
+                got=len(items),
+                do="check the embedding server",
+            )
+        )
     return [list(item.embedding) for item in items]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, final
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, final
 
 import numpy as np
 
@@ -18,6 +18,11 @@ from turnout.features.tokens import clip
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
     from tokenizers import Tokenizer
+
+T = TypeVar("T")
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+"""What a model may ask for."""
 
 
 @final
@@ -38,9 +43,16 @@ class OnnxEmbedder(Embedder):
     num_threads:
         Threads of one run.
 
+    Raises
+    ------
+    InputError
+        If a file is missing or damaged, or the model asks for other inputs or gives another shape.
+    MissingExtraError
+        If onnxruntime or tokenizers is not installed.
+
     Shapes
     ------
-    Output float32 of shape (Q, F) with rows of length 1.
+    Output float32 of shape (Q, F) with rows of length 1; 0 where a text has no token.
     """
 
     def __init__(
@@ -84,8 +96,8 @@ class OnnxEmbedder(Embedder):
             "attention_mask": np.array([one.attention_mask for one in encoded], np.int64),
             "token_type_ids": np.array([one.type_ids for one in encoded], np.int64),
         }
-        wanted = {entry.name for entry in session.get_inputs()}
-        output = session.run(None, {name: value for name, value in every.items() if name in wanted})[0]
+        wanted = [entry.name for entry in session.get_inputs()]
+        output = session.run(None, {name: every[name] for name in wanted})[0]
         return pool(np.asarray(output, np.float32), every["attention_mask"], self.pooling)
 
     def _load(self) -> tuple[InferenceSession, Tokenizer]:
@@ -95,27 +107,77 @@ class OnnxEmbedder(Embedder):
                 from tokenizers import Tokenizer
             except ImportError as error:
                 raise missing_extra("onnxruntime", feature="OnnxEmbedder", extra="onnx") from error
-            model, words = Path(self.folder) / "model.onnx", Path(self.folder) / "tokenizer.json"
-            for path in (model, words):
-                if not path.is_file():
-                    raise InputError(sentence(f"OnnxEmbedder.folder lacks {path.name}", got=self.folder))
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = self.num_threads
-            session = onnxruntime.InferenceSession(
-                str(model), sess_options=options, providers=["CPUExecutionProvider"]
+            session = _open(
+                self._path("model.onnx"),
+                lambda path: onnxruntime.InferenceSession(
+                    path, sess_options=options, providers=["CPUExecutionProvider"]
+                ),
             )
-            tokenizer = Tokenizer.from_file(str(words))
+            _check_inputs(session, self.folder)
+            tokenizer = _open(self._path("tokenizer.json"), Tokenizer.from_file)
             tokenizer.enable_truncation(self.max_tokens)
             tokenizer.enable_padding()
             self._loaded = session, tokenizer
         return self._loaded
+
+    def _path(self, name: str) -> Path:
+        path = Path(self.folder) / name
+        if not path.is_file():
+            raise InputError(
+                sentence(
+                    f"OnnxEmbedder.folder lacks {name}",
+                    allowed="a folder with model.onnx and tokenizer.json",
+                    got=self.folder,
+                    do="export the encoder into it",
+                )
+            )
+        return path
+
+
+def _open(path: Path, read: Callable[[str], T]) -> T:
+    """Read a file with a package whose errors are of its own kinds."""
+    try:
+        return read(str(path))
+    except Exception as error:  # An edge: neither package has an error tree that could be named here.
+        raise InputError(
+            sentence(
+                f"OnnxEmbedder: {str(path)!r} cannot be read",
+                allowed=f"a file {path.name} as its package writes it",
+                got=f"{type(error).__name__}: {error}",
+                do="export or download it again",
+            )
+        ) from error
+
+
+def _check_inputs(session: InferenceSession, folder: str) -> None:
+    names = [entry.name for entry in session.get_inputs()]
+    if unknown := [name for name in names if name not in INPUTS]:
+        raise InputError(
+            sentence(
+                f"OnnxEmbedder: the model in {folder!r} asks for an input that is not known here",
+                allowed=", ".join(INPUTS),
+                got=unknown,
+                do="export the encoder without it",
+            )
+        )
 
 
 def pool(output: Array, mask_QT: np.ndarray, pooling: str) -> Array:
     """Return one vector per text from the encoder's output of shape (Q, T, F) or (Q, F)."""
     if output.ndim == 2:
         return output
-    if pooling == "first":
+    if output.ndim != 3:
+        raise InputError(
+            sentence(
+                "OnnxEmbedder: the shape of the model's first output",
+                allowed="(Q, tokens, F) or (Q, F)",
+                got=output.shape,
+                do="export the encoder without a head",
+            )
+        )
+    if pooling == "first" and output.shape[1]:
         return output[:, 0]
     weight = mask_QT.astype(np.float32)
     total = np.einsum("qt,qtf->qf", weight, output)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self, final
 import numpy as np
 
 from turnout.core.contracts import Embedder
-from turnout.core.errors import missing_extra
+from turnout.core.errors import InputError, missing_extra, sentence
 from turnout.core.query import Query
 from turnout.core.validation import check_count
 from turnout.features.sparse import Array
@@ -37,6 +37,13 @@ class SentenceEmbedder(Embedder):
         Texts per forward pass.
     max_chars:
         At most so many characters of a prompt are read, half from each end.
+
+    Raises
+    ------
+    InputError
+        If the model cannot be loaded.
+    MissingExtraError
+        If sentence-transformers is not installed.
 
     Shapes
     ------
@@ -69,9 +76,8 @@ class SentenceEmbedder(Embedder):
     def embed(self, queries: Sequence[Query]) -> Array:
         """Return the encoder's normalised vectors, float32 of shape (Q, F)."""
         encoder = self._load()
-        texts = [clip(query.words, self.max_chars) for query in queries]
-        if not texts:
-            return np.zeros((0, int(encoder.get_sentence_embedding_dimension() or 0)), np.float32)
+        # Of no texts the width must be right, too: one is embedded and thrown away.
+        texts = [clip(query.words, self.max_chars) for query in queries] or [""]
         found = encoder.encode(
             [text.encode("utf-8", "replace").decode() for text in texts],
             batch_size=self.batch_size,
@@ -79,7 +85,7 @@ class SentenceEmbedder(Embedder):
             convert_to_numpy=True,
             show_progress_bar=False,
         )
-        return np.asarray(found, np.float32)
+        return np.asarray(found, np.float32)[: len(queries)]
 
     def _load(self) -> SentenceTransformer:
         if self._encoder is None:
@@ -89,5 +95,15 @@ class SentenceEmbedder(Embedder):
                 raise missing_extra(
                     "sentence-transformers", feature="SentenceEmbedder", extra="sentence"
                 ) from error
-            self._encoder = SentenceTransformer(self.model, device=self.device)
+            try:
+                self._encoder = SentenceTransformer(self.model, device=self.device)
+            except Exception as error:  # An edge: the packages below raise errors of a dozen kinds.
+                raise InputError(
+                    sentence(
+                        f"SentenceEmbedder: the model {self.model!r} cannot be loaded",
+                        allowed="a folder that sentence-transformers saved, or a name that it finds",
+                        got=f"{type(error).__name__}: {error}",
+                        do="check the name, the folder and the device",
+                    )
+                ) from error
         return self._encoder
