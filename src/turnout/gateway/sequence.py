@@ -85,7 +85,7 @@ class SequenceHandler:
                 outcome = await carry_on_async(environment, sequence.sequencer, trace)
         finally:
             _account_for(trace, sequence, client, account)
-        await _send(answer_of(outcome.ended, sequence.name), trace, sequence, send, account)
+        await _send(answer_of(trace, outcome.ended, sequence.name), trace, sequence, send, account)
 
     def _seed_of(self, decision_id: str) -> int:
         digest = hashlib.sha256(f"{self.seed}/{decision_id}".encode()).digest()

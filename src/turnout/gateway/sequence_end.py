@@ -26,7 +26,16 @@ _FAILED: dict[str, tuple[int, str, Kind, str]] = {
 }
 
 
-def answer_of(ended: Ended, name: str) -> str:
+_POLICY_DOWN: tuple[int, str, Kind, str] = (
+    502,
+    "policy_failed",
+    "upstream_error",
+    "ask again when its upstream is up, or name a candidate as the model",
+)
+_WHY_CHARS = 200
+
+
+def answer_of(trace: Trace, ended: Ended, name: str) -> str:
     """Return the answer; raises `ApiError` where there is none that may be given.
 
     Where a bound ended the task, an answer to a sub-query is no answer to the question.
@@ -35,13 +44,14 @@ def answer_of(ended: Ended, name: str) -> str:
     is_part = ended.source is not None and ended.source.text is not None
     if ended.answer is not None and not (is_forced and is_part):
         return ended.answer
-    status, code, kind, do = _FAILED[ended.how]
-    message = sentence(
-        f"the sequencer {name!r} came to no answer",
-        allowed="an answer within its bounds",
-        got=f"{ended.how}: {ended.why}" if ended.why else ended.how,
-        do=do,
+    is_down = ended.how == "abstain" and any(
+        event.error is not None for event in trace.events if isinstance(event, Thought)
     )
+    status, code, kind, do = _POLICY_DOWN if is_down else _FAILED[ended.how]
+    # A reason may be a sentence with parts of its own; only the first of them belongs into this one.
+    why = ended.why.partition(";")[0][:_WHY_CHARS] or "for no stated reason"
+    what = f"the sequencer {name!r} came to no answer ({ended.how}): {why}"
+    message = sentence(what, allowed="an answer within its bounds", do=do)
     raise ApiError(status, message, code=code, kind=kind, headers=list(_NO_RETRY))
 
 
