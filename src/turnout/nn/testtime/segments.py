@@ -38,7 +38,8 @@ class Segments:
         self.model = model
         self.ids_BT, self.mask_BT = ids_BT, mask_BT
         self.remaining = max_new_tokens
-        self.options = dict(options)
+        self.options = {k: v for k, v in options.items() if k not in ("pad_token_id", "min_new_tokens")}
+        self.least = int(_setting(model, options, "min_new_tokens") or 0)
         self.active = list(range(len(ids_BT)))
         self.eos = _eos_ids(model, options)
         self.pad = _pad_id(model, options, self.eos)
@@ -63,9 +64,12 @@ class Segments:
             past_key_values=self._cache if is_cache_kept else None,
             max_new_tokens=count,
             return_dict_in_generate=True,
+            # At least so many in all: what is left of it, within this stretch.
+            min_new_tokens=max(min(count, self.least), 0),
             pad_token_id=self.pad,
-            **{k: v for k, v in self.options.items() if k != "pad_token_id"},
+            **self.options,
         )
+        self.least -= count
         new_BT = out.sequences[:, ids_BT.shape[1] :]
         is_end_BT = torch.isin(new_BT, torch.tensor(self.eos, device=new_BT.device, dtype=new_BT.dtype))
         # An end token is text; what follows it is padding.
