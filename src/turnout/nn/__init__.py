@@ -14,6 +14,7 @@ from __future__ import annotations
 from turnout.core.registry import Registry
 
 TABLE: dict[str, str] = {
+    "local": "turnout.nn.serving.local:LocalModel",
     "arrow": "turnout.nn.adapters.arrow:ArrowRouter",
     "glider": "turnout.nn.adapters.glider:GliderRouter",
     "merged_adapters": "turnout.nn.adapters.merged:MergedAdapters",
@@ -24,6 +25,7 @@ TABLE: dict[str, str] = {
     "duo": "turnout.nn.depth.duo.router:DuoRouter",
     "fixed_depth": "turnout.nn.depth.fixed:FixedDepth",
     "random_skip": "turnout.nn.depth.random_skip:RandomSkip",
+    "rewiring": "turnout.nn.testtime.rewiring:Rewiring",
 }
 """Names of the gates."""
 
