@@ -12,6 +12,7 @@ from torch import Tensor
 from turnout.core.errors import InputError, sentence
 from turnout.core.progress import Progress, silent
 from turnout.core.rng import make_rng
+from turnout.nn.depth.contract import MOST_CALLS
 from turnout.nn.depth.drllm.paths import Path, counts_of
 from turnout.nn.depth.drllm.search import RIGHT, SearchRule, TreeSearch, search_all
 from turnout.nn.depth.rewards import right_answers, take_questions
@@ -43,7 +44,7 @@ class Labels:
         improved = torch.nonzero(self.is_improved_Q)[:, 0].numpy()
         kept = torch.nonzero(self.is_found_Q & ~self.is_improved_Q)[:, 0].numpy()
         if improved_share and len(improved):
-            room = int(len(improved) * (1.0 - improved_share) / improved_share)
+            room = int(len(improved) * (1.0 - improved_share) / improved_share + 1e-9)
             kept = make_rng(seed, "teaching").permutation(kept)[:room]
         return torch.from_numpy(np.sort(np.concatenate([improved, kept])))
 
@@ -58,10 +59,15 @@ def find_labels(
 ) -> Labels:
     """Search a short right path for each question of `batch`; all questions are measured in one batch.
 
-    The reward is 1 where greedy decoding along the path gives the answer, else 0.
+    The reward is 1 where greedy decoding along the path gives the answer, else 0. Raises `InputError` for a
+    rule that calls a block more often than a label can say.
 
     Source: S12, Dr.LLM, arXiv 2510.12773, section 3.1.
     """
+    if rule is not None and rule.most_calls > MOST_CALLS:
+        raise InputError(
+            sentence("find_labels: most_calls", allowed=f"1 to {MOST_CALLS}", got=rule.most_calls)
+        )
     questions = len(batch.input_ids_BT)
     searches = [
         TreeSearch(layers=routed.layers, rule=rule, rng=make_rng(seed, "search", str(question)))
@@ -73,7 +79,7 @@ def find_labels(
     def rewards(asked: Sequence[tuple[int, Path]]) -> list[float]:
         nonlocal measured
         measured += len(asked)
-        counts_NL = torch.tensor([_exact(path, routed.layers) for _, path in asked])
+        counts_NL = torch.tensor([counts_of(path, routed.layers) for _, path in asked])
         right_N, _ = right_answers(routed, take_questions(batch, [q for q, _ in asked]), counts_BL=counts_NL)
         progress("searching", min(max(s.simulations for s in searches), rounds), rounds)
         found: list[float] = right_N.float().tolist()
@@ -89,11 +95,6 @@ def find_labels(
         ),
         measured=measured,
     )
-
-
-def _exact(path: Path, layers: int) -> list[int]:
-    # A path that the clamp would change must not be measured as if it were its label.
-    return [path.count(layer) for layer in range(layers)]
 
 
 def _label(search: TreeSearch, layers: int) -> list[int]:

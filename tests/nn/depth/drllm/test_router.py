@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from turnout.core.errors import InputError
+from turnout.nn import registry
+from turnout.nn.depth.drllm.router import DrLLMRouter
+
+HIDDEN_BTD = torch.randn(6, 19, 16, generator=torch.Generator().manual_seed(0)) * 4
+MASK_BT = torch.ones(6, 19, dtype=torch.bool)
+
+
+def decide(router: DrLLMRouter, layer: int = 1) -> torch.Tensor:
+    return router.decide(layer, HIDDEN_BTD, MASK_BT, router.plan(HIDDEN_BTD, MASK_BT))
+
+
+def test_each_block_has_the_published_network_and_start() -> None:
+    router = DrLLMRouter(layers=3, width=16)
+    assert registry.get("drllm") is DrLLMRouter
+    assert len(router.heads) == 3
+    first, middle, last = router.heads[0]
+    assert (first.in_features, first.out_features, last.out_features) == (16, 128, 3)
+    assert isinstance(middle, nn.GELU)
+    assert middle.approximate == "tanh"
+    bound = math.sqrt(6 / (16 + 128))
+    assert bound * 0.95 < first.weight.abs().max() <= bound
+    assert not first.bias.any()
+    assert not last.bias.any()
+    assert not torch.equal(first.weight, router.heads[1][0].weight)
+
+
+def test_logits_are_averaged_over_windows_and_not_the_windows() -> None:
+    router = DrLLMRouter(layers=2, width=16)
+    head = router.heads[1]
+    means = torch.stack([HIDDEN_BTD[:, 2 * j : 2 * j + 2].mean(1) for j in range(8)], dim=1)
+    parts = router.plan(HIDDEN_BTD, MASK_BT)
+    found_BC = router.logits(1, parts.means(HIDDEN_BTD), parts)
+    torch.testing.assert_close(found_BC, head(means).mean(1))
+    assert not torch.allclose(found_BC, head(means.mean(1)), atol=1e-3)
+    assert torch.equal(decide(router), found_BC.argmax(-1))
+
+
+def test_the_knob_is_neutral_at_zero_and_at_the_published_minus_a_half() -> None:
+    plain = decide(DrLLMRouter(layers=2, width=16))
+    assert torch.equal(decide(DrLLMRouter(layers=2, width=16, knob=-0.5, is_published=True)), plain)
+    assert len(plain.unique()) > 1
+    assert not torch.equal(decide(DrLLMRouter(layers=2, width=16, knob=0.0, is_published=True)), plain)
+
+
+@pytest.mark.parametrize(("knob", "count"), [(-1.0, 0), (2 / 3, 1), (1.0, 2)])
+def test_the_knob_reaches_all_skip_all_execute_and_all_repeat(knob: float, count: int) -> None:
+    router = DrLLMRouter(layers=2, width=16)
+    router.set_knob(knob)
+    assert decide(router).tolist() == [count] * 6
+
+
+def test_same_seed_same_router() -> None:
+    first, second, other = (DrLLMRouter(layers=2, width=16, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(first.heads[0][0].weight, second.heads[0][0].weight)
+    assert not torch.equal(first.heads[0][0].weight, other.heads[0][0].weight)
+
+
+@pytest.mark.parametrize("bad", [{"knob": 1.1}, {"layers": 0}, {"width": 0}, {"windows": 0}])
+def test_arguments_out_of_range_are_refused(bad: dict) -> None:
+    with pytest.raises(InputError, match=next(iter(bad))):
+        DrLLMRouter(**{"layers": 2, "width": 16, **bad})
