@@ -42,5 +42,5 @@ $(VENV)/.base: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing turnout and the tools of its developers into $(VENV) (a few minutes, once: torch is among them)"
-	@$(PIP) -e '.[dev,nn,rl]'
+	@$(PIP) -e '.[dev,all]'
 	@touch $@ $(VENV)/.base
