@@ -18,6 +18,9 @@ from turnout.core.errors import InputError, sentence
 from turnout.core.validation import check_count, check_number, check_shape
 from turnout.nn.depth.duo.problem import Floats, Ints, Oracle, Problem
 
+CHUNK_CELLS = 2_000_000
+"""Counts of a bootstrap that are held at one time."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
@@ -166,10 +169,10 @@ def _bounds(
     num_groups = int(group_Q.max()) + 1
     sums_GP = np.zeros((num_groups, columns_QP.shape[1] + 1))
     np.add.at(sums_GP, group_Q, np.column_stack([columns_QP, np.ones(num_items)]))
-    means = []
-    for _ in range(num_resamples):
-        total_P = sums_GP[rng.integers(0, num_groups, size=num_groups)].sum(axis=0)
-        means.append(total_P[:-1] / total_P[-1])
+    chances_G, size = np.full(num_groups, 1 / num_groups), max(1, CHUNK_CELLS // num_groups)
+    parts = [min(size, num_resamples - start) for start in range(0, num_resamples, size)]
+    totals = [rng.multinomial(num_groups, chances_G, size=part) @ sums_GP for part in parts]
+    total_NP = np.concatenate(totals)
     tail = (1 - confidence) / 2
-    low_P, high_P = np.quantile(np.array(means), [tail, 1 - tail], axis=0)
+    low_P, high_P = np.quantile(total_NP[:, :-1] / total_NP[:, -1:], [tail, 1 - tail], axis=0)
     return low_P, high_P

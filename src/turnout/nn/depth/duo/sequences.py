@@ -63,13 +63,15 @@ class SequenceLoss:
 def row_losses(duo: DuoModel, batch: Batch, rows: Tensor) -> Floats:
     """Return the mean loss per token of some rows of a batch under whatever the model obeys now."""
     device = next(duo.model.parameters()).device
-    labels_BT = batch.labels_BT[rows].to(device)
+    labels_BT, mask_BT = batch.labels_BT[rows].to(device), batch.attention_mask_BT[rows].to(device)
     logits_BTV = duo.model(
         input_ids=batch.input_ids_BT[rows].to(device),
-        attention_mask=batch.attention_mask_BT[rows].to(device),
+        attention_mask=mask_BT,
         use_cache=False,
     ).logits
-    return np.asarray(next_token_losses(logits_BTV, labels_BT).nanmean(dim=1).double().cpu().numpy())
+    # What padding says about the first token is nobody's prediction.
+    loss_BT = next_token_losses(logits_BTV, labels_BT).masked_fill(mask_BT == 0, torch.nan)
+    return np.asarray(loss_BT.nanmean(dim=1).double().cpu().numpy())
 
 
 @torch.no_grad()

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from tests.nn.depth.duo.setup import make_batch, make_choice, make_duo, make_ids
+from turnout.core.errors import ArtifactError
+from turnout.nn.depth.duo import load, save, train_modules, train_routers
+from turnout.nn.depth.duo.storing import fingerprint
+from turnout.nn.tiny import tiny_llama
+
+
+def test_what_is_saved_beside_the_base_comes_back(tmp_path: Path) -> None:
+    duo, batch = make_duo(allow_skip=True, bias=True), make_batch()
+    train_modules(duo, lambda: batch, steps=2)
+    train_routers(duo, lambda: batch, target=0.5, steps=2)
+    save(duo, tmp_path, has_base=True)
+    assert duo.is_wrapped()
+    stock = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert not [name for name, _ in stock.named_parameters() if "small" in name or "big" in name]
+    again = load(stock, tmp_path)
+    ids_BT, choice_BTL = make_ids(2, 6), make_choice(2, 6, choices=3)
+    with torch.no_grad():
+        assert again.is_routed
+        assert torch.equal(duo.model(input_ids=ids_BT).logits, stock(input_ids=ids_BT).logits)
+        with duo.forced(choice_BTL), again.forced(choice_BTL):
+            assert torch.equal(duo.model(input_ids=ids_BT).logits, stock(input_ids=ids_BT).logits)
+
+
+def test_another_base_is_refused_and_stays_as_it_was(tmp_path: Path) -> None:
+    save(make_duo(), tmp_path)
+    other = tiny_llama(vocab_size=30, width=32, layers=4, heads=2, seed=1)
+    kind = type(other.model.layers[0].mlp)
+    with pytest.raises(ArtifactError, match="belong to another base"):
+        load(other, tmp_path)
+    assert type(other.model.layers[0].mlp) is kind
+
+
+def test_the_fingerprint_is_of_the_base_wrapped_or_not() -> None:
+    model = tiny_llama(vocab_size=30, width=32, layers=2)
+    bare = fingerprint(model)
+    duo = make_duo()
+    wrapped = fingerprint(duo.model)
+    with torch.no_grad():
+        duo.layers[0].small.down_proj.weight.add_(1.0)
+    assert fingerprint(duo.model) == wrapped == fingerprint(duo.unwrap())
+    with torch.no_grad():
+        model.lm_head.weight[0, 0] += 1e-3
+    assert fingerprint(model) != bare
+
+
+def test_damaged_files_are_refused(tmp_path: Path) -> None:
+    duo = make_duo()
+    path = save(duo, tmp_path)
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    manifest["config"]["divisor"] = 4
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+    model = duo.unwrap()
+    with pytest.raises(ArtifactError, match="do not fit"):
+        load(model, tmp_path)
+    path.unlink()
+    with pytest.raises(ArtifactError, match="no readable 'duo'"):
+        load(model, tmp_path)
