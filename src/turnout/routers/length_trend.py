@@ -32,8 +32,9 @@ class LengthTrend:
     def predict(self, queries: Sequence[Query]) -> Floats:
         """Return the line's cost, shape (Q, M); 1 for a free candidate, NaN where nothing is known."""
         line_QM = self.intercept_usd + lengths_of(queries)[:, None] * self.slope_usd
-        line_QM = np.maximum(line_QM, self.least_usd)
-        line_QM[line_QM == 0.0] = 1.0
+        np.maximum(line_QM, self.least_usd, out=line_QM)
+        if np.count_nonzero(line_QM) < line_QM.size:
+            line_QM[line_QM == 0.0] = 1.0
         return line_QM
 
     def with_added(self, other: LengthTrend) -> LengthTrend:
