@@ -5,33 +5,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.nn.serving.models import PAIRS, Ear, trained
+from tests.nn.serving.models import PAIRS, VARIANTS, Ear, save_folder, trained
 from turnout.core.errors import ArtifactError, InputError
 from turnout.core.generation import Finished, Generation
 from turnout.nn.adapters.pool import AdapterPool
 from turnout.nn.adapters.training import train_adapter
-from turnout.nn.depth.checkpoint import save_depth
-from turnout.nn.depth.drllm.router import DrLLMRouter
 from turnout.nn.depth.routed import RoutedDepth
 from turnout.nn.serving.local import LocalModel, Variant, load_variants, save_variants
 from turnout.nn.tiny import answer_batch
 
-VARIANTS = (
-    Variant(model="tiny"),
-    Variant(model="tiny", effort="none", knob=-1.0),
-    Variant(model="tiny", effort="routed", knob=0.0),
-)
-
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    model, tokenizer = trained()
-    model.save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    routed = RoutedDepth(model=model, router=DrLLMRouter(layers=3, width=32))
-    save_depth(tmp_path, routed)
-    routed.unwrap()
-    save_variants(tmp_path, VARIANTS)
+    save_folder(tmp_path)
     return tmp_path
 
 

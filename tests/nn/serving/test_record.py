@@ -22,7 +22,7 @@ EXERCISES = [
 @pytest.fixture
 def model() -> Iterator[LocalModel]:
     base, tokenizer = trained()
-    routed = RoutedDepth(model=base, router=DrLLMRouter(layers=3, width=32))
+    routed = RoutedDepth(model=base, router=DrLLMRouter(layers=3, width=32, bottleneck=1))
     model = LocalModel(
         model=base,
         tokenizer=tokenizer,
@@ -53,9 +53,9 @@ def test_quality_and_cost_come_from_running(model: LocalModel) -> None:
 
 def test_what_is_skipped_costs_nothing(model: LocalModel) -> None:
     table = record([model], EXERCISES, usd_per_pflop=1.0, max_new_tokens=1)
-    # Without a block there is only the product with the vocabulary: 2 x 32 x 8 for the last position.
     flops = np.asarray(table.extras["flops"], float).reshape(2, 4)
-    assert set(flops[1]) == {2 * 32 * len(model.tokenizer)}
+    # Without a block there remain the router and the product with the vocabulary.
+    assert flops[1].min() >= 2 * 32 * len(model.tokenizer)
     assert flops[0].min() > 20 * flops[1].max()
 
 

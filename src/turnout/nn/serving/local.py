@@ -15,6 +15,7 @@ from typing import Any, Self, final
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from turnout.core.candidate import Candidate, check_unique
 from turnout.core.errors import ArtifactError, InputError, sentence
@@ -222,6 +223,8 @@ class LocalModel:
 
 def load_checkpoint(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Return (model, tokenizer) of a folder, from the disk alone; raises `ArtifactError`."""
+    had_bar = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
     try:
         model = AutoModelForCausalLM.from_pretrained(str(folder), local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
@@ -233,6 +236,9 @@ def load_checkpoint(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedToke
                 got=str(error).splitlines()[0][:200],
             )
         ) from error
+    finally:
+        if had_bar:
+            logging.enable_progress_bar()
     return model.eval(), tokenizer
 
 

@@ -1,0 +1,199 @@
+"""A model in the gateway's own process: its compute budgets are candidates like any other."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import openai
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from tests.gateway.client import ask, rows
+from tests.gateway.pool import make_deployment
+from tests.nn.serving.models import PAIRS, VARIANTS, save_folder
+from turnout.core.errors import ConfigError
+from turnout.gateway.config import Config, LedgerSettings, LocalSettings, ServerSettings, load_config
+from turnout.gateway.lifecycle import running
+
+POOL = tuple(variant.candidate for variant in VARIANTS)
+FULL, NONE = POOL[0].name, POOL[1].name
+
+
+@dataclass
+class Local:
+    base_url: str
+    ledger: Path
+
+
+def config(folder: Path, ledger: Path, **settings: object) -> Config:
+    local = LocalSettings(folder=str(folder), threads=1, **settings)  # type: ignore[arg-type]
+    return Config(
+        deployment="unused",
+        providers={"here": local},
+        server=ServerSettings(port=0),
+        ledger=LedgerSettings(path=str(ledger)),
+    ).check()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("model")
+    save_folder(place)
+    return place
+
+
+@pytest.fixture(scope="module")
+def local(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
+    ledger = tmp_path_factory.mktemp("local") / "ledger.sqlite"
+    with running(config(folder, ledger), deployment=make_deployment(POOL)) as ready:
+        yield Local(ready.base_url, ledger)
+
+
+@pytest.fixture
+def client(local: Local) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=local.base_url, api_key="none", max_retries=0, timeout=30) as made:
+        yield made
+
+
+def test_the_official_client_gets_an_answer_with_measured_usage(client: openai.OpenAI) -> None:
+    done = client.chat.completions.create(model=FULL, messages=[{"role": "user", "content": "ab="}])
+    assert done.choices[0].message.content == "bcabcabc"
+    assert done.choices[0].finish_reason == "stop"
+    assert done.usage is not None
+    assert (done.usage.prompt_tokens, done.usage.completion_tokens) == (4, 9)
+    assert done.model == FULL
+
+
+def test_a_stream_brings_the_text_as_it_is_written(client: openai.OpenAI) -> None:
+    events = list(
+        client.chat.completions.create(
+            model=FULL,
+            messages=[{"role": "user", "content": "ab="}],
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+    )
+    texts = [event.choices[0].delta.content for event in events if event.choices]
+    assert [text for text in texts if text] == list("bcabcabc")
+    assert events[-1].usage is not None
+    assert events[-1].usage.completion_tokens == 9
+
+
+def test_variants_answer_under_their_own_names_and_are_accounted(local: Local) -> None:
+    full = ask(local.base_url, model=FULL, messages=[{"role": "user", "content": "ab="}])
+    none = ask(local.base_url, model=NONE, messages=[{"role": "user", "content": "ab="}], max_tokens=8)
+    assert full.headers["x-turnout-model"] == FULL
+    assert none.headers["x-turnout-model"] == NONE
+    contents = [answer.json["choices"][0]["message"]["content"] for answer in (full, none)]
+    assert contents[0] == "bcabcabc" != contents[1]
+    tokens = none.json["usage"]["completion_tokens"]
+    wanted = {full.decision_id: (FULL, 9, 0), none.decision_id: (NONE, tokens, 0)}
+    found = {}
+    deadline = time.monotonic() + 5
+    while len(found) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+        found = {
+            row["decision_id"]: (row["served"], row["output_tokens"], row["usage_estimated"])
+            for row in rows(local.ledger)
+            if row["decision_id"] in wanted and row["status"] == 200
+        }
+    assert found == wanted
+
+
+def test_requests_that_come_together_are_all_answered_rightly(local: Local) -> None:
+    found: dict[int, str] = {}
+
+    def one(number: int) -> None:
+        prompt, _ = PAIRS[number % len(PAIRS)]
+        answer = ask(local.base_url, model=FULL, messages=[{"role": "user", "content": prompt}])
+        found[number] = answer.json["choices"][0]["message"]["content"]
+
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert found == {number: PAIRS[number % len(PAIRS)][1] for number in range(12)}
+
+
+def test_a_client_that_leaves_frees_the_model(local: Local) -> None:
+    url = urlsplit(local.base_url)
+    connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=20)
+    body = {
+        "model": FULL,
+        "messages": [{"role": "user", "content": "ab="}],
+        "stream": True,
+        "temperature": 50,
+        "max_tokens": 60,
+    }
+    connection.request("POST", url.path + "/chat/completions", json.dumps(body))
+    connection.getresponse().read(1)
+    connection.close()
+    answer = ask(local.base_url, model=FULL, messages=[{"role": "user", "content": "b="}])
+    assert answer.json["choices"][0]["message"]["content"] == "cc"
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "does not know 'tools'"),
+        ({"n": 2}, "1 with a local model"),
+        ({"messages": [{"role": "user", "content": "a" * 80}]}, "1 to 63 tokens"),
+        ({"stop": 5}, "does not fit a local model"),
+        ({"temperature": -1}, "temperature"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
+            "text with a local model",
+        ),
+    ],
+)
+def test_what_a_local_model_cannot_do_is_refused(local: Local, fields: dict, words: str) -> None:
+    answer = ask(local.base_url, **{"model": FULL, "messages": [{"role": "user", "content": "a="}], **fields})
+    assert answer.status == 400, answer.body
+    assert words in answer.error["message"]
+
+
+def test_a_full_queue_is_answered_with_503(folder: Path, tmp_path: Path) -> None:
+    settings = config(folder, tmp_path / "ledger.sqlite", max_waiting=1, max_batch=1)
+    statuses: list[int] = []
+    with running(settings, deployment=make_deployment(POOL)) as ready:
+
+        def one() -> None:
+            fields = {"temperature": 50, "max_tokens": 50, "stop": ["cabbage"]}
+            sent = ask(ready.base_url, model=FULL, messages=[{"role": "user", "content": "ab="}], **fields)
+            statuses.append(sent.status)
+
+        threads = [threading.Thread(target=one) for _ in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+    assert set(statuses) == {200, 503}
+
+
+def test_a_folder_that_holds_no_model_stops_the_start(tmp_path: Path) -> None:
+    settings = config(tmp_path / "nowhere", tmp_path / "ledger.sqlite")
+    with (
+        pytest.raises(ConfigError, match="the provider 'here' cannot start; no model can be loaded"),
+        running(settings, deployment=make_deployment(POOL)),
+    ):
+        pass
+
+
+def test_the_folder_of_a_file_starts_at_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text(
+        'deployment = "deployment"\n[providers.here]\nkind = "local"\nfolder = "model"\n', encoding="utf-8"
+    )
+    provider = load_config(path).providers["here"]
+    assert isinstance(provider, LocalSettings)
+    assert provider.folder == str(tmp_path / "model")
