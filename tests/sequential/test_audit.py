@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,7 @@ def test_another_sequencer_is_told_apart_by_its_action_or_its_propensity() -> No
     assert any(f is not None and f.field == "propensity" for f in finds)
 
 
-def changed(trace: Trace, number: int, **changes: object) -> Trace:
+def changed(trace: Trace, number: int, **changes: Any) -> Trace:
     """Return a trace with another choice at event `number`."""
     again = Trace(trace.started)
     for position, event in enumerate(trace.events[1:], start=1):

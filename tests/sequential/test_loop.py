@@ -14,6 +14,7 @@ from turnout.sequential import (
     Bounds,
     Call,
     CallSet,
+    Environment,
     Escalate,
     Observed,
     Outcome,
@@ -187,7 +188,8 @@ def test_thoughts_are_charged_bounded_and_counted() -> None:
 
 def test_an_environment_without_a_model_of_its_own_says_so() -> None:
     class Silent(World):
-        think = World.__mro__[1].think  # type: ignore[assignment]
+        def think(self, request: Think, trace: Trace) -> Thought:
+            return Environment.think(self, request, trace)
 
     with pytest.raises(InputError, match="does not think"):
         play(THOUGHT, world=Silent())

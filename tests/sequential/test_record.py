@@ -12,6 +12,7 @@ import pytest
 from tests.sequential.scripted import Scripted, World, query
 from turnout.core import ArtifactError, ArtifactVersionError
 from turnout.sequential import Bounds, Call, CallSet, Escalate, Stop, Think, Trace, run
+from turnout.sequential.actions import Action
 from turnout.sequential.record import from_lines, load, save, to_lines, verify, verify_file
 from turnout.sequential.wire import withheld
 
@@ -20,7 +21,7 @@ SECRET = "my password is swordfish"
 
 def traces() -> list[Trace]:
     """Return two traces that hold every kind of event and action."""
-    lines = [
+    lines: list[Action] = [
         Call(candidate="small"),
         Call(candidate="huge"),
         Think(messages=({"content": SECRET, "role": "user"},), stop=("</a>",)),

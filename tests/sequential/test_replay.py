@@ -21,6 +21,7 @@ from turnout.sequential import (
     Trace,
     run,
 )
+from turnout.sequential.actions import Action
 from turnout.sequential.trace import Started
 
 SMALL, LARGE = Call(candidate="small"), Call(candidate="large")
@@ -100,7 +101,7 @@ def test_a_sub_query_is_refused() -> None:
 
 def test_samples_are_looked_up_and_must_exist() -> None:
     table = small_table()
-    again = [SMALL, Call(candidate="small", sample=1), Stop()]
+    again: list[Action] = [SMALL, Call(candidate="small", sample=1), Stop()]
     assert run(environment(), Scripted(lines=again), table.queries[0]).quality == 1.0
     missing = run(environment(), Scripted(lines=again), table.queries[1])
     assert "sample 1" in (missing.trace.observed[1].error or "")
@@ -118,7 +119,7 @@ def test_a_cell_that_was_not_recorded_is_an_error_of_unknown_charge() -> None:
 def test_the_judge_knows_the_call_whose_answer_was_given() -> None:
     query = small_table().queries[0]
     for how, quality in (("first", 0.0), ("last", 1.0)):
-        lines = [SMALL, LARGE, Stop(aggregate=how)]  # type: ignore[arg-type]
+        lines: list[Action] = [SMALL, LARGE, Stop(aggregate=how)]  # type: ignore[arg-type]
         assert run(environment(), Scripted(lines=lines), query).quality == quality
     assert run(environment(), Scripted(lines=[Abstain()]), query).quality == 0.0
     assert math.isnan(run(environment(), Scripted(lines=[Stop(answer="b")]), query).quality)
@@ -156,15 +157,15 @@ def test_unknown_queries_and_columns_are_named() -> None:
 
 
 def test_the_loop_keeps_its_pace() -> None:
-    """The promise is 0.2 ms a step; the fastest of three rounds, so that a busy machine does not fail it."""
+    """The promise is 0.2 ms a step: of processor time, the fastest of five rounds, on a busy machine too."""
     table = load("reason18")
     world = ReplayEnvironment(table, independent=True)
     sequencer: Sequencer = FixedOrder(order=table.names[:4])
     bounds = Bounds(usd=1.0, calls=8, deadline_s=60.0)
     best_s = math.inf
-    for _ in range(3):
-        started, steps = time.perf_counter(), 0
-        for query in table.queries[:200]:
+    for _ in range(5):
+        started, steps = time.process_time(), 0
+        for query in table.queries[:60]:
             steps += run(world, sequencer, query, bounds=bounds).trace.steps
-        best_s = min(best_s, (time.perf_counter() - started) / steps)
+        best_s = min(best_s, (time.process_time() - started) / steps)
     assert best_s < 2e-4

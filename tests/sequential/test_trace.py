@@ -72,7 +72,7 @@ def test_actions_refuse_nonsense() -> None:
     call = Call(candidate="a")
     for wrong in ({"calls": ()}, {"calls": (call, call)}):
         with pytest.raises(InputError, match="each once"):
-            CallSet(**wrong)  # type: ignore[arg-type]
+            CallSet(**wrong)
     with pytest.raises(InputError, match=r"Stop\.aggregate"):
         Stop(aggregate="best")  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"Call\.candidate"):

@@ -14,6 +14,8 @@ Imports: `core`, `policies`. Used by: `gateway`, `cli`. Siblings it does not see
 | `fixed` | everybody of a list, in its order | control |
 | `random` | whoever the lot falls on | control |
 | `one_shot` | a deployment's choice and its fallbacks | this package |
+| `optimal` | the best of a task whose chances are known | dynamic programming |
+| `synthetic` | that task: hidden difficulty, noisy signals | this package |
 | `router_r1` | a language model that thinks, asks and answers | S7, Router-R1 (arXiv 2506.09033) |
 
 `registry` is the room's table: a name, and the "module:Class" that it stands for. See docs/sequential.md.
@@ -40,8 +42,10 @@ if TYPE_CHECKING:
 
 TABLE: dict[str, str] = {
     "fixed": "turnout.sequential.fixed:FixedOrder",
+    "optimal": "turnout.sequential.optimal:OptimalSequencer",
     "one_shot": "turnout.sequential.one_shot:OneShot",
     "random": "turnout.sequential.random:RandomSequencer",
+    "synthetic": "turnout.sequential.synthetic:SyntheticTask",
     "router_r1": "turnout.sequential.router_r1.router:RouterR1",
 }
 """Names of the sequencers, and of the scorers that they may be given."""
