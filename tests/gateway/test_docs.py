@@ -15,6 +15,7 @@ from turnout.gateway.config import (
     OpenAISettings,
     ReplaySettings,
     RoutingSettings,
+    SequencerSettings,
     ServerSettings,
     Settings,
 )
@@ -29,6 +30,7 @@ SECTIONS: dict[str, type[Settings]] = {
     "providers.NAME.": OpenAISettings,
     "providers.NAME. ": ReplaySettings,
     "candidates.NAME.": CandidateSettings,
+    "sequencers.NAME.": SequencerSettings,
 }
 
 
@@ -44,9 +46,12 @@ def settings() -> dict[str, object]:
                 "ledger",
                 "candidates",
                 "providers",
+                "sequencers",
             )
             if not is_section:
-                found[prefix.strip() + field.name] = field.default
+                has_factory = field.default_factory is not msgspec.NODEFAULT
+                default = field.default_factory() if has_factory else field.default
+                found[prefix.strip() + field.name] = default
     return found
 
 
