@@ -27,7 +27,9 @@ def run(which: object, x_BTD: Tensor, choice_BT: Tensor, num_choices: int) -> tu
     weights = [p for part in parts if part is not None for p in part.parameters()]
     # With the residual, as in a block: all-skip alone has no gradient at all.
     weighted_BTD = (out_BTD + leaf_BTD) * torch.arange(out_BTD.numel()).view_as(out_BTD)
-    found = torch.autograd.grad(weighted_BTD.sum(), [leaf_BTD, *weights], allow_unused=True)
+    found: tuple[Tensor | None, ...] = torch.autograd.grad(
+        weighted_BTD.sum(), [leaf_BTD, *weights], allow_unused=True
+    )
     zeros = [torch.zeros_like(t) for t in (leaf_BTD, *weights)]
     return out_BTD, [z if g is None else g for g, z in zip(found, zeros, strict=True)]
 

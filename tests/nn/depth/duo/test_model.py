@@ -83,9 +83,12 @@ def test_all_big_is_the_base_bit_for_bit_also_when_generating(name: str) -> None
 def test_small_modules_have_a_sixteenth_of_the_inner_width() -> None:
     duo = DuoModel(families()["phi3"])
     small = duo.layers[0].small
-    assert small.gate_up_proj.weight.shape == (8, 32)
-    assert small.down_proj.weight.shape == (32, 4)
-    assert DuoModel(families()["llama"], divisor=8).layers[2].small.up_proj.weight.shape == (12, 32)
+    assert small.get_parameter("gate_up_proj.weight").shape == (8, 32)
+    assert small.get_parameter("down_proj.weight").shape == (32, 4)
+    assert DuoModel(families()["llama"], divisor=8).layers[2].small.get_parameter("up_proj.weight").shape == (
+        12,
+        32,
+    )
 
 
 def test_wrapping_draws_nothing_from_the_global_generator_and_same_seed_is_same_weights() -> None:
@@ -255,8 +258,8 @@ def test_families_without_a_plain_mlp_are_refused_and_left_as_they_were() -> Non
     mixed = DeepseekV3ForCausalLM(
         DeepseekV3Config(
             **COMMON, moe_intermediate_size=32, n_routed_experts=4, n_group=2, topk_group=1,
-            first_k_dense_replace=1, num_experts_per_tok=2, q_lora_rank=32, kv_lora_rank=16, qk_nope_head_dim=16, qk_rope_head_dim=8,
-            v_head_dim=16,
+            first_k_dense_replace=1, num_experts_per_tok=2, q_lora_rank=32, kv_lora_rank=16,
+            qk_nope_head_dim=16, qk_rope_head_dim=8, v_head_dim=16,
         )
     )  # fmt: skip
     kinds = [type(block.mlp) for block in mixed.model.layers]

@@ -129,7 +129,7 @@ def test_best_fixed_is_the_best_single_pattern_on_average() -> None:
 
 
 @pytest.mark.parametrize("cost_A", [(0, 1), (0, 1, 0), (0, 1, 2)])
-def test_random_patterns_spend_the_whole_budget_and_cover_all(cost_A: tuple[float, ...]) -> None:
+def test_random_patterns_spend_the_whole_budget_and_cover_all(cost_A: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
     drawn_PL = random_patterns(rng, num_rows=3000, num_layers=4, budget=2, cost_A=cost_A)
     assert (np.asarray(cost_A)[drawn_PL].sum(1) == 2).all()

@@ -46,7 +46,7 @@ def test_the_fingerprint_is_of_the_base_wrapped_or_not() -> None:
     duo = make_duo()
     wrapped = fingerprint(duo.model)
     with torch.no_grad():
-        duo.layers[0].small.down_proj.weight.add_(1.0)
+        duo.layers[0].small.get_parameter("down_proj.weight").add_(1.0)
     assert fingerprint(duo.model) == wrapped == fingerprint(duo.unwrap())
     with torch.no_grad():
         model.lm_head.weight[0, 0] += 1e-3

