@@ -15,8 +15,9 @@ number.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from turnout.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from turnout.evaluation.coverage import dense_part
@@ -29,17 +30,17 @@ if TYPE_CHECKING:
     from turnout.evaluation.verdict import evaluate
 
 _LAZY = {
-    "LeakageCheck": "leaks",
-    "Report": "report",
-    "Row": "report",
-    "Run": "runs",
-    "Saving": "saving",
-    "Value": "value",
-    "check_split": "leaks",
-    "dense_part": "coverage",
-    "evaluate": "verdict",
-    "near_duplicates": "duplicates",
-    "split": "leaks",
+    "LeakageCheck": ".leaks",
+    "Report": ".report",
+    "Row": ".report",
+    "Run": ".runs",
+    "Saving": ".saving",
+    "Value": ".value",
+    "check_split": ".leaks",
+    "dense_part": ".coverage",
+    "evaluate": ".verdict",
+    "near_duplicates": ".duplicates",
+    "split": ".leaks",
 }
 
 __all__ = [
@@ -57,12 +58,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'turnout.evaluation' has no attribute {name!r}")
-    found: object = getattr(importlib.import_module(f"turnout.evaluation.{_LAZY[name]}"), name)
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_exports(__name__, _LAZY)

@@ -24,8 +24,9 @@ The names below load on first use; importing the room imports no server and no c
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from turnout.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from turnout.gateway.app import Gateway, build_app
@@ -34,16 +35,16 @@ if TYPE_CHECKING:
     from turnout.gateway.spend import SpendSummary, spend_summary
 
 _LAZY = {
-    "Config": "turnout.gateway.config",
-    "Gateway": "turnout.gateway.app",
-    "Ready": "turnout.gateway.lifecycle",
-    "SpendSummary": "turnout.gateway.spend",
-    "build_app": "turnout.gateway.app",
-    "demo_config": "turnout.gateway.config",
-    "load_config": "turnout.gateway.config",
-    "running": "turnout.gateway.lifecycle",
-    "serve": "turnout.gateway.lifecycle",
-    "spend_summary": "turnout.gateway.spend",
+    "Config": ".config",
+    "Gateway": ".app",
+    "Ready": ".lifecycle",
+    "SpendSummary": ".spend",
+    "build_app": ".app",
+    "demo_config": ".config",
+    "load_config": ".config",
+    "running": ".lifecycle",
+    "serve": ".lifecycle",
+    "spend_summary": ".spend",
 }
 
 __all__ = [
@@ -60,13 +61,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name not in _LAZY:
-        raise AttributeError(
-            f"module {__name__!r} has no attribute {name!r}; it has {', '.join(sorted(_LAZY))}"
-        )
-    return getattr(importlib.import_module(_LAZY[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_exports(__name__, _LAZY)

@@ -15,9 +15,9 @@ alone: it knows no text, no training and no bytes.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
+from turnout.core.lazy import lazy_exports
 from turnout.core.registry import Registry
 
 if TYPE_CHECKING:
@@ -45,23 +45,23 @@ TABLE = {
 registry = Registry("policies", TABLE)
 
 _LAZY = {
-    "Best": "best",
-    "Budgeted": "budgeted",
-    "Cheapest": "cheapest",
-    "Deployment": "deployment",
-    "Frontier": "frontier",
-    "Guard": "guard",
-    "Pacer": "pacing",
-    "Pairs": "pairs",
-    "Plan": "plan",
-    "Threshold": "threshold",
-    "Verdict": "guard",
-    "feasible": "masks",
-    "measure_pairs": "pairs",
-    "obstacles": "masks",
-    "price_grid": "grid",
-    "sweep": "grid",
-    "threshold_for_share": "threshold",
+    "Best": ".best",
+    "Budgeted": ".budgeted",
+    "Cheapest": ".cheapest",
+    "Deployment": ".deployment",
+    "Frontier": ".frontier",
+    "Guard": ".guard",
+    "Pacer": ".pacing",
+    "Pairs": ".pairs",
+    "Plan": ".plan",
+    "Threshold": ".threshold",
+    "Verdict": ".guard",
+    "feasible": ".masks",
+    "measure_pairs": ".pairs",
+    "obstacles": ".masks",
+    "price_grid": ".grid",
+    "sweep": ".grid",
+    "threshold_for_share": ".threshold",
 }
 
 __all__ = [
@@ -86,7 +86,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'turnout.policies' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"turnout.policies.{_LAZY[name]}"), name)
+__getattr__, __dir__ = lazy_exports(__name__, _LAZY)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from turnout.core.lazy import lazy_exports
 from turnout.core.registry import Registry
 
 if TYPE_CHECKING:
@@ -47,10 +48,4 @@ __all__ = [
     "registry",
 ]
 
-_NAMES = {path.split(":")[1]: name for name, path in TABLE.items()}
-
-
-def __getattr__(name: str) -> type:
-    if name not in _NAMES:
-        raise AttributeError(f"module 'turnout.routers' has no attribute {name!r}; it has {sorted(_NAMES)}")
-    return registry.get(_NAMES[name])
+__getattr__, __dir__ = lazy_exports(__name__, {path.split(":")[1]: path for path in TABLE.values()})
