@@ -3,7 +3,7 @@
 A Llama of six blocks is trained here with random routing, on checkable tasks and, with TURNOUT_DATA, on the
 characters of tinyshakespeare. Losses are nats per token on held-out sequences; budgets are big layers per
 token. `best fixed` is chosen on other sequences. Best-of-n and the oracles see the loss they are judged by,
-as in the paper; the router does not. A few minutes on one core; `--quick` runs a small one and writes nothing.
+as in the paper; the router does not. Minutes on one core; `--quick` runs a small one and writes nothing.
 """
 
 from __future__ import annotations
