@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, final
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
 from turnout.core.errors import InputError, sentence
 from turnout.core.validation import check_count, check_number
@@ -76,6 +76,11 @@ class DuoModel:
         return len(self._blocks)
 
     @property
+    def cost_A(self) -> tuple[float, ...]:
+        """What each choice costs of a budget: big 1, the others nothing."""
+        return (0.0, 1.0, 0.0) if self.allow_skip else (0.0, 1.0)
+
+    @property
     def is_routed(self) -> bool:
         """Whether the routers decide where no context says otherwise; `train_routers` sets it."""
         return self.flow.is_routed
@@ -92,7 +97,7 @@ class DuoModel:
         """Return the weights of the routers that may learn."""
         return [p for layer in self.layers for p in layer.router.parameters() if p.requires_grad]
 
-    def forced(self, choice: object, *, beams: int = 1) -> Any:
+    def forced(self, choice: object, *, beams: int = 1) -> AbstractContextManager[None]:
         """Return a context in which the layers obey `choice`: (L,), (B, L) or (B, T, L), see `check_choice`.
 
         `beams` rows of the model follow each row of the choice, as in `generate(num_beams=beams)`.
@@ -100,7 +105,7 @@ class DuoModel:
         checked = check_choice(choice, num_layers=self.num_layers, allow_skip=self.allow_skip)
         return self._during(choice=checked, beams=check_count("duo: beams", beams))
 
-    def random(self, generator: torch.Generator) -> Any:
+    def random(self, generator: torch.Generator) -> AbstractContextManager[None]:
         """Return a context in which every token draws every layer's choice uniformly from a CPU generator."""
         if any(getattr(part, "gradient_checkpointing", False) for part in self.model.modules()):
             raise InputError(
@@ -111,16 +116,16 @@ class DuoModel:
             )
         return self._during(generator=generator, choice=None)
 
-    def soft(self, temperature: float = 1.0) -> Any:
+    def soft(self, temperature: float = 1.0) -> AbstractContextManager[None]:
         """Return a context in which layers mix all modules by the routers' softmax at `temperature`."""
         check_number("duo: temperature", temperature, low=0.0, allow_low=False)
         return self._during(temperature=temperature, choice=None, generator=None)
 
-    def routed(self) -> Any:
+    def routed(self) -> AbstractContextManager[None]:
         """Return a context in which the routers' likeliest choices are executed."""
         return self._during(is_routed=True, choice=None, generator=None, temperature=None)
 
-    def slow(self) -> Any:
+    def slow(self) -> AbstractContextManager[None]:
         """Return a context in which the executor's slow twin runs; for tests."""
         return self._during(is_slow=True)
 
@@ -131,7 +136,7 @@ class DuoModel:
         with self.recording_to(record):
             yield record
 
-    def recording_to(self, record: Record) -> Any:
+    def recording_to(self, record: Record) -> AbstractContextManager[None]:
         """Return a context in which a record of one's own goes on."""
         return self._during(record=record)
 
@@ -205,6 +210,6 @@ class DuoModel:
         )
         return layer.train(self.model.training)
 
-    def _note_start(self, _owner: nn.Module, _args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        cache = kwargs.get("past_key_values")
+    def _note_start(self, _owner: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        cache = next((value for value in (*args, *kwargs.values()) if isinstance(value, Cache)), None)
         self.flow.start = 0 if cache is None else int(cache.get_seq_length())

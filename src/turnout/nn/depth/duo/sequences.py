@@ -42,9 +42,11 @@ class SequenceLoss:
 
     def problem(self) -> Problem:
         """Return the question for an oracle: the batch's rows are its items, big modules are counted."""
-        cost_A = (0.0, 1.0, 0.0) if self.duo.allow_skip else (0.0, 1.0)
         return Problem(
-            loss=self, num_items=len(self.batch.labels_BT), num_layers=self.duo.num_layers, cost_A=cost_A
+            loss=self,
+            num_items=len(self.batch.labels_BT),
+            num_layers=self.duo.num_layers,
+            cost_A=self.duo.cost_A,
         )
 
     @torch.no_grad()
