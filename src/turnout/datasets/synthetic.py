@@ -11,7 +11,7 @@ value of the best possible choice at any price is a sum, not an estimate:
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -61,14 +61,14 @@ def synthetic(
     seed:
         The same seed and sizes give the same world in every process.
     """
-    sizes = {
-        "num_queries": num_queries,
-        "num_candidates": num_candidates,
-        "num_topics": num_topics,
-        "num_samples": num_samples,
-        "mean_words": mean_words,
-    }
-    _check(sizes, fill, test_share, noise)
+    _check_sizes(
+        num_queries=num_queries,
+        num_candidates=num_candidates,
+        num_topics=num_topics,
+        num_samples=num_samples,
+        mean_words=mean_words,
+    )
+    _check_shares(fill, test_share, noise)
     rng = make_rng(seed, "synthetic", "world")
     topic_Q = rng.integers(0, num_topics, size=num_queries)
     difficulty_Q = rng.random(num_queries)
@@ -78,16 +78,12 @@ def synthetic(
     tokens_QM = np.outer(40.0 + 260.0 * difficulty_Q, verbosity_M)
     quality_QM = _true_quality(skill_MZ[:, topic_Q].T, difficulty_Q)
     rows = _pick_rows(num_queries, num_candidates, fill, num_samples, make_rng(seed, "synthetic", "fill"))
-    table = OutcomeTable(
-        queries=[Query(id=f"q{i}", text=text, task=f"topic{topic_Q[i]}") for i, text in enumerate(texts)],
-        candidates=candidates,
-        splits=_split_names(num_queries, test_share, make_rng(seed, "synthetic", "split")),
-        **_observe(
-            rows, quality_QM, tokens_QM, words_Q, candidates, noise, make_rng(seed, "synthetic", noise)
-        ),  # type: ignore[arg-type]
-    )
+    noise_rng = make_rng(seed, "synthetic", noise)
+    observed: dict[str, Any] = _observe(rows, quality_QM, tokens_QM, words_Q, candidates, noise, noise_rng)
+    queries = [Query(id=f"q{i}", text=text, task=f"topic{topic_Q[i]}") for i, text in enumerate(texts)]
+    splits = _split_names(num_queries, test_share, make_rng(seed, "synthetic", "split"))
     return SyntheticWorld(
-        table=table,
+        table=OutcomeTable(queries=queries, candidates=candidates, splits=splits, **observed),
         quality_QM=quality_QM,
         cost_usd_QM=_usd(candidates, words_Q[:, None], tokens_QM),
         topic_Q=topic_Q,
@@ -95,9 +91,12 @@ def synthetic(
     )
 
 
-def _check(sizes: dict[str, int], fill: float, test_share: float, noise: str) -> None:
+def _check_sizes(**sizes: int) -> None:
     for name, size in sizes.items():
         check_count(f"synthetic: {name}", size)
+
+
+def _check_shares(fill: float, test_share: float, noise: str) -> None:
     check_number("synthetic: fill", fill, low=0.0, high=1.0, allow_low=False)
     check_number("synthetic: test_share", test_share, low=0.0, high=1.0, allow_high=False)
     check_choice("synthetic: noise", noise, ("binary", "graded", "exact"))

@@ -10,8 +10,8 @@ from turnout.core.contracts import Router, State
 from turnout.core.estimate import Estimate
 from turnout.core.outcomes import OutcomeTable
 from turnout.core.query import Query
-from turnout.routers.means import Means, means_from, means_of
-from turnout.routers.targets import pack_candidates, probe_of, read_targets, unpack_candidates
+from turnout.routers.means import Means, means_from, means_of, with_candidate
+from turnout.routers.targets import pack_candidates, read_targets, unpack_candidates
 
 
 @final
@@ -51,9 +51,7 @@ class BestSingleRouter(Router):
     def add_candidate(self, candidate: Candidate, table: OutcomeTable) -> Self:
         """Average one more candidate over its rows; returns self."""
         means = self._means("add_candidate")
-        probe = probe_of(table, candidate, self.candidates_)
-        self.means_ = means.with_added(means_of(read_targets(probe)[1]))
-        self.candidates_ = (*self.candidates_, candidate)
+        self.means_, self.candidates_ = with_candidate(means, self.candidates_, candidate, table)
         return self
 
     def state(self) -> State:

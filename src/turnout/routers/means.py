@@ -9,8 +9,8 @@ import numpy as np
 
 from turnout.core.candidate import Candidate
 from turnout.core.estimate import Estimate, make_estimate
-from turnout.core.outcomes import Floats
-from turnout.routers.targets import Targets
+from turnout.core.outcomes import Floats, OutcomeTable
+from turnout.routers.targets import Targets, probe_of, read_targets
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,17 @@ def means_of(targets: Targets) -> Means:
         unbiased = squares * num / (num - 1.0)
     variance = np.where(num > 1, unbiased, np.where(num == 1, 0.25, np.nan))
     return Means(quality, variance, num, column_mean(targets.cost_usd_QM), column_mean(targets.latency_s_QM))
+
+
+def with_candidate(
+    means: Means, known: tuple[Candidate, ...], candidate: Candidate, table: OutcomeTable
+) -> tuple[Means, tuple[Candidate, ...]]:
+    """Return averages and pool with one more candidate, averaged over its rows of a probe table.
+
+    Raises `InputError` for a candidate that is known already, `TableError` where the table has no row of it.
+    """
+    added = means_of(read_targets(probe_of(table, candidate, known))[1])
+    return means.with_added(added), (*known, candidate)
 
 
 def means_from(arrays: Mapping[str, np.ndarray]) -> Means:

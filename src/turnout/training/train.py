@@ -93,22 +93,23 @@ def train(
     progress("split", 0, 5)
     parts = split_table(table, asdict(shares or Shares()), seed=seed)
     progress("select", 1, 5)
-    chosen, trials = _select(router, parts["fit"], goal, policy, seed=seed, progress=progress)
-    progress(f"fit {chosen[0]}", 2, 5)
-    learned = chosen[1].clone().fit(parts["fit"])
-    fallback = BestSingleRouter().fit(parts["fit"])
+    (name, chosen), trials = _select(router, parts["fit"], goal, policy, seed=seed, progress=progress)
+    progress(f"fit {name}", 2, 5)
+    learned, fallback = chosen.clone().fit(parts["fit"]), BestSingleRouter().fit(parts["fit"])
     prices = price_grid(learned.estimate(parts["calibrate"].queries), num=num_prices)
     progress("guard", 3, 5)
-    guard = Guard(
-        options=_options(learned, policy, parts["guard"], prices, seed=seed), confidence=guard_confidence
-    )
+    measured = _options(learned, policy, parts["guard"], prices, seed=seed)
     progress("calibrate", 4, 5)
     best = table.names.index(best_single(table))
-    frontier = _frontier(learned, fallback, policy, parts["calibrate"], prices, best=best, seed=seed)
     deployment = Deployment(
-        router=learned, fallback=fallback, policy=policy, goal=goal, frontier=frontier, guard=guard
+        router=learned,
+        fallback=fallback,
+        policy=policy,
+        goal=goal,
+        frontier=_frontier(learned, fallback, policy, parts["calibrate"], prices, best=best, seed=seed),
+        guard=Guard(options=measured, confidence=guard_confidence),
     )
-    deployment.certificate = finite(_certificate(deployment, table, parts, chosen[0], trials, seed=seed))
+    deployment.certificate = finite(_certificate(deployment, table, parts, name, trials, seed=seed))
     progress("done", 5, 5)
     return deployment
 
