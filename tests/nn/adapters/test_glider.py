@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -11,7 +13,7 @@ IDS = helpers.tokens(rows=3)
 VECTORS = torch.eye(6)
 
 
-def out(pool: AdapterPool, router: GliderRouter | PhatgooseRouter, **known: object) -> torch.Tensor:
+def out(pool: AdapterPool, router: GliderRouter | PhatgooseRouter, **known: Any) -> torch.Tensor:
     with pool.routed(router=router, **known):
         return helpers.logits(pool, IDS)
 

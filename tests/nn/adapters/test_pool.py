@@ -4,6 +4,7 @@ import copy
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -84,7 +85,7 @@ def test_padding_changes_no_answer() -> None:
     pool.router = PhatgooseRouter()
     padded = torch.nn.functional.pad(IDS, (4, 0))
     mask = torch.nn.functional.pad(torch.ones_like(IDS), (4, 0))
-    options = {"max_new_tokens": 5, "do_sample": False}
+    options: dict[str, Any] = {"max_new_tokens": 5, "do_sample": False}
     plain = pool.generate(IDS, attention_mask=torch.ones_like(IDS), **options)
     assert torch.equal(pool.generate(padded, attention_mask=mask, **options)[:, 4:], plain)
 
@@ -106,10 +107,11 @@ def test_beams_keep_the_vector_and_the_adapter_of_their_item(options: dict) -> N
 
 def test_the_number_of_copies_must_be_said() -> None:
     pool = helpers.pool()
+    generate: Any = pool.model.generate
     with pool.only(["a", "b", "c"]), pytest.raises(InputError, match="copies"):
-        pool.model.generate(IDS, max_new_tokens=2, num_beams=2)
+        generate(IDS, max_new_tokens=2, num_beams=2)
     with pool.only(["a", "b", "c"], copies=2):
-        pool.model.generate(IDS, max_new_tokens=2, num_beams=2)
+        generate(IDS, max_new_tokens=2, num_beams=2)
 
 
 def test_a_route_holds_for_its_thread_alone() -> None:

@@ -21,8 +21,8 @@ def test_a_pool_comes_back_with_gates_vectors_and_router(tmp_path: Path) -> None
     assert back.names == pool.names
     assert back.router is not None
     assert back.router.config() == {"alpha": 2.0, "top_k": None, "top_p": 0.7}
-    known = {"queries": torch.rand(3, 6)}
-    with pool.routed(**known), back.routed(**known):
+    queries = torch.rand(3, 6)
+    with pool.routed(queries=queries), back.routed(queries=queries):
         assert torch.equal(helpers.logits(back, IDS), helpers.logits(pool, IDS))
     with pool.only("c"):
         torch.testing.assert_close(helpers.peft_logits(tmp_path / "c", IDS), helpers.logits(pool, IDS))
