@@ -14,6 +14,9 @@ Imports: `core`, `policies`. Used by: `gateway`, `cli`. Siblings it does not see
 | `fixed` | everybody of a list, in its order | control |
 | `random` | whoever the lot falls on | control |
 | `one_shot` | a deployment's choice and its fallbacks | this package |
+| `cascade` | cheap ones first, until an answer's score is good enough | FrugalGPT |
+| `learned` | a small softmax policy, trained on recorded outcomes | S7's task; REINFORCE |
+| `logistic` | scores an answer by what it shows, for the two above | FrugalGPT's g |
 | `optimal` | the best of a task whose chances are known | dynamic programming |
 | `synthetic` | that task: hidden difficulty, noisy signals | this package |
 | `router_r1` | a language model that thinks, asks and answers | S7, Router-R1 (arXiv 2506.09033) |
@@ -30,23 +33,34 @@ from turnout.core.registry import Registry
 
 if TYPE_CHECKING:
     from turnout.sequential.actions import Abstain, Call, CallSet, Choice, Escalate, Stop, Think
+    from turnout.sequential.audit import audit
+    from turnout.sequential.cascade import Cascade
     from turnout.sequential.contracts import AsyncEnvironment, Environment, Scorer, Sequencer
+    from turnout.sequential.dynamic import optimal_value
     from turnout.sequential.fixed import FixedOrder
+    from turnout.sequential.learned import LearnedSequencer
     from turnout.sequential.live import BlockingEnvironment, LiveEnvironment
+    from turnout.sequential.logistic import LogisticScorer
     from turnout.sequential.loop import Outcome, run, run_async
     from turnout.sequential.one_shot import OneShot
+    from turnout.sequential.optimal import OptimalSequencer
     from turnout.sequential.random import RandomSequencer
+    from turnout.sequential.reinforce import Settings
     from turnout.sequential.replay import ReplayEnvironment
     from turnout.sequential.router_r1.router import RouterR1
+    from turnout.sequential.synthetic import SyntheticTask
     from turnout.sequential.trace import Bounds, Ended, Observed, Started, Thought, Trace
 
 TABLE: dict[str, str] = {
+    "cascade": "turnout.sequential.cascade:Cascade",
     "fixed": "turnout.sequential.fixed:FixedOrder",
-    "optimal": "turnout.sequential.optimal:OptimalSequencer",
+    "learned": "turnout.sequential.learned:LearnedSequencer",
+    "logistic": "turnout.sequential.logistic:LogisticScorer",
     "one_shot": "turnout.sequential.one_shot:OneShot",
+    "optimal": "turnout.sequential.optimal:OptimalSequencer",
     "random": "turnout.sequential.random:RandomSequencer",
-    "synthetic": "turnout.sequential.synthetic:SyntheticTask",
     "router_r1": "turnout.sequential.router_r1.router:RouterR1",
+    "synthetic": "turnout.sequential.synthetic:SyntheticTask",
 }
 """Names of the sequencers, and of the scorers that they may be given."""
 
@@ -60,30 +74,46 @@ _LAZY = {
     "Bounds": "trace",
     "Call": "actions",
     "CallSet": "actions",
+    "Cascade": "cascade",
     "Choice": "actions",
     "Ended": "trace",
     "Environment": "contracts",
     "Escalate": "actions",
     "FixedOrder": "fixed",
+    "LearnedSequencer": "learned",
     "LiveEnvironment": "live",
+    "LogisticScorer": "logistic",
     "Observed": "trace",
     "OneShot": "one_shot",
+    "OptimalSequencer": "optimal",
     "Outcome": "loop",
     "RandomSequencer": "random",
     "ReplayEnvironment": "replay",
     "RouterR1": "router_r1.router",
     "Scorer": "contracts",
     "Sequencer": "contracts",
+    "Settings": "reinforce",
     "Started": "trace",
     "Stop": "actions",
+    "SyntheticTask": "synthetic",
     "Think": "actions",
     "Thought": "trace",
     "Trace": "trace",
+    "audit": "audit",
+    "optimal_value": "dynamic",
     "run": "loop",
     "run_async": "loop",
 }
 
 __all__ = [
+    "optimal_value",
+    "audit",
+    "SyntheticTask",
+    "Settings",
+    "OptimalSequencer",
+    "LogisticScorer",
+    "LearnedSequencer",
+    "Cascade",
     "Abstain",
     "AsyncEnvironment",
     "BlockingEnvironment",
