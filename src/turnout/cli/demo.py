@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 GOAL = Goal(quality_floor=0.95)
 """The demo's dial: 95 % of the best single model's quality, for as little money as that takes."""
 
+_NOTE = "Answers are replays of recorded ones."
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
@@ -41,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     goal = goal_of(options) or GOAL
     make_out(options.out)
     deployment, report, test = _study(options, goal)
-    written = _write(options.out, deployment, report)
+    written = write_study(options.out, deployment, report, command="turnout demo")
     if not options.json:
         _show_study(options, deployment, report, written)
     config = _config(options, written["deployment"])
@@ -62,11 +64,12 @@ def _study(options: argparse.Namespace, goal: Goal) -> tuple[Deployment, Report,
     return deployment, report, test_part
 
 
-def _write(out: Path, deployment: Deployment, report: Report) -> dict[str, Path]:
+def write_study(out: Path, deployment: Deployment, report: Report, *, command: str) -> dict[str, Path]:
+    """Write a deployment, its picture, page and numbers into a folder; return the paths by what they are."""
     from turnout.core.artifact import save
 
     paths = {
-        "deployment": save(deployment, out / "deployment", about={"command": "turnout demo"}),
+        "deployment": save(deployment, out / "deployment", about={"command": command}),
         "picture": out / "curve.png",
         "report": out / "report.html",
         "numbers": out / "report.json",
@@ -124,7 +127,7 @@ def _once(
     from turnout.gateway import running
 
     with running(config) as ready:
-        answer = _ask(ready.base_url, _question(test))
+        answer = ask_once(ready.base_url, _question(test))
     if options.json:
         paths = {name: str(path) for name, path in written.items()}
         show_json({**deployment.certificate, "report": report.to_dict(), "answer": answer, "files": paths})
@@ -136,7 +139,8 @@ def _once(
     return 0
 
 
-def _ask(base_url: str, question: str) -> dict[str, Any]:
+def ask_once(base_url: str, question: str) -> dict[str, Any]:
+    """Ask a running endpoint one question; return the answer and what its headers say."""
     body = json.dumps({"model": "turnout/auto", "messages": [{"role": "user", "content": question}]})
     request = urllib.request.Request(
         f"{base_url}/chat/completions", body.encode(), {"content-type": "application/json"}
@@ -161,7 +165,7 @@ def _serve(options: argparse.Namespace, config: Config, test: OutcomeTable) -> i
         if options.json:
             show_json({"base_url": info.base_url})
         else:
-            show(_snippets(info.base_url, _question(test)))
+            show(snippets(info.base_url, _question(test), note=_NOTE))
 
     serve(config, ready=ready)
     return 0
@@ -173,10 +177,11 @@ def _question(test: OutcomeTable) -> str:
     return min(texts, key=lambda text: (abs(len(text) - 120), text))
 
 
-def _snippets(base_url: str, question: str) -> str:
+def snippets(base_url: str, question: str, *, note: str) -> str:
+    """Return how to ask an endpoint, ready to paste."""
     body = {"model": "turnout/auto", "messages": [{"role": "user", "content": question}]}
     return f"""
-turnout serves {base_url} (Ctrl-C stops). Answers are replays of recorded ones.
+turnout serves {base_url} (Ctrl-C stops). {note}
 
 curl -i {base_url}/chat/completions \\
   -H 'content-type: application/json' \\

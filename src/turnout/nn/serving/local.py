@@ -15,7 +15,6 @@ from typing import Any, Self, final
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging
 
 from turnout.core.candidate import Candidate, check_unique
 from turnout.core.errors import ArtifactError, InputError, sentence
@@ -25,6 +24,7 @@ from turnout.nn.depth.checkpoint import KIND as DEPTH
 from turnout.nn.depth.checkpoint import load_depth
 from turnout.nn.depth.routed import RoutedDepth
 from turnout.nn.serving.engine import Engine
+from turnout.nn.serving.quiet import quiet
 from turnout.nn.sidecar import load_sidecar, save_sidecar
 
 KIND = "local"
@@ -223,10 +223,9 @@ class LocalModel:
 
 def load_checkpoint(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Return (model, tokenizer) of a folder, from the disk alone; raises `ArtifactError`."""
-    had_bar = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
     try:
-        model = AutoModelForCausalLM.from_pretrained(str(folder), local_files_only=True)
+        with quiet():
+            model = AutoModelForCausalLM.from_pretrained(str(folder), local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         raise ArtifactError(
@@ -236,9 +235,6 @@ def load_checkpoint(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedToke
                 got=str(error).splitlines()[0][:200],
             )
         ) from error
-    finally:
-        if had_bar:
-            logging.enable_progress_bar()
     return model.eval(), tokenizer
 
 

@@ -1,0 +1,219 @@
+"""This module is `turnout local`: small models trained here, served at several depths behind one dial.
+
+Everything is made on the spot: two models, a depth router for each, and the outcome table of every compute
+budget, recorded by running it. One target then moves both the choice of the model and its depth.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from turnout.cli.console import progress_bar, show, show_json
+from turnout.cli.demo import ask_once, snippets, write_study
+from turnout.cli.fit import show_fit
+from turnout.cli.options import add_goal, count, goal_of, make_out, port, seed
+from turnout.core.budget import Goal
+from turnout.core.errors import MissingExtraError, sentence
+from turnout.core.rng import make_rng
+
+if TYPE_CHECKING:
+    from turnout.core.outcomes import OutcomeTable
+    from turnout.core.progress import Progress
+    from turnout.datasets.procedural import Question
+    from turnout.evaluation import Report
+    from turnout.nn.serving.recipe import Size
+    from turnout.policies import Deployment
+
+GOAL = Goal(quality_floor=0.95)
+TASKS = ("copy", "count", "largest", "parity", "reverse", "shift", "sort")
+LEVELS = (1, 2, 3, 4)
+USD_PER_PFLOP = 1e-3
+"""A rented accelerator of 2 USD an hour that reaches about 0.5 PFLOP/s is of this order."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument("--once", action="store_true", help="ask the endpoint one question and stop")
+    parser.add_argument("--out", type=Path, default=Path("turnout-local"), help="folder (turnout-local)")
+    parser.add_argument("--steps", type=count, default=800, help="training steps of the larger model (800)")
+    parser.add_argument("--questions", type=count, default=400, help="recorded questions (default 400)")
+    parser.add_argument(
+        "--usd-per-pflop",
+        type=float,
+        default=USD_PER_PFLOP,
+        help=f"price of 1e15 executed operations (default {USD_PER_PFLOP:g})",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to serve on (default 127.0.0.1)")
+    parser.add_argument("--port", type=port, default=8100, help="port to serve on; 0 takes a free one")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of every random step (default 0)")
+    add_goal(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train, record, fit, evaluate, serve."""
+    _require_torch()
+    make_out(options.out)
+    with progress_bar(quiet=options.json) as progress:
+        folders = _make_models(options, progress)
+        table = _record(options, folders, progress)
+    from turnout.training import study, train, train_and_test
+
+    table.save(options.out / "table")
+    train_part, test_part = train_and_test(table, seed=options.seed)
+    deployment = train(train_part, goal_of(options) or GOAL, seed=options.seed)
+    report = study(deployment, train_part, test_part, seed=options.seed)
+    written = write_study(options.out, deployment, report, command="turnout local")
+    written["config"] = _write_config(options, folders, table)
+    if not options.json:
+        show(f"models      {', '.join(str(folder) for folder in folders.values())}")
+        show(f"table       {options.out / 'table'} (every budget was run on {options.questions} questions)")
+        show_fit(deployment)
+        show()
+        show(report.to_text())
+        for name in ("picture", "report", "config"):
+            show(f"{name:<11} {written[name]}")
+    return _serve(options, written, test_part, report, deployment)
+
+
+def _write_config(options: argparse.Namespace, folders: dict[str, Path], table: OutcomeTable) -> Path:
+    """Write the gateway's settings: each model is a provider, and each of its budgets a candidate of it."""
+    lines = [
+        'deployment = "deployment"',
+        f'default_provider = "{next(iter(folders))}"',
+        "",
+        "[server]",
+        f'host = "{options.host}"',
+        f"port = {0 if options.once else options.port}",
+        "",
+        "[ledger]",
+        'path = "ledger.sqlite"',
+    ]
+    for name in folders:
+        lines += ["", f"[providers.{name}]", 'kind = "local"', f'folder = "{name}"', "max_output_tokens = 16"]
+    for candidate in table.candidates:
+        lines += ["", f'[candidates."{candidate.name}"]', f'provider = "{candidate.model}"']
+    path: Path = options.out / "gateway.toml"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def _serve(
+    options: argparse.Namespace,
+    written: dict[str, Path],
+    test: OutcomeTable,
+    report: Report,
+    deployment: Deployment,
+) -> int:
+    from turnout.gateway import load_config, running, serve
+
+    config = load_config(written["config"])
+    question = test.queries[0].words
+    if not options.once:
+
+        def ready(info: Any) -> None:
+            if options.json:
+                show_json({"base_url": info.base_url})
+            else:
+                show(snippets(info.base_url, question, note="The models run in this process."))
+
+        serve(config, ready=ready)
+        return 0
+    with running(config) as info:
+        answer = ask_once(info.base_url, question)
+    if options.json:
+        paths = {name: str(path) for name, path in written.items()}
+        show_json({**deployment.certificate, "report": report.to_dict(), "answer": answer, "files": paths})
+        return 0
+    show()
+    show(f"question    {question}")
+    show(f"answer      {answer['content']}")
+    show(f"served by   {answer['model']}; decided in {answer['decision_us']} us")
+    return 0
+
+
+def _require_torch() -> None:
+    try:
+        import turnout.nn.serving.local  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(
+            sentence(
+                "turnout local trains and runs models in this process",
+                allowed="an installation with the extra 'nn'",
+                got=str(error),
+                do="pip install 'turnout[nn]'",
+            )
+        ) from error
+
+
+def _sizes(steps: int) -> dict[str, Size]:
+    from turnout.nn.serving.recipe import Size
+
+    return {
+        "tiny": Size(width=32, layers=2, steps=steps, efforts={}),
+        "small": Size(width=64, layers=6, steps=steps, efforts={"lean": 0.0, "least": -0.4}),
+    }
+
+
+def _make_models(options: argparse.Namespace, progress: Progress) -> dict[str, Path]:
+    from turnout.datasets.procedural import ALPHABET
+    from turnout.nn.serving.recipe import make_model
+
+    folders = {}
+    for name, size in _sizes(options.steps).items():
+        rng = make_rng(options.seed, "local", name)
+        folders[name] = make_model(
+            options.out / name,
+            name=name,
+            size=size,
+            alphabet=ALPHABET,
+            draw=_drawer(rng),
+            held=_pairs(_questions(8, make_rng(options.seed, "local", "held"))),
+            seed=options.seed,
+            progress=progress,
+        )
+    return folders
+
+
+def _drawer(rng: np.random.Generator) -> Callable[[], Sequence[tuple[str, str]]]:
+    return lambda: _pairs(_questions(8, rng))
+
+
+def _questions(each: int, rng: np.random.Generator) -> list[Question]:
+    from turnout.datasets.procedural import questions
+
+    return [item for task in TASKS for item in questions(task, count=each, levels=LEVELS, rng=rng)]
+
+
+def _pairs(found: Sequence[Question]) -> list[tuple[str, str]]:
+    return [(question.prompt, question.answer) for question in found]
+
+
+def _record(options: argparse.Namespace, folders: dict[str, Path], progress: Progress) -> OutcomeTable:
+    from turnout.core.query import Query
+    from turnout.nn.serving.local import LocalModel
+    from turnout.nn.serving.record import Exercise, record
+
+    rng = make_rng(options.seed, "local", "recorded")
+    drawn = {q.prompt: q for q in _questions(-(-2 * options.questions // len(TASKS)), rng)}
+    chosen = [list(drawn.values())[i] for i in rng.permutation(len(drawn))[: options.questions]]
+    exercises = [
+        Exercise(query=Query(id=f"q{i}", text=q.prompt, task=q.task), reference=q.answer)
+        for i, q in enumerate(chosen)
+    ]
+    models = [LocalModel.load(folder) for folder in folders.values()]
+    try:
+        return record(
+            models,
+            exercises,
+            usd_per_pflop=options.usd_per_pflop,
+            max_new_tokens=8,
+            progress=progress,
+        )
+    finally:
+        for model in models:
+            model.close()
