@@ -54,8 +54,9 @@ class Settings:
     layers: int = 6
     columns: int = 48
     rows: int = 16
+    """Of text in a training batch; twice as many of the tasks, which are shorter."""
     module_steps: int = 500
-    router_steps: int = 60
+    router_steps: int = 80
     router_seeds: int = 3
     judged_rows: int = 24
     judged_tokens: int = 192
@@ -77,7 +78,7 @@ def procedural_corpus(_settings: Settings) -> tuple[int, Draw]:
 
     def draw(rng: np.random.Generator, rows: int, _split: str) -> Batch:
         # Every draw is new: six random characters rarely repeat, and the judged ones have their own stream.
-        task_N = rng.choice(TASKS, size=rows)
+        task_N = rng.choice(TASKS, size=2 * rows)
         asked = [procedural.questions(str(task), count=1, levels=(3, 4, 5, 6), rng=rng)[0] for task in task_N]
         return answer_batch(tokenizer, [(q.prompt, q.answer) for q in asked])
 
@@ -109,7 +110,7 @@ def measure(corpus: tuple[int, Draw], settings: Settings) -> dict[str, Any]:
     duo = DuoModel(model, seed=SEED)
     rng = make_rng(SEED, "train")
     losses = train_modules(
-        duo, lambda: draw(rng, settings.rows, "train"), steps=settings.module_steps, lr=2e-3, seed=SEED
+        duo, lambda: draw(rng, settings.rows, "train"), steps=settings.module_steps, lr=3e-3, seed=SEED
     )
     print(
         f"  modules trained: {np.mean(losses[-20:]):.3f} in {time.perf_counter() - began_s:.0f} s", flush=True
@@ -207,28 +208,37 @@ def router_lines(
     """Return one line for each target and seed: the trained router, calibrated on texts of its own."""
     lines = []
     for big in range(1, settings.layers):
-        target = big / settings.layers
-        for seed in range(settings.router_seeds):
-            _restart_routers(duo, seed)
-            rng = make_rng(seed, "routers", str(big))
-            train_routers(
-                duo,
-                lambda rng=rng: draw(rng, settings.rows, "train"),
-                target=target,
-                steps=settings.router_steps,
-            )
-            as_trained = float(routed_losses(duo, judge)[1].mean())
-            calibrate(duo, [draw(rng, 4 * settings.rows, "select")], target=target)
-            loss_Q, spent_Q, choice_QTL = routed_losses(duo, judge)
-            found = regret("router", loss_Q, spent_Q, oracle=oracle, rng=make_rng(SEED, "bootstrap"))
-            line = {"target": target, "seed": seed, "spent_before_calibration": as_trained}
-            line |= dataclasses.asdict(found)
-            line["big_share_L"] = (choice_QTL == 1).mean(axis=(0, 1)).tolist()
-            lines.append(line)
-        losses = [line["loss"]["value"] for line in lines[-settings.router_seeds :]]
-        print(f"  router at {big} big: {np.mean(losses):.3f} (seeds {np.round(losses, 3)})", flush=True)
+        own = [router_line(duo, draw, judge, oracle, settings, big, s) for s in range(settings.router_seeds)]
+        lines += own
+        losses = np.array([line["loss"]["value"] for line in own])
+        print(f"  router at {big} big: {losses.mean():.3f} (seeds {losses.round(3)})", flush=True)
     duo.is_routed = False
     return lines
+
+
+def router_line(
+    duo: DuoModel, draw: Draw, judge: Batch, oracle: Oracle, settings: Settings, big: int, seed: int
+) -> dict[str, Any]:
+    """Train the routers anew for one target and judge them."""
+    _restart_routers(duo, seed)
+    rng, target = make_rng(seed, "routers", str(big)), big / settings.layers
+
+    def next_batch() -> Batch:
+        return draw(rng, settings.rows, "train")
+
+    train_routers(duo, next_batch, target=target, steps=settings.router_steps)
+    as_trained = float(routed_losses(duo, judge)[1].mean())
+    calibrate(duo, [draw(rng, 4 * settings.rows, "select")], target=target)
+    loss_Q, spent_Q, choice_QTL = routed_losses(duo, judge)
+    found = regret("router", loss_Q, spent_Q, oracle=oracle, rng=make_rng(SEED, "bootstrap"))
+    share_L = (choice_QTL == 1)[judge.attention_mask_BT.numpy() > 0].mean(axis=0)
+    return {
+        "target": target,
+        "seed": seed,
+        "spent_before_calibration": as_trained,
+        "big_share_L": share_L.tolist(),
+        **dataclasses.asdict(found),
+    }
 
 
 def claims(
