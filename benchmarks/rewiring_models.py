@@ -91,11 +91,11 @@ def make_model(family: str, *, width: int, layers: int, experts: int, seed: int)
 def train_on(
     model: PreTrainedModel, ids: Ids, *, steps: int, length: int, seed: int, progress: Progress
 ) -> Sequence[float]:
-    """Train on random stretches, 16 a step; return the loss of every step."""
+    """Train on random stretches, 10 a step; return the loss of every step."""
     rng = np.random.default_rng(seed)
 
     def draw() -> Batch:
-        ids_BT = windows(ids, count=16, length=length, rng=rng)
+        ids_BT = windows(ids, count=10, length=length, rng=rng)
         return Batch(input_ids_BT=ids_BT, attention_mask_BT=torch.ones_like(ids_BT), labels_BT=ids_BT)
 
     losses = train(model, draw, steps=steps, lr=3e-3, progress=progress)

@@ -52,6 +52,7 @@ Change = Callable[[int, Routing], Routing]
 class GateHook:
     """The gates of one model: found and understood once, then changed or recorded at will.
 
+    What is changed is changed for everybody who runs the model meanwhile: one thread at a time.
     Raises `InputError` for a family without a gate that can be reached, or with one whose rule is not known.
 
     Parameters

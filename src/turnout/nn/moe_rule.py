@@ -11,6 +11,7 @@ import copy
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Literal
 
 import torch
@@ -29,6 +30,9 @@ PROBE_TOKENS = 256
 
 PROBE_SPREAD = 2.0
 """The standard deviation of the logits that a rule is tried on."""
+
+PROBE_BIAS = 0.3
+"""The standard deviation of the selection bias that a rule is tried on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +92,10 @@ class GateRule:
 
     def bias(self, gate: nn.Module) -> Tensor | None:
         """Return the gate's selection-only bias (E,), or None if the family has none."""
-        return None if self.bias_name is None else gate.get_buffer(self.bias_name)
+        if self.bias_name is None:
+            return None
+        bias: Tensor = attrgetter(self.bias_name)(gate)
+        return bias
 
     def apply(
         self, gate: nn.Module, logits_TE: Tensor, shift_TE: Tensor | None = None
@@ -120,16 +127,20 @@ class GateRule:
 def find_rule(layer: MoELayer) -> GateRule:
     """Return the rule that gives a gate's own weights and indices bit for bit on random tokens.
 
-    A gate in half precision has to agree in single precision too, where rounding hides no other rule.
-    Raises `InputError` with the obstacle: a gate that needs more than hidden states, returns something else
-    than (logits, weights, indices), or follows a rule that is not among those known here.
+    Asked is a copy whose selection bias is random, so that zeros hide nothing; and in half precision one in
+    single precision too, where rounding hides no other rule. Raises `InputError` with the obstacle: a gate
+    that needs more than hidden states, returns something else than (logits, weights, indices), or follows a
+    rule that is not among those known here.
     """
-    gate = layer.gate
-    probes = [_probe(layer, gate)]
-    if any(p.dtype != torch.float32 for p in gate.parameters()):
-        probes.append(_probe(layer, copy.deepcopy(gate).float()))
-    for rule in _candidates(gate, k=probes[0][2].shape[-1], num_experts=layer.num_experts):
-        if all(_agrees(rule, gate, probe) for probe in probes):
+    weight = _weight(layer)
+    names = _biases(layer)
+    copies = [_copy(layer.gate, names)]
+    if weight.dtype != torch.float32:
+        copies.append(_copy(layer.gate, names).float())
+    probes = [_probe(layer, gate) for gate in copies]
+    k = probes[0][2].shape[-1]
+    for rule in _candidates(copies[0], names, k=k):
+        if all(_agrees(rule, gate, probe) for gate, probe in zip(copies, probes, strict=True)):
             return rule
     raise _refused(layer, "a rule that is none of the known scores, selections, weights and scales")
 
@@ -141,26 +152,50 @@ def _agrees(rule: GateRule, gate: nn.Module, probe: tuple[Tensor, Tensor, Tensor
     return torch.equal(indices, indices_TK) and torch.equal(weights.to(weights_TK.dtype), weights_TK)
 
 
-def _probe(layer: MoELayer, gate: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
-    """Run a gate on random tokens, scaled so that its logits are decisive; check what it returns."""
-    num_experts = layer.num_experts
-    weight = next((p for p in gate.parameters() if p.ndim == 2 and p.shape[0] == num_experts), None)
+def _weight(layer: MoELayer, gate: nn.Module | None = None) -> Tensor:
+    """Return the gate's weight (E, d)."""
+    parameters = (gate or layer.gate).parameters()
+    weight = next((p for p in parameters if p.ndim == 2 and p.shape[0] == layer.num_experts), None)
     if weight is None:
-        raise _refused(layer, f"no weight with one row for each of E = {num_experts} experts")
+        raise _refused(layer, f"no weight with one row for each of E = {layer.num_experts} experts")
     if weight.is_meta:
         raise _refused(layer, "weights on the device `meta`")
+    return weight
+
+
+def _biases(layer: MoELayer) -> list[str]:
+    """Return the names of what may be a selection-only bias; plain `bias` is that of the product."""
+    gate = layer.gate
+    named = itertools.chain(gate.named_buffers(), gate.named_parameters())
+    return [
+        name
+        for name, value in named
+        if value.numel() == layer.num_experts and "bias" in name and name.split(".")[-1] != "bias"
+    ]
+
+
+def _copy(gate: nn.Module, biases: list[str]) -> nn.Module:
+    """Return a copy of a gate, in eval mode, with random selection biases."""
+    random = torch.Generator().manual_seed(1)
+    found = copy.deepcopy(gate).eval()
+    for name in biases:
+        bias: Tensor = attrgetter(name)(found)
+        bias.copy_(torch.randn(bias.shape, generator=random) * PROBE_BIAS)
+    return found
+
+
+def _probe(layer: MoELayer, gate: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
+    """Run a gate on random tokens, scaled so that its logits are decisive; check what it returns."""
+    weight = _weight(layer, gate)
     random = torch.Generator().manual_seed(0)
     hidden_TD = torch.randn(PROBE_TOKENS, weight.shape[1], generator=random, dtype=torch.float32)
     spread = float((hidden_TD @ weight.float().cpu().T).std())
     hidden_TD = hidden_TD * (PROBE_SPREAD / spread if spread > 0 else 1.0)
-    was_training = gate.training
     try:
         # `forward`, not the call: hooks of others must not see these tokens.
-        out = gate.eval().forward(hidden_TD.to(device=weight.device, dtype=weight.dtype))
+        out = gate.forward(hidden_TD.to(device=weight.device, dtype=weight.dtype))
     except (TypeError, ValueError, RuntimeError, IndexError) as error:
         raise _refused(layer, f"a gate that can't be run on hidden states alone ({error})") from error
-    finally:
-        gate.train(was_training)
     return checked(layer, out)
 
 
@@ -176,11 +211,9 @@ def checked(layer: MoELayer, out: object) -> tuple[Tensor, Tensor, Tensor]:
     raise _refused(layer, f"outputs {shapes} instead of logits (T, E), weights (T, k), indices (T, k)")
 
 
-def _candidates(gate: nn.Module, *, k: int, num_experts: int) -> Iterator[GateRule]:
+def _candidates(gate: nn.Module, biases: list[str], *, k: int) -> Iterator[GateRule]:
     """Yield every rule that a gate's attributes leave open, the usual first."""
-    names: list[str | None] = [
-        n for n, b in gate.named_buffers() if b.shape == (num_experts,) and "bias" in n
-    ] or [None]
+    names: list[str | None] = [*biases, None]
     scale = _number(gate, "routed_scaling_factor", "router_scaling_factor", "route_scale")
     groups = _number(gate, "num_group", "n_group")
     # Without groups the two ways to score one are the same.
