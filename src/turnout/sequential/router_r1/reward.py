@@ -80,12 +80,14 @@ class RewardR1:
         self.window = window
         self._roots: deque[float] = deque(maxlen=window)
 
-    def scores(self, episodes: Sequence[Episode]) -> list[float]:
+    def scores(self, episodes: Sequence[Episode], *, learn: bool = True) -> list[float]:
         """Return one reward per episode, on one scale: the window, which takes these in first.
 
-        One scale for all matters to GRPO, which compares the episodes of a group with each other.
+        One scale for all matters to GRPO, which compares the episodes of a group with each other. With
+        `learn=False` the window stays as it is, for episodes that are compared with earlier ones.
         """
-        self._roots.extend(math.sqrt(episode.usd) for episode in episodes if not math.isnan(episode.usd))
+        if learn:
+            self._roots.extend(math.sqrt(one.usd) for one in episodes if not math.isnan(one.usd))
         low, high = self.scale()
         return [self._score(episode, low, high) for episode in episodes]
 

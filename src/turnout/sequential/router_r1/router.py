@@ -43,6 +43,8 @@ class RouterR1(Sequencer):
         what a table of recorded outcomes can replay.
     free_text:
         Whether text outside the tags, before the action, counts as thinking; the paper forbids it.
+    hints:
+        Whether each observation is followed by how often, and whom, the policy may still ask.
     max_information_tokens, max_output_tokens:
         Length of an observation as the policy sees it (four characters a token), and of one thought.
     think_tag, route_tag, information_tag, answer_tag:
@@ -58,6 +60,7 @@ class RouterR1(Sequencer):
         at_end: AtEnd = "abstain",
         sub_queries: bool = True,
         free_text: bool = True,
+        hints: bool = True,
         max_information_tokens: int = 600,
         max_output_tokens: int = 512,
         think_tag: str = "think",
@@ -77,6 +80,7 @@ class RouterR1(Sequencer):
         self.at_end: AtEnd = at_end
         self.sub_queries = sub_queries
         self.free_text = free_text
+        self.hints = hints
         self.max_information_tokens = max_information_tokens
         self.max_output_tokens = max_output_tokens
         self.think_tag = think_tag
@@ -140,12 +144,13 @@ class RouterR1(Sequencer):
 
     def _hint(self, trace: Trace, read: Transcript) -> str:
         """Return what the policy should know of its limits now."""
-        if len(read.messages) == 1 and len(trace.admissible) == len(trace.started.candidates):
+        is_everybody = len(trace.admissible) == len(trace.started.candidates)
+        if not self.hints or (len(read.messages) == 1 and is_everybody):
             return ""
         left = self.max_turns - read.turns
         if left <= 0 or not trace.admissible:
             return "\nNobody can be asked any more: answer now."
-        who = "" if len(trace.admissible) == len(trace.started.candidates) else ", ".join(trace.admissible)
+        who = "" if is_everybody else ", ".join(trace.admissible)
         return f"\nYou may ask {left} more times" + (f", only: {who}." if who else ".")
 
     def _give_up(self, trace: Trace, why: str, broken: int) -> Choice:
