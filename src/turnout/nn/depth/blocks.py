@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import Cache
 
 from turnout.core.errors import InputError, sentence
-from turnout.nn.depth.slots import CallSlots, Rows, rows_of_calls
+from turnout.nn.depth.slots import Call, CallSlots, rows_of_calls
 
 if TYPE_CHECKING:
     from turnout.nn.depth.routed import RoutedDepth
@@ -82,7 +82,7 @@ class RoutedBlock:
         cache = next((v for v in (*kwargs.values(), *args) if isinstance(v, Cache)), None)
         slots = None if cache is None else self.routed.slots(cache, self.layer)
         if slots is None:
-            calls = rows_of_calls(self.routed.decide(self.layer, hidden_states))
+            calls = [Call(rows) for rows in rows_of_calls(self.routed.decide(self.layer, hidden_states))]
         else:
             if slots.counts_B is None:
                 slots.begin(self.routed.decide(self.layer, hidden_states))
@@ -90,16 +90,18 @@ class RoutedBlock:
                 self.routed.check_continued(slots, hidden_states)
             calls = slots.calls
         tokens = hidden_states.shape[1]
-        for number, rows in enumerate(calls):
-            hidden_states = self._run(number, rows, slots, hidden_states, args, kwargs)
+        for number, call in enumerate(calls):
+            hidden_states = self._run(number, call, slots, hidden_states, args, kwargs)
         if slots is not None:
+            if not slots.length:
+                slots.settle(self.routed.whole_from)
             slots.length += tokens
         return hidden_states
 
     def _run(
         self,
         number: int,
-        rows: Rows,
+        call: Call,
         slots: CallSlots | None,
         hidden_BTD: Tensor,
         args: tuple[Any, ...],
@@ -108,8 +110,10 @@ class RoutedBlock:
         if slots is not None:
             slots.active = number
         try:
+            rows = call.rows
             if rows is None:
-                return self._checked(self.call(hidden_BTD, *args, **kwargs))
+                output_BTD = self._checked(self.call(hidden_BTD, *args, **kwargs))
+                return output_BTD if call.keep_B11 is None else output_BTD.where(call.keep_B11, hidden_BTD)
             batch = len(hidden_BTD)
             part_RTD = hidden_BTD.index_select(0, rows)
             shared = self.routed.taken(kwargs, rows, batch)

@@ -42,6 +42,10 @@ class RoutedDepth:
         Decides; None executes every block.
     strict
         Refuse a batch whose sequences disagree, instead of running each block on those that call it.
+    whole_from
+        The prompt is read by exactly the sequences that call a block. After it, a block that at least this
+        share of the batch calls runs on all of it, and the others keep what they had: a step of one token
+        costs the same for all. Above 1, never.
 
     Raises `InputError` for a router of another number of layers or width, and for a model that is wrapped.
 
@@ -49,13 +53,21 @@ class RoutedDepth:
     where the released code differs from it.
     """
 
-    def __init__(self, *, model: nn.Module, router: DepthRouter | None = None, strict: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        router: DepthRouter | None = None,
+        strict: bool = False,
+        whole_from: float = 0.5,
+    ) -> None:
         owner, name = decoder_blocks(model)
         blocks = list(getattr(owner, name))
         if any(isinstance(block.__dict__.get("forward"), RoutedBlock) for block in blocks):
             raise InputError(sentence("RoutedDepth: this model is wrapped already", do="call unwrap first"))
         self.model, self.owner, self.strict = model, owner, strict
         self.layers = len(blocks)
+        self.whole_from = whole_from
         self.set_router(router)
         self.counts_BL: Tensor | None = None
         """The decisions of the last prompt that was read, one row a sequence."""

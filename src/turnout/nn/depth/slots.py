@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -40,6 +41,15 @@ def _index(rows: tuple[int, ...], device: torch.device) -> Tensor:
         return torch.tensor(rows, device=device)
 
 
+@dataclass(frozen=True)
+class Call:
+    """Which sequences run one call of a block, and which of them keep what it returns."""
+
+    rows: Rows
+    keep_B11: Tensor | None = None
+    """None where all that run keep it."""
+
+
 class CallSlots(CacheLayerMixin):  # type: ignore[misc]
     """The cache of one block: one slot per call, each with the rows that make the call.
 
@@ -63,15 +73,31 @@ class CallSlots(CacheLayerMixin):  # type: ignore[misc]
         """Forget everything, the decisions too."""
         self.length = 0
         self.counts_B: Tensor | None = None
-        self.calls: list[Rows] = []
+        self.calls: list[Call] = []
         self.slots: list[Any] = []
         self.active: int | None = None
 
     def begin(self, counts_B: Tensor) -> None:
         """Fix the decisions of all sequences; they hold until `reset`."""
         self.counts_B = counts_B
-        self.calls = rows_of_calls(counts_B)
+        self.calls = [Call(rows) for rows in rows_of_calls(counts_B)]
         self.slots = [self._slot() for _ in self.calls]
+
+    def settle(self, whole_from: float) -> None:
+        """From now on, run calls that at least this share of the batch makes on all of it.
+
+        The step of one token reads all weights whatever the number of rows; choosing rows would only add to
+        it. The other rows' keys are zeros, which nobody reads.
+        """
+        if self.counts_B is None:
+            return
+        batch = len(self.counts_B)
+        for number, (call, slot) in enumerate(zip(self.calls, self.slots, strict=True)):
+            rows = call.rows
+            if rows is None or len(rows) < whole_from * batch or not slot.is_initialized:
+                continue
+            slot.keys, slot.values = _spread(slot.keys, rows, batch), _spread(slot.values, rows, batch)
+            self.calls[number] = Call(None, (self.counts_B > number)[:, None, None])
 
     def _slot(self) -> Any:
         if not self.is_sliding:
@@ -152,20 +178,20 @@ class CallSlots(CacheLayerMixin):  # type: ignore[misc]
         if self.counts_B is None:
             return
         indices = indices.to(self.counts_B.device)
-        places = [_places(rows, self.counts_B) for rows in self.calls]
+        before, places = self.calls, [_places(call.rows, self.counts_B) for call in self.calls]
         self.counts_B = self.counts_B[indices]
-        self.calls = rows_of_calls(self.counts_B)
+        self.calls = []
+        for number, rows in enumerate(rows_of_calls(self.counts_B)):
+            taken = indices
+            if rows is None:
+                self.calls.append(Call(None))
+            elif before[number].rows is None:
+                self.calls.append(Call(None, (self.counts_B > number)[:, None, None]))
+            else:
+                self.calls.append(Call(rows))
+                taken = indices[rows]
+            self.slots[number].batch_select_indices(places[number][taken])
         del self.slots[len(self.calls) :]
-        for slot, place_B, rows in zip(self.slots, places, self.calls, strict=False):
-            taken = indices if rows is None else indices[rows]
-            slot.batch_select_indices(place_B[taken])
-
-    def _places(self, rows: Rows) -> Tensor:
-        assert self.counts_B is not None
-        place_B = torch.arange(len(self.counts_B), device=self.counts_B.device)
-        if rows is not None:
-            place_B[rows] = torch.arange(len(rows), device=rows.device)
-        return place_B
 
     def taken(self, indices: Tensor) -> CallSlots:
         """Return a copy that holds the rows `indices`; this one stays as it is."""
@@ -173,6 +199,10 @@ class CallSlots(CacheLayerMixin):  # type: ignore[misc]
         other.slots = [copy.copy(slot) for slot in self.slots]
         other.batch_select_indices(indices)
         return other
+
+
+def _spread(states_RHTD: Tensor, rows: Tensor, batch: int) -> Tensor:
+    return states_RHTD.new_zeros(batch, *states_RHTD.shape[1:]).index_copy(0, rows, states_RHTD)
 
 
 def _places(rows: Rows, counts_B: Tensor) -> Tensor:
