@@ -210,6 +210,8 @@ def test_misuse_is_one_sentence() -> None:
         AdapterPool(model=helpers.base(), targets=["nothing"])
     with pytest.raises(InputError, match=r"gate of 'a'; allowed: a vector \(D,\)"):
         pool.set_gate("a", {})
+    with pool.only("a"), pytest.raises(InputError, match="a route is open"):
+        pool.add(helpers.lora("d"))
     fresh = AdapterPool(model=helpers.base())
     fresh.add(helpers.lora("a"))
     with pytest.raises(NotFittedError, match="'a' has no gate"):
@@ -223,3 +225,27 @@ def test_an_exported_adapter_reads_back_as_it_was(tmp_path: Path) -> None:
         assert torch.equal(back.parts[path].a_RD, part.a_RD)
         assert torch.equal(back.parts[path].b_OR, part.b_OR)
         assert back.parts[path].scale == pytest.approx(part.scale)
+
+
+class Wrapped(torch.nn.Module):
+    """Stands for whatever wraps a block later and so changes the paths inside it."""
+
+    def __init__(self, block: torch.nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.block(*args, **kwargs)
+
+
+def test_blocks_may_be_wrapped_after_the_pool_was_built(tmp_path: Path) -> None:
+    pool, plain = helpers.pool(("a",)), helpers.pool(("a", "b"))
+    layers: Any = pool.model.get_submodule("model.layers")
+    for index, block in enumerate(layers):
+        layers[index] = Wrapped(block)
+    pool.add(helpers.lora("b", seed=1))
+    pool.export("b", tmp_path / "b")
+    with pool.only("b"), plain.only("b"):
+        assert torch.equal(helpers.logits(pool, IDS), helpers.logits(plain, IDS))
+    pool.close()
+    assert torch.equal(helpers.logits(pool, IDS), helpers.base()(IDS).logits)

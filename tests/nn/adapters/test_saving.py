@@ -38,7 +38,7 @@ def test_a_pool_without_gates_vectors_or_router_comes_back(tmp_path: Path) -> No
     assert back.vector("a") is None
 
 
-@pytest.mark.parametrize("damage", ["tensors", "config", "adapter"])
+@pytest.mark.parametrize("damage", ["tensors", "config", "router", "adapter"])
 def test_a_damaged_folder_leaves_the_model_as_it_was(tmp_path: Path, damage: str) -> None:
     save_pool(helpers.pool(), tmp_path)
     manifest = tmp_path / "turnout.adapters.json"
@@ -47,6 +47,10 @@ def test_a_damaged_folder_leaves_the_model_as_it_was(tmp_path: Path, damage: str
     elif damage == "config":
         content = json.loads(manifest.read_text())
         content["config"] = {"adapters": ["a"]}
+        manifest.write_text(json.dumps(content))
+    elif damage == "router":
+        content = json.loads(manifest.read_text())
+        content["config"]["router"] = {"name": "glider", "config": {"beta": 1}}
         manifest.write_text(json.dumps(content))
     else:
         (tmp_path / "b" / "adapter_model.safetensors").unlink()

@@ -29,7 +29,7 @@ def mix(u: Tensor, w: Tensor, a_ERD: Tensor, b_EOR: Tensor, scale_E: Tensor) -> 
     num, rank, width = a_ERD.shape
     flat = F.linear(u, a_ERD.reshape(num * rank, width))
     inner = flat.reshape(*u.shape[:-1], num, rank) * (w * scale_E).unsqueeze(-1)
-    return F.linear(inner.flatten(-2), b_EOR.permute(1, 0, 2).reshape(b_EOR.shape[1], num * rank))
+    return inner.flatten(-2) @ b_EOR.mT.reshape(num * rank, b_EOR.shape[1])
 
 
 def mix_loop(u: Tensor, w: Tensor, a_ERD: Tensor, b_EOR: Tensor, scale_E: Tensor) -> Tensor:
@@ -85,6 +85,11 @@ class Shared:
     def push(self, route: Route) -> None:
         """Open a route for this thread."""
         self._local.stack = [*getattr(self._local, "stack", []), route]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this thread has a route open."""
+        return bool(getattr(self._local, "stack", []))
 
     def pop(self) -> None:
         """Close the last route that this thread opened."""
@@ -176,9 +181,12 @@ class AdapterLinear(nn.Linear):
             known = self._cache[key] = make(self)
         return known
 
-    def _put(self, *tensors: Tensor) -> None:
+    def _put(self, a_ERD: Tensor, b_EOR: Tensor, scale_E: Tensor, gate_ED: Tensor) -> None:
         self._cache: dict[str, Tensor] = {}
-        for name, tensor in zip(("a_ERD", "b_EOR", "scale_E", "gate_ED"), tensors, strict=True):
+        # In memory B lies as (E, R, O), so that `mix` reads all of it as one matrix without a copy.
+        b_EOR = b_EOR.mT.contiguous().mT
+        named = {"a_ERD": a_ERD, "b_EOR": b_EOR, "scale_E": scale_E, "gate_ED": gate_ED}
+        for name, tensor in named.items():
             self.register_buffer(name, tensor, persistent=False)
 
 

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-
-from turnout.core.errors import InputError, sentence
 
 SAMPLED = 4096
 """Numbers of each weight that go into a base's fingerprint."""
@@ -56,17 +54,15 @@ def scale_of(*, alpha: float, rank: int, is_rank_stabilised: bool) -> float:
     return alpha / (math.sqrt(rank) if is_rank_stabilised else rank)
 
 
-def base_fingerprint(model: nn.Module, paths: Iterable[str]) -> str:
-    """Return sixteen hex digits that name the weights of the modules at `paths`.
+def base_fingerprint(linears: Mapping[str, nn.Linear]) -> str:
+    """Return sixteen hex digits that name the weights of linear modules, by path.
 
     `SAMPLED` evenly spaced numbers of each weight are hashed as bfloat16, so that float32 and bfloat16
     loadings of one checkpoint agree.
     """
     digest = hashlib.sha256()
-    for path in sorted(paths):
-        weight = model.get_submodule(path).weight
-        if not isinstance(weight, Tensor):
-            raise InputError(sentence(f"base_fingerprint: {path!r}", allowed="a module with a weight"))
+    for path, module in sorted(linears.items()):
+        weight = module.weight
         flat = weight.detach().reshape(-1)
         step = max(flat.numel() // SAMPLED, 1)
         sample = flat[::step].to(device="cpu", dtype=torch.bfloat16).contiguous()

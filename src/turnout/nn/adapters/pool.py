@@ -21,12 +21,14 @@ from turnout.nn.adapters.lora import Lora, base_fingerprint
 from turnout.nn.adapters.oracle import OracleAdapter
 from turnout.nn.adapters.single import SingleAdapter
 from turnout.nn.adapters.sites import (
+    Seat,
     base_name,
     check_alike,
     check_base,
     check_fits,
     find_targets,
     install,
+    linear_at,
     restore,
 )
 from turnout.nn.adapters.vectors import as_vectors, check_queries
@@ -64,7 +66,7 @@ class AdapterPool:
             )
         self.model, self.mixed_ranks = model, mixed_ranks
         self._shared = Shared(mix=EXECUTIONS[execution])
-        self._before: dict[str, nn.Linear] = {}
+        self._seats: dict[str, Seat] = {}
         self._loras: dict[str, Lora] = {}
         self._vectors: dict[str, Tensor] = {}
         self._gated: frozenset[str] = frozenset()
@@ -91,8 +93,7 @@ class AdapterPool:
     @property
     def sites(self) -> dict[str, AdapterLinear]:
         """The modules that hold the adapters, by path."""
-        found = {path: self.model.get_submodule(path) for path in self._before}
-        return {path: site for path, site in found.items() if isinstance(site, AdapterLinear)}
+        return {path: seat.site for path, seat in self._seats.items()}
 
     def context(self) -> Context:
         """Return what the routers learn of the pool."""
@@ -109,11 +110,11 @@ class AdapterPool:
 
     def target(self, targets: Sequence[str]) -> None:
         """Prepare an empty pool for adapters of these modules (paths or their ends), for training."""
-        if self._before:
+        if self._seats:
             raise InputError(
                 sentence("AdapterPool: its target modules are chosen already", got=list(targets))
             )
-        self._before = install(self.model, find_targets(self.model, targets), self._shared)
+        self._seats = install(self.model, find_targets(self.model, targets), self._shared)
 
     def load(self, folder: str | Path, *, name: str | None = None, is_same_base: bool = False) -> str:
         """Add the adapter in a folder that PEFT wrote; return its name (the folder's, unless given).
@@ -125,17 +126,19 @@ class AdapterPool:
 
     def add(self, lora: Lora, *, is_same_base: bool = False) -> str:
         """Add an adapter and return its name; those that are there, and their gates, keep their bits."""
+        self._check_closed()
         self._check_new(lora.name)
-        check_fits(self.model, lora)
+        linears = {path: self._linear(path) for path in lora.parts}
+        check_fits(lora, linears)
         if not is_same_base:
-            check_base(self.model, lora)
+            check_base(self.model, lora, linears)
         if self._loras:
             first = next(iter(self._loras.values()))
             check_alike(lora, first.parts, mixed_ranks=self.mixed_ranks)
-        elif not self._before:
-            self._before = install(self.model, sorted(lora.parts), self._shared)
-        elif set(self._before) != set(lora.parts):
-            check_alike(lora, dict.fromkeys(self._before, next(iter(lora.parts.values()))), mixed_ranks=True)
+        elif not self._seats:
+            self._seats = install(self.model, sorted(lora.parts), self._shared)
+        elif set(self._seats) != set(lora.parts):
+            check_alike(lora, dict.fromkeys(self._seats, next(iter(lora.parts.values()))), mixed_ranks=True)
         for path, site in self.sites.items():
             part = lora.parts[path]
             site.append(part.a_RD, part.b_OR, part.scale)
@@ -145,6 +148,7 @@ class AdapterPool:
 
     def remove(self, name: str) -> None:
         """Take an adapter out, with its gate and its vector; raises `UnknownNameError`."""
+        self._check_closed()
         self._check_known(name)
         index = self.names.index(name)
         for site in self.sites.values():
@@ -160,14 +164,14 @@ class AdapterPool:
         recorded = replace(
             lora,
             base_name=lora.base_name or base_name(self.model),
-            base_fingerprint=base_fingerprint(self.model, self._before),
+            base_fingerprint=base_fingerprint(self.sites),
         )
         return write_lora(recorded, folder)
 
     def close(self) -> None:
         """Put the base's own modules back: the model is what it was before the pool."""
-        restore(self.model, self._before)
-        self._before, self._loras, self._vectors, self._gated = {}, {}, {}, frozenset()
+        restore(self._seats)
+        self._seats, self._loras, self._vectors, self._gated = {}, {}, {}, frozenset()
         self._refresh()
 
     def __enter__(self) -> Self:
@@ -316,6 +320,16 @@ class AdapterPool:
 
     def _refresh(self) -> None:
         self._shared.route = Route(router=self.router, context=self.context())
+
+    def _linear(self, path: str) -> nn.Linear:
+        # What sits in a seat is known; a path may have changed since.
+        return self._seats[path].site if path in self._seats else linear_at(self.model, path)
+
+    def _check_closed(self) -> None:
+        if self._shared.is_open:
+            raise InputError(
+                sentence("AdapterPool: a route is open", do="leave it before an adapter is added or removed")
+            )
 
     def _check_known(self, name: str) -> None:
         if name not in self._loras:

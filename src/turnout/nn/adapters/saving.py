@@ -49,10 +49,14 @@ def load_pool(model: nn.Module, folder: str | Path, *, is_same_base: bool = Fals
     pool = AdapterPool(model=model, mixed_ranks=bool(config.get("mixed_ranks")))
     try:
         _fill(pool, Path(folder), config, tensors, is_same_base)
-    except KeyError as error:
+    except (KeyError, TypeError) as error:
         pool.close()
         raise ArtifactError(
-            sentence(f"{folder}: the pool's side file lacks {error}", do="save the pool again")
+            sentence(
+                f"{folder}: the pool's side file does not hold together",
+                got=f"{type(error).__name__}: {error}",
+                do="save the pool again",
+            )
         ) from error
     except BaseException:
         pool.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from torch import nn
 
@@ -29,27 +30,43 @@ def find_targets(model: nn.Module, targets: Sequence[str]) -> list[str]:
     return sorted({path for paths in found.values() for path in paths})
 
 
-def install(model: nn.Module, paths: Iterable[str], shared: Shared) -> dict[str, nn.Linear]:
-    """Replace the linear modules at `paths`; return what stood there."""
-    before = {path: _linear(model, path) for path in paths}
-    for path, base in before.items():
-        _place(model, path, AdapterLinear(path=path, base=base, shared=shared))
-    return before
+@dataclass(frozen=True, kw_only=True)
+class Seat:
+    """A place in the model where an adapter module sits: what owns it, and what sat there."""
+
+    owner: nn.Module
+    name: str
+    base: nn.Linear
+    site: AdapterLinear
 
 
-def restore(model: nn.Module, before: Mapping[str, nn.Linear]) -> None:
+def install(model: nn.Module, paths: Iterable[str], shared: Shared) -> dict[str, Seat]:
+    """Replace the linear modules at `paths`; return their seats.
+
+    A seat outlives a change of paths, as when something wraps the blocks of the model later.
+    """
+    bases = {path: linear_at(model, path) for path in paths}
+    seats = {}
+    for path, base in bases.items():
+        owner, _, name = path.rpartition(".")
+        site = AdapterLinear(path=path, base=base, shared=shared)
+        seats[path] = Seat(owner=model.get_submodule(owner), name=name, base=base, site=site)
+        setattr(seats[path].owner, name, site)
+    return seats
+
+
+def restore(seats: Mapping[str, Seat]) -> None:
     """Put back what `install` took out, with the parameters that the model holds now."""
-    for path, base in before.items():
-        site = model.get_submodule(path)
-        base.weight, base.bias = site.weight, site.bias  # type: ignore[assignment]
-        base.train(site.training)
-        _place(model, path, base)
+    for seat in seats.values():
+        seat.base.weight, seat.base.bias = seat.site.weight, seat.site.bias
+        seat.base.train(seat.site.training)
+        setattr(seat.owner, seat.name, seat.base)
 
 
-def check_fits(model: nn.Module, lora: Lora) -> None:
-    """Raise `InputError` unless each part of the adapter has its linear module, of its shape."""
+def check_fits(lora: Lora, linears: Mapping[str, nn.Linear]) -> None:
+    """Raise `InputError` unless each part of the adapter has the shape of its linear module."""
     for path, part in lora.parts.items():
-        base = _linear(model, path)
+        base = linears[path]
         shapes = (part.a_RD.shape[1], part.b_OR.shape[0])
         if shapes != (base.in_features, base.out_features):
             raise InputError(
@@ -66,7 +83,7 @@ def base_name(model: nn.Module) -> str | None:
     return getattr(getattr(model, "config", None), "_name_or_path", None) or None
 
 
-def check_base(model: nn.Module, lora: Lora) -> None:
+def check_base(model: nn.Module, lora: Lora, linears: Mapping[str, nn.Linear]) -> None:
     """Raise `InputError` for an adapter that was recorded with another base.
 
     The fingerprint of the weights decides where there is one; else names do, by their last part, where
@@ -74,7 +91,7 @@ def check_base(model: nn.Module, lora: Lora) -> None:
     """
     names = [str(n).rstrip("/").rpartition("/")[2] for n in (lora.base_name, base_name(model)) if n]
     if lora.base_fingerprint is not None:
-        allowed, got = base_fingerprint(model, lora.parts), lora.base_fingerprint
+        allowed, got = base_fingerprint(linears), lora.base_fingerprint
         is_other = allowed != got
     else:
         allowed, got = base_name(model) or "", lora.base_name or ""
@@ -115,7 +132,8 @@ def check_alike(lora: Lora, others: Mapping[str, LoraPart], *, mixed_ranks: bool
         )
 
 
-def _linear(model: nn.Module, path: str) -> nn.Linear:
+def linear_at(model: nn.Module, path: str) -> nn.Linear:
+    """Return the linear module at `path`; raises `InputError` for anything else."""
     try:
         module = model.get_submodule(path)
     except AttributeError:
@@ -130,8 +148,3 @@ def _linear(model: nn.Module, path: str) -> nn.Linear:
             do="use adapters that were trained on this base",
         )
     )
-
-
-def _place(model: nn.Module, path: str, module: nn.Module) -> None:
-    owner, _, name = path.rpartition(".")
-    setattr(model.get_submodule(owner), name, module)
