@@ -146,7 +146,7 @@ def sequence_table(
     budgets = list(range(settings.layers + 1))
     oracle = exhaustive(problem, budgets=budgets)
     climbed = greedy(problem, budgets=budgets)
-    best, mean_KQ = best_of(
+    best, loss_KNQ = best_of(
         problem,
         budgets=budgets[1:-1],
         rng=make_rng(SEED, "draws"),
@@ -161,7 +161,9 @@ def sequence_table(
         line["greedy"] = _judged(climbed.loss_KQ[k], oracle.loss_KQ[k])
         line["exhaustive"] = _judged(oracle.loss_KQ[k], oracle.loss_KQ[k])
         if 0 < k < settings.layers:
-            line["random"] = _judged(mean_KQ[k - 1], oracle.loss_KQ[k])
+            line["random"] = _judged(loss_KNQ[k - 1].mean(axis=0), oracle.loss_KQ[k])
+            together = int(loss_KNQ[k - 1].mean(axis=1).argmin())
+            line["best_of_n_together"] = _judged(loss_KNQ[k - 1, together], oracle.loss_KQ[k])
             line["best_of_n"] = _judged(best.loss_KQ[k - 1], oracle.loss_KQ[k])
         lines.append(line)
         print(f"  {budget} big: " + _short(line), flush=True)
@@ -255,10 +257,11 @@ def claims(
         rng=make_rng(SEED, "bootstrap"),
         groups_Q=np.array(tokens[1]["sequence_Q"]),
     )
-    gaps = []
-    for big in range(1, layers):
-        own = [r["loss"]["value"] for r in routers if round(r["target"] * layers) == big]
-        gaps.append(float(np.mean(own)) - table[big]["best_of_n"]["loss"]["value"])
+    gaps: dict[str, list[float]] = {"best_of_n": [], "best_of_n_together": [], "best_fixed": []}
+    for name, found in gaps.items():
+        for big in range(1, layers):
+            own = [r["loss"]["value"] for r in routers if round(r["target"] * layers) == big]
+            found.append(float(np.mean(own)) - table[big][name]["loss"]["value"])
     used = oracle.choice_KQL[-1].sum(axis=1).mean()
     return [
         {
@@ -276,7 +279,8 @@ def claims(
         {
             "claim": "trained routers land near the best of 100 random routings",
             "measured": gaps,
-            "holds": bool(max(gaps) < 0.02),
+            "holds": max(gaps["best_of_n"]) < 0.02,
+            "holds_together": max(gaps["best_of_n_together"]) < 0.02,
         },
         {
             "claim": "small budgets go to late layers, large ones to early layers as well",

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 LINES = {
     "random": ("random", "#9ca3af"),
     "best_fixed": ("best fixed", "#6b7280"),
-    "best_of_n": ("best of 100 random (sees the loss)", "#d97706"),
+    "best_of_n": ("best of 100 random, each sequence", "#d97706"),
+    "best_of_n_together": ("best of 100 random, all together", "#fbbf24"),
     "greedy": ("greedy oracle", "#34d399"),
     "exhaustive": ("exhaustive oracle", "#047857"),
 }

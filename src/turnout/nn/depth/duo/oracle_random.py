@@ -19,29 +19,31 @@ def best_of(
     num_draws: int = 100,
     num_tokens: int | None = None,
 ) -> tuple[Oracle, Floats]:
-    """Return the best of `num_draws` random routings of every item, and the mean over all draws, (K, Q).
+    """Return the best of `num_draws` random routings of every item, and the loss of each draw, (K, N, Q).
 
-    Source: S22, Duo-LLM (arXiv 2410.10846), section 4: best of 100. A draw spends as much of the budget as
+    Source: S22, Duo-LLM (arXiv 2410.10846), section 4: best of 100. The losses tell the
+    two readings of that apart: the best draw of each item, which is the oracle here, and the best draw of all
+    items together, `loss_KNQ.mean(2).min(1)`. A draw spends as much of the budget as
     fits. With `num_tokens` a draw is (T, L): each token of an item has a pattern of its own within the
     budget, and the loss function is called with choices (P, T, L). Cost:
     `num_draws` trials per item and budget.
     """
     check_count("best_of: num_draws", num_draws)
     ordered = problem.check_budgets(budgets)
-    found, means = [], []
+    found, losses = [], []
     for budget in ordered:
-        loss_Q, choice_QL, mean_Q = _search(problem, budget, rng, num_draws, num_tokens)
-        found.append((loss_Q, choice_QL))
-        means.append(mean_Q)
-    return improved(ordered, found), np.stack(means)
+        loss_NQ, choice_QL = _search(problem, budget, rng, num_draws, num_tokens)
+        found.append((loss_NQ.min(axis=0), choice_QL))
+        losses.append(loss_NQ)
+    return improved(ordered, found), np.stack(losses)
 
 
 def _search(
     problem: Problem, budget: float, rng: np.random.Generator, num_draws: int, num_tokens: int | None
-) -> tuple[Floats, Ints, Floats]:
+) -> tuple[Floats, Ints]:
     shape = (problem.num_items,) if num_tokens is None else (problem.num_items, num_tokens)
     item_Q = np.arange(problem.num_items)
-    best_Q, total_Q = np.full(problem.num_items, np.inf), np.zeros(problem.num_items)
+    best_Q, losses = np.full(problem.num_items, np.inf), []
     best_QL = np.zeros((*shape, problem.num_layers), dtype=np.int64)
     for _ in range(num_draws):
         drawn_PL = random_patterns(
@@ -54,6 +56,7 @@ def _search(
         choice_QL = drawn_PL.reshape(best_QL.shape)
         loss_Q = problem.evaluate(item_Q, choice_QL)
         is_better_Q = loss_Q < best_Q
-        best_Q, total_Q = np.minimum(loss_Q, best_Q), total_Q + loss_Q
+        best_Q = np.minimum(loss_Q, best_Q)
+        losses.append(loss_Q)
         best_QL[is_better_Q] = choice_QL[is_better_Q]
-    return best_Q, best_QL, total_Q / num_draws
+    return np.stack(losses), best_QL

@@ -59,7 +59,7 @@ def train_routers(
     steps: int,
     strength: float = 10.0,
     lr: float = 1e-2,
-    temperatures: tuple[float, float] = (1.0, 0.1),
+    temperatures: tuple[float, float] = (1.0, 0.02),
     progress: Progress = silent,
 ) -> list[float]:
     """Train the routers alone by soft mixtures under a global budget; return the losses.
