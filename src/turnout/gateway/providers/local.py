@@ -205,6 +205,7 @@ def _read(call: Call) -> _Body:
         raise InputError(
             sentence(
                 f"the local model {call.candidate.model!r} does not know {given[0]!r}",
+                allowed=f"a request without {', '.join(_REFUSED)}",
                 do="leave the field out, or name another model",
             )
         )
@@ -214,7 +215,8 @@ def _read(call: Call) -> _Body:
     except msgspec.ValidationError as error:
         raise InputError(f"the request does not fit a local model; {error}") from error
     if body.n not in (None, 1):
-        raise InputError(sentence("the field 'n'", allowed="1 with a local model", got=body.n))
+        do = "leave the field out, and ask once for each answer"
+        raise InputError(sentence("the field 'n'", allowed="1 with a local model", got=body.n, do=do))
     return body
 
 
@@ -226,7 +228,8 @@ def _plain(message: _Message) -> Mapping[str, object]:
         return {"role": message.role, "content": message.content or ""}
     other = next((part.type for part in message.content if part.text is None), None)
     if other is not None:
-        raise InputError(sentence("a part of a message", allowed="text with a local model", got=other))
+        do = "send text alone, or name another model"
+        raise InputError(sentence("a part of a message", allowed="text with a local model", got=other, do=do))
     return {"role": message.role, "content": "\n".join(part.text or "" for part in message.content)}
 
 
