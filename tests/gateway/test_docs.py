@@ -12,6 +12,7 @@ from turnout.gateway.config import (
     Config,
     GoalSettings,
     LedgerSettings,
+    LocalSettings,
     OpenAISettings,
     ReplaySettings,
     RoutingSettings,
@@ -29,6 +30,7 @@ SECTIONS: dict[str, type[Settings]] = {
     "ledger.": LedgerSettings,
     "providers.NAME.": OpenAISettings,
     "providers.NAME. ": ReplaySettings,
+    "providers.NAME.  ": LocalSettings,
     "candidates.NAME.": CandidateSettings,
     "sequencers.NAME.": SequencerSettings,
 }
