@@ -1,4 +1,4 @@
-"""This module draws what `bench_adapters` measured: accuracy held-in and held-out, by method."""
+"""This module draws what `bench_adapters` measured: accuracy held-in, renamed and held-out, by method."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ COLORS = {
 
 
 def draw(result: Mapping[str, Any], path: Path) -> Path:
-    """Write two panels of bars with intervals as PNG and return its path."""
-    figure = Figure(figsize=(12.0, 6.4), dpi=160, facecolor="white", layout="constrained")
+    """Write three panels of bars with intervals as PNG and return its path."""
+    figure = Figure(figsize=(14.0, 6.4), dpi=160, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2, sharey=True)
+    left, middle, right = figure.subplots(1, 3, sharey=True)
     names = list(result["held_in"])
     _bars(left, "held-in: the task's adapter is in the pool", names, result["held_in"])
+    _bars(middle, "renamed: under a name not seen", names, result["renamed"])
     _bars(right, "held-out: it is not", names, result["held_out"])
     left.set_yticks(range(len(names)), names, fontsize=8)
     left.invert_yaxis()
