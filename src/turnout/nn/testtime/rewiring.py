@@ -43,13 +43,14 @@ class Rewiring:
     where
         `logits`: before the score (for sigmoid gates too), so that weights change as well. `selection`: where
         a selection-only bias goes; weights keep their values and pass the gradient on (straight through).
+        The unit is then that of scores, which lie in [0, 1] after softmax or sigmoid: use smaller steps.
     optimizer
         The paper says neither; `sgd` is the plain reading.
     is_cache_kept
         After an update the keys and values of the context are stale. False computes them again; True goes on
         with the stale ones, which is cheaper and no longer what the offsets were optimised for.
 
-    Source: S26, Rewiring Experts on the Fly, arXiv 2510.14853, algorithm 1.
+    Source: S26, Rewiring Experts on the Fly, arXiv 2510.14853: its loop and its choice of layers.
     """
 
     def __init__(
