@@ -63,8 +63,6 @@ class RoutedDepth:
     ) -> None:
         owner, name = decoder_blocks(model)
         blocks = list(getattr(owner, name))
-        if any(isinstance(block.__dict__.get("forward"), RoutedBlock) for block in blocks):
-            raise InputError(sentence("RoutedDepth: this model is wrapped already", do="call unwrap first"))
         self.model, self.owner, self.strict = model, owner, strict
         self.layers = len(blocks)
         self.whole_from = whole_from
@@ -77,12 +75,23 @@ class RoutedDepth:
         self._prompt: int | Tensor | None = None
         self._prompts = 0
         self._watcher: Watcher | None = None
-        self._blocks = [RoutedBlock(block=b, layer=i, routed=self) for i, b in enumerate(blocks)]
+        self._blocks: list[RoutedBlock] = []
+        self._hooks: list[Any] = []
+        self._generate: RoutedGenerate | None = None
+        self._bare = blocks
+        self.wrap()
+
+    def wrap(self) -> None:
+        """Put the wrapper back after `unwrap`; raises `InputError` if it is there, or another is."""
+        if any(isinstance(block.__dict__.get("forward"), RoutedBlock) for block in self._bare):
+            raise InputError(sentence("RoutedDepth: this model is wrapped already", do="call unwrap first"))
+        self._blocks = [RoutedBlock(block=b, layer=i, routed=self) for i, b in enumerate(self._bare)]
         self._hooks = [
-            owner.register_forward_pre_hook(self._begin, with_kwargs=True),
-            owner.register_forward_hook(self._end),
+            self.owner.register_forward_pre_hook(self._begin, with_kwargs=True),
+            self.owner.register_forward_hook(self._end),
         ]
-        self._generate = RoutedGenerate(model=model, routed=self) if hasattr(model, "generate") else None
+        if hasattr(self.model, "generate"):
+            self._generate = RoutedGenerate(model=self.model, routed=self)
 
     def set_router(self, router: DepthRouter | None) -> None:
         """Decide by another router from the next prompt on; raises `InputError` if it is for another base."""
@@ -107,6 +116,7 @@ class RoutedDepth:
             hook.remove()
         if self._generate is not None:
             self._generate.remove()
+        self._blocks, self._hooks, self._generate = [], [], None
         return self.model
 
     @contextmanager

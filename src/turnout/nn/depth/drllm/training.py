@@ -71,6 +71,8 @@ def make_lessons(
                 got=tuple(labels_QL.shape),
             )
         )
+    if not len(labels_QL):
+        raise InputError(sentence("make_lessons: questions", allowed="at least one with a label", got=0))
     means, used = [], []
     for start in range(0, len(labels_QL), batch_size):
         rows = torch.arange(start, min(start + batch_size, len(labels_QL)))

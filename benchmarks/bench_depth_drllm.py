@@ -1,0 +1,301 @@
+"""This module measures quality against executed layers of Dr.LLM's routers, and what they save in time.
+
+A small Llama is trained on procedural tasks (with some blocks left out by chance, so that it has something to
+give), then frozen. Paths are searched for training questions, routers of several seeds are trained on them,
+and held-out questions judge: the routers at several budgets beside the dense model, random skip and the best
+fixed skip at the same number of executed layers, and the searches' own labels. `--quick` shrinks everything.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks import depth_drllm_speed, record
+from turnout.core.progress import Progress
+from turnout.core.rng import make_rng
+from turnout.datasets.procedural import ALPHABET, Question, questions
+from turnout.nn.depth import FixedDepth, RandomSkip, RoutedDepth, best_fixed_skip, right_answers
+from turnout.nn.depth.drllm.labels import find_labels
+from turnout.nn.depth.drllm.metrics import router_metrics
+from turnout.nn.depth.drllm.router import DrLLMRouter
+from turnout.nn.depth.drllm.search import SearchRule
+from turnout.nn.depth.drllm.training import RouterRecipe, make_lessons, taught_decisions, train_router
+from turnout.nn.tiny import Batch, answer_batch, character_tokenizer, tiny_llama, train
+
+SEED = 0
+DROP = 0.15
+CLAIM = {
+    "quality_points": 2.25,
+    "layers_saved_per_example": 5,
+    "setting": "ARC and DART, Llama and Qwen of 3B to 8B, average (arXiv 2510.12773)",
+}
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of everything."""
+
+    tasks: tuple[str, ...] = ("copy", "count", "largest", "reverse", "shift")
+    levels: tuple[int, ...] = (1, 2, 3, 4)
+    layers: int = 12
+    width: int = 64
+    steps: int = 900
+    batch: int = 32
+    train_questions: int = 400
+    test_questions: int = 600
+    simulations: int = 50
+    seeds: int = 3
+    epochs: int = 25
+    knobs: tuple[float, ...] = (-0.4, -0.25, -0.1, 0.0, 0.15)
+    repeats: int = 5
+    new_tokens: int = 48
+
+
+QUICK = Size(
+    tasks=("largest", "copy"), levels=(2,),
+    layers=4, width=32, steps=80, batch=16, train_questions=24, test_questions=24, simulations=6, seeds=2,
+    epochs=2, knobs=(-0.2, 0.0), repeats=1,
+    new_tokens=6,
+)  # fmt: skip
+TOKENIZER = character_tokenizer(ALPHABET)
+
+
+def show(phrase: str, done: int, total: int) -> None:
+    print(f"\r{phrase}: {done}/{total}", end="" if done < total else "\n", file=sys.stderr, flush=True)
+
+
+def draw_questions(size: Size, count: int, *labels: str) -> list[Question]:
+    rng = make_rng(SEED, *labels)
+    share = -(-count // len(size.tasks))
+    each = [questions(task, count=share, levels=size.levels, rng=rng) for task in size.tasks]
+    mixed = [question for group in zip(*each, strict=True) for question in group]
+    return mixed[:count]
+
+
+def as_batch(asked: Sequence[Question]) -> Batch:
+    return answer_batch(TOKENIZER, [(question.prompt, question.answer) for question in asked])
+
+
+def train_base(size: Size, progress: Progress, taboo: set[str]) -> RoutedDepth:
+    """Return a wrapped Llama, trained on questions that are in no other split, blocks dropped by chance."""
+    model = tiny_llama(vocab_size=len(TOKENIZER), width=size.width, layers=size.layers, seed=SEED)
+    routed = RoutedDepth(model=model)
+    rng = make_rng(SEED, "base")
+
+    def draw() -> Batch:
+        task = [size.tasks[i] for i in rng.integers(0, len(size.tasks), size=size.batch)]
+        asked = [questions(name, count=1, levels=size.levels, rng=rng)[0] for name in task]
+        asked = [question for question in asked if question.prompt not in taboo] or asked[:1]
+        kept = torch.from_numpy((rng.random((len(asked), size.layers)) >= DROP).astype(np.int64))
+        forcing.append(routed.forced(kept))
+        forcing[-1].__enter__()
+        return as_batch(asked)
+
+    forcing: list[Any] = []
+
+    def step(phrase: str, done: int, total: int) -> None:
+        forcing.pop().__exit__(None, None, None)
+        progress(phrase, done, total)
+
+    train(model, draw, steps=size.steps, lr=2e-3, progress=step)
+    return routed
+
+
+def judge(routed: RoutedDepth, batch: Batch, counts: Any = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return (is_right_Q, calls_Q)."""
+    right, found = right_answers(routed, batch, counts_BL=counts)
+    return right.numpy().astype(float), found.sum(1).numpy().astype(float)
+
+
+def interval(values_Q: np.ndarray, seed: int = SEED) -> dict[str, float]:
+    """Return the mean with its 95 % bootstrap interval over questions."""
+    rng = make_rng(seed, "bootstrap")
+    means = values_Q[rng.integers(0, len(values_Q), size=(2000, len(values_Q)))].mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return {"mean": float(values_Q.mean()), "low": float(low), "high": float(high)}
+
+
+def row(found: tuple[np.ndarray, np.ndarray], dense_Q: np.ndarray) -> dict[str, Any]:
+    right_Q, calls_Q = found
+    return {
+        "quality": interval(right_Q),
+        "gain_over_dense": interval(right_Q - dense_Q),
+        "executed_layers": interval(calls_Q),
+    }
+
+
+def with_router(routed: RoutedDepth, router: Any, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+    routed.set_router(router)
+    found = judge(routed, batch)
+    routed.set_router(None)
+    return found
+
+
+def best_fixed(routed: RoutedDepth, batch: Batch, executed: int) -> FixedDepth:
+    """Return the fixed pattern that is best on (some of the) training questions."""
+    few = Batch(
+        input_ids_BT=batch.input_ids_BT[:100],
+        attention_mask_BT=batch.attention_mask_BT[:100],
+        labels_BT=batch.labels_BT[:100],
+    )
+
+    def quality(patterns: Sequence[tuple[int, ...]]) -> list[float]:
+        count = len(few.input_ids_BT)
+        return [
+            judge(routed, few, torch.tensor([pattern]).expand(count, -1))[0].mean() for pattern in patterns
+        ]
+
+    counts = best_fixed_skip(quality, layers=routed.layers, executed=executed, most_patterns=100)
+    return FixedDepth(counts=counts)
+
+
+def budget_rows(
+    routed: RoutedDepth,
+    routers: Sequence[DrLLMRouter],
+    size: Size,
+    splits: dict[str, Batch],
+    dense: np.ndarray,
+) -> list[dict[str, Any]]:
+    """Return for each knob the routers (all seeds) beside random and fixed skips of the same budget."""
+    rows, fixed = [], {}
+    for done, knob in enumerate(size.knobs):
+        for router in routers:
+            router.set_knob(knob)
+        found = [with_router(routed, router, splits["test"]) for router in routers]
+        right_Q, calls_Q = (np.mean([pair[i] for pair in found], axis=0) for i in (0, 1))
+        budget = float(np.clip(calls_Q.mean(), 0, routed.layers))
+        random = [
+            with_router(routed, RandomSkip(layers=routed.layers, executed=budget, seed=s), splits["test"])
+            for s in range(size.seeds)
+        ]
+        random_Q = np.mean([pair[0] for pair in random], axis=0)
+        kept = int(np.ceil(budget - 0.05))
+        if kept not in fixed:
+            fixed[kept] = with_router(routed, best_fixed(routed, splits["train"], kept), splits["test"])
+        rows.append(
+            {
+                "knob": knob,
+                "router": row((right_Q, calls_Q), dense),
+                "by_seed": [float(pair[0].mean()) for pair in found],
+                "random_skip": row((random_Q, np.mean([pair[1] for pair in random], axis=0)), dense),
+                "best_fixed_skip": row(fixed[kept], dense),
+                "gain_over_random": interval(right_Q - random_Q),
+                "gain_over_best_fixed": interval(right_Q - fixed[kept][0]),
+            }
+        )
+        show("budgets", done + 1, len(size.knobs))
+    return rows
+
+
+def measure(size: Size) -> dict[str, Any]:
+    """Return everything that is written."""
+    asked = {"test": draw_questions(size, size.test_questions, "test")}
+    seen = {question.prompt for question in asked["test"]}
+    pool = [q for q in draw_questions(size, 3 * size.train_questions, "train") if q.prompt not in seen]
+    asked["train"] = pool[: size.train_questions]
+    splits = {name: as_batch(group) for name, group in asked.items()}
+    routed = train_base(size, show, seen)
+    dense_Q, dense_calls = judge(routed, splits["test"])
+    rule = SearchRule(simulations=size.simulations)
+    labels = {name: find_labels(routed, splits[name], rule=rule, seed=SEED, progress=show) for name in splits}
+    teaching = labels["train"].teaching(improved_share=0.0)
+    lessons = make_lessons(routed, _rows(splits["train"], teaching), labels["train"].counts_QL[teaching])
+    routers, metrics = [], []
+    for seed in range(size.seeds):
+        router = DrLLMRouter(layers=size.layers, width=size.width, seed=seed)
+        train_router(router, lessons, recipe=RouterRecipe(epochs=size.epochs), seed=seed, progress=show)
+        routers.append(router)
+        metrics.append(vars_of(router_metrics(taught_decisions(router, lessons), lessons.labels_QL)))
+    rows = budget_rows(routed, routers, size, splits, dense_Q)
+    oracle = judge(routed, splits["test"], labels["test"].counts_QL)
+    chosen = min(rows, key=lambda r: abs(r["router"]["executed_layers"]["mean"] - 0.7 * size.layers))
+    routers[0].set_knob(chosen["knob"])
+    prompts = [question.prompt for question in asked["test"]]
+    speed = depth_drllm_speed.measure(
+        routed, routers[0], TOKENIZER, prompts, repeats=size.repeats, new_tokens=size.new_tokens
+    )
+    speed["quality_of_this_router"] = interval(with_router(routed, routers[0], splits["test"])[0])
+    speed["quality_dense"] = interval(dense_Q)
+    return {
+        "base": {
+            "layers": size.layers,
+            "width": size.width,
+            "steps": size.steps,
+            "drop": DROP,
+            "tasks": size.tasks,
+        },
+        "questions": {"train": len(asked["train"]), "taught": len(teaching), "test": len(asked["test"])},
+        "dense": row((dense_Q, dense_calls), dense_Q),
+        "search": {
+            "measured_paths": labels["train"].measured,
+            "found": float(labels["train"].is_found_Q.float().mean()),
+            "improved": float(labels["train"].is_improved_Q.float().mean()),
+            "labels": torch.bincount(lessons.labels_QL.flatten(), minlength=3).tolist(),
+        },
+        "own_labels": row(oracle, dense_Q),
+        "router_metrics_by_seed": metrics,
+        "budgets": rows,
+        "speed": speed,
+        "paper": CLAIM,
+    }
+
+
+def vars_of(metrics: Any) -> dict[str, Any]:
+    return {name: getattr(metrics, name) for name in ("macro_f1", "f1", "accuracy", "average_layers")}
+
+
+def _rows(batch: Batch, rows: torch.Tensor) -> Batch:
+    return Batch(
+        input_ids_BT=batch.input_ids_BT[rows],
+        attention_mask_BT=batch.attention_mask_BT[rows],
+        labels_BT=batch.labels_BT[rows],
+    )
+
+
+def draw_picture(result: dict[str, Any]) -> None:
+    """Write depth_drllm.png: quality against executed layers."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6, 4))
+    curves = {"router": "o-", "random_skip": "s--", "best_fixed_skip": "^:"}
+    for key, mark in curves.items():
+        rows = sorted((r[key] for r in result["budgets"]), key=lambda r: r["executed_layers"]["mean"])
+        x = [r["executed_layers"]["mean"] for r in rows]
+        y = np.array([[r["quality"][k] for k in ("low", "mean", "high")] for r in rows])
+        axes.plot(x, y[:, 1], mark, label=key.replace("_", " "))
+        axes.fill_between(x, y[:, 0], y[:, 2], alpha=0.15)
+    for name, key, mark in (("dense", "dense", "*"), ("own labels", "own_labels", "D")):
+        one = result[key]
+        axes.plot(one["executed_layers"]["mean"], one["quality"]["mean"], mark, label=name, markersize=9)
+    axes.set_xlabel("executed layers")
+    axes.set_ylabel("share of right answers")
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(record.RESULTS / "depth_drllm.png", dpi=150)
+    plt.close(figure)
+
+
+def main(arguments: list[str]) -> None:
+    """Write `depth_drllm.json` and `depth_drllm.png`."""
+    torch.set_num_threads(1)
+    torch.manual_seed(SEED)
+    is_quick = "--quick" in arguments
+    result = measure(QUICK if is_quick else Size())
+    if is_quick:
+        print({name: result[name] for name in ("questions", "search", "speed")})
+        return
+    print(record.write("depth_drllm", result, seed=SEED).name)
+    draw_picture(result)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
