@@ -55,7 +55,9 @@ class Settings:
     columns: int = 48
     rows: int = 16
     """Of text in a training batch; twice as many of the tasks, which are shorter."""
-    module_steps: int = 500
+    module_steps: int = 700
+    text_steps: int = 400
+    """Of modules on text, whose batches hold more tokens."""
     router_steps: int = 80
     router_seeds: int = 3
     judged_rows: int = 24
@@ -64,7 +66,7 @@ class Settings:
 
 
 QUICK = Settings(
-    width=16, layers=3, columns=12, rows=4, module_steps=8, router_steps=3, router_seeds=2,
+    width=16, layers=3, columns=12, rows=4, module_steps=8, text_steps=8, router_steps=3, router_seeds=2,
     judged_rows=4, judged_tokens=8, draws=3,
 )  # fmt: skip
 
@@ -345,7 +347,8 @@ def main(arguments: list[str]) -> None:
     result = {}
     for name, corpus in corpora.items():
         print(name, flush=True)
-        result[name] = measure(corpus, settings)
+        steps = settings.module_steps if name == "procedural" else settings.text_steps
+        result[name] = measure(corpus, dataclasses.replace(settings, module_steps=steps))
         for claim in result[name]["claims"]:
             print("  ", claim, flush=True)
     if not is_quick:
