@@ -3,8 +3,8 @@
 S7's question on real tables: what does a learned multi-round policy reach beside one-shot kNN, the best
 single model, random, a two-model cascade and the oracle, at the same prices? Every table is cut once,
 near-same texts kept together: on `fit` (45 %) the router and the scorer learn, on `policy` (25 %) the learned
-policy is trained and the cascade searched, `test` (30 %) is only reported. One-shot kNN, the best single model
-and the prices come from `fit` and `policy` together. Intervals resample the queries of `test`.
+policy is trained and the cascade searched, `test` (30 %) is only reported. One-shot kNN, the best single
+model and the prices come from `fit` and `policy` together. Intervals resample the queries of `test`.
 
     python -m benchmarks.bench_sequential [--quick] [table ...]
 """

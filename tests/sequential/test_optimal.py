@@ -7,7 +7,7 @@ import pytest
 
 from turnout.core import InputError
 from turnout.sequential import Bounds, run
-from turnout.sequential.audit import audit
+from turnout.sequential.auditing import audit
 from turnout.sequential.dynamic import optimal_value
 from turnout.sequential.optimal import OptimalSequencer
 from turnout.sequential.synthetic import SyntheticTask

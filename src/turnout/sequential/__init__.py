@@ -33,7 +33,7 @@ from turnout.core.registry import Registry
 
 if TYPE_CHECKING:
     from turnout.sequential.actions import Abstain, Call, CallSet, Choice, Escalate, Stop, Think
-    from turnout.sequential.audit import audit
+    from turnout.sequential.auditing import audit
     from turnout.sequential.cascade import Cascade
     from turnout.sequential.contracts import AsyncEnvironment, Environment, Scorer, Sequencer
     from turnout.sequential.dynamic import optimal_value
@@ -99,7 +99,7 @@ _LAZY = {
     "Think": "actions",
     "Thought": "trace",
     "Trace": "trace",
-    "audit": "audit",
+    "audit": "auditing",
     "optimal_value": "dynamic",
     "run": "loop",
     "run_async": "loop",

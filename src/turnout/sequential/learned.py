@@ -14,6 +14,7 @@ from typing import Self, final
 import numpy as np
 
 from turnout.core.contracts import Embedder, Router, State, fitted
+from turnout.core.errors import InputError, sentence
 from turnout.core.outcomes import Floats
 from turnout.core.progress import Progress, silent
 from turnout.core.query import Query
@@ -118,6 +119,8 @@ class LearnedSequencer(Sequencer):
 
     def prepare(self, environment: Environment, queries: Sequence[Query]) -> None:
         """Set the weights before training; `fit` does it."""
+        if not queries:
+            raise InputError(sentence("LearnedSequencer.fit: queries", allowed="one or more", got="none"))
         self.names_ = tuple(candidate.name for candidate in environment.candidates)
         self.embedder_ = None if self.embedder is None else fitted(self.embedder, queries)
         self._priors, self._column = {}, {}

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from turnout.core.errors import InputError, sentence
 from turnout.core.progress import Progress
 from turnout.core.query import Query
 from turnout.core.rng import make_rng
@@ -87,8 +86,6 @@ def improve(
     progress: Progress,
 ) -> list[float]:
     """Improve the policy's weights in place and return the mean reward of every epoch."""
-    if not queries:
-        raise InputError(sentence("LearnedSequencer.fit: queries", allowed="one or more", got="none"))
     rng = make_rng(seed, "reinforce")
     adam = Adam(settings.step)
     start = Weights(policy.weights_.weights_AD.copy(), policy.weights_.shared_K.copy())
