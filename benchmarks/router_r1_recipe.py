@@ -28,10 +28,10 @@ class Size:
     """How long a run takes."""
 
     warm_steps: int = 150
-    steps: int = 120
+    steps: int = 60
     prompts: int = 8
     group: int = 8
-    lr: float = 1e-3
+    lr: float = 2e-3
     width: int = 48
     layers: int = 2
 
@@ -39,6 +39,7 @@ class Size:
 def run_seed(world: World, seed: int, size: Size, *, progress: Progress = silent) -> dict[str, Any]:
     """Return held-out rewards, shares of valid formats and the like, before and after GRPO, and the times."""
     torch.manual_seed(seed)
+    world.reward = world.fresh_reward()
     prompts = [world.prompt(query) for query in world.train.queries]
     tokenizer = word_tokenizer(world.words(), prompts, max_words=300)
     model = tiny_llama(
@@ -100,7 +101,7 @@ def look(world: World, model: Any, tokenizer: Any, stop_ids: list[int]) -> dict[
         )
     episodes = world.episodes(dialogues)
     return {
-        "reward": np.array(world.reward.scores(episodes, learn=False)),
+        "reward": np.array(world.held_out_reward.scores(episodes, learn=False)),
         "valid": np.array([float(one.is_valid) for one in episodes]),
         "quality": np.array([one.quality if one.is_valid else 0.0 for one in episodes]),
         "usd": np.array([one.usd for one in episodes]),

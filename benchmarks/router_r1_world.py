@@ -96,10 +96,17 @@ class World:
         self.router = RouterR1(
             sub_queries=False, free_text=False, hints=False, max_turns=3, max_corrections=0
         )
-        self.reward = RewardR1(cost_weight=cost_weight, corrected=True)
+        self.cost_weight = cost_weight
+        self.reward = self.fresh_reward()
+        self.held_out_reward = self.fresh_reward()
+
+    def fresh_reward(self) -> RewardR1:
+        """Return the reward whose window holds the costs of single calls of the training part."""
+        reward = RewardR1(cost_weight=self.cost_weight, corrected=True)
         usd = self.train.cost_usd_QM.ravel()
-        start = make_rng(0, "scale").permutation(usd[np.isfinite(usd)])[: self.reward.window]
-        self.reward.scores([Episode(is_valid=True, quality=1.0, usd=float(value)) for value in start])
+        start = make_rng(0, "scale").permutation(usd[np.isfinite(usd)])[: reward.window]
+        reward.scores([Episode(is_valid=True, quality=1.0, usd=float(value)) for value in start])
+        return reward
 
     def prompt(self, query: Query) -> str:
         """Return the first words of a question."""
@@ -147,7 +154,16 @@ class World:
         quality_Q, usd_Q = self.test.quality_QM[:, m], self.test.cost_usd_QM[:, m]
         pairs = zip(quality_Q.tolist(), usd_Q.tolist(), strict=True)
         episodes = [Episode(is_valid=True, quality=quality, usd=usd) for quality, usd in pairs]
-        return np.array(self.reward.scores(episodes, learn=False))
+        return np.array(self.held_out_reward.scores(episodes, learn=False))
+
+    def best_single(self) -> int:
+        """Return the candidate with the best mean reward on the training part."""
+        means = []
+        for m in range(len(self.names)):
+            pairs = zip(self.train.quality_QM[:, m], self.train.cost_usd_QM[:, m], strict=True)
+            episodes = [Episode(is_valid=True, quality=float(q), usd=float(usd)) for q, usd in pairs]
+            means.append(np.mean(self.held_out_reward.scores(episodes, learn=False)))
+        return int(np.argmax(means))
 
     def _part(self, table: OutcomeTable, count: int) -> OutcomeTable:
         keep = make_rng(0, "held out").permutation(len(table.queries))[:count]

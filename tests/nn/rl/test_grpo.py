@@ -30,28 +30,27 @@ def test_the_reward_rises_over_the_warm_start() -> None:
     pytest.importorskip("trl")
     torch.manual_seed(0)
     model = tiny_llama(vocab_size=len(TOKENIZER), width=32, layers=2, heads=2, positions=64, seed=0)
-    # The demonstrations say at random what they saw: the warm start knows the format and not the task.
+    # The demonstrations say one or two, whatever was seen: the warm start knows the format and not the task.
     shown = [
         Demonstration(
-            prompt=word,
+            prompt="red",
             turns=("<ask> red </ask>", f"<say> {said} </say>"),
-            replies=(f"<seen> {word} </seen>",),
+            replies=("<seen> two </seen>",),
         )
-        for word in ("one", "two")
         for said in ("one", "two")
     ]
-    train(model, lambda: demonstration_batch(TOKENIZER, shown), steps=60, lr=5e-3)
+    train(model, lambda: demonstration_batch(TOKENIZER, shown), steps=40, lr=5e-3)
     history = train_grpo(
         model,
         TOKENIZER,
-        ["one", "two"],
-        lambda word: Guess(word, word),
+        ["red"],
+        lambda prompt: Guess(prompt, "two"),
         lambda tasks: [task.score for task in tasks],
         limits=Limits(max_tokens=20, max_turn_tokens=5),
         stop_ids=STOPS,
-        settings=GRPOSettings(steps=25, prompts=4, group=8, lr=3e-3),
+        settings=GRPOSettings(steps=15, prompts=2, group=8, lr=3e-3),
     )
-    assert len(history) == 25
+    assert len(history) == 15
     assert np.mean(history[:3]) < 0.75
     assert np.mean(history[-3:]) > np.mean(history[:3]) + 0.2
     assert not model.training

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from turnout.core.errors import missing_extra
+from turnout.core.errors import InputError, missing_extra, sentence
 from turnout.core.validation import check_count, check_number
 from turnout.nn.rl.dialogue import Dialogue
 from turnout.nn.rl.rollout import Limits, roll_out
@@ -89,10 +89,14 @@ def train_grpo(
 
     Raises
     ------
+    InputError
+        Where there is no task.
     MissingExtraError
         Without the packages of the extra `rl`.
     """
     own = GRPOSettings() if settings is None else settings
+    if not ids:
+        raise InputError(sentence("train_grpo: ids", allowed="at least one task", got="none"))
     with _quiet(), tempfile.TemporaryDirectory() as folder:
         try:
             from datasets import Dataset
@@ -124,7 +128,8 @@ def train_grpo(
             model=model,
             reward_funcs=_scored,
             args=GRPOConfig(**_arguments(own, limits, folder)),
-            train_dataset=Dataset.from_dict({"prompt": list(ids)}),
+            # TRL drops what does not fill an update.
+            train_dataset=Dataset.from_dict({"prompt": list(ids) * -(-own.prompts // len(ids))}),
             processing_class=tokenizer,
             rollout_func=play,
         )
