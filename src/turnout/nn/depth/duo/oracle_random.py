@@ -24,7 +24,7 @@ def best_of(
     Source: S22, Duo-LLM (arXiv 2410.10846), section 4: best of 100. The losses tell the two readings of that
     apart: the best draw of each item, which is the oracle here, and the best draw of all items together,
     `loss_KNQ.mean(2).min(1)`. A draw spends as much of the budget as fits. With `num_tokens` a draw is
-    (T, L): each token of an item has a pattern of its own within the budget, and the loss function is called with
+    (T, L): each token of an item has a pattern of its own within the budget, and the loss is asked about
     choices (P, T, L). Cost: `num_draws` trials per item and budget.
     """
     check_count("best_of: num_draws", num_draws)
