@@ -305,7 +305,11 @@ def _share_of_own(pool: AdapterPool, asked: Asked, trace: dict[str, list[torch.T
 def cost(pool: AdapterPool, asked: Asked) -> dict[str, dict[str, float]]:
     """Return FLOPs and the median time of one forward pass over 64 prompts, by what serves it."""
     ids_BT, mask_BT = prompt_batch(TOKENIZER, [q.prompt for q in asked.asked[:64]])
-    routes = {"base": None, "single": SingleAdapter(name="add"), "merged": MergedAdapters()}
+    routes: dict[str, AdapterRouter | None] = {
+        "base": None,
+        "single": SingleAdapter(name="add"),
+        "merged": MergedAdapters(),
+    }
     routes |= {"arrow": ArrowRouter(), "phatgoose": PhatgooseRouter()}
     found = {}
     for name, router in routes.items():
@@ -320,7 +324,7 @@ def cost(pool: AdapterPool, asked: Asked) -> dict[str, dict[str, float]]:
     return found
 
 
-def summarise(runs: Sequence[Mapping[str, Any]], part: str) -> dict[str, dict[str, float]]:
+def summarise(runs: Sequence[Mapping[str, Any]], part: str) -> dict[str, dict[str, Any]]:
     """Return mean accuracy over questions and seeds with 95 % intervals, and the gain over PHATGOOSE."""
     names = list(runs[0][part])
     values_QP = np.column_stack([np.concatenate([run[part][name] for run in runs]) for name in names])
