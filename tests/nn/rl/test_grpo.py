@@ -26,6 +26,7 @@ def test_settings_out_of_range_are_refused(wrong: dict) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_reward_rises_over_the_warm_start() -> None:
     pytest.importorskip("trl")
     torch.manual_seed(0)
