@@ -42,7 +42,7 @@ def test_after_a_call_the_history_counts() -> None:
     assert found.state_D[NUM_STATE:].tolist() == [0.5, 0.5, 0, 1, 0, 0.25, -0.5]
     assert found.allowed_A.tolist() == [True, False, True, True]
     assert found.action_AK[2] == pytest.approx([0, 0.1, 0.3, 0.2, 0, 0])
-    assert found.action_AK[3] == pytest.approx([0, 0, 0, 0, 0, 0.6])
+    assert found.action_AK[3] == pytest.approx([0, 0, 0, 0, 0, 0.7])
 
 
 def test_one_may_stop_without_an_answer_only_where_nobody_is_left() -> None:

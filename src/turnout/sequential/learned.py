@@ -28,8 +28,10 @@ from turnout.sequential.softmax import Situation, Weights, log_probabilities
 from turnout.sequential.trace import Bounds, Trace
 
 MAX_KEPT = 8192
-WARM = 20.0
+WARM = 40.0
 """Weight of the expected utility before training where a router is given."""
+STOPPING = 4.0
+"""Head start of the stop there: estimates are too hopeful after a first answer that was wrong."""
 
 
 @final
@@ -44,8 +46,8 @@ class LearnedSequencer(Sequencer):
         Makes the query's vector; None does without. Fitted on the training queries if it is not fitted.
     router:
         A fitted router whose estimates are features of the calls; None does without. Fit it on other
-        queries than those of training: on its own it knows the answers. With one the policy starts as a
-        softened one-shot choice, without one evenly.
+        queries than those of training: on its own it knows the answers. With one the policy starts by
+        looking one step ahead, without one evenly.
     scorer:
         A fitted scorer of answers, likewise; None does without.
     signals:
@@ -128,9 +130,9 @@ class LearnedSequencer(Sequencer):
         depth = num_state(len(self.names_), len(self.signals), width)
         self.weights_ = Weights.zeros(len(self.names_) + 1, depth, NUM_SHARED)
         if self.router is not None:
-            self.weights_.shared_K[0] = WARM
-            # One call and no more, mostly: the constant 1 of the state, and the stop.
-            self.weights_.weights_AD[-1, 0] = 4.0
+            # One step ahead: a call promises its expected utility, the stop what the last answer seems worth.
+            self.weights_.shared_K[[0, 1, 5]] = WARM
+            self.weights_.weights_AD[-1, 0] = STOPPING
 
     def reward(self, outcome: Outcome) -> float:
         """Return quality minus price times USD; an answer whose quality nobody knows counts as 0."""

@@ -119,7 +119,8 @@ def _actions(
     """Return the features of every action, shape (A, K).
 
     For calls: expected utility before and after the first answer, gain over the last answer's score and over
-    the best expected quality so far, whether it was asked; for the stop: the last answer's score.
+    the best expected quality so far, whether it was asked; for the stop: the last answer's score,
+    or its model's expected quality where nobody scores.
     """
     action_AK = np.zeros((asked_M.size + 1, NUM_SHARED))
     is_asked_M = asked_M > 0
@@ -131,6 +132,7 @@ def _actions(
         action_AK[:-1, 1] = prior.utility_M
         action_AK[:-1, 2] = prior.quality_M - known
         action_AK[:-1, 3] = prior.quality_M - (scores[-1] if scores else 0.0)
-        action_AK[-1, 5] = prior.quality_M[last_m] if last_m >= 0 else 0.0
+        expected = prior.quality_M[last_m] if last_m >= 0 else 0.0
+        action_AK[-1, 5] = scores[-1] if scores else expected
     action_AK[:-1, 4] = is_asked_M
     return action_AK
