@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from benchmarks import bench_duo
+from benchmarks import bench_duo, duo_picture
 
 
 @pytest.mark.slow
-def test_the_benchmark_runs_and_no_policy_beats_the_exhaustive_oracle_of_its_kind() -> None:
+def test_the_benchmark_runs_and_no_policy_beats_the_exhaustive_oracle_of_its_kind(
+    tmp_path: Path,
+) -> None:
     found = bench_duo.measure(bench_duo.procedural_corpus(bench_duo.QUICK), bench_duo.QUICK)
     for line in found["sequences"] + found["tokens"]:
         best = line["exhaustive"]["loss"]["value"]
@@ -15,3 +19,4 @@ def test_the_benchmark_runs_and_no_policy_beats_the_exhaustive_oracle_of_its_kin
     assert found["flops_per_budget"] == sorted(found["flops_per_budget"])
     assert len(found["routers"]) == 2 * bench_duo.QUICK.router_seeds
     assert all({"claim", "measured", "holds"} <= set(claim) for claim in found["claims"])
+    assert duo_picture.draw({"procedural": found}, tmp_path / "duo.png").stat().st_size > 10_000
