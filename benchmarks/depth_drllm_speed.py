@@ -60,7 +60,6 @@ def measure(
     with torch.no_grad():
         routed.model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False)
     counts_BL = routed.counts_BL
-    assert counts_BL is not None
     largest = max(groups(counts_BL), key=len)
     alone = [prompt_batch(tokenizer, [prompts[row]]) for row in range(BATCH)]
     same = prompt_batch(tokenizer, [prompts[int(largest[i % len(largest)])] for i in range(BATCH)])

@@ -9,7 +9,7 @@ from transformers import LlamaForCausalLM
 from tests.nn.depth.families import COMMON, make, prompts
 from tests.nn.depth.test_routed import GREEDY, wild_router
 from turnout.core.errors import ArtifactError, InputError
-from turnout.nn.depth import FixedDepth, RandomSkip, RoutedDepth, load_depth, save_depth
+from turnout.nn.depth import DepthRouter, FixedDepth, RandomSkip, RoutedDepth, load_depth, save_depth
 from turnout.nn.depth.drllm.router import DrLLMRouter
 from turnout.nn.tiny import tiny_llama
 
@@ -26,7 +26,6 @@ def test_a_router_is_saved_beside_the_base_and_loaded_onto_a_fresh_one(tmp_path:
     assert not any(report.values())
     again = load_depth(tmp_path, fresh)
     assert torch.equal(again.model.generate(**inputs, **GREEDY), before)
-    assert decided is not None
     assert torch.equal(again.counts_BL, decided)
 
 
@@ -38,9 +37,10 @@ def test_a_router_is_saved_beside_the_base_and_loaded_onto_a_fresh_one(tmp_path:
         RandomSkip(layers=4, executed=2.5, seed=7),
     ],
 )
-def test_every_router_comes_back_with_its_arguments(router: object, tmp_path: Path) -> None:
+def test_every_router_comes_back_with_its_arguments(router: DepthRouter, tmp_path: Path) -> None:
     save_depth(tmp_path, RoutedDepth(model=make("llama"), router=router))
     again = load_depth(tmp_path, make("llama")).router
+    assert again is not None
     assert type(again) is type(router)
     assert again.config() == router.config()
 

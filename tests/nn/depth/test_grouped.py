@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -15,9 +17,8 @@ def test_groups_decode_what_the_mixed_batch_decodes(family: str) -> None:
     routed = RoutedDepth(model=make(family), router=wild_router())
     ids_BT, mask_BT = prompts(rows=6)
     ids_BT[5], mask_BT[5] = ids_BT[0], mask_BT[0]
-    options = {"max_new_tokens": 9, "do_sample": False, "eos_token_id": None}
+    options: dict[str, Any] = {"max_new_tokens": 9, "do_sample": False, "eos_token_id": None}
     mixed = routed.model.generate(input_ids=ids_BT, attention_mask=mask_BT, **options)
-    assert routed.counts_BL is not None
     assert 1 < len(groups(routed.counts_BL)) < 6
     assert torch.equal(generate_grouped(routed, ids_BT, mask_BT, **options), mixed)
 
@@ -42,7 +43,12 @@ def test_rows_that_end_early_are_padded() -> None:
     first = model.generate(input_ids=ids_BT, max_new_tokens=5, do_sample=False, eos_token_id=None)
     end = int(first[0, 10])
     routed = RoutedDepth(model=model, router=FixedDepth(counts=[1] * LAYERS))
-    options = {"max_new_tokens": 5, "do_sample": False, "eos_token_id": end, "pad_token_id": 0}
+    options: dict[str, Any] = {
+        "max_new_tokens": 5,
+        "do_sample": False,
+        "eos_token_id": end,
+        "pad_token_id": 0,
+    }
     assert torch.equal(
         generate_grouped(routed, ids_BT, **options), model.generate(input_ids=ids_BT, **options)
     )
@@ -51,7 +57,7 @@ def test_rows_that_end_early_are_padded() -> None:
 def test_prompts_of_one_token_work() -> None:
     routed = RoutedDepth(model=make("llama"), router=wild_router())
     ids_BT = torch.tensor([[5], [9], [5]])
-    options = {"max_new_tokens": 4, "do_sample": False, "eos_token_id": None}
+    options: dict[str, Any] = {"max_new_tokens": 4, "do_sample": False, "eos_token_id": None}
     mixed = routed.model.generate(input_ids=ids_BT, **options)
     assert torch.equal(generate_grouped(routed, ids_BT, **options), mixed)
 

@@ -134,8 +134,6 @@ def test_permuting_a_batch_permutes_its_outputs_and_its_decisions() -> None:
     first = routed.model.generate(input_ids=ids_BT, attention_mask=mask_BT, **GREEDY)
     decided_BL = routed.counts_BL
     second = routed.model.generate(input_ids=ids_BT[order], attention_mask=mask_BT[order], **GREEDY)
-    assert decided_BL is not None
-    assert routed.counts_BL is not None
     assert len(decided_BL.unique(dim=0)) > 2
     assert torch.equal(decided_BL[order], routed.counts_BL)
     assert torch.equal(first[order], second)
@@ -149,7 +147,6 @@ def test_a_router_decides_by_the_prompt_alone_with_and_without_a_cache(options: 
     decided_BL = routed.counts_BL
     plain = routed.model.generate(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False, **options)
     assert torch.equal(cached, plain)
-    assert decided_BL is not None
     assert torch.equal(decided_BL, routed.counts_BL)
     assert len(decided_BL.unique(dim=0)) > 2
 
@@ -176,6 +173,47 @@ def test_what_is_skipped_is_not_computed_and_what_is_repeated_twice() -> None:
     with torch.no_grad(), routed.forced([[1, 0, 1, 1], [1, 2, 1, 1], [1, 1, 1, 1]]):
         routed.model(prompts(rows=3)[0])
     assert rows == [2, 1]
+
+
+@pytest.mark.parametrize(("whole_from", "rows_after"), [(0.5, [3, 1]), (0.9, [2, 1]), (0.0, [3, 3])])
+def test_after_the_prompt_a_block_that_many_call_runs_on_all(
+    whole_from: float, rows_after: list[int]
+) -> None:
+    routed = RoutedDepth(model=make("gemma2"), whole_from=whole_from)
+    ids_BT, _ = prompts(rows=3, tokens=12)
+    rows: list[int] = []
+    routed.owner.layers[1].mlp.register_forward_pre_hook(lambda _module, args: rows.append(len(args[0])))
+    order = torch.tensor([1, 2, 2])
+    with torch.no_grad(), routed.forced([[1, 0, 1, 1], [1, 2, 1, 1], [1, 1, 1, 1]]):
+        cache = DynamicCache(config=routed.model.config)
+        steps = [routed.model(ids_BT[:, :4], past_key_values=cache).logits]
+        steps += [routed.model(ids_BT[:, at : at + 1], past_key_values=cache).logits for at in range(4, 12)]
+        assert rows[:4] == [2, 1, *rows_after]
+        whole = routed.model(ids_BT, use_cache=False).logits
+    torch.testing.assert_close(torch.cat(steps, dim=1), whole, atol=2e-4, rtol=2e-4)
+    cache.reorder_cache(order)
+    with torch.no_grad():
+        moved = routed.model(torch.tensor([[5], [6], [7]]), past_key_values=cache).logits
+        again = torch.cat([ids_BT[order], torch.tensor([[5], [6], [7]])], dim=1)
+        with routed.forced([[1, 2, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1]]):
+            fresh = routed.model(again, use_cache=False).logits[:, -1:]
+    torch.testing.assert_close(moved, fresh, atol=2e-4, rtol=2e-4)
+
+
+def test_the_wrapper_can_be_put_back() -> None:
+    routed = RoutedDepth(model=make("llama"), router=FixedDepth(counts=[1, 0, 2, 1]))
+    ids_BT, _ = prompts(rows=2)
+    with torch.no_grad():
+        before = routed.model(ids_BT).logits
+        bare = routed.unwrap()(ids_BT).logits
+        routed.wrap()
+        assert torch.equal(routed.model(ids_BT).logits, before)
+    assert not torch.equal(bare, before)
+
+
+def test_no_decision_before_the_first_prompt() -> None:
+    with pytest.raises(InputError, match="nothing was decided"):
+        _ = RoutedDepth(model=make("llama")).counts_BL
 
 
 def test_hidden_states_can_be_asked_for() -> None:

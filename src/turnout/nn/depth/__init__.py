@@ -9,6 +9,17 @@ This file imports no torch, so that a name can be looked up without it.
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from turnout.nn.depth.best_fixed import best_fixed_skip
+    from turnout.nn.depth.checkpoint import load_depth, save_depth
+    from turnout.nn.depth.contract import DepthRouter
+    from turnout.nn.depth.fixed import FixedDepth
+    from turnout.nn.depth.grouped import generate_grouped
+    from turnout.nn.depth.random_skip import RandomSkip
+    from turnout.nn.depth.rewards import right_answers
+    from turnout.nn.depth.routed import RoutedDepth
 
 _LAZY = {
     "DepthRouter": "contract",

@@ -34,8 +34,7 @@ def right_answers(
             labels_BT=batch.labels_BT[part],
         )
         right.append(_right(routed, one, None if counts_BL is None else counts_BL[part]))
-        if routed.counts_BL is not None:
-            counts.append(routed.counts_BL)
+        counts.append(routed.counts_BL)
     return torch.cat(right), torch.cat(counts)
 
 

@@ -63,12 +63,13 @@ class RoutedDepth:
     ) -> None:
         owner, name = decoder_blocks(model)
         blocks = list(getattr(owner, name))
-        self.model, self.owner, self.strict = model, owner, strict
+        self.model: Any = model
+        self.owner: Any = owner
+        self.strict = strict
         self.layers = len(blocks)
         self.whole_from = whole_from
         self.set_router(router)
-        self.counts_BL: Tensor | None = None
-        """The decisions of the last prompt that was read, one row a sequence."""
+        self._counts_BL: Tensor | None = None
         self._key = object()
         self._pass: Pass | None = None
         self._forced_BL: Tensor | None = None
@@ -108,7 +109,14 @@ class RoutedDepth:
             router.to(next(self.owner.parameters()).device)
         self.router = router
 
-    def unwrap(self) -> nn.Module:
+    @property
+    def counts_BL(self) -> Tensor:
+        """The decisions of the last prompt, one row a sequence; raises `InputError` before the first."""
+        if self._counts_BL is None:
+            raise InputError(sentence("RoutedDepth: nothing was decided yet", do="call the model first"))
+        return self._counts_BL
+
+    def unwrap(self) -> Any:
         """Return the model as it was; it has no trace of the wrapper."""
         for block in self._blocks:
             block.remove()
@@ -261,4 +269,4 @@ class RoutedDepth:
     def _end(self, _module: nn.Module, _args: tuple[Any, ...], _output: Any) -> None:
         now, self._pass = self._pass, None
         if now is not None and len(now.counts) == self.layers:
-            self.counts_BL = torch.stack([now.counts[layer] for layer in range(self.layers)], dim=1)
+            self._counts_BL = torch.stack([now.counts[layer] for layer in range(self.layers)], dim=1)

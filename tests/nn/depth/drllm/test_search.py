@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from turnout.nn.depth.drllm.paths import Path, full_path
 from turnout.nn.depth.drllm.search import SearchRule, TreeSearch, search_all
 
 LAYERS = 8
-CHAIN = {"widening": 1.0, "widening_power": 0.0}
+CHAIN: dict[str, Any] = {"widening": 1.0, "widening_power": 0.0}
 PLANTED = (0, 1, 3, 4, 4, 6, 7)
 """Three edits away from the whole path: without 2 and 5, with 4 twice."""
 
@@ -37,7 +39,7 @@ def test_the_tree_finds_the_block_in_the_way_and_the_chain_misses_it_at_the_same
     def reward(path: Path) -> float:
         return float(set(path) == set(range(LAYERS)) - {2})
 
-    def found(**rule: float) -> float:
+    def found(**rule: Any) -> float:
         runs = [run(SearchRule(simulations=budget, **rule), reward, seed) for seed in range(40)]
         return sum(search.best is not None for search in runs) / 40
 
@@ -57,7 +59,7 @@ def test_the_chain_gives_every_node_one_child_and_the_tree_widens() -> None:
             stack += [(child, depth + 1) for child in node.children]
         return most, deepest
 
-    budget = {"simulations": 60, "is_exhausting": True}
+    budget: dict[str, Any] = {"simulations": 60, "is_exhausting": True}
     assert widest(run(SearchRule(**budget, **CHAIN), lambda _: 0.0)) == (1, 60)
     most, deepest = widest(run(SearchRule(**budget), lambda _: 0.0))
     assert most >= 5
@@ -113,7 +115,8 @@ def test_searches_in_step_are_what_they_are_alone() -> None:
     together, alone = make(), make()
     search_all(together, lambda asked: [reward(q, path) for q, path in asked])
     for question, search in enumerate(alone):
-        search_all([search], lambda asked, q=question: [reward(q, path) for _, path in asked])
+        while (path := search.propose()) is not None:
+            search.report(reward(question, path))
     assert [s.rewards for s in together] == [s.rewards for s in alone]
 
 
