@@ -13,67 +13,15 @@ import msgspec
 import openai
 import pytest
 
-from tests.gateway.client import Answer, ask, call, check_advice, events_of, row
-from tests.gateway.pool import LARGE, SMALL, make_deployment
-from tests.gateway.scripted import Scripted, script, scripted_server
+from tests.gateway.client import call, check_advice, events_of
+from tests.gateway.pool import SMALL, make_deployment
+from tests.gateway.scripted import script, scripted_server
 from tests.gateway.settings import make_config
-from turnout.core import Candidate, ConfigError, artifact
-from turnout.gateway.app import build_app
-from turnout.gateway.config import Config, RoutingSettings, SequencerSettings, load_config
+from tests.gateway.stand import LARGE_USD, POLICY_USD, SMALL_USD, Stand, config_for
+from turnout.core import Candidate
+from turnout.gateway.config import RoutingSettings, SequencerSettings
 from turnout.gateway.lifecycle import running
 from turnout.sequential.record import from_lines
-from turnout.sequential.router_r1 import RouterR1
-
-SMALL_USD = (100 * 0.1 + 10 * 0.4) / 1e6
-LARGE_USD = (100 * 1.0 + 10 * 4.0) / 1e6
-POLICY_USD = (100 * 0.05 + 10 * 0.1) / 1e6
-
-R1 = SequencerSettings(
-    kind="router_r1",
-    policy_model="policy",
-    policy_provider="main",
-    policy_input_usd_per_mtok=0.05,
-    policy_output_usd_per_mtok=0.1,
-)
-SEQUENCERS = {
-    "r1": R1,
-    "plain": msgspec.structs.replace(R1, options={"sub_queries": False, "max_turns": 2}),
-    "hasty": msgspec.structs.replace(R1, deadline_s=0.4),
-    "poor": msgspec.structs.replace(R1, max_usd=1e-9),
-    "order": SequencerSettings(kind="fixed", options={"order": ["small", "large"]}, max_usd=1.0),
-}
-
-
-def config_for(server: Scripted, ledger: Path, **changes: Any) -> Config:
-    plain = make_config(server.base_url, ledger, first_byte_s=5.0)
-    return msgspec.structs.replace(plain, sequencers=SEQUENCERS, **changes).check()
-
-
-class Stand:
-    """A gateway before a scripted upstream."""
-
-    def __init__(self, base_url: str, server: Scripted, ledger: Path) -> None:
-        self.base_url, self.server, self.ledger = base_url, server, ledger
-
-    def ask(self, model: str = "turnout/r1", **fields: Any) -> Answer:
-        return ask(self.base_url, {"model": model}, **fields)
-
-    def row(self, answer: Answer) -> dict[str, Any]:
-        return row(self.ledger, answer.decision_id)
-
-    def trace(self, decision_id: str) -> dict[str, Any]:
-        for _ in range(200):
-            with sqlite3.connect(self.ledger) as connection:
-                connection.row_factory = sqlite3.Row
-                found = connection.execute(
-                    "SELECT * FROM traces WHERE decision_id = ?", (decision_id,)
-                ).fetchall()
-            connection.close()
-            if found:
-                assert len(found) == 1
-                return dict(found[0])
-            time.sleep(0.01)
-        raise AssertionError(f"no trace of {decision_id}")
 
 
 @pytest.fixture(scope="module")
@@ -344,84 +292,6 @@ def test_the_alias_may_be_a_sequencer_and_texts_may_be_kept(tmp_path: Path) -> N
             answer = stand.ask("turnout/auto")
             assert answer.json["choices"][0]["message"]["content"] == "my own words"
             assert "my own words" in stand.trace(answer.decision_id)["trace"]
-
-
-def test_a_saved_sequencer_is_loaded_and_a_pool_may_be_part(tmp_path: Path) -> None:
-    artifact.save(RouterR1(descriptions=(("small", "a bargain"),)), tmp_path / "r1")
-    text = """
-        deployment = "d"
-        [providers.main]
-        kind = "openai"
-        base_url = "http://127.0.0.1:9/v1"
-        [sequencers.own]
-        artifact = "r1"
-        policy_model = "large"
-        candidates = ["small"]
-        [sequencers.made]
-        kind = "router_r1"
-        policy_model = "large"
-        options = { max_turns = 2, descriptions = [["small", "cheap"]] }
-    """
-    (tmp_path / "turnout.toml").write_text(text)
-    config = load_config(tmp_path / "turnout.toml")
-    found = build_app(config, deployment=make_deployment()).chat.sequences.sequences
-    own, made = found["turnout/own"], found["turnout/made"]
-    assert own.sequencer.config()["descriptions"] == (("small", "a bargain"),)
-    assert own.pool == made.pool == (SMALL,)
-    assert own.thinker == LARGE
-    assert made.sequencer.config()["max_turns"] == 2
-
-
-WRONG = {
-    "kind": ({"kind": "router_r2"}, "sequencers.x.kind"),
-    "neither": ({}, "either 'kind' or 'artifact'"),
-    "both": ({"kind": "fixed", "artifact": "a"}, "either 'kind' or 'artifact'"),
-    "option": ({"kind": "router_r1", "options": {"max_turn": 3}}, "did you mean 'max_turns'"),
-    "value": ({"kind": "router_r1", "options": {"max_turns": 0}}, "sequencers.x.options"),
-    "missing": ({"kind": "fixed"}, "sequencers.x.options"),
-    "policy": ({"kind": "router_r1", "policy_model": "smal"}, "did you mean 'small'"),
-    "provider": (
-        {"kind": "router_r1", "policy_model": "p", "policy_provider": "mian"},
-        "did you mean 'main'",
-    ),
-    "pool": ({"kind": "router_r1", "candidates": ["smaller"]}, "sequencers.x.candidates"),
-    "price": (
-        {"kind": "router_r1", "policy_model": "p", "policy_provider": "main", "max_usd": 1.0},
-        "none of p",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_setting_is_named_at_the_start(name: str) -> None:
-    fields, words = WRONG[name]
-    plain = make_config("http://127.0.0.1:9/v1", Path("never.sqlite"))
-    config = msgspec.structs.replace(plain, sequencers={"x": SequencerSettings(**fields)})  # type: ignore[arg-type]
-    with pytest.raises(ConfigError) as caught:
-        build_app(config, deployment=make_deployment())
-    assert words in str(caught.value)
-    assert "sequencers.x" in str(caught.value)
-
-
-def test_names_must_not_collide() -> None:
-    plain = make_config("http://127.0.0.1:9/v1", Path("never.sqlite"))
-    for changes, words in (
-        ({"sequencers": {"auto": R1}}, "a name that nothing else has"),
-        ({"routing": RoutingSettings(sequencer="r3"), "sequencers": {"r1": R1}}, "did you mean 'r1'"),
-    ):
-        with pytest.raises(ConfigError, match=words):
-            build_app(msgspec.structs.replace(plain, **changes), deployment=make_deployment())
-
-
-def test_a_misspelt_key_of_a_file_is_named(tmp_path: Path) -> None:
-    start = 'deployment = "d"\n[providers.main]\nkind = "openai"\nbase_url = "http://x/v1"\n[sequencers.r1]\n'
-    path = tmp_path / "turnout.toml"
-    path.write_text(start + 'kind = "router_r1"\nmax_step = 3\n')
-    with pytest.raises(ConfigError, match=r"unknown key 'sequencers.r1.max_step'.*did you mean 'max_steps'"):
-        load_config(path)
-    path.write_text(start + 'kind = "router_r1"\nmax_steps = 0\n')
-    with pytest.raises(ConfigError, match=r"the key 'sequencers.r1.max_steps' is wrong"):
-        load_config(path)
 
 
 def test_an_unpriced_answer_is_an_unknown_spend(tmp_path: Path) -> None:
