@@ -117,7 +117,8 @@ def measure(corpus: tuple[int, Draw], settings: Settings) -> dict[str, Any]:
     print(
         f"  modules trained: {np.mean(losses[-20:]):.3f} in {time.perf_counter() - began_s:.0f} s", flush=True
     )
-    judge = draw(make_rng(SEED, "judge"), settings.judged_rows, "judge")
+    # A stream that no setting was chosen by: the defaults were tried on others.
+    judge = draw(make_rng(SEED, "reported"), settings.judged_rows, "judge")
     select = draw(make_rng(SEED, "select"), settings.judged_rows, "select")
     budgets = list(range(settings.layers + 1))
     fixed_KL = best_fixed(SequenceLoss(duo, select).problem(), budgets=budgets)
