@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from turnout.datasets import load
 SEED = 0
 COST_WEIGHT = 0.3
 RESAMPLES = 2000
+SIZES = {"reason18": Size(steps=150), "open9": Size(steps=80)}
+QUICK = Size(warm_steps=20, steps=2, prompts=2, group=2)
 
 
 def interval(values_Q: np.ndarray) -> dict[str, float]:
@@ -56,6 +59,9 @@ def summary(world: World, runs: list[dict[str, Any]]) -> dict[str, Any]:
     best = world.best_single()
     found["best_single"] = {"name": world.names[best], "reward": interval(single_QM[:, best])}
     found["oracle_single"] = interval(single_QM.max(axis=1))
+    agreement = world.agreement()
+    if agreement is not None:
+        found["agreement"] = {"names": agreement[0], "reward": interval(agreement[1])}
     found["history"] = [run["history"] for run in runs]
     found["warm_s"] = [run["warm_s"] for run in runs]
     found["grpo_s"] = [run["grpo_s"] for run in runs]
@@ -66,11 +72,14 @@ def summary(world: World, runs: list[dict[str, Any]]) -> dict[str, Any]:
 def main(arguments: list[str]) -> None:
     is_quick = "--quick" in arguments
     torch.set_num_threads(1)
-    size = Size(warm_steps=20, steps=2, prompts=2, group=2) if is_quick else Size()
     seeds = range(1) if is_quick else range(3)
-    names = ("reason18",) if is_quick else ("reason18", "open9")
-    result: dict[str, Any] = {"cost_weight": COST_WEIGHT, "size": vars_of(size), "tables": {}}
-    for name in names:
+    sizes = {"reason18": QUICK} if is_quick else SIZES
+    result: dict[str, Any] = {
+        "cost_weight": COST_WEIGHT,
+        "sizes": {name: asdict(size) for name, size in sizes.items()},
+        "tables": {},
+    }
+    for name, size in sizes.items():
         num_test = 40 if is_quick else 400
         world = World(name, load(name), cost_weight=COST_WEIGHT, num_test=num_test)
         runs = []
@@ -93,11 +102,6 @@ def main(arguments: list[str]) -> None:
     path = record.write("router_r1", result, seed=SEED)
     draw(result, path.with_suffix(".png"))
     print(path)
-
-
-def vars_of(size: Size) -> dict[str, float]:
-    """Return a size's fields."""
-    return {name: getattr(size, name) for name in size.__dataclass_fields__}
 
 
 if __name__ == "__main__":

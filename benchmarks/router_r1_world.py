@@ -8,6 +8,7 @@ the published tags. The models are asked the question itself, so that the table 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -164,6 +165,37 @@ class World:
             episodes = [Episode(is_valid=True, quality=float(q), usd=float(usd)) for q, usd in pairs]
             means.append(np.mean(self.held_out_reward.scores(episodes, learn=False)))
         return int(np.argmax(means))
+
+    def agreement(self) -> tuple[tuple[str, ...], np.ndarray] | None:
+        """Return the best policy of the form "ask two; where they differ, ask a third", chosen on train.
+
+        With its reward per held-out query; None for a table without answers. It is what a policy of several
+        turns could learn here and no one-shot choice can do.
+        """
+        if "answer" not in self.train.extras:
+            return None
+        triples = list(itertools.permutations(range(len(self.names)), 3))
+        train_QT = np.stack([self._agreeing(self.train, triple) for triple in triples], axis=1)
+        best = triples[int(train_QT.mean(axis=0).argmax())]
+        return tuple(self.names[m] for m in best), self._agreeing(self.test, best)
+
+    def _agreeing(self, table: OutcomeTable, triple: tuple[int, ...]) -> np.ndarray:
+        first, second, third = triple
+        answers = dict(
+            zip(
+                zip(table.query_index.tolist(), table.candidate_index.tolist(), strict=True),
+                table.extras["answer"].tolist(),
+                strict=True,
+            )
+        )
+        episodes = []
+        for q in range(len(table.queries)):
+            agree = answers[q, first] == answers[q, second]
+            asked = triple[:2] if agree else triple
+            usd = float(sum(table.cost_usd_QM[q, m] for m in asked))
+            quality = float(table.quality_QM[q, second if agree else third])
+            episodes.append(Episode(is_valid=True, quality=quality, usd=usd))
+        return np.array(self.held_out_reward.scores(episodes, learn=False))
 
     def _part(self, table: OutcomeTable, count: int) -> OutcomeTable:
         keep = make_rng(0, "held out").permutation(len(table.queries))[:count]
