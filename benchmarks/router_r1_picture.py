@@ -43,11 +43,10 @@ def _bars(axes: Any, title: str, found: Mapping[str, Any], whole: Mapping[str, A
         axes.plot([place, place], [entry["low"], entry["high"]], color="#111827", linewidth=1.2)
     axes.set_xticks([0, 1], ["warm start", "after GRPO"])
     if whole is not None:
-        lines = (
-            ("best single", whole["best_single"]["reward"]),
-            ("oracle of singles", whole["oracle_single"]),
-        )
-        for (label, entry), style in zip(lines, ("--", ":"), strict=True):
+        lines = {"best single": whole["best_single"]["reward"], "oracle of singles": whole["oracle_single"]}
+        if "agreement" in whole:
+            lines["two, a third where they differ"] = whole["agreement"]["reward"]
+        for (label, entry), style in zip(lines.items(), ("--", ":", "-."), strict=False):
             axes.axhline(entry["mean"], color="#111827", linewidth=1.0, linestyle=style, label=label)
         axes.legend(fontsize=8)
     axes.axhline(0, color="#111827", linewidth=0.6)
