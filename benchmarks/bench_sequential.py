@@ -65,11 +65,11 @@ MAX_CALLS = 3
 class Size:
     """How much is measured."""
 
-    max_queries: int = 2400
+    max_queries: int = 2000
     prices: int = 4
     seeds: int = 3
-    settings: Settings = field(default_factory=lambda: Settings(epochs=6, tries=4))
-    tasks: int = 1500
+    settings: Settings = field(default_factory=lambda: Settings(epochs=5, tries=4))
+    tasks: int = 1000
     resamples: int = 1000
 
 
