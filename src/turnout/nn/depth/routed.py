@@ -221,7 +221,7 @@ class RoutedDepth:
                     got=len(hidden_BTD),
                 )
             )
-        if self._forced_BL is None:
+        if self._forced_BL is None or slots.agreed is self._forced_BL:
             return
         forced_B = self._expanded(self._forced_BL, len(counts_B))[:, slots.layer].to(counts_B.device)
         if not torch.equal(forced_B, counts_B):
@@ -233,6 +233,7 @@ class RoutedDepth:
                     do="read the prompt again",
                 )
             )
+        slots.agreed = self._forced_BL
 
     def taken(self, value: dict[str, Any], rows: Tensor, batch: int) -> dict[str, Any]:
         """Return the `rows` of a block's keyword arguments."""

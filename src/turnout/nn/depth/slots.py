@@ -76,6 +76,7 @@ class CallSlots(CacheLayerMixin):  # type: ignore[misc]
         self.calls: list[Call] = []
         self.slots: list[Any] = []
         self.active: int | None = None
+        self.agreed: Tensor | None = None
 
     def begin(self, counts_B: Tensor) -> None:
         """Fix the decisions of all sequences; they hold until `reset`."""
