@@ -11,6 +11,10 @@ from types import SimpleNamespace
 from turnout.checks import Settings
 from turnout.checks.fixtures import LetterCounts
 from turnout.features import SignalsEmbedder, TextEmbedder
+from turnout.routers import RidgeRouter
+from turnout.sequential import LogisticScorer, SyntheticTask
+
+TAGS = {"think": "think", "route": "search", "information": "information", "answer": "answer"}
 
 EXCUSES: dict[str, str] = {
     "policies:threshold:a_dominated_candidate_is_not_chosen": (
@@ -34,6 +38,34 @@ SETTINGS: dict[str, Settings] = {
     },
     "features:onnx": {"folder": ("here", "there")},
     "features:sentence": {"model": ("small", "large"), "device": (None, "cpu")},
+    "sequential:cascade": {
+        "scorer": (LogisticScorer(), LogisticScorer(penalty=1.0)),
+        "order": (None, ("ant", "elk")),
+    },
+    "sequential:fixed": {"order": (("ant", "owl"), ("owl",))},
+    "sequential:learned": {
+        "embedder": (None, SignalsEmbedder()),
+        "router": (None, RidgeRouter()),
+        "scorer": (None, LogisticScorer()),
+        "signals": ((), ("agreement",)),
+    },
+    "sequential:logistic": {
+        "embedder": (None, SignalsEmbedder()),
+        "answers": (None, SignalsEmbedder()),
+        "signals": ((), ("agreement",)),
+    },
+    "sequential:optimal": {"task": (SyntheticTask(), SyntheticTask(rounds=2))},
+    "sequential:router_r1": {
+        "descriptions": ((), (("ant", "small and quick"),)),
+        **{f"{name}_tag": (tag, f"my_{tag}") for name, tag in TAGS.items()},
+    },
+    "sequential:synthetic": {
+        "success": (SyntheticTask().success, ((0.9, 0.9, 0.9), (0.5, 0.5, 0.5), (0.1, 0.1, 0.1))),
+        "usd": (SyntheticTask().usd, (0.25, 0.5, 1.0)),
+        "difficulty": (None, (0.5, 0.25, 0.25)),
+        "hint": (None, SyntheticTask().hint),
+        "signal": (SyntheticTask().signal, ((0.5, 0.5), (0.25, 0.75))),
+    },
     "policies:threshold": {"weak": ("ant", "owl"), "strong": ("elk", "yak")},
 }
 """Values of parameters that cannot be guessed, by "room:name"; the names are those of the checks' pool."""
@@ -46,6 +78,7 @@ CONSTRUCTOR_ONLY: dict[str, str] = {
 """Classes that can be built but not used on a bare machine, by "room:name"."""
 
 NOT_VARIED: dict[str, str] = {
+    "sequential:one_shot": "it is made around a deployment, which has its own tests; its own tests bring one",
     "policies:deployment": (
         "it is made of fitted parts, each of which is checked; its own promises are tested with training"
     ),

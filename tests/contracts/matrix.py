@@ -20,7 +20,7 @@ from turnout.core.contracts import Configured, Embedder, Policy, Router
 from turnout.core.errors import TurnoutError
 from turnout.core.registry import find_registry
 
-ROOMS = ("features", "routers", "policies")
+ROOMS = ("features", "routers", "policies", "sequential")
 
 
 def classes() -> Iterator[tuple[str, type[Configured]]]:
