@@ -97,7 +97,7 @@ def test_variants_answer_under_their_own_names_and_are_accounted(local: Local) -
     assert contents[0] == "bcabcabc" != contents[1]
     tokens = none.json["usage"]["completion_tokens"]
     wanted = {full.decision_id: (FULL, 9, 0), none.decision_id: (NONE, tokens, 0)}
-    found = {}
+    found: dict[str, tuple[str, int, int]] = {}
     deadline = time.monotonic() + 5
     while len(found) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -168,7 +168,7 @@ def test_a_full_queue_is_answered_with_503(folder: Path, tmp_path: Path) -> None
     with running(settings, deployment=make_deployment(POOL)) as ready:
 
         def one() -> None:
-            fields = {"temperature": 50, "max_tokens": 50, "stop": ["cabbage"]}
+            fields: dict = {"temperature": 50, "max_tokens": 50, "stop": ["cabbage"]}
             sent = ask(ready.base_url, model=FULL, messages=[{"role": "user", "content": "ab="}], **fields)
             statuses.append(sent.status)
 
