@@ -21,8 +21,8 @@ check: $(VENV)/.dev ## lint, format, types, import contracts, sizes, words
 	@bash scripts/check
 
 docs: $(VENV)/.dev ## write the generated pages: docs/reference, docs/results.md, the README table
-	@$(BIN)/python scripts/reference.py
-	@$(BIN)/python scripts/results.py
+	@$(BIN)/python -m scripts.reference
+	@$(BIN)/python -m scripts.results
 
 bench: $(VENV)/.dev ## run the benchmarks; results as JSON in benchmarks/results
 	@bash scripts/bench

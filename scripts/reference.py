@@ -1,7 +1,7 @@
 """This module writes docs/reference/<room>.md from the tables of the rooms and their docstrings.
 
-    python scripts/reference.py           write the pages
-    python scripts/reference.py --check   write nothing; fail if a page is not up to date
+    python -m scripts.reference           write the pages
+    python -m scripts.reference --check   write nothing; fail if a page is not up to date
 
 The source is read, not imported, so that a class whose extra is not installed has its page too.
 """

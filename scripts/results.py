@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from scripts import results_systems
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "results.md"
@@ -155,6 +157,8 @@ def page() -> str:
     for name in SETS:
         if (RESULTS / f"report_{name}.json").exists():
             parts.extend(report_rows(name))
+    parts += ["## Inside a model, and in sequence", ""]
+    parts += results_systems.sections(read, lambda name: (RESULTS / name).exists())
     parts += ["## Leakage", "", *leak_rows(), ""]
     parts += ["## Five folds", "", *fold_rows(), "", "## Speed", "", *speed_rows(), ""]
     return "\n".join(parts)

@@ -1,0 +1,260 @@
+"""This module writes the parts of docs/results.md about the systems inside a model and in sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+Result = Mapping[str, Any]
+
+
+def ends(value: Any, low: Any, high: Any, *, scale: float = 1.0, form: str = ".3f") -> str:
+    """Return `value [low, high]`, or a dash where there is none."""
+    if value is None or low is None or high is None:
+        return "-" if value is None else format(scale * value, form)
+    return f"{format(scale * value, form)} [{format(scale * low, form)}, {format(scale * high, form)}]"
+
+
+def spread(found: Result | None, **settings: Any) -> str:
+    """Return an interval that names its middle `mean` or `value`."""
+    if found is None:
+        return "-"
+    middle = found["mean"] if "mean" in found else found["value"]
+    return ends(middle, found["low"], found["high"], **settings)
+
+
+def adapters(data: Result) -> Iterator[str]:
+    """S3: share of right answers over ten tasks."""
+    result = data["result"]
+    yield (
+        "Share of right answers over ten tasks, one adapter each. *Held-in*: the task's adapter is in the "
+        "pool. *Renamed*: so it is, but the question names its task by a word that no adapter has seen. "
+        "*Held-out*: it is not."
+    )
+    yield ""
+    yield "| method | held-in | renamed | held-out | held-in minus PHATGOOSE |"
+    yield "|---|---|---|---|---|"
+    for name, row in result["held_in"].items():
+        cells = [
+            ends(other["accuracy"], other["low"], other["high"]) if other else "-"
+            for other in (row, result["renamed"].get(name), result["held_out"].get(name))
+        ]
+        lead = ends(row["gain_over_phatgoose"], row["gain_low"], row["gain_high"], form="+.3f")
+        yield f"| `{name}` | {' | '.join(cells)} | {lead} |"
+    yield ""
+    yield from (f"- {claim}" for claim in result["claims"])
+
+
+def depth(data: Result) -> Iterator[str]:
+    """S12: quality against executed layers, and time."""
+    result = data["result"]
+    yield (
+        f"A Llama of {result['base']['layers']} blocks; dense {spread(result['dense']['quality'])}; "
+        f"the searches' own labels, which see the answer, {spread(result['own_labels']['quality'])} at "
+        f"{result['own_labels']['executed_layers']['mean']:.2f} layers. The fixed skip is chosen on "
+        "training questions."
+    )
+    yield ""
+    heads = ("knob", "executed layers", "router", "random skip", "best fixed skip")
+    yield f"| {' | '.join(heads)} | router minus random | router minus best fixed |"
+    yield "|---|---|---|---|---|---|---|"
+    for row in result["budgets"]:
+        cells = [spread(row[name]["quality"]) for name in ("router", "random_skip", "best_fixed_skip")]
+        cells += [spread(row[name], form="+.3f") for name in ("gain_over_random", "gain_over_best_fixed")]
+        layers = row["router"]["executed_layers"]["mean"]
+        yield f"| {row['knob']:+.2f} | {layers:.2f} | {' | '.join(cells)} |"
+    yield ""
+    speed = result["speed"]
+    yield (
+        f"Time of that router at the knob nearest to 70 % of the layers (quality "
+        f"{spread(speed['quality_of_this_router'])}, dense {spread(speed['quality_dense'])}; its own part "
+        f"{speed['router_share_of_time']:.1%} of the time), {speed['new_tokens']} tokens, dense over routed:"
+    )
+    yield ""
+    yield "| batch | executed layers, share | faster, wall | faster, processor | FLOPs, share |"
+    yield "|---|---|---|---|---|"
+    shares = {"batch_1": "executed_share_alone", "batch_8_grouped": "executed_share_grouped"}
+    for name in ("batch_1", "batch_8_grouped", "batch_8_mixed", "batch_8_mixed_split_into_groups"):
+        row, share = speed[name], speed[shares.get(name, "executed_share_alone")]
+        yield (
+            f"| {name.replace('_', ' ')} | {share:.2f} | {row['speedup_wall']:.2f} "
+            f"| {row['speedup_cpu']:.2f} | {row['flops_share']:.2f} |"
+        )
+    claim = result["paper"]
+    yield ""
+    points, saved = claim["quality_points"], claim["layers_saved_per_example"]
+    yield f"The paper: +{points} points and {saved} layers fewer; {claim['setting']}."
+
+
+def duo(data: Result) -> Iterator[str]:
+    """S22: loss of every policy at every budget."""
+    yield (
+        "`big` is the number of big layers. The best fixed pattern is chosen on other sequences. Random routings "
+        "choose for each token, the oracles one pattern for each sequence; `best of n` takes the best of 100 "
+        "routings for each sequence, `together` one for all."
+    )
+    yield ""
+    for corpus, found in data["result"].items():
+        if not isinstance(found, dict) or "sequences" not in found:
+            continue
+        yield f"{corpus}: nats per token on held-out sequences."
+        yield ""
+        names = ("best_fixed", "random", "best_of_n_together", "best_of_n", "greedy", "exhaustive")
+        yield f"| big | {' | '.join(name.replace('_', ' ') for name in names)} | trained router, by seed |"
+        yield "|---|" + "---|" * (len(names) + 1)
+        for line in found["sequences"]:
+            cells = [spread(line[name]["loss"]) if name in line else "-" for name in names]
+            target = line["budget"] / found["settings"]["layers"]
+            own = [r["loss"]["value"] for r in found["routers"] if abs(r["target"] - target) < 1e-9]
+            yield f"| {line['budget']} | {' | '.join(cells)} | {', '.join(f'{v:.3f}' for v in own) or '-'} |"
+        yield ""
+        small, big = found["sequences"][0]["all_small"]["loss"], found["sequences"][-1]["all_big"]["loss"]
+        yield f"All small {spread(small)}, all big {spread(big)}. The paper's claims:"
+        yield ""
+        for claim in found["claims"]:
+            verdict = "held" if claim["holds"] else "did not hold"
+            yield f"- {claim['claim']}: {verdict} here ({_brief(claim['measured'])})"
+        yield ""
+
+
+def rewiring(data: Result) -> Iterator[str]:
+    """S26: change of loss, and cost."""
+    result = data["result"]
+    for family, found in result["families"].items():
+        yield f"{family}: change of the loss of the continuation, nats per token; below 0 is better."
+        yield ""
+        yield "| arm | shifted text | unshifted text |"
+        yield "|---|---|---|"
+        for arm in found["shifted"]:
+            cells = [_change(found[kind][arm]) for kind in ("shifted", "unshifted")]
+            yield f"| {arm} | {' | '.join(cells)} |"
+        yield ""
+        yield "| generating | seconds, ratio | FLOPs, ratio |"
+        yield "|---|---|---|"
+        for name, line in found["price"].items():
+            seconds = f"{line['seconds_ratio']:.2f}" if "seconds_ratio" in line else "-"
+            yield f"| {name} | {seconds} | {line['flops_ratio']:.2f} |"
+        yield ""
+
+
+def _change(line: Result) -> str:
+    if "change" not in line:
+        return "-"
+    low, high = line["change_interval"]
+    return ends(line["change"], low, high, form="+.4f")
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, dict) and set(value) == {"value", "low", "high"}:
+        return spread(value, form="+.3f")
+    if isinstance(value, dict):
+        return "; ".join(f"{name.replace('_', ' ')}: {_brief(item)}" for name, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(_brief(item) for item in value)
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def sequential(data: Result) -> Iterator[str]:
+    """S7 on real tables: one line a price."""
+    result = data["result"]
+    for table, found in result["tables"].items():
+        head = f"{table}, {found['candidates']} candidates, cost in {found['unit']}"
+        yield f"{head}: quality (cost) on held-out queries."
+        yield ""
+        methods = list(found["prices"][0]["methods"])
+        yield f"| price | {' | '.join(methods)} | learned minus one-shot kNN, utility |"
+        yield "|---|" + "---|" * (len(methods) + 1)
+        for row in found["prices"]:
+            cells = [
+                f"{row['methods'][m]['quality']['value']:.3f} ({row['methods'][m]['cost']['value']:.3g})"
+                for m in methods
+            ]
+            lead = row["learned_minus"]["one-shot kNN"]
+            yield f"| {row['price']:.3g} | {' | '.join(cells)} | {spread(lead, form='+.4f')} |"
+        yield ""
+    yield "Share of the optimum in the synthetic task, whose optimum is known:"
+    yield ""
+    rows = result["synthetic"]["budgets"]
+    names = list(rows[0]["share"])
+    yield f"| budget, usd | {' | '.join(names)} |"
+    yield "|---|" + "---|" * len(names)
+    for row in rows:
+        yield f"| {row['budget_usd']:.3g} | {' | '.join(_share(row['share'][name]) for name in names)} |"
+    yield ""
+    taken = [f"{name}: {v['p50_ms']:.3f} ms" for name, v in result["overhead"].items() if isinstance(v, dict)]
+    yield f"A step of the loop without model calls, median: {', '.join(taken)}."
+
+
+def _share(value: Any) -> str:
+    return spread(value) if isinstance(value, dict) else f"{value:.3f}"
+
+
+def router_r1(data: Result) -> Iterator[str]:
+    """S7's recipe on a tiny transformer: before and after GRPO."""
+    for table, found in data["result"]["tables"].items():
+        yield (
+            f"{table}: {found['queries']} held-out queries, {found['seeds']} seeds, {found['parameters']:,} "
+            f"parameters; reward of the best single model {spread(found['best_single']['reward'])}, of the "
+            f"oracle of singles {spread(found['oracle_single'])}."
+        )
+        yield ""
+        yield "| | after the warm start | after GRPO | rise | rise by seed |"
+        yield "|---|---|---|---|---|"
+        for key in ("reward", "valid", "quality", "calls"):
+            line = found[key]
+            seeds = ", ".join(f"{value:+.3f}" for value in line["rise_by_seed"])
+            rise = spread(line["rise"], form="+.3f")
+            yield f"| {key} | {spread(line['before'])} | {spread(line['after'])} | {rise} | {seeds} |"
+        yield ""
+
+
+def local(data: Result) -> Iterator[str]:
+    """One dial over two models and their depths."""
+    result = data["result"]
+    yield f"{result['questions']} held-out questions through a real gateway; cost in 1e-9 usd per 1,000."
+    yield ""
+    yield "| a right answer is worth, in mean costs | quality | cost | served |"
+    yield "|---|---|---|---|"
+    for line in result["dial"]:
+        served = ", ".join(f"`{name}` {share:.0%}" for name, share in sorted(line["served"].items()))
+        cost = ends(*line["usd_per_1k"], scale=1e9, form=".2f")
+        yield f"| {line['worth_in_mean_costs']:g} | {ends(*line['quality'])} | {cost} | {served} |"
+    for name, line in result["fixed"].items():
+        cost = ends(*line["usd_per_1k"], scale=1e9, form=".2f")
+        yield f"| always `{name}` | {ends(*line['quality'])} | {cost} | |"
+    yield ""
+    yield "| requests together | requests a second, median | p50, s | p99, s |"
+    yield "|---|---|---|---|"
+    for line in result["serving"]["lines"]:
+        rate = sorted(line["requests_per_s"])[len(line["requests_per_s"]) // 2]
+        p50, p99 = line["latency_p50_s"], line["latency_p99_s"]
+        yield f"| {line['together']} | {rate:.0f} | {p50:.3f} | {p99:.3f} |"
+
+
+SYSTEMS: dict[str, tuple[str, Callable[[Result], Iterator[str]]]] = {
+    "sequential": ("Sequences of calls: Router-R1's task (S7) on recorded outcomes", sequential),
+    "router_r1": ("Router-R1's recipe (S7): warm start, then GRPO", router_r1),
+    "depth_drllm": ("Depth: Dr.LLM (S12)", depth),
+    "duo": ("Module sizes: Duo-LLM (S22)", duo),
+    "rewiring": ("Experts at test time: Rewiring (S26)", rewiring),
+    "adapters": ("Adapters: Glider (S3), PHATGOOSE, Arrow", adapters),
+    "local": ("One dial over models and depths", local),
+}
+"""Result file -> heading and writer."""
+
+
+def sections(read: Callable[[str], Result], exists: Callable[[str], bool]) -> Iterator[str]:
+    """Yield the lines of every system whose result is there."""
+    for name, (heading, writer) in SYSTEMS.items():
+        if not exists(f"{name}.json"):
+            continue
+        data = read(name)
+        yield f"### {heading}"
+        yield ""
+        yield f"`{name}.json`, commit {data['commit']}, seed {data['seed']}, `{data['command']}`."
+        yield ""
+        if exists(f"{name}.png"):
+            yield f"![{heading}](../benchmarks/results/{name}.png)"
+            yield ""
+        yield from writer(data)
+        yield ""
