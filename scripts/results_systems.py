@@ -90,8 +90,8 @@ def duo(data: Result) -> Iterator[str]:
     """S22: loss of every policy at every budget."""
     yield (
         "`big` is the number of big layers. The best fixed pattern is chosen on other sequences. Random "
-        "routings choose for each token, the oracles one pattern for each sequence; `best of n` takes the best "
-        "of 100 routings for each sequence, `together` one for all."
+        "routings choose for each token, the oracles one pattern for each sequence; `best of n` takes the "
+        "best of 100 routings for each sequence, `together` one for all."
     )
     yield ""
     for corpus, found in data["result"].items():
