@@ -1,7 +1,19 @@
 """The same questions inside a network: which expert, layer, adapter or block computes this token?
 
-Contract: `Gate.forward(x_TD) -> Plan`. A gate makes a plan, an executor runs it, balance and losses read
-it, analysis records it. A claim of saved compute is backed by a counter of executed operations.
+Contracts, one a level: `DepthRouter.decide` (how often does this sequence pass through a block?),
+`AdapterRouter.weights` (which adapters compute this token?), `GateHook` (what would the gate of a mixture say
+to other logits?) and `LocalServer` of `core.generation` (how is a model served?). Gates with plans of their own
+follow with `Gate.forward(x_TD) -> Plan`. A claim of saved compute is backed by a counter of executed
+operations.
+
+| place | question | rows |
+|---|---|---|
+| `depth` | how deep must this sequence go? | S12, Dr.LLM |
+| `depth.duo` | big, small or no feed-forward? | S22, Duo-LLM |
+| `testtime` | which experts, now that the prompt is known? | S26, Rewiring Experts |
+| `adapters` | which adapter, for this token and this request? | S3, Glider; PHATGOOSE, Arrow |
+| `rl` | what does a reward teach a policy that writes? | S7's recipe, by GRPO |
+| `serving` | one model, several candidates of a pool | - |
 
 Imports: `core`, and torch from the extra `nn`. Used by: `cli`. Siblings it does not see: `features`,
 `policies`, `dispatch`, `datasets`. This file imports no torch, so that a name can be looked up without it.
@@ -14,20 +26,20 @@ from __future__ import annotations
 from turnout.core.registry import Registry
 
 TABLE: dict[str, str] = {
-    "local": "turnout.nn.serving.local:LocalModel",
     "arrow": "turnout.nn.adapters.arrow:ArrowRouter",
-    "glider": "turnout.nn.adapters.glider:GliderRouter",
-    "merged_adapters": "turnout.nn.adapters.merged:MergedAdapters",
-    "oracle_adapter": "turnout.nn.adapters.oracle:OracleAdapter",
-    "phatgoose": "turnout.nn.adapters.phatgoose:PhatgooseRouter",
-    "single_adapter": "turnout.nn.adapters.single:SingleAdapter",
     "drllm": "turnout.nn.depth.drllm.router:DrLLMRouter",
     "duo": "turnout.nn.depth.duo.router:DuoRouter",
     "fixed_depth": "turnout.nn.depth.fixed:FixedDepth",
+    "glider": "turnout.nn.adapters.glider:GliderRouter",
+    "local": "turnout.nn.serving.local:LocalModel",
+    "merged_adapters": "turnout.nn.adapters.merged:MergedAdapters",
+    "oracle_adapter": "turnout.nn.adapters.oracle:OracleAdapter",
+    "phatgoose": "turnout.nn.adapters.phatgoose:PhatgooseRouter",
     "random_skip": "turnout.nn.depth.random_skip:RandomSkip",
     "rewiring": "turnout.nn.testtime.rewiring:Rewiring",
+    "single_adapter": "turnout.nn.adapters.single:SingleAdapter",
 }
-"""Names of the gates."""
+"""Names of routers and servers inside a model."""
 
 registry = Registry("nn", TABLE)
 """The room's names; third parties add theirs through the entry points `turnout.nn`."""
