@@ -1,10 +1,9 @@
 """The same questions inside a network: which expert, layer, adapter or block computes this token?
 
 Contracts, one a level: `DepthRouter.decide` (how often does this sequence pass through a block?),
-`AdapterRouter.weights` (which adapters compute this token?), `GateHook` (what would the gate of a mixture say
-to other logits?) and `LocalServer` of `core.generation` (how is a model served?). Gates with plans of their own
-follow with `Gate.forward(x_TD) -> Plan`. A claim of saved compute is backed by a counter of executed
-operations.
+`AdapterRouter.weights` (which adapters compute this token?), `GateHook` (what would a gate say to other
+logits?) and `LocalServer` of `core.generation` (how is a model served?). Gates with plans of their own follow
+with `Gate.forward(x_TD) -> Plan`. A claim of saved compute is backed by a counter of executed operations.
 
 | place | question | rows |
 |---|---|---|
