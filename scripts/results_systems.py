@@ -172,9 +172,17 @@ def sequential(data: Result) -> Iterator[str]:
             lead = row["learned_minus"]["one-shot kNN"]
             yield f"| {row['price']:.3g} | {' | '.join(cells)} | {spread(lead, form='+.4f')} |"
         yield ""
+        verdicts = [
+            f"{name} {found['verdict'][name]['better']} better, {found['verdict'][name]['worse']} worse"
+            for name in ("one-shot kNN", "best single", "cascade")
+        ]
+        yield f"Learned against (of {len(found['prices'])} prices, by interval): {'; '.join(verdicts)}."
+        yield ""
+    yield f"The claim beside it: {result['claim']}."
+    yield ""
     yield "Share of the optimum in the synthetic task, whose optimum is known:"
     yield ""
-    rows = result["synthetic"]["budgets"]
+    rows = result["synthetic"]
     names = list(rows[0]["share"])
     yield f"| budget, usd | {' | '.join(names)} |"
     yield "|---|" + "---|" * len(names)
