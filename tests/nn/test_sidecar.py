@@ -57,3 +57,12 @@ def test_tensors_that_the_manifest_does_not_name_are_refused(tmp_path: Path) -> 
     manifest.write_text(json.dumps({**content, "tensors": ["v", "w"]}), encoding="utf-8")
     with pytest.raises(ArtifactError, match="its tensors"):
         load_sidecar(tmp_path, "depth")
+
+
+def test_one_changed_byte_is_noticed(tmp_path: Path) -> None:
+    path = save(tmp_path).with_suffix(".safetensors")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ArtifactError, match="is damaged"):
+        load_sidecar(tmp_path, "depth")

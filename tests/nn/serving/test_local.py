@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -111,8 +112,10 @@ def test_messages_become_a_prompt(folder: Path) -> None:
 
 
 def test_what_is_missing_is_named(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="no model can be loaded"):
+    with pytest.raises(ArtifactError, match=r"no model can be loaded.*no such folder"):
         LocalModel.load(tmp_path / "nowhere")
+    with pytest.raises(ArtifactError, match=r"no config\.json there"):
+        LocalModel.load(tmp_path.parent)
     with pytest.raises(InputError, match="every name once"):
         save_variants(folder, [VARIANTS[0], VARIANTS[0]])
     save_variants(folder, [Variant(model="tiny", adapter="law")])
@@ -122,6 +125,15 @@ def test_what_is_missing_is_named(folder: Path, tmp_path: Path) -> None:
     save_variants(folder, [Variant(model="tiny", effort="lean", knob=-0.5)])
     with pytest.raises(ArtifactError, match="no readable 'depth'"):
         LocalModel.load(folder)
-    (folder / "turnout.local.json").write_text('{"turnout": 1, "kind": "local", "config": {}, "tensors": []}')
+    manifest = folder / "turnout.local.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "config": {}}))
     with pytest.raises(ArtifactError, match="objects with 'model'"):
+        LocalModel.load(folder)
+
+
+@pytest.mark.parametrize("kept", [0, 5, 2000])
+def test_a_cut_checkpoint_is_refused(folder: Path, kept: int) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(ArtifactError, match="no model can be loaded"):
         LocalModel.load(folder)

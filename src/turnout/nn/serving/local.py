@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self, final
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from turnout.core.candidate import Candidate, check_unique
@@ -223,11 +224,20 @@ class LocalModel:
 
 def load_checkpoint(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Return (model, tokenizer) of a folder, from the disk alone; raises `ArtifactError`."""
+    # The library would look for a name that is no folder on its hub, and wait for it.
+    if not (Path(folder) / "config.json").is_file():
+        raise ArtifactError(
+            sentence(
+                f"no model can be loaded from {str(folder)!r}",
+                allowed="a folder that save_pretrained wrote, with its tokenizer",
+                got="no config.json there" if Path(folder).is_dir() else "no such folder",
+            )
+        )
     try:
         with quiet():
             model = AutoModelForCausalLM.from_pretrained(str(folder), local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ArtifactError(
             sentence(
                 f"no model can be loaded from {str(folder)!r}",
@@ -243,7 +253,7 @@ def _load_pool(folder: str | Path, model: PreTrainedModel) -> AdapterPool | None
     folders = sorted(path for path in place.iterdir() if path.is_dir()) if place.is_dir() else []
     if not folders:
         return None
-    pool = AdapterPool(model=model)
+    pool = AdapterPool(model=model, mixed_ranks=True)
     for path in folders:
         pool.load(path)
     return pool
