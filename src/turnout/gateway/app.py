@@ -199,6 +199,8 @@ def build_app(config: Config, *, deployment: Deployment | None = None) -> Gatewa
     providers = {name: build(name, settings) for name, settings in config.providers.items()}
     try:
         return Gateway(config=config, deployment=loaded, providers=providers)
+    except ConfigError:
+        raise
     except InputError as error:
         raise ConfigError(f"the section 'goal' cannot be served; {error}") from error
 

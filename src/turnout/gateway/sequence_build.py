@@ -1,21 +1,18 @@
-"""This module builds what the settings of a sequencer name: its class, its pool, the policy's own model."""
+"""This module builds what the settings of a sequencer need: its pool, the policy's own model, its prices."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
-from turnout.core import artifact
 from turnout.core.candidate import Candidate, PriceCard
-from turnout.core.errors import ConfigError, InputError, UnknownNameError, did_you_mean, sentence
+from turnout.core.errors import ConfigError, did_you_mean, sentence
 from turnout.gateway.config import Config, SequencerSettings
 from turnout.gateway.providers.base import Provider
 from turnout.gateway.sequence_client import Place
-from turnout.sequential import registry
+from turnout.gateway.sequence_kind import check_names, check_thinker, make_sequencer, wrong
 from turnout.sequential.contracts import Sequencer
-from turnout.sequential.router_r1.describe import describe_pool
 from turnout.sequential.trace import Bounds
 
 PREFIX = "turnout/"
@@ -59,7 +56,7 @@ def build_sequences(
     for key, settings in config.sequencers.items():
         name = PREFIX + key
         if name == config.routing.alias or name in places:
-            raise _wrong(key, "", allowed="a name that nothing else has", got=name, do="rename it")
+            raise wrong(key, "", allowed="a name that nothing else has", got=name, do="rename it")
         found[name] = _Builder(key, settings, candidates, providers, places).build(name)
     wanted = config.routing.sequencer
     if wanted is not None:
@@ -69,7 +66,7 @@ def build_sequences(
                     "the setting 'routing.sequencer' names no sequencer",
                     allowed="a name of a section 'sequencers.NAME'",
                     got=wanted,
-                    do=did_you_mean(wanted, config.sequencers),
+                    do=f"{did_you_mean(wanted, config.sequencers)}; otherwise add that section",
                 )
             )
         found[config.routing.alias] = found[PREFIX + wanted]
@@ -97,10 +94,13 @@ class _Builder:
         thinker = self._thinker()
         pool = self._pool(thinker)
         self._check_prices(pool, thinker)
+        sequencer = make_sequencer(self.key, self.settings, pool)
+        check_thinker(self.key, sequencer, thinker)
+        check_names(self.key, self.settings, sequencer, pool)
         return Sequence(
             name=name,
             settings=self.settings,
-            sequencer=self._sequencer(pool),
+            sequencer=sequencer,
             pool=pool,
             thinker=thinker,
             places=self.places,
@@ -113,7 +113,7 @@ class _Builder:
         if own.policy_provider is None:
             return self._candidate("policy_model", own.policy_model)
         if own.policy_provider not in self.providers:
-            raise _wrong(
+            raise wrong(
                 self.key,
                 "policy_provider",
                 allowed="a name of a section 'providers.NAME'",
@@ -138,7 +138,7 @@ class _Builder:
 
     def _candidate(self, setting: str, name: str) -> Candidate:
         if name not in self.by_name:
-            raise _wrong(
+            raise wrong(
                 self.key,
                 setting,
                 allowed=f"a candidate of the deployment ({len(self.by_name)} of them)",
@@ -152,58 +152,10 @@ class _Builder:
         asked = [*pool, *([] if thinker is None else [thinker])]
         unknown = [candidate.model for candidate in asked if candidate.price_card is None]
         if self.settings.max_usd is not None and unknown:
-            raise _wrong(
+            raise wrong(
                 self.key,
                 "max_usd",
                 allowed="a bound where every model has a price card",
                 got=f"none of {', '.join(unknown)}",
                 do="leave these out, give them prices, or take the bound away",
             )
-
-    def _sequencer(self, pool: tuple[Candidate, ...]) -> Sequencer:
-        own = self.settings
-        if (own.kind is None) == (own.artifact is None):
-            raise _wrong(
-                self.key, "kind", allowed="either 'kind' or 'artifact'", got=own.kind, do="give one of them"
-            )
-        if own.artifact is not None:
-            made: object = artifact.load(own.artifact)
-        else:
-            made = self._of_kind(str(own.kind), pool)
-        if not isinstance(made, Sequencer):
-            raise _wrong(self.key, "kind", allowed="a sequencer", got=type(made).__name__, do="name another")
-        return made
-
-    def _of_kind(self, kind: str, pool: tuple[Candidate, ...]) -> object:
-        try:
-            cls = registry.get(kind)
-        except UnknownNameError as error:
-            raise _wrong(
-                self.key, "kind", allowed=", ".join(registry), got=kind, do=did_you_mean(kind, registry)
-            ) from error
-        known = inspect.signature(cls).parameters
-        options = {name: _tuples(value) for name, value in self.settings.options.items()}
-        for name in options:
-            if name not in known:
-                raise _wrong(
-                    self.key,
-                    f"options.{name}",
-                    allowed=f"an argument of {cls.__name__}",
-                    got=name,
-                    do=did_you_mean(name, known),
-                )
-        if "descriptions" in known and "descriptions" not in options:
-            options["descriptions"] = describe_pool(pool)
-        try:
-            return cls(**options)
-        except (InputError, TypeError) as error:
-            raise ConfigError(f"the section 'sequencers.{self.key}.options' is wrong; {error}") from error
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
-
-
-def _wrong(key: str, setting: str, *, allowed: str, got: object, do: str) -> ConfigError:
-    what = f"the setting 'sequencers.{key}.{setting}'" if setting else f"the section 'sequencers.{key}'"
-    return ConfigError(sentence(f"{what} is wrong", allowed=allowed, got=got, do=do))
