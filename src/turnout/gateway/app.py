@@ -13,6 +13,7 @@ from turnout.core.clock import Clock, SystemClock
 from turnout.core.errors import ConfigError, InputError, TurnoutError, did_you_mean, sentence
 from turnout.core.query import Query
 from turnout.core.rng import make_rng
+from turnout.gateway.caps import unkept
 from turnout.gateway.chat import ChatHandler
 from turnout.gateway.config import Config
 from turnout.gateway.disconnect import Message, Receive, Scope, Send
@@ -98,7 +99,7 @@ class Gateway:
         """Open the ledger and the clients, and decide once so that no client waits for a first time."""
         first = Query(id="start", text="a first question")
         self.selector.deployment.decide([first], goal=self.selector.goal)
-        self.notices = self.ledger.open()
+        self.notices = self.ledger.open() + unkept(self.selector.deployment, self.selector.goal)
         for provider in self.providers.values():
             await provider.start()
 

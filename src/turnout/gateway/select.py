@@ -14,6 +14,7 @@ from turnout.core.budget import Goal
 from turnout.core.candidate import Candidate
 from turnout.core.errors import InputError, did_you_mean, sentence
 from turnout.core.query import Query
+from turnout.gateway.caps import check_cap
 from turnout.gateway.errors import ApiError, unknown_model
 from turnout.gateway.pacers import Pacers
 from turnout.gateway.wire import ChatRequest
@@ -94,6 +95,8 @@ class Selector:
             return self._named(request.model, started_s)
         wanted = self.goal if goal is None else goal
         try:
+            if goal is not None:
+                check_cap(self.deployment, goal, _header_of(goal))
             pacer = self.pacers.get(wanted)
             price = None if pacer is None else pacer.price
             decisions = self.deployment.decide([query], goal=wanted, price=price, rng=self.rng)
@@ -135,7 +138,7 @@ class Selector:
         """Say whose fault it is: nobody may serve, or the goal of the request cannot be served."""
         if goal is None or len(obstacles(query, self.deployment.candidates)) == len(self.by_name):
             return infeasible(query, self.deployment, str(error))
-        header = next((name.decode() for name, term in DIALS.items() if term == goal.dial), "goal")
+        header = _header_of(goal)
         return ApiError(
             400, f"the header {header!r} cannot be served; {error}", code="bad_goal", param=header
         )
@@ -164,6 +167,10 @@ def read_goal(headers: Sequence[tuple[bytes, bytes]]) -> Goal | None:
         raise ApiError(400, message, code="bad_header", param=given[0][0].decode())
     name, value = given[0]
     return _parse_goal(name.decode(), DIALS[name], value.decode("latin-1"))
+
+
+def _header_of(goal: Goal) -> str:
+    return next((name.decode() for name, term in DIALS.items() if term == goal.dial), "goal")
 
 
 def _unknown_header(name: str) -> ApiError:

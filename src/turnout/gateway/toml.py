@@ -135,7 +135,7 @@ def _provider_kind(entry: Mapping[str, Any], where: str, path: Path) -> type[Set
                 f"{str(path)!r}: the key {where + 'kind'!r}",
                 allowed=" or ".join(repr(name) for name in _KINDS),
                 got=kind,
-                do="name one of the two",
+                do="name one of them",
             )
         )
     return _KINDS[kind]

@@ -1,0 +1,72 @@
+"""A spend cap that nobody can keep is refused by name, or said at the start; never broken in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.gateway.client import ask, check_advice, row
+from tests.gateway.conftest import Served
+from tests.gateway.settings import make_config
+from tests.gateway.upstream import Upstream
+from turnout.core import Goal
+from turnout.datasets import synthetic
+from turnout.gateway.caps import least_usd_per_1k, unkept
+from turnout.gateway.config import GoalSettings
+from turnout.gateway.lifecycle import running
+from turnout.policies import Deployment
+from turnout.training import train
+
+CAP = "x-turnout-usd-per-1k"
+
+
+@pytest.fixture(scope="module")
+def deployment() -> Deployment:
+    return train(synthetic(num_queries=400, seed=3).table.select(split="train"), Goal(), router="knn")
+
+
+@pytest.fixture(scope="module")
+def served(
+    deployment: Deployment, one_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    ledger = tmp_path_factory.mktemp("caps") / "ledger.sqlite"
+    with running(make_config(one_upstream.base_url, ledger), deployment=deployment) as ready:
+        assert ready.notices == ()
+        yield Served(ready.base_url, ledger)
+
+
+def test_a_cap_below_the_cheapest_is_a_422_that_says_what_the_cheapest_costs(
+    served: Served, deployment: Deployment, upstream: Upstream
+) -> None:
+    least = least_usd_per_1k(deployment)
+    assert least is not None
+    answer = ask(served.base_url, headers={CAP: "0.00000001"})
+    assert (answer.status, answer.error["code"], answer.error["param"]) == (422, "budget_too_small", CAP)
+    assert f"at least {least[1]:.3g} usd per 1,000 requests" in answer.error["message"]
+    check_advice(answer.error["message"])
+    assert row(served.ledger, answer.decision_id)["error"] == "budget_too_small"
+    assert upstream.seen == []
+
+
+def test_a_cap_of_the_cheapest_itself_is_served(served: Served, deployment: Deployment) -> None:
+    least = least_usd_per_1k(deployment)
+    assert least is not None
+    assert not deployment.plan(Goal(usd_per_1k=least[1] * 1.0001)).is_kept
+    for factor in (1.0001, 10.0):
+        assert ask(served.base_url, headers={CAP: f"{least[1] * factor:.12f}"}).status == 200
+
+
+def test_a_goal_of_the_file_that_cannot_be_kept_is_said_at_the_start(
+    deployment: Deployment, one_upstream: Upstream, tmp_path: Path
+) -> None:
+    plain = make_config(one_upstream.base_url, tmp_path / "ledger.sqlite")
+    config = msgspec.structs.replace(plain, goal=GoalSettings(usd_per_1k=1e-8))
+    with running(config, deployment=deployment) as ready:
+        (notice,) = ready.notices
+        assert "1e-08 usd per 1,000" in notice
+        assert "cannot be promised" in notice
+        assert ask(ready.base_url).status == 200
+    assert unkept(deployment, Goal(usd_per_1k=1e9)) == ()
