@@ -30,8 +30,8 @@ from turnout.nn.tiny import Batch, answer_batch, character_tokenizer, tiny_llama
 
 SEED = 0
 DROP = 0.1
-STOP_SHORTER = 3
-"""Blocks that a path must leave out to end a search: 3 of 8, where the paper takes 2 of 28 or more."""
+STOP_SHORTER = 2
+"""Blocks that a path must leave out to end a search, as in the paper, whose models have 28 or more."""
 CLAIM = {
     "quality_points": 2.25,
     "layers_saved_per_example": 5,
@@ -44,10 +44,10 @@ class Size:
     """How much of everything."""
 
     tasks: tuple[str, ...] = ("copy", "count", "largest", "parity")
-    levels: tuple[int, ...] = (1, 2, 3, 4)
-    layers: int = 8
+    levels: tuple[int, ...] = (1, 2, 3)
+    layers: int = 6
     width: int = 64
-    steps: int = 900
+    steps: int = 550
     batch: int = 32
     train_questions: int = 400
     test_questions: int = 600
