@@ -120,7 +120,9 @@ def duo(data: Result) -> Iterator[str]:
 def rewiring(data: Result) -> Iterator[str]:
     """S26: change of loss, and cost."""
     result = data["result"]
-    for family, found in result["families"].items():
+    for family, found in result.items():
+        if "shifted" not in found:
+            continue
         yield f"{family}: change of the loss of the continuation, nats per token; below 0 is better."
         yield ""
         yield "| arm | shifted text | unshifted text |"
@@ -135,6 +137,8 @@ def rewiring(data: Result) -> Iterator[str]:
             seconds = f"{line['seconds_ratio']:.2f}" if "seconds_ratio" in line else "-"
             yield f"| {name} | {seconds} | {line['flops_ratio']:.2f} |"
         yield ""
+    claims = "; ".join(f"{name.replace('_', ' ')}: {claim}" for name, claim in result["paper"].items())
+    yield f"The paper. {claims}."
 
 
 def _change(line: Result) -> str:
