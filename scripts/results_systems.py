@@ -121,7 +121,7 @@ def rewiring(data: Result) -> Iterator[str]:
     """S26: change of loss, and cost."""
     result = data["result"]
     for family, found in result.items():
-        if "shifted" not in found:
+        if not isinstance(found, dict) or "shifted" not in found:
             continue
         yield f"{family}: change of the loss of the continuation, nats per token; below 0 is better."
         yield ""
