@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import http.client
 import json
 import threading
@@ -17,13 +18,24 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from tests.gateway.client import ask, rows
+from tests.gateway.client import ask, check_advice, rows
 from tests.gateway.pool import make_deployment
 from tests.nn.serving.models import PAIRS, VARIANTS, save_folder
+from turnout.core import PriceCard
 from turnout.core.errors import ConfigError
 from turnout.gateway.config import Config, LedgerSettings, LocalSettings, ServerSettings, load_config
 from turnout.gateway.lifecycle import running
 
+UNKNOWN = {
+    "response_format": {"type": "json_object"},
+    "logit_bias": {"5": -100},
+    "top_p": 0.5,
+    "presence_penalty": 1,
+    "frequency_penalty": -0.5,
+    "reasoning_effort": "low",
+    "top_logprobs": 2,
+    "modalities": ["text", "audio"],
+}
 POOL = tuple(variant.candidate for variant in VARIANTS)
 FULL, NONE = POOL[0].name, POOL[1].name
 
@@ -148,8 +160,14 @@ def test_a_client_that_leaves_frees_the_model(local: Local) -> None:
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "does not know 'tools'"),
         ({"n": 2}, "1 with a local model"),
         ({"messages": [{"role": "user", "content": "a" * 80}]}, "1 to 63 tokens"),
-        ({"stop": 5}, "does not fit a local model"),
-        ({"temperature": -1}, "temperature"),
+        ({"stop": 5}, "the field 'stop' is wrong; allowed: "),
+        ({"stop": ["a", ""]}, "the field 'stop"),
+        ({"temperature": -1}, "the field 'temperature' is wrong; allowed: a number"),
+        ({"max_tokens": 0}, "the field 'max_tokens' is wrong; allowed: a whole number"),
+        ({"max_completion_tokens": "8"}, "the field 'max_completion_tokens' is wrong"),
+        ({"seed": 1.5}, "the field 'seed' is wrong"),
+        ({"seed": 2**70}, "the field 'seed' is wrong"),
+        *(({name: value}, f"does not know {name!r}") for name, value in UNKNOWN.items()),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
             "text with a local model",
@@ -160,6 +178,67 @@ def test_what_a_local_model_cannot_do_is_refused(local: Local, fields: dict, wor
     answer = ask(local.base_url, **{"model": FULL, "messages": [{"role": "user", "content": "a="}], **fields})
     assert answer.status == 400, answer.body
     assert words in answer.error["message"]
+    assert not any(inside in answer.error["message"] for inside in ("Generation", "max_new_tokens"))
+    assert answer.error["param"] == (next(iter(fields)) if fields else None)
+    check_advice(answer.error["message"])
+
+
+def test_values_that_change_nothing_are_accepted(local: Local) -> None:
+    neutral = {
+        **dict.fromkeys(UNKNOWN),
+        "response_format": {"type": "text"},
+        "logit_bias": {},
+        "top_p": 1.0,
+        "presence_penalty": 0,
+        "frequency_penalty": 0.0,
+        "tools": [],
+        "logprobs": False,
+        "seed": None,
+    }
+    question = [{"role": "user", "content": "ab="}]
+    answer = ask(local.base_url, model=FULL, messages=question, **neutral)
+    assert answer.json["choices"][0]["message"]["content"] == "bcabcabc"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_was_computed_for_a_client_that_left_is_accounted(
+    folder: Path, tmp_path: Path, stream: bool
+) -> None:
+    card = PriceCard(input_usd_per_mtok=1.0, output_usd_per_mtok=2.0)
+    pool = tuple(dataclasses.replace(candidate, price_card=card) for candidate in POOL)
+    ledger = tmp_path / "ledger.sqlite"
+    with running(config(folder, ledger), deployment=make_deployment(pool)) as ready:
+        url = urlsplit(ready.base_url)
+        found: list[dict] = []
+        for _ in range(20):
+            connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=20)
+            body = {
+                "model": FULL,
+                "messages": [{"role": "user", "content": "ab="}],
+                "stream": stream,
+                "temperature": 50,
+                "max_tokens": 60,
+                "stop": ["no such text"],
+            }
+            connection.request("POST", url.path + "/chat/completions", json.dumps(body))
+            time.sleep(0.02)
+            connection.close()
+            time.sleep(0.1)
+            found = [row for row in rows(ledger) if row["status"] == 499]
+            if any(row["output_tokens"] for row in found):
+                break
+    assert found
+    for row in found:
+        assert (row["served"], row["usage_estimated"], row["input_tokens"]) == (FULL, 1, 1)
+        assert row["usd"] == pytest.approx((1.0 + 2.0 * row["output_tokens"]) / 1e6)
+    assert any(row["output_tokens"] for row in found)
+
+
+def test_a_candidate_that_is_no_variant_is_a_502(folder: Path, tmp_path: Path) -> None:
+    pool = (*POOL, dataclasses.replace(POOL[0], effort="huge"))
+    with running(config(folder, tmp_path / "ledger.sqlite"), deployment=make_deployment(pool)) as ready:
+        answer = ask(ready.base_url, model=pool[-1].name)
+        assert (answer.status, answer.error["code"]) == (502, "local_no_variant")
 
 
 def test_a_full_queue_is_answered_with_503(folder: Path, tmp_path: Path) -> None:

@@ -146,6 +146,11 @@ class ChatHandler:
                 if not fault.may_fall_back:
                     break
                 continue
+            except asyncio.CancelledError:
+                if call.work.output_tokens is not None:
+                    # Nobody waits any more, but the prompt was read and tokens were written.
+                    account.served, account.output_estimate = candidate, call.work.output_tokens
+                raise
             account.served = candidate
             return reply
         if last is None:

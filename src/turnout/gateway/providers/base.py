@@ -13,6 +13,15 @@ from turnout.gateway.wire import ChatRequest
 
 
 @final
+@dataclass(kw_only=True, slots=True)
+class Work:
+    """What a provider has done for a call so far, for a client that leaves before the answer."""
+
+    output_tokens: int | None = None
+    """Tokens that were generated, as far as one knows; None where the provider does not count along."""
+
+
+@final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Call:
     """One request for one candidate."""
@@ -22,6 +31,8 @@ class Call:
     model: str
     """The upstream's name for the candidate."""
     decision_id: str
+    work: Work = field(default_factory=Work)
+    """Filled by the provider while it works."""
 
 
 class Chunks(ABC):

@@ -8,42 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import final
 
-import msgspec
-
 from turnout.core.candidate import Candidate
-from turnout.core.errors import ConfigError, InputError, MissingExtraError, sentence
+from turnout.core.errors import ConfigError, InputError, MissingExtraError, UnknownNameError, sentence
 from turnout.core.generation import EngineFullError, Event, Failed, Finished, Generation, LocalServer, Ticket
 from turnout.core.registry import find_registry
 from turnout.gateway.config import LocalSettings
 from turnout.gateway.errors import ApiError
 from turnout.gateway.providers.base import Call, Chunks, Fault, Provider, Reply
+from turnout.gateway.providers.local_request import CODE, LocalRequest
 from turnout.gateway.providers.written import ChatEvents, Usage, usage_of, whole_reply
-
-_REFUSED = ("tools", "functions", "logprobs", "audio")
-"""Fields that would change the answer and that a local model does not know."""
-
-
-class _Part(msgspec.Struct):
-    type: str
-    text: str | None = None
-
-
-class _Message(msgspec.Struct):
-    role: str
-    content: str | list[_Part] | None = None
-
-
-class _Body(msgspec.Struct):
-    messages: list[_Message]
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    temperature: float | None = None
-    seed: int | None = None
-    stop: str | list[str] | None = None
-    n: int | None = None
+from turnout.gateway.wire import CHARS_PER_TOKEN
 
 
 @final
@@ -120,21 +97,16 @@ class LocalProvider(Provider):
 
     def _submit(self, call: Call, answer: _Answer) -> Ticket:
         assert self._server is not None  # `start` ran before any request
-        body = _read(call)
+        asked = LocalRequest(call, self.settings)
         generation = Generation(
-            prompt=self._server.prompt([_plain(message) for message in body.messages]),
+            prompt=self._server.prompt(asked.messages),
             variant=call.model,
-            max_new_tokens=self._limit(call, body),
-            temperature=self.settings.temperature if body.temperature is None else body.temperature,
-            seed=body.seed or 0,
-            stop=_stops(body.stop),
+            max_new_tokens=asked.max_new_tokens,
+            temperature=asked.temperature,
+            seed=asked.seed,
+            stop=asked.stop,
         )
         return self._server.submit(generation, answer.hear)
-
-    def _limit(self, call: Call, body: _Body) -> int:
-        asked = body.max_completion_tokens or body.max_tokens
-        limits = [self.settings.max_output_tokens, call.candidate.max_output_tokens, asked]
-        return min(limit for limit in limits if limit is not None)
 
 
 class _Answer:
@@ -143,12 +115,18 @@ class _Answer:
     def __init__(self, submit: Callable[[Call, _Answer], Ticket], call: Call) -> None:
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._work = call.work
+        self._chars = self._pieces = 0
         try:
             self._ticket = submit(call, self)
+            self._work.output_tokens = 0
         except EngineFullError as error:
             raise Fault(_error(503, str(error), "local_queue_full")) from error
         except InputError as error:
-            raise Fault(_error(400, str(error), "local_bad_request"), may_fall_back=False) from error
+            message = f"{error}; change the messages, or name another model"
+            raise Fault(_error(400, message, CODE), may_fall_back=False) from error
+        except UnknownNameError as error:
+            raise Fault(_error(502, str(error), "local_no_variant")) from error
 
     def hear(self, event: Event) -> None:
         """Take an event in the model's thread."""
@@ -161,7 +139,12 @@ class _Answer:
         event = await self._events.get()
         if isinstance(event, Failed):
             raise Fault(_error(502, event.message, "local_model_failed"))
-        return event if isinstance(event, Finished) else event.text
+        if isinstance(event, Finished):
+            return event
+        # A piece is about one token; text that was held back comes in longer ones.
+        self._pieces, self._chars = self._pieces + 1, self._chars + len(event.text)
+        self._work.output_tokens = max(self._pieces, -(-self._chars // CHARS_PER_TOKEN))
+        return event.text
 
     def cancel(self) -> None:
         """Want no more."""
@@ -196,47 +179,6 @@ class _Written(Chunks):
         """Stop; the model's time goes to others."""
         self._is_over = True
         self._answer.cancel()
-
-
-def _read(call: Call) -> _Body:
-    members = call.request.members
-    given = [name for name in _REFUSED if name in members and bytes(members[name]) not in _OFF]
-    if given:
-        raise InputError(
-            sentence(
-                f"the local model {call.candidate.model!r} does not know {given[0]!r}",
-                allowed=f"a request without {', '.join(_REFUSED)}",
-                do="leave the field out, or name another model",
-            )
-        )
-    known = {name: members[name] for name in _Body.__struct_fields__ if name in members}
-    try:
-        body = msgspec.json.decode(msgspec.json.encode(known), type=_Body)
-    except msgspec.ValidationError as error:
-        raise InputError(f"the request does not fit a local model; {error}") from error
-    if body.n not in (None, 1):
-        do = "leave the field out, and ask once for each answer"
-        raise InputError(sentence("the field 'n'", allowed="1 with a local model", got=body.n, do=do))
-    return body
-
-
-_OFF = (b"null", b"false", b"[]")
-
-
-def _plain(message: _Message) -> Mapping[str, object]:
-    if not isinstance(message.content, list):
-        return {"role": message.role, "content": message.content or ""}
-    other = next((part.type for part in message.content if part.text is None), None)
-    if other is not None:
-        do = "send text alone, or name another model"
-        raise InputError(sentence("a part of a message", allowed="text with a local model", got=other, do=do))
-    return {"role": message.role, "content": "\n".join(part.text or "" for part in message.content)}
-
-
-def _stops(stop: str | Sequence[str] | None) -> tuple[str, ...]:
-    if stop is None:
-        return ()
-    return (stop,) if isinstance(stop, str) else tuple(stop)
 
 
 def _usage(finished: Finished) -> Usage:
