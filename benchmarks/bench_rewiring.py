@@ -9,6 +9,7 @@ more is worth), and offsets that peeked at the continuation. Then the price: sec
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -194,18 +195,26 @@ def price(model: PreTrainedModel, prompt_BT: Tensor, setting: Setting) -> dict[s
             "layers": "all", "every_tokens": setting.every, "is_cache_kept": True
         },
     }  # fmt: skip
+    every = {name: Rewiring(model=model, **arguments) for name, arguments in settings.items()}
+    spent: dict[str, list[tuple[float, float]]] = {name: [] for name in every}
+    # In turn, so that whatever else the machine does falls on all of them alike.
+    for _ in range(setting.repeats):
+        for name, rewiring in every.items():
+            began_s, began_cpu_s = time.perf_counter(), time.process_time()
+            rewiring.generate(prompt_BT, **options)
+            spent[name].append((time.perf_counter() - began_s, time.process_time() - began_cpu_s))
     found: dict[str, dict[str, float]] = {}
-    for name, arguments in settings.items():
-        rewiring = Rewiring(model=model, **arguments)
-        runs = [rewiring.generate(prompt_BT, **options) for _ in range(setting.repeats)]
+    for name, rewiring in every.items():
         counted = rewiring.generate(prompt_BT, count_flops=True, **options)
+        pairs = np.array(spent[name]) / np.array(spent["dense"])
         found[name] = {
-            "seconds": float(np.median([r.generating_s + r.adapting_s for r in runs])),
+            "seconds": float(np.median([wall for wall, _ in spent[name]])),
+            "seconds_ratio": float(np.median(pairs[:, 0])),
+            "processor_ratio": float(np.median(pairs[:, 1])),
             "flops": float((counted.generating_flops or 0) + (counted.adapting_flops or 0)),
         }
     dense = found["dense"]
     for line in found.values():
-        line["seconds_ratio"] = line["seconds"] / dense["seconds"]
         line["flops_ratio"] = line["flops"] / dense["flops"]
     twice = Rewiring(model=model, **settings["dense"])
     doubled = torch.cat([prompt_BT, prompt_BT], dim=1)

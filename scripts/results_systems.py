@@ -131,11 +131,13 @@ def rewiring(data: Result) -> Iterator[str]:
             cells = [_change(found[kind][arm]) for kind in ("shifted", "unshifted")]
             yield f"| {arm} | {' | '.join(cells)} |"
         yield ""
-        yield "| generating | seconds, ratio | FLOPs, ratio |"
-        yield "|---|---|---|"
+        yield "| generating | seconds, ratio | processor time, ratio | FLOPs, ratio |"
+        yield "|---|---|---|---|"
         for name, line in found["price"].items():
-            seconds = f"{line['seconds_ratio']:.2f}" if "seconds_ratio" in line else "-"
-            yield f"| {name} | {seconds} | {line['flops_ratio']:.2f} |"
+            times = [
+                f"{line[key]:.2f}" if key in line else "-" for key in ("seconds_ratio", "processor_ratio")
+            ]
+            yield f"| {name} | {' | '.join(times)} | {line['flops_ratio']:.2f} |"
         yield ""
     claims = "; ".join(f"{name.replace('_', ' ')}: {claim}" for name, claim in result["paper"].items())
     yield f"The paper. {claims}."
