@@ -52,7 +52,7 @@ class Setting:
     items: int = 24
     generated: int = 128
     every: int = 64
-    repeats: int = 3
+    repeats: int = 7
 
 
 QUICK = Setting(
