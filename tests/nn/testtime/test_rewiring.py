@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -280,6 +281,33 @@ def test_a_cache_made_under_another_routing_is_refused() -> None:
         model(input_ids=ids_BT[:, :1], past_key_values=own)
     with pytest.raises(InputError, match="another routing"):
         rewiring.generate(ids_BT, max_new_tokens=2, past_key_values=cache)
+
+
+@torch.no_grad()
+def test_a_cache_that_was_filled_in_a_block_is_refused_after_it() -> None:
+    model = lively()
+    ids_BT = tokens()
+    rewiring = Rewiring(model=model)
+    with rewiring.applied(rewiring.zeros(2)):
+        given = DynamicCache()
+        model(input_ids=ids_BT, past_key_values=given)
+        with rewiring.applied(rewiring.zeros(2)), pytest.raises(InputError, match="another routing"):
+            model(input_ids=ids_BT[:, :1], past_key_values=given)
+        own = model(input_ids=ids_BT, use_cache=True).past_key_values
+        copied = copy.deepcopy(given)
+        for cache in (given, own, copied):
+            model(input_ids=ids_BT[:, :1], past_key_values=cache)
+    for cache in (given, own, copied, copy.deepcopy(own)):
+        assert isinstance(cache, DynamicCache)
+        with pytest.raises(InputError, match="another routing"):
+            model(input_ids=ids_BT[:, :1], past_key_values=cache)
+        with pytest.raises(InputError, match="another routing"):
+            model.model(input_ids=ids_BT[:, :1], past_key_values=cache)
+    given.crop(-given.get_seq_length())
+    model(input_ids=ids_BT, past_key_values=given)
+    model(input_ids=ids_BT[:, :1], past_key_values=given)
+    assert type(given) is DynamicCache
+    assert not any(m._forward_pre_hooks or m._forward_hooks for m in model.modules())
 
 
 @pytest.mark.parametrize(

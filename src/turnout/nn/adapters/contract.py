@@ -35,6 +35,10 @@ class Context:
     """The adapter each item asks for by name; None asks for the base."""
     copies: int = 1
     """How often `generate` repeats an item: for beams, or for several answers."""
+    serials: tuple[int, ...] = ()
+    """A number for each adapter that no other one has."""
+    version: int = 0
+    """Changes with everything that the pool holds."""
 
     def index(self, name: str) -> int:
         """Return the place of an adapter on axis E; raises `UnknownNameError`."""

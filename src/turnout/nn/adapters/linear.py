@@ -6,6 +6,8 @@ zeros, which add nothing).
 
 from __future__ import annotations
 
+import functools
+import itertools
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from turnout.nn.adapters.contract import AdapterRouter, Context
+from turnout.nn.caches import Stamp, serials
 
 Mix = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
@@ -64,6 +67,35 @@ class Route:
     context: Context
     live: dict[str, Live] | None = None
 
+    @functools.cached_property
+    def stamp(self) -> Stamp | None:
+        """What a cache is made under that is filled on this route; None is the base."""
+        router, context = self.router, self.context
+        if self.live is not None:
+            return Stamp(who=("live", next(serials)))
+        if router is None or not context.names:
+            return None
+        # A router with other arguments than plain ones, or that does not keep them, is only like itself.
+        try:
+            config = tuple(sorted(router.config().items()))
+        except AttributeError:
+            config = (("self", router),)
+        is_plain = all(isinstance(value, str | int | float | bool | None) for _, value in config)
+        kind = (type(router).__qualname__, config if is_plain else id(router))
+        active = router.active(context)
+        if context.tasks_B is None:
+            known: object = context.version if active is None else tuple(context.serials[i] for i in active)
+            tasks: list[object] = []
+        else:
+            known = context.version if active is None else None
+            tasks = [
+                None if task is None else context.serials[context.index(task)] for task in context.tasks_B
+            ]
+        queries_BG = context.queries_BG
+        queries = [] if queries_BG is None else [row_G.cpu().numpy().tobytes() for row_G in queries_BG]
+        items = tuple(itertools.zip_longest(tasks, queries))
+        return Stamp(who=(kind, known), items=items, copies=context.copies)
+
 
 @dataclass
 class Shared:
@@ -94,6 +126,10 @@ class Shared:
     def pop(self) -> None:
         """Close the last route that this thread opened."""
         self._local.stack = self._local.stack[:-1]
+
+    def stamp(self) -> Stamp | None:
+        """Return what a cache is made under in this thread now; None is the base."""
+        return self.current.stamp
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Shared:
         twin = Shared(route=replace(self.route), mix=self.mix)

@@ -32,9 +32,11 @@ from turnout.nn.adapters.sites import (
     restore,
 )
 from turnout.nn.adapters.vectors import as_vectors, check_queries
+from turnout.nn.caches import CacheGuard, serials
 
 EXECUTIONS = {"fast": mix, "loop": mix_loop}
 TASK_SEPARATORS = "/\\"
+FRESH = "go on under the route that it was filled under, or start from an empty cache"
 
 
 class AdapterPool:
@@ -70,6 +72,10 @@ class AdapterPool:
         self._loras: dict[str, Lora] = {}
         self._vectors: dict[str, Tensor] = {}
         self._gated: frozenset[str] = frozenset()
+        self._version = next(serials)
+        self._serials: dict[str, int] = {}
+        self._guard = CacheGuard(now=self._shared.stamp, do=FRESH)
+        self._hooks: list[Any] = []
         if targets is not None:
             self.target(targets)
         self.router = router
@@ -99,7 +105,13 @@ class AdapterPool:
         """Return what the routers learn of the pool."""
         has_all = bool(self._loras) and set(self._vectors) == set(self._loras)
         vectors_EG = torch.stack([self._vectors[name] for name in self._loras]) if has_all else None
-        return Context(names=self.names, gated=self._gated, vectors_EG=vectors_EG)
+        return Context(
+            names=self.names,
+            gated=self._gated,
+            vectors_EG=vectors_EG,
+            serials=tuple(self._serials[name] for name in self._loras),
+            version=self._version,
+        )
 
     def get(self, name: str) -> Lora:
         """Return an adapter as it was added; raises `UnknownNameError`."""
@@ -114,7 +126,7 @@ class AdapterPool:
             raise InputError(
                 sentence("AdapterPool: its target modules are chosen already", got=list(targets))
             )
-        self._seats = install(self.model, find_targets(self.model, targets), self._shared)
+        self._sit(find_targets(self.model, targets))
 
     def load(self, folder: str | Path, *, name: str | None = None, is_same_base: bool = False) -> str:
         """Add the adapter in a folder that PEFT wrote; return its name (the folder's, unless given).
@@ -136,13 +148,14 @@ class AdapterPool:
             first = next(iter(self._loras.values()))
             check_alike(lora, first.parts, mixed_ranks=self.mixed_ranks)
         elif not self._seats:
-            self._seats = install(self.model, sorted(lora.parts), self._shared)
+            self._sit(sorted(lora.parts))
         elif set(self._seats) != set(lora.parts):
             check_alike(lora, dict.fromkeys(self._seats, next(iter(lora.parts.values()))), mixed_ranks=True)
         for path, site in self.sites.items():
             part = lora.parts[path]
             site.append(part.a_RD, part.b_OR, part.scale)
         self._loras[lora.name] = lora
+        self._serials[lora.name] = next(serials)
         self._refresh()
         return lora.name
 
@@ -171,7 +184,9 @@ class AdapterPool:
     def close(self) -> None:
         """Put the base's own modules back: the model is what it was before the pool."""
         restore(self._seats)
-        self._seats, self._loras, self._vectors, self._gated = {}, {}, {}, frozenset()
+        for hook in self._hooks:
+            hook.remove()
+        self._seats, self._loras, self._vectors, self._gated, self._hooks = {}, {}, {}, frozenset(), []
         self._refresh()
 
     def __enter__(self) -> Self:
@@ -318,7 +333,12 @@ class AdapterPool:
         finally:
             self._shared.pop()
 
+    def _sit(self, paths: Sequence[str]) -> None:
+        self._seats = install(self.model, paths, self._shared)
+        self._hooks = self._guard.install(self.model)
+
     def _refresh(self) -> None:
+        self._version = next(serials)
         self._shared.route = Route(router=self.router, context=self.context())
 
     def _linear(self, path: str) -> nn.Linear:

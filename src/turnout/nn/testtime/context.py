@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers import Cache
 
 from turnout.core.errors import InputError, ShapeError, sentence
+from turnout.nn.caches import CacheGuard, Stamp, find_cache, made_elsewhere
 
-STAMP = "_turnout_routing"
-"""The attribute by which a cache remembers under which deltas it was made."""
+KEEP = "start from an empty cache, or set is_cache_kept to accept stale keys"
+
+BLOCKS = "_turnout_blocks"
+"""The attribute by which a cache remembers in which `with` blocks it was filled."""
+
+_open: set[int] = set()
+"""The blocks that are open now, by their guards' numbers."""
 
 
 def check_context(ids_BT: Tensor, mask_BT: Tensor) -> None:
@@ -71,22 +80,62 @@ def frozen(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-@contextmanager
-def caches_checked(model: nn.Module, stamp: object) -> Iterator[None]:
-    """Refuse caches with keys of another routing while deltas are in force; stamp those that begin empty."""
+@dataclass(kw_only=True, eq=False)
+class BlockGuard(CacheGuard):
+    """Also lets no cache that is filled in a block be filled on after it, whoever runs the model then."""
 
-    def before(_model: nn.Module, _args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        cache = kwargs.get("past_key_values")
-        if cache is None:
-            return
-        if cache.get_seq_length() and getattr(cache, STAMP, None) is not stamp:
-            raise InputError(
-                sentence(
-                    "past_key_values hold keys that were made under another routing",
-                    do="start from an empty cache, or set is_cache_kept to accept stale keys",
-                )
-            )
-        setattr(cache, STAMP, stamp)
+    def _mark(self, cache: Cache, now: Stamp | None) -> None:
+        super()._mark(cache, now)
+        # A class of its own and no hook: the model keeps no trace of the block, and copies are held too.
+        if not getattr(cache, BLOCKS, frozenset()):
+            kind: Any = type(cache)
+            cache.__class__ = _held(kind)
+        setattr(cache, BLOCKS, getattr(cache, BLOCKS, frozenset()) | {self.serial})
+
+
+@functools.cache
+def _held(kind: Any) -> Any:
+    """Return a class that is `kind`, and takes no keys once a block of the cache is closed."""
+
+    def update(cache: Any, *args: Any, **kwargs: Any) -> Any:
+        if not getattr(cache, BLOCKS) <= _open:
+            if cache.get_seq_length():
+                raise made_elsewhere(KEEP)
+            release(cache)
+        return kind.update(cache, *args, **kwargs)
+
+    return type(kind.__name__, (kind,), {"update": update, "__module__": kind.__module__})
+
+
+def release(cache: Cache) -> None:
+    """Forget in which blocks a cache was filled."""
+    if getattr(cache, BLOCKS, frozenset()):
+        cache.__class__ = type(cache).__mro__[1]
+        setattr(cache, BLOCKS, frozenset())
+
+
+@contextmanager
+def caches_checked(model: nn.Module) -> Iterator[None]:
+    """Refuse caches that hold keys of another routing inside, and after it those that were filled inside."""
+    guard = BlockGuard(now=lambda: Stamp(who="block"), do=KEEP)
+    handles = guard.install(model)
+    _open.add(guard.serial)
+    try:
+        yield
+    finally:
+        _open.discard(guard.serial)
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def caches_released(model: nn.Module) -> Iterator[None]:
+    """Accept every cache inside."""
+
+    def before(_model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        cache = find_cache((*args, *kwargs.values()))
+        if cache is not None:
+            release(cache)
 
     handle = model.register_forward_pre_hook(before, with_kwargs=True)
     try:

@@ -14,7 +14,13 @@ from turnout.core.errors import InputError, sentence
 from turnout.nn.flops import executed_flops
 from turnout.nn.gate_hook import GateHook, Where
 from turnout.nn.testtime.confidence import Layers, Select, confidence, layer_weights
-from turnout.nn.testtime.context import caches_checked, check_context, frozen, next_token_loss
+from turnout.nn.testtime.context import (
+    caches_checked,
+    caches_released,
+    check_context,
+    frozen,
+    next_token_loss,
+)
 from turnout.nn.testtime.descent import Descent, Optimizer
 from turnout.nn.testtime.result import Adaptation, Rewired
 from turnout.nn.testtime.segments import Segments
@@ -130,15 +136,12 @@ class Rewiring:
     def applied(self, deltas: Sequence[Tensor]) -> Iterator[None]:
         """Let the vectors of an `Adaptation` hold for what the model computes in this block.
 
-        A cache that holds keys made outside of this block is refused with `InputError`, unless
-        `is_cache_kept`.
+        A cache that holds keys made outside of this block is refused with `InputError`, and so is, outside
+        of it, one that was filled in it; unless `is_cache_kept`.
         """
-        with self.hook.steered(deltas, where=self.where):
-            if self.is_cache_kept:
-                yield
-            else:
-                with caches_checked(self.model, object()):
-                    yield
+        caches = caches_released if self.is_cache_kept else caches_checked
+        with self.hook.steered(deltas, where=self.where), caches(self.model):
+            yield
 
     def generate(
         self,
