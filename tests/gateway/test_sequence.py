@@ -159,6 +159,26 @@ def test_everybody_dead(stand: Stand) -> None:
     assert stand.row(answer)["usd"] == pytest.approx(LARGE_USD + 2 * POLICY_USD)
 
 
+def test_a_model_that_is_down_is_not_the_policys_fault(stand: Stand) -> None:
+    """The policy asks a dead model again and again, until its turns and corrections are used up."""
+    stand.server.say["large"] = lambda body: 500
+    stand.server.say["policy"] = script("<search>large: how?")
+    for model in ("turnout/r1", "turnout/plain"):
+        answer = stand.ask(model)
+        assert (answer.status, answer.error["code"]) == (502, "no_answer"), answer.error
+        assert "no answer from large" in answer.error["message"]
+        assert "protocol" not in answer.error["message"]
+        check_advice(answer.error["message"])
+        assert stand.row(answer)["error"] == "no_answer"
+
+
+def test_an_order_of_dead_models_names_them(stand: Stand) -> None:
+    stand.server.say.update(small=lambda body: 503, large=lambda body: 500)
+    answer = stand.ask("turnout/order")
+    assert (answer.status, answer.error["code"]) == (502, "no_answer")
+    assert "no answer from small, large" in answer.error["message"]
+
+
 def test_a_policy_model_that_is_down(stand: Stand) -> None:
     stand.server.say["policy"] = lambda body: 500
     answer = stand.ask()

@@ -47,12 +47,28 @@ def answer_of(trace: Trace, ended: Ended, name: str) -> str:
     is_down = ended.how == "abstain" and any(
         event.error is not None for event in trace.events if isinstance(event, Thought)
     )
-    status, code, kind, do = _POLICY_DOWN if is_down else _FAILED[ended.how]
+    failed = _failed(trace)
+    if is_down:
+        status, code, kind, do = _POLICY_DOWN
+    elif failed and ended.how == "abstain":
+        # Who abstains because the models it asked are down is not at fault, and neither is the client.
+        status, code, kind, do = _FAILED["nobody"]
+    else:
+        status, code, kind, do = _FAILED[ended.how]
     # A reason may be a sentence with parts of its own; only the first of them belongs into this one.
     why = ended.why.partition(";")[0][:_WHY_CHARS] or "for no stated reason"
+    if failed and code == "no_answer":
+        why = f"no answer from {', '.join(failed)}"
     what = f"the sequencer {name!r} came to no answer ({ended.how}): {why}"
     message = sentence(what, allowed="an answer within its bounds", do=do)
     raise ApiError(status, message, code=code, kind=kind, headers=list(_NO_RETRY))
+
+
+def _failed(trace: Trace) -> list[str]:
+    """Return the candidates whose calls failed, where no call of the task had an answer; else nothing."""
+    if any(observed.error is None for observed in trace.observed):
+        return []
+    return list(dict.fromkeys(observed.call.candidate for observed in trace.observed))
 
 
 def spent_by(trace: Trace, name: str, *, is_estimated: bool) -> Spent:
