@@ -6,12 +6,15 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+
+from turnout.cli.main import main
 
 
 def test_demo_once_prints_the_table_draws_and_asks_one_question(tmp_path: Path) -> None:
@@ -26,6 +29,19 @@ def test_demo_once_prints_the_table_draws_and_asks_one_question(tmp_path: Path) 
     assert (tmp_path / "demo" / "curve.png").stat().st_size > 10_000
     assert (tmp_path / "demo" / "report.html").is_file()
     assert time.monotonic() - started < 60
+
+
+def test_a_taken_port_is_said_before_anything_is_fitted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["demo", "--out", str(tmp_path / "demo"), "--port", str(port)]) == 1
+    said = capsys.readouterr().err
+    assert f"cannot listen on 127.0.0.1:{port}" in said
+    assert "choose another --port" in said
+    assert "server.port" not in said
+    assert list((tmp_path / "demo").iterdir()) == []
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from turnout.cli.console import progress_bar, show, show_json
 from turnout.cli.fit import show_fit
-from turnout.cli.options import add_goal, goal_of, make_out, port, seed
+from turnout.cli.options import add_goal, check_free, goal_of, make_out, port, seed
 from turnout.core.budget import Goal
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ def run(options: argparse.Namespace) -> int:
     """Fit, evaluate, draw, serve."""
     goal = goal_of(options) or GOAL
     make_out(options.out)
+    # Fitting takes a while; a port that is taken should not wait for it.
+    check_free(options.host, 0 if options.once else options.port)
     deployment, report, test = _study(options, goal)
     written = write_study(options.out, deployment, report, command="turnout demo")
     if not options.json:

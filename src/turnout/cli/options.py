@@ -136,6 +136,13 @@ def port(text: str) -> int:
     return value
 
 
+def check_free(host: str, port: int) -> None:
+    """Refuse an address that is taken before the work is done; the message names the options."""
+    from turnout.gateway.lifecycle import check_address
+
+    check_address(host, port, do="choose another --port (0 takes a free one) or --host")
+
+
 def make_out(path: Path) -> Path:
     """Make the folder before the work is done; raises `OSError` where it cannot be."""
     path.mkdir(parents=True, exist_ok=True)

@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 _BACKLOG = 2048
 _START_S = 60.0
+_DO = "choose another server.port (0 takes a free one) or server.host"
 _START_FAILED = "Application startup failed. Exiting."
 
 
@@ -164,19 +165,27 @@ def _log_notices(ready: Ready) -> None:
 
 def _prepare(config: Config, deployment: Deployment | None, ready: OnReady | None) -> Server:
     gateway = build_app(config, deployment=deployment)
-    return Server(gateway=gateway, listener=_bind(config), ready=_log_notices if ready is None else ready)
+    listener = _bind(config.server.host, config.server.port)
+    return Server(gateway=gateway, listener=listener, ready=_log_notices if ready is None else ready)
 
 
-def _bind(config: Config) -> socket.socket:
+def check_address(host: str, port: int, *, do: str = _DO) -> None:
+    """Raise `ConfigError` where nothing can listen now, for whoever works long before it serves.
+
+    `do` says what to do in the caller's words; nothing is kept open.
+    """
+    _bind(host, port, do).close()
+
+
+def _bind(host: str, port: int, do: str = _DO) -> socket.socket:
     """Bind before anything is started, so that a taken port is one sentence."""
-    host, port = config.server.host, config.server.port
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listener = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise _unbound(host, port, error) from error
+        raise _unbound(host, port, error, do) from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
@@ -184,17 +193,17 @@ def _bind(config: Config) -> socket.socket:
         listener.setblocking(False)
     except OSError as error:
         listener.close()
-        raise _unbound(host, port, error) from error
+        raise _unbound(host, port, error, do) from error
     return listener
 
 
-def _unbound(host: str, port: int, error: OSError) -> ConfigError:
+def _unbound(host: str, port: int, error: OSError, do: str) -> ConfigError:
     return ConfigError(
         sentence(
             f"the gateway cannot listen on {host}:{port}",
             allowed="a free port of an address of this machine",
             got=error.strerror or str(error),
-            do="choose another server.port (0 takes a free one) or server.host",
+            do=do,
         )
     )
 
