@@ -25,6 +25,16 @@ def wild_router(width: int = 32, seed: int = 0) -> DrLLMRouter:
     return router
 
 
+def test_a_prompt_that_is_read_in_chunks_is_refused() -> None:
+    routed = RoutedDepth(model=make("llama"), router=wild_router())
+    ids_BT, _ = prompts(padding="none")
+    config = copy.deepcopy(routed.model.generation_config)
+    config.prefill_chunk_size = 4
+    for options in ({"prefill_chunk_size": 4}, {"generation_config": config}):
+        with pytest.raises(InputError, match=r"prefill_chunk_size .*whole prompt.*got: 4; leave it out"):
+            routed.model.generate(input_ids=ids_BT, max_new_tokens=2, **options)
+
+
 @EVERY
 def test_executing_every_block_is_the_base_bit_for_bit(family: str) -> None:
     model = make(family)

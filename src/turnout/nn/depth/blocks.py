@@ -50,7 +50,18 @@ class RoutedGenerate:
             self.model.generate = self.before
 
     def __call__(self, inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
-        """Return what `generate` returns."""
+        """Return what `generate` returns; raises `InputError` for a prompt that is read in chunks."""
+        config = kwargs.get("generation_config", args[0] if args else None) or self.model.generation_config
+        chunk = kwargs.get("prefill_chunk_size", getattr(config, "prefill_chunk_size", None))
+        if chunk is not None:
+            raise InputError(
+                sentence(
+                    "depth routing: prefill_chunk_size (the depth is decided on the whole prompt)",
+                    allowed="None",
+                    got=chunk,
+                    do="leave it out, or call unwrap first",
+                )
+            )
         sources = (inputs, kwargs.get("input_ids"), kwargs.get("inputs_embeds"))
         with self.routed.generating(next((source for source in sources if source is not None), None)):
             return self.call(inputs, *args, **kwargs)
