@@ -75,6 +75,11 @@ def begin(args: tuple[Any, ...], kwargs: dict[str, Any], prompt: int | Tensor | 
     if mask is not None and (not isinstance(mask, Tensor) or mask.dim() != 2):
         shape = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
         raise InputError(
-            sentence("depth routing: attention_mask", allowed="[B, T], where padding is 0", got=shape)
+            sentence(
+                "depth routing: attention_mask",
+                allowed="[B, T], where padding is 0",
+                got=shape,
+                do="wrap the family's class for text alone if its class for images builds masks itself",
+            )
         )
     return Pass(attention_BT=mask, prompt=prompt)
