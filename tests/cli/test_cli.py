@@ -285,3 +285,16 @@ def test_the_parser_starts_without_heavy_imports() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_split_that_nobody_knows_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from turnout.datasets import load
+
+    table = load("reason18")
+    table.with_splits(["dev"] * len(table.queries)).save(tmp_path / "dev")
+    table.with_splits(["test"] * len(table.queries)).save(tmp_path / "test")
+    arguments = ["--router", "knn", "--out", str(tmp_path / "fitted")]
+    assert main(["fit", str(tmp_path / "dev"), *arguments]) == 0
+    assert "note: the table's own split 'dev' is not known" in capsys.readouterr().err
+    assert main(["fit", str(tmp_path / "test"), *arguments, "--force"]) == 1
+    assert "--train-split" in capsys.readouterr().err

@@ -149,6 +149,10 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
             r"column 'tags', row 0; allowed: a JSON object; got: '\[1\]'",
         ),
         (
+            {"models": {**MODELS, "model": ["owl", "owl"]}},
+            r"models.parquet describes a model twice; allowed: one row a model; got: 'owl'; keep",
+        ),
+        (
             {"models": {**MODELS, "candidate": ["{]", None]}},
             "column 'candidate' of 'owl'; allowed: a JSON object",
         ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from turnout.cli.console import tell
 from turnout.core.artifact import load
 from turnout.core.budget import Goal
 from turnout.core.errors import ArtifactError, InputError, sentence
@@ -63,7 +64,7 @@ def add_splits(parser: argparse.ArgumentParser) -> None:
 
 def parts_of(table: OutcomeTable, options: argparse.Namespace) -> tuple[OutcomeTable, OutcomeTable]:
     """Return the training and the held-out part that the options ask for."""
-    from turnout.training import train_and_test
+    from turnout.training import train_and_test, unused_splits
 
     if options.resplit and (options.train_split or options.test_split):
         raise InputError(
@@ -73,13 +74,10 @@ def parts_of(table: OutcomeTable, options: argparse.Namespace) -> tuple[OutcomeT
                 do="leave one of them out",
             )
         )
-    return train_and_test(
-        table,
-        train=options.train_split,
-        test=options.test_split,
-        resplit=options.resplit,
-        seed=options.seed,
-    )
+    named = {"train": options.train_split, "test": options.test_split, "resplit": options.resplit}
+    if note := unused_splits(table, **named):
+        tell(f"note: {note}")
+    return train_and_test(table, **named, seed=options.seed)
 
 
 def router_names(text: str) -> tuple[str, ...]:

@@ -71,6 +71,7 @@ def table_from_arrow(
     ids = _strings(queries, "query_id", where)
     names_N = _strings(outcomes, "model", where)
     known = [] if models is None else _strings(models, "model", where)
+    _check_models_once(known, where)
     names = list(dict.fromkeys([*known, *names_N]))
     position = {query_id: index for index, query_id in enumerate(ids)}
     rows = _strings(outcomes, "query_id", where)
@@ -97,6 +98,14 @@ def table_from_arrow(
         extras={name: outcomes.column(name).to_pylist() for name in extras},
         **measures,
     )
+
+
+def _check_models_once(names: list[str], where: str) -> None:
+    """Raise where two rows describe one model: which of two prices holds must not depend on their order."""
+    twice = next((name for row, name in enumerate(names) if name in names[:row]), None)
+    if twice is not None:
+        what = f"{where}/models.parquet describes a model twice"
+        raise TableError(sentence(what, allowed="one row a model", got=twice, do="keep the right one"))
 
 
 def write_table(table: OutcomeTable, folder: Path) -> Path:

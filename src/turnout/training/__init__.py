@@ -7,7 +7,7 @@ Imports: core, features, routers, policies, evaluation.
 from __future__ import annotations
 
 from turnout.training.select import select_router
-from turnout.training.study import study, train_and_test
+from turnout.training.study import study, train_and_test, unused_splits
 from turnout.training.train import DEFAULT_ROUTERS, Shares, train
 
-__all__ = ["DEFAULT_ROUTERS", "Shares", "select_router", "study", "train", "train_and_test"]
+__all__ = ["DEFAULT_ROUTERS", "Shares", "select_router", "study", "train", "train_and_test", "unused_splits"]

@@ -34,7 +34,8 @@ def train_and_test(
     table is cut 70/30 by the splitter that keeps near-same texts together, in the same way for a seed;
     `resplit` does so whatever splits the table has, which is the cure for a split that leaks.
 
-    Raises `InputError` where one split is named as both parts: nothing would be held out.
+    Raises `InputError` where one split is named as both parts (nothing would be held out), and where a table
+    has a split `test` and none `train`: its held-out rows must not be learned from unasked.
     """
     if resplit:
         table = table.with_splits([None] * len(table.queries))
@@ -51,8 +52,36 @@ def train_and_test(
                 )
             )
         return table.select(split=train), table.select(split=test)
+    if "test" in names:
+        raise InputError(
+            sentence(
+                "the table has a split 'test' and none that is called 'train'",
+                allowed="both of them, or neither",
+                got=", ".join(sorted(names)),
+                do="name the training split (--train-split), or let the whole table be cut anew (--resplit)",
+            )
+        )
     parts = split_table(table, {"train": 1.0 - HELD_OUT, "test": HELD_OUT}, seed=seed)
     return parts["train"], parts["test"]
+
+
+def unused_splits(
+    table: OutcomeTable, *, train: str | None = None, test: str | None = None, resplit: bool = False
+) -> str | None:
+    """Return a sentence about splits of a table that `train_and_test` passes over, None where there are none.
+
+    These are rows that neither part holds, or names that are ignored because the table is cut anew.
+    """
+    if resplit:
+        return None
+    names = {name for name in table.splits if name is not None}
+    others = sorted(names - {train or "train", test or "test"})
+    if not others:
+        return None
+    shown = ", ".join(repr(name) for name in others)
+    if train is not None or test is not None or {"train", "test"} <= names:
+        return f"rows of the split {shown} are not used"
+    return f"the table's own split {shown} is not known and ignored: the whole table is cut 70/30"
 
 
 def study(
