@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -29,6 +30,7 @@ from turnout.sequential.actions import Action
 from turnout.sequential.trace import Chosen, Refused
 
 SMALL, LARGE = Call(candidate="small"), Call(candidate="large")
+ONE = Bounds(usd=1.0)
 THOUGHT = Think(messages=({"role": "user", "content": "think"},))
 
 
@@ -126,6 +128,65 @@ def test_a_budget_that_is_spent_to_the_last_cent_is_kept() -> None:
     assert play(LARGE, Stop(), bounds=Bounds(usd=0.1)).answer == "large 0"
 
 
+def test_a_budget_that_two_calls_spend_exactly_is_enough_for_both() -> None:
+    # In floats 0.1 + 0.2 is more than 0.3, and 0.3 - 0.1 less than 0.2.
+    world = World(usd={"small": 0.1, "large": 0.2})
+    assert play(SMALL, LARGE, Stop(), world=world, bounds=Bounds(usd=0.3)).answer == "large 0"
+    assert world.asked == [SMALL, LARGE]
+    both = CallSet(calls=(SMALL, LARGE))
+    assert not refusals(play(both, Stop(), world=world, bounds=Bounds(usd=0.3)))
+    dearer = World(usd={"small": 0.1, "large": 0.2 + 1e-8})
+    assert refusals(play(SMALL, LARGE, Stop(), world=dearer, bounds=Bounds(usd=0.3)))
+
+
+def test_rounding_is_forgiven_once_and_not_per_call() -> None:
+    world = World(usd={"small": 1e-10, "large": 1.0})
+    outcome = play(LARGE, *(Call(candidate="small", sample=i) for i in range(15)), world=world, bounds=ONE)
+    assert outcome.usd <= 1.0 + 1e-9
+    assert len(refusals(outcome)) >= 5
+
+
+class Silent(World):
+    """Times out on whatever it is asked, and never learns what that cost."""
+
+    def observe(self, call: Call) -> Observed:
+        """Return an error with an unknown charge."""
+        return Observed(call=call, error="timed out", reserved_usd=-7.0)
+
+    def think(self, request: Think, trace: Trace) -> Thought:
+        """Return an error with an unknown charge."""
+        return Thought(text="", error="timed out")
+
+
+def test_a_charge_that_nobody_knows_uses_up_the_budget_as_if_it_had_been_the_most() -> None:
+    names = "abcde"
+    world = Silent(usd=dict.fromkeys(names, 0.1))
+    lines = [Call(candidate=name) for name in names]
+    outcome = play(*lines, Stop(), world=world, bounds=Bounds(usd=0.1))
+    assert world.asked == lines[:1]
+    assert (outcome.usd, outcome.trace.reserved_usd, outcome.trace.remaining_usd) == (0.0, 0.1, 0.0)
+    assert outcome.trace.num_unknown_charges == 1
+    both = CallSet(calls=tuple(lines[:2]))
+    trace = play(both, lines[2], lines[3], Stop(), world=world, bounds=Bounds(usd=0.3)).trace
+    assert (trace.num_calls, trace.reserved_usd) == (3, pytest.approx(0.3))
+    free = play(*lines, Stop(), world=world).trace
+    assert (free.num_calls, free.reserved_usd, free.remaining_usd) == (5, 0.0, math.inf)
+
+
+def test_a_thought_whose_charge_nobody_knows_uses_up_the_budget_too() -> None:
+    trace = play(THOUGHT, THOUGHT, THOUGHT, Stop(), world=Silent(), bounds=Bounds(usd=0.25)).trace
+    assert (trace.num_unknown_charges, trace.reserved_usd) == (2, pytest.approx(0.2))
+
+
+def test_a_charge_that_is_known_is_not_reserved_as_well() -> None:
+    class Careful(World):
+        def observe(self, call: Call) -> Observed:
+            return replace(super().observe(call), reserved_usd=5.0)
+
+    trace = play(SMALL, LARGE, Stop(), world=Careful(), bounds=ONE).trace
+    assert (trace.num_calls, trace.reserved_usd, trace.observed[0].reserved_usd) == (2, 0.0, 0.0)
+
+
 def test_a_budget_below_the_cheapest_call_ends_the_task_before_it_starts() -> None:
     world = World()
     outcome = play(SMALL, world=world, bounds=Bounds(usd=0.001))
@@ -187,12 +248,12 @@ def test_thoughts_are_charged_bounded_and_counted() -> None:
 
 
 def test_an_environment_without_a_model_of_its_own_says_so() -> None:
-    class Silent(World):
+    class Thoughtless(World):
         def think(self, request: Think, trace: Trace) -> Thought:
             return Environment.think(self, request, trace)
 
     with pytest.raises(InputError, match="does not think"):
-        play(THOUGHT, world=Silent())
+        play(THOUGHT, world=Thoughtless())
 
 
 def test_an_answer_that_nobody_asked_for_is_an_error() -> None:

@@ -11,7 +11,19 @@ import pytest
 
 from tests.sequential.scripted import Scripted, World, query
 from turnout.core import ArtifactError, ArtifactVersionError
-from turnout.sequential import Bounds, Call, CallSet, Escalate, Stop, Think, Trace, run
+from turnout.sequential import (
+    Bounds,
+    Call,
+    CallSet,
+    Escalate,
+    FixedOrder,
+    Observed,
+    Stop,
+    Think,
+    Trace,
+    audit,
+    run,
+)
 from turnout.sequential.actions import Action
 from turnout.sequential.record import from_lines, load, save, to_lines, verify, verify_file
 from turnout.sequential.wire import withheld
@@ -62,6 +74,22 @@ def test_unknown_is_null_and_comes_back_as_nan() -> None:
     lines = list(to_lines(traces()))
     assert "NaN" not in "".join(lines)
     assert math.isnan(from_lines(lines)[1].observed[0].usd)
+
+
+def test_what_was_reserved_is_recorded_so_that_the_rest_of_the_budget_comes_back() -> None:
+    class Silent(World):
+        def observe(self, call: Call) -> Observed:
+            return Observed(call=call, error="timed out")
+
+    order = FixedOrder(order=("small", "large"))
+    trace = run(Silent(), order, query(), bounds=Bounds(usd=0.15)).trace
+    (again,) = from_lines(to_lines([trace], keep_text=True))
+    assert (trace.reserved_usd, trace.usd) == (pytest.approx(0.11), 0.0)
+    assert (again.reserved_usd, again.remaining_usd, again.usd) == (
+        trace.reserved_usd, trace.remaining_usd, 0.0,
+    )  # fmt: skip
+    assert repr(again.events) == repr(trace.events)
+    assert audit(again, order) is None
 
 
 def rewrite(line: str, **changes: object) -> str:

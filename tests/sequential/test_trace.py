@@ -10,7 +10,7 @@ from tests.sequential.scripted import query
 from turnout.core import InputError
 from turnout.sequential import Bounds, Call, CallSet, Choice, Ended, Observed, Started, Stop, Trace
 from turnout.sequential.aggregate import aggregate
-from turnout.sequential.trace import Chosen
+from turnout.sequential.trace import Chosen, Thought
 
 
 def new_trace(**bounds: float) -> Trace:
@@ -51,6 +51,28 @@ def test_charges_add_up_and_unknown_ones_are_counted() -> None:
     assert trace.remaining_usd == 0.0
     assert trace.next_sample("a") == 3
     assert trace.next_sample("b") == 0
+
+
+def test_what_a_charge_may_have_been_is_reserved_and_not_reported() -> None:
+    trace = new_trace(usd=0.5)
+    trace.append(observed("a", usd=math.nan, reserved_usd=0.3))
+    trace.append(observed("a", usd=0.1, reserved_usd=9.0))
+    trace.append(Thought(text="hm", reserved_usd=0.05))
+    assert trace.usd == pytest.approx(0.1)
+    assert trace.reserved_usd == pytest.approx(0.35)
+    assert trace.remaining_usd == pytest.approx(0.05)
+    assert trace.can_pay(0.05)
+    assert not trace.can_pay(0.051)
+    assert not trace.can_pay(math.nan)
+    assert new_trace().can_pay(math.nan)
+
+
+@pytest.mark.parametrize(
+    "name", ["usd", "reserved_usd", "steps", "num_unknown_charges", "remaining_usd", "started", "bounds"]
+)
+def test_what_was_spent_and_counted_cannot_be_assigned(name: str) -> None:
+    with pytest.raises(AttributeError):
+        setattr(new_trace(), name, 0)
 
 
 def test_only_an_error_kills() -> None:

@@ -19,13 +19,13 @@ import numpy as np
 
 from turnout.core.errors import InputError, sentence
 from turnout.core.outcomes import Floats
-from turnout.core.validation import check_number
+from turnout.core.validation import check_count, check_number
 from turnout.sequential.synthetic import SyntheticTask
+from turnout.sequential.trace import fits
 
 STOP = -1
 """The action that ends a task."""
 MAX_STATES = 2_000_000
-SLACK_USD = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,8 @@ class Optimum:
         Quality that one USD must buy.
     budget_usd:
         Most USD of one task; None means no bound.
+    calls:
+        Most calls of one task, where that is fewer than its rounds; None means as many as rounds.
 
     Raises
     ------
@@ -64,11 +66,19 @@ class Optimum:
         For tasks with more states than fit: fewer candidates, signals or rounds help.
     """
 
-    def __init__(self, task: SyntheticTask, *, price: float = 0.0, budget_usd: float | None = None) -> None:
+    def __init__(
+        self,
+        task: SyntheticTask,
+        *,
+        price: float = 0.0,
+        budget_usd: float | None = None,
+        calls: int | None = None,
+    ) -> None:
         check_number("Optimum: price", price, low=0.0)
         self.task = task
         self.price = price
         self.budget_usd = np.inf if budget_usd is None else check_number("Optimum: budget_usd", budget_usd)
+        self.rounds = task.rounds if calls is None else min(task.rounds, check_count("Optimum: calls", calls))
         right_SZM = task.signal_CS[1][:, None, None] * task.success_ZM
         wrong_SZM = task.signal_CS[0][:, None, None] * (1.0 - task.success_ZM)
         num_signals, num_z, num_m = right_SZM.shape
@@ -122,12 +132,12 @@ class Optimum:
 
     def _solve(self, belief: Belief) -> tuple[float, int]:
         best = (self.chance_right(belief), STOP)
-        if sum(belief.seen) >= self.task.rounds:
+        if sum(belief.seen) >= self.rounds:
             return best
-        left_usd = self.budget_usd - self.spent_usd(belief)
+        spent_usd = self.spent_usd(belief)
         chance_P = self._likelihood_PZ @ self.posterior_Z(belief)
         for m, usd in enumerate(self.task.usd):
-            if usd > left_usd + SLACK_USD:
+            if not fits(spent_usd, usd, self.budget_usd):
                 continue
             pairs = range(m * self._num_signals, (m + 1) * self._num_signals)
             ahead = sum(chance_P[p] * self.best(belief.after(p))[0] for p in pairs if chance_P[p] > 0)
@@ -138,6 +148,8 @@ class Optimum:
         return best
 
 
-def optimal_value(task: SyntheticTask, *, price: float = 0.0, budget_usd: float | None = None) -> float:
+def optimal_value(
+    task: SyntheticTask, *, price: float = 0.0, budget_usd: float | None = None, calls: int | None = None
+) -> float:
     """Return the expected quality minus price times USD that no sequencer can exceed."""
-    return Optimum(task, price=price, budget_usd=budget_usd).value
+    return Optimum(task, price=price, budget_usd=budget_usd, calls=calls).value

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from turnout.core.errors import InputError, sentence
@@ -130,8 +130,7 @@ def admissible(environment: Estimating, trace: Trace) -> tuple[str, ...]:
     alive = [name for name in trace.started.candidates if name not in dead]
     if trace.bounds.usd is None:
         return tuple(alive)
-    left_usd = trace.remaining_usd
-    return tuple(name for name in alive if environment.most_usd(_first_call(name), trace) <= left_usd)
+    return tuple(name for name in alive if trace.can_pay(environment.most_usd(_first_call(name), trace)))
 
 
 @lru_cache(maxsize=4096)
@@ -145,14 +144,31 @@ def _step(environment: Estimating, choice: Choice, trace: Trace) -> Generator[Re
     if isinstance(action, Stop | Escalate | Abstain):
         trace.append(_end(action, trace))
         return
-    why = _obstacle(environment, action, trace)
+    request: Request = action if isinstance(action, Think) else _calls(action)
+    why = _obstacle(request, trace)
+    most_usd = () if why else _most_usd(environment, request, trace)
+    if why is None and not trace.can_pay(sum(most_usd)):
+        why = _too_dear(trace, sum(most_usd))
     if why is not None:
         trace.append(Refused(action=action, why=why))
         return
-    request: Request = action if isinstance(action, Think) else _calls(action)
     response = yield request
-    for event in _events(environment, request, response):
-        trace.append(event)
+    for event, most in zip(_events(environment, request, response), most_usd, strict=True):
+        trace.append(_reserving(event, most))
+
+
+def _most_usd(environment: Estimating, request: Request, trace: Trace) -> tuple[float, ...]:
+    """Return what every part of a request may cost in USD; 0 where no bound asks for it."""
+    parts = (request,) if isinstance(request, Think) else request
+    if trace.bounds.usd is None:
+        return (0.0,) * len(parts)
+    return tuple(environment.most_usd(part, trace) for part in parts)
+
+
+def _reserving(event: Observed | Thought, most_usd: float) -> Observed | Thought:
+    """Return the event with what its charge counts with against the bound, if nobody knows the charge."""
+    reserved_usd = most_usd if math.isnan(event.usd) else 0.0
+    return event if event.reserved_usd == reserved_usd else replace(event, reserved_usd=reserved_usd)
 
 
 def _events(
@@ -178,33 +194,23 @@ def _calls(action: Call | CallSet) -> tuple[Call, ...]:
     return (action,) if isinstance(action, Call) else action.calls
 
 
-def _obstacle(environment: Estimating, action: Call | CallSet | Think, trace: Trace) -> str | None:
-    """Return why an action may not be carried out, or None."""
-    if isinstance(action, Think):
-        return None if _fits(environment, action, trace) else _too_dear(trace)
-    calls = _calls(action)
+def _obstacle(request: Request, trace: Trace) -> str | None:
+    """Return why a request may not be carried out whatever it costs, or None."""
+    if isinstance(request, Think):
+        return None
     pool = trace.started.candidates
-    for call in calls:
+    for call in request:
         if call.candidate not in pool:
             return sentence("the call's candidate", allowed=pool, got=call.candidate)
         if call.candidate in trace.dead:
             return sentence(f"{call.candidate!r} failed in this task", do="call another, or stop")
     limit = trace.bounds.calls
-    if limit is not None and trace.num_calls + len(calls) > limit:
-        return sentence("calls of the task", allowed=f"at most {limit}", got=trace.num_calls + len(calls))
-    if trace.bounds.usd is not None:
-        most = sum(environment.most_usd(call, trace) for call in calls)
-        if not most <= trace.remaining_usd:
-            return _too_dear(trace, most)
+    if limit is not None and trace.num_calls + len(request) > limit:
+        return sentence("calls of the task", allowed=f"at most {limit}", got=trace.num_calls + len(request))
     return None
 
 
-def _fits(environment: Estimating, request: Call | Think, trace: Trace) -> bool:
-    # A request of unknown cost does not fit a budget: NaN compares as false.
-    return trace.bounds.usd is None or environment.most_usd(request, trace) <= trace.remaining_usd
-
-
-def _too_dear(trace: Trace, most_usd: float = math.nan) -> str:
+def _too_dear(trace: Trace, most_usd: float) -> str:
     got = "a cost that is not known" if math.isnan(most_usd) else f"up to {most_usd:.3g} usd"
     return sentence("the rest of the budget", allowed=f"{trace.remaining_usd:.3g} usd", got=got)
 

@@ -11,12 +11,12 @@ from turnout.sequential.actions import Call, Choice, Stop
 from turnout.sequential.contracts import Sequencer
 from turnout.sequential.dynamic import STOP, Belief, Optimum
 from turnout.sequential.synthetic import HINT, SIGNAL, SyntheticTask
-from turnout.sequential.trace import Trace
+from turnout.sequential.trace import Bounds, Trace
 
 
 @final
 class OptimalSequencer(Sequencer):
-    """Follows the dynamic programme of its task; the budget is that of the trace's bounds.
+    """Follows the dynamic programme of its task, within the trace's bounds of USD, calls and steps.
 
     Parameters
     ----------
@@ -30,20 +30,25 @@ class OptimalSequencer(Sequencer):
         check_kind("OptimalSequencer.task", task, SyntheticTask)
         self.task = task
         self.price = check_number("OptimalSequencer.price", price, low=0.0)
-        self._optima: dict[float | None, Optimum] = {}
+        self._optima: dict[tuple[float | None, int], Optimum] = {}
 
     def next(self, trace: Trace, rng: np.random.Generator) -> Choice:
         """Return the action of the state that the trace has reached."""
-        budget_usd = trace.bounds.usd
-        optimum = self._optima.get(budget_usd)
-        if optimum is None:
-            optimum = Optimum(self.task, price=self.price, budget_usd=budget_usd)
-            self._optima[budget_usd] = optimum
+        optimum = self._optimum(trace.bounds)
         value, action = optimum.best(self._belief(optimum, trace))
-        if action == STOP:
-            return Choice(action=Stop(), values={"value": value})
         name = f"m{action}"
+        # Whoever may not be called now would be refused, and chosen again for ever.
+        if action == STOP or name not in trace.admissible:
+            return Choice(action=Stop(), values={"value": value})
         return Choice(action=Call(candidate=name, sample=trace.next_sample(name)), values={"value": value})
+
+    def _optimum(self, bounds: Bounds) -> Optimum:
+        # After the last step the loop gives the last answer, so a step allows a call.
+        most = min(self.task.rounds, bounds.steps, bounds.calls or self.task.rounds)
+        key = (bounds.usd, most)
+        if key not in self._optima:
+            self._optima[key] = Optimum(self.task, price=self.price, budget_usd=bounds.usd, calls=most)
+        return self._optima[key]
 
     def _belief(self, optimum: Optimum, trace: Trace) -> Belief:
         belief = optimum.start(int(trace.query.tags[HINT]))

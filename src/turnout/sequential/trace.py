@@ -19,6 +19,9 @@ from turnout.sequential.actions import Action, Call, Choice
 End = Literal["stop", "abstain", "escalate", "steps", "budget", "deadline", "nobody"]
 """How a task ended: by the sequencer's own action, or by a bound; `nobody` when no candidate is left."""
 
+SLACK = 1e-9
+"""Share of a budget by which rounding may exceed it, so that a budget can be spent to the last cent."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bounds:
@@ -27,7 +30,10 @@ class Bounds:
     steps: int = 16
     """Most choices of the sequencer, refused ones and thoughts included."""
     usd: float | None = None
-    """Most USD, thoughts included; a call that may cost more than what is left is refused."""
+    """Most USD, thoughts included; a call that may cost more than what is left is refused.
+
+    A charge that nobody knows counts with the most that it may have been.
+    """
     calls: int | None = None
     """Most calls of candidates."""
     deadline_s: float | None = None
@@ -87,6 +93,8 @@ class Observed:
     """Why no answer came; None for an answer, be it an unrecorded text."""
     signals: Mapping[str, float] = field(default_factory=dict)
     """What else is known after the call, by name."""
+    reserved_usd: float = 0.0
+    """What a charge that is not known counts with against the bound; the loop sets it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,6 +108,8 @@ class Thought:
     latency_s: float = math.nan
     error: str | None = None
     """Why nothing was written; None for a thought."""
+    reserved_usd: float = 0.0
+    """What a charge that is not known counts with against the bound; the loop sets it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,14 +128,10 @@ Event = Started | Chosen | Refused | Observed | Thought | Ended
 
 @final
 class Trace:
-    """The events of one task, in order.
+    """The events of one task, in order. What was charged and counted can be read and not assigned.
 
     Attributes
     ----------
-    usd:
-        Charged so far in USD; a charge that is not known counts as 0 here and in `num_unknown_charges`.
-    steps:
-        Choices so far.
     admissible:
         Names of the candidates that may be called now; the loop sets it before it asks the sequencer.
     """
@@ -133,23 +139,50 @@ class Trace:
     __slots__ = (
         "_dead",
         "_events",
+        "_num_unknown_charges",
         "_observed",
+        "_reserved_usd",
+        "_started",
+        "_steps",
+        "_usd",
         "admissible",
-        "num_unknown_charges",
-        "started",
-        "steps",
-        "usd",
     )
 
     def __init__(self, started: Started) -> None:
-        self.started = started
-        self.usd = 0.0
-        self.num_unknown_charges = 0
-        self.steps = 0
+        self._started = started
+        self._usd = 0.0
+        self._reserved_usd = 0.0
+        self._num_unknown_charges = 0
+        self._steps = 0
         self.admissible: tuple[str, ...] = started.candidates
         self._events: list[Event] = [started]
         self._observed: list[Observed] = []
         self._dead: set[str] = set()
+
+    @property
+    def started(self) -> Started:
+        """The first event."""
+        return self._started
+
+    @property
+    def usd(self) -> float:
+        """Charged so far in USD; a charge that is not known counts as 0 here."""
+        return self._usd
+
+    @property
+    def reserved_usd(self) -> float:
+        """USD that charges nobody knows may have come to at most; 0 in a task without a bound of USD."""
+        return self._reserved_usd
+
+    @property
+    def num_unknown_charges(self) -> int:
+        """Calls and thoughts whose charge is not known."""
+        return self._num_unknown_charges
+
+    @property
+    def steps(self) -> int:
+        """Choices so far."""
+        return self._steps
 
     @property
     def events(self) -> tuple[Event, ...]:
@@ -159,12 +192,12 @@ class Trace:
     @property
     def query(self) -> Query:
         """The task."""
-        return self.started.query
+        return self._started.query
 
     @property
     def bounds(self) -> Bounds:
         """What the task may use."""
-        return self.started.bounds
+        return self._started.bounds
 
     @property
     def observed(self) -> tuple[Observed, ...]:
@@ -188,8 +221,14 @@ class Trace:
 
     @property
     def remaining_usd(self) -> float:
-        """USD that may still be spent; infinity without a bound."""
-        return math.inf if self.bounds.usd is None else max(self.bounds.usd - self.usd, 0.0)
+        """USD that may still be spent, less what is reserved; infinity without a bound."""
+        budget_usd = self._started.bounds.usd
+        return math.inf if budget_usd is None else max(budget_usd - self._usd - self._reserved_usd, 0.0)
+
+    def can_pay(self, most_usd: float) -> bool:
+        """Return whether the bound leaves room for a charge of up to `most_usd`; NaN fits no bound."""
+        budget_usd = self._started.bounds.usd
+        return budget_usd is None or fits(self._usd + self._reserved_usd, most_usd, budget_usd)
 
     @property
     def is_over(self) -> bool:
@@ -204,21 +243,27 @@ class Trace:
             )
         self._events.append(event)
         if isinstance(event, Chosen):
-            self.steps += 1
+            self._steps += 1
         elif isinstance(event, Observed):
             self._observed.append(event)
             if event.error is not None:
                 self._dead.add(event.call.candidate)
-            self._charge(event.usd)
+            self._charge(event)
         elif isinstance(event, Thought):
-            self._charge(event.usd)
+            self._charge(event)
 
     def next_sample(self, candidate: str) -> int:
         """Return the sample number that a further call of `candidate` would have."""
         return sum(observed.call.candidate == candidate for observed in self._observed)
 
-    def _charge(self, usd: float) -> None:
-        if math.isnan(usd):
-            self.num_unknown_charges += 1
+    def _charge(self, event: Observed | Thought) -> None:
+        if math.isnan(event.usd):
+            self._num_unknown_charges += 1
+            self._reserved_usd += event.reserved_usd
         else:
-            self.usd += usd
+            self._usd += event.usd
+
+
+def fits(spent_usd: float, most_usd: float, budget_usd: float) -> bool:
+    """Return whether a charge fits a budget; sums of floats may miss it by a billionth of it."""
+    return spent_usd + most_usd <= budget_usd + SLACK * budget_usd
