@@ -97,7 +97,8 @@ def rewrite(line: str, **changes: object) -> str:
     body = {**json.loads(line), **changes}
     body.pop("digest")
     dumped = json.dumps(body, sort_keys=True, separators=(",", ":"))
-    return json.dumps({**body, "digest": hashlib.sha256(dumped.encode()).hexdigest()})
+    body["digest"] = hashlib.sha256(dumped.encode()).hexdigest()
+    return json.dumps(body, sort_keys=True, separators=(",", ":"))
 
 
 @pytest.mark.parametrize("line", [1, 3, 8, 12])
@@ -107,12 +108,33 @@ def test_a_changed_line_is_named(line: int) -> None:
     body = json.loads(lines[line - 1])
     body["event"] = "refused"
     changed = [*lines]
-    changed[line - 1] = json.dumps(body)
+    changed[line - 1] = json.dumps(body, sort_keys=True, separators=(",", ":"))
     fault = verify(changed)
     assert fault is not None
     assert (fault.line, "digest" in fault.why) == (line, True)
     with pytest.raises(ArtifactError, match=f"line {line}"):
         from_lines(changed)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"usd":0.01', '"usd":99,"usd":0.01'),
+        ('"usd":0.01', '"usd":1e-2'),
+        ('"usd":0.01', '"usd": 0.01'),
+        ('"usd":0.01', '"usd":NaN'),
+        ('"usd":0.01', '"usd":1e999'),
+        ("}", "} "),
+        ("small", "sm\\u0061ll"),
+    ],
+)
+def test_a_line_is_compared_as_it_stands_and_not_as_it_reads(old: str, new: str) -> None:
+    lines = list(to_lines(traces(), keep_text=True))
+    line = next(n for n, text in enumerate(lines) if '"event":"observed"' in text)
+    lines[line] = new.join(lines[line].rsplit(old, 1))
+    fault = verify(lines)
+    assert fault is not None
+    assert fault.line == line + 1
 
 
 @pytest.mark.parametrize("line", [1, 3, 8])

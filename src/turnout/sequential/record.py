@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +103,9 @@ def verify(lines: Iterable[str], *, head: str | None = None) -> Fault | None:
             raise ArtifactVersionError(
                 sentence("the record's format", allowed=f"1 to {FORMAT}", got=body.get("format"))
             )
+        if line != _dump(body):
+            # Two spellings of one object, such as a key that stands twice, must not both pass.
+            return Fault(line=number, why="it does not stand as it would be written")
         stated = body.pop("digest", None)
         if stated != _digest(body):
             return Fault(line=number, why="its content does not fit its digest")
@@ -126,10 +130,19 @@ def _add(traces: list[Trace], body: dict[str, Any]) -> None:
 
 def _parse(line: str) -> dict[str, Any] | None:
     try:
-        body = json.loads(line)
-    except ValueError:
+        body = json.loads(line, parse_constant=_no_number, parse_float=_finite)
+    except (ValueError, RecursionError):
         return None
     return body if isinstance(body, dict) else None
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _no_number(text)
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(text)
 
 
 def _dump(body: dict[str, Any]) -> str:
