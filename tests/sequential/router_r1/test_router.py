@@ -13,7 +13,7 @@ from turnout.core import Candidate, InputError, OutcomeTable, Query, artifact
 from turnout.sequential.actions import Call, Think
 from turnout.sequential.loop import Outcome, run
 from turnout.sequential.replay import ReplayEnvironment
-from turnout.sequential.router_r1.reward import violations
+from turnout.sequential.router_r1.reward import episode_of, gave_up, violations
 from turnout.sequential.router_r1.router import RouterR1
 from turnout.sequential.router_r1.thinking import ThinkingEnvironment
 from turnout.sequential.trace import Bounds, Chosen, Refused, Thought, Trace
@@ -136,6 +136,23 @@ def test_a_policy_whose_model_is_down_ends_the_task() -> None:
     environment = ThinkingEnvironment(ReplayEnvironment(TABLE, independent=True), write=write)
     done = run(environment, RouterR1(), QUERY)
     assert "the policy's model did not answer: refused" in done.ended.why
+
+
+@pytest.mark.parametrize("at_end", ["last", "abstain"])
+@pytest.mark.parametrize("dies", [True, False])
+def test_a_policy_that_dies_or_cannot_be_paid_earns_what_a_broken_format_earns(
+    at_end: str, dies: bool
+) -> None:
+    written = iter([Thought(text="<search>large", usd=0.001), Thought(text="", usd=0.0, error="boom")])
+    inner = ReplayEnvironment(TABLE, independent=True)
+    environment = ThinkingEnvironment(inner, write=lambda _: next(written), most_thought_usd=0.002)
+    bounds = Bounds() if dies else Bounds(usd=0.0125)
+    done = run(environment, RouterR1(sub_queries=False, at_end=at_end), QUERY, bounds=bounds)  # type: ignore[arg-type]
+    assert done.ended.how == ("stop" if at_end == "last" else "abstain")
+    assert (gave_up(done.trace), violations(done.trace)) == (True, 0)
+    assert not episode_of(done, {}, corrected=False, quality=1.0).is_valid
+    handed_on, _ = play(["<search>large", "<answer>[last]"])
+    assert episode_of(handed_on, {}, corrected=False).is_valid
 
 
 def test_a_sub_query_that_is_the_query_is_asked_as_such() -> None:

@@ -134,7 +134,8 @@ def episode_of(
     quality:
         The answer's quality where the environment does not know it.
     """
-    is_valid = outcome.ended.how == "stop" and violations(outcome.trace) == 0
+    trace = outcome.trace
+    is_valid = outcome.ended.how == "stop" and violations(trace) == 0 and not gave_up(trace)
     value = outcome.quality if quality is None else quality
     usd = _all_usd(outcome.trace) if corrected else _output_usd(outcome.trace, price_cards)
     return Episode(is_valid=is_valid and not math.isnan(value), quality=value, usd=usd)
@@ -142,11 +143,17 @@ def episode_of(
 
 def violations(trace: Trace) -> int:
     """Return how often the policy broke the protocol, as the sequencer wrote it into its choices."""
-    return int(
-        max(
-            (e.choice.values.get("violations", 0.0) for e in trace.events if isinstance(e, Chosen)), default=0
-        )
-    )
+    return int(_largest("violations", trace))
+
+
+def gave_up(trace: Trace) -> bool:
+    """Return whether the task ended without an answer of the policy's, be it with that of the last model."""
+    return _largest("gave_up", trace) > 0
+
+
+def _largest(value: str, trace: Trace) -> float:
+    chosen = (event.choice for event in trace.events if isinstance(event, Chosen))
+    return max((choice.values.get(value, 0.0) for choice in chosen), default=0.0)
 
 
 def _all_usd(trace: Trace) -> float:

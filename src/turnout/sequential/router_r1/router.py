@@ -155,11 +155,12 @@ class RouterR1(Sequencer):
 
     def _give_up(self, trace: Trace, why: str, broken: int) -> Choice:
         if self.at_end == "last" and any(item.error is None for item in trace.observed):
-            return self._choice(Stop(aggregate="last"), why, broken)
-        return self._choice(Abstain(why=why), "give up", broken)
+            return self._choice(Stop(aggregate="last"), why, broken, gave_up=True)
+        return self._choice(Abstain(why=why), "give up", broken, gave_up=True)
 
-    def _choice(self, action: Action, reason: str, broken: int) -> Choice:
-        return Choice(action=action, propensity=1.0, reason=reason, values={"violations": float(broken)})
+    def _choice(self, action: Action, reason: str, broken: int, *, gave_up: bool = False) -> Choice:
+        values = {"violations": float(broken), **({"gave_up": 1.0} if gave_up else {})}
+        return Choice(action=action, propensity=1.0, reason=reason, values=values)
 
 
 def _stop(answer: Answer) -> Stop:
