@@ -6,6 +6,7 @@ import asyncio
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from tests.sequential.scripted import AsyncWorld, Scripted, World, query
@@ -15,6 +16,7 @@ from turnout.sequential import (
     Bounds,
     Call,
     CallSet,
+    Choice,
     Environment,
     Escalate,
     Observed,
@@ -30,6 +32,7 @@ from turnout.sequential.actions import Action
 from turnout.sequential.trace import Chosen, Refused
 
 SMALL, LARGE = Call(candidate="small"), Call(candidate="large")
+SAMPLES = [Call(candidate="small", sample=sample) for sample in range(15)]
 ONE = Bounds(usd=1.0)
 THOUGHT = Think(messages=({"role": "user", "content": "think"},))
 
@@ -80,8 +83,8 @@ def test_escalate_and_abstain_end_without_an_answer() -> None:
 
 def test_a_sequencer_that_never_stops_is_stopped_with_its_last_answer() -> None:
     world = World()
-    outcome = play(SMALL, world=world, bounds=Bounds(steps=5))
-    assert (outcome.ended.how, outcome.answer) == ("steps", "small 0")
+    outcome = play(*SAMPLES, world=world, bounds=Bounds(steps=5))
+    assert (outcome.ended.how, outcome.answer) == ("steps", "small 4")
     assert len(world.asked) == outcome.trace.steps == 5
     assert outcome.usd == pytest.approx(0.05)
 
@@ -141,7 +144,7 @@ def test_a_budget_that_two_calls_spend_exactly_is_enough_for_both() -> None:
 
 def test_rounding_is_forgiven_once_and_not_per_call() -> None:
     world = World(usd={"small": 1e-10, "large": 1.0})
-    outcome = play(LARGE, *(Call(candidate="small", sample=i) for i in range(15)), world=world, bounds=ONE)
+    outcome = play(LARGE, *SAMPLES, world=world, bounds=ONE)
     assert outcome.usd <= 1.0 + 1e-9
     assert len(refusals(outcome)) >= 5
 
@@ -218,18 +221,50 @@ def test_a_set_is_paid_for_whole_or_not_at_all() -> None:
 
 def test_the_number_of_calls_is_bounded_and_nobody_is_admissible_after() -> None:
     world = World()
-    outcome = play(SMALL, SMALL, SMALL, Stop(), world=world, bounds=Bounds(calls=2))
+    outcome = play(*SAMPLES[:3], Stop(), world=world, bounds=Bounds(calls=2))
     assert len(world.asked) == 2
     assert "at most 2" in refusals(outcome)[0]
     chosen = [event for event in outcome.trace.events if isinstance(event, Chosen)]
     assert [event.admissible for event in chosen] == [("small", "large")] * 2 + [()] * 2
 
 
+@pytest.mark.parametrize("again", [SMALL, CallSet(calls=(SMALL, SAMPLES[1]))])
+def test_the_same_call_is_not_made_twice_so_that_nobody_votes_twice(again: Action) -> None:
+    world = World()
+    outcome = play(LARGE, SAMPLES[1], SMALL, again, Stop(aggregate="vote"), world=world)
+    assert world.asked == [LARGE, SAMPLES[1], SMALL]
+    assert outcome.usd == pytest.approx(0.12)
+    assert "was asked this, sample 0, before" in refusals(outcome)[0]
+    parts = [Call(candidate="small", text=text) for text in ("one half", "the other half")]
+    assert not refusals(play(SMALL, *parts, Stop(), world=world))
+
+
+@pytest.mark.parametrize("nonsense", [None, Stop(), Choice(action=None)])  # type: ignore[arg-type]
+def test_a_sequencer_that_chooses_nothing_is_told_so(nonsense: Choice) -> None:
+    class Lost(Scripted):
+        def next(self, trace: Trace, rng: np.random.Generator) -> Choice:
+            return nonsense
+
+    with pytest.raises(InputError, match=r"Lost\.next; allowed: a Choice of an action; got: "):
+        run(World(), Lost(lines=()), query())
+
+
+def test_who_was_admissible_is_recorded_as_the_loop_found_it() -> None:
+    class Forger(Scripted):
+        def next(self, trace: Trace, rng: np.random.Generator) -> Choice:
+            trace.admissible = ("huge",)
+            return super().next(trace, rng)
+
+    trace = run(World(), Forger(lines=[SMALL, Stop()]), query()).trace
+    chosen = [event.admissible for event in trace.events if isinstance(event, Chosen)]
+    assert chosen == [("small", "large")] * 2
+
+
 def test_no_call_starts_after_the_deadline() -> None:
-    outcome = play(SMALL, bounds=Bounds(deadline_s=2.5))
+    outcome = play(*SAMPLES, bounds=Bounds(deadline_s=2.5))
     assert outcome.ended.how == "deadline"
     assert outcome.trace.num_calls == 3
-    assert outcome.answer == "small 0"
+    assert outcome.answer == "small 2"
 
 
 def test_calls_of_one_set_run_side_by_side() -> None:

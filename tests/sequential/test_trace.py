@@ -51,6 +51,8 @@ def test_charges_add_up_and_unknown_ones_are_counted() -> None:
     assert trace.remaining_usd == 0.0
     assert trace.next_sample("a") == 3
     assert trace.next_sample("b") == 0
+    trace.append(Observed(call=Call(candidate="b", sample=4)))
+    assert trace.next_sample("b") == 5
 
 
 def test_what_a_charge_may_have_been_is_reserved_and_not_reported() -> None:

@@ -15,7 +15,7 @@ from functools import lru_cache
 from turnout.core.errors import InputError, sentence
 from turnout.core.query import Query
 from turnout.core.rng import make_rng
-from turnout.sequential.actions import Abstain, Call, CallSet, Choice, Escalate, Stop, Think
+from turnout.sequential.actions import Abstain, Action, Call, CallSet, Choice, Escalate, Stop, Think
 from turnout.sequential.aggregate import aggregate
 from turnout.sequential.contracts import AsyncEnvironment, Environment, Estimating, Sequencer
 from turnout.sequential.trace import Bounds, Chosen, Ended, Observed, Refused, Started, Thought, Trace
@@ -114,12 +114,28 @@ def episode(
     """Yield what is to be asked, take what came back, and append all of it to the trace."""
     rng = make_rng(trace.started.seed)
     while not trace.is_over:
-        trace.admissible = admissible(environment, trace)
+        trace.admissible = allowed = admissible(environment, trace)
         end = _bound(environment, trace)
         if end is not None:
             trace.append(end)
             return
-        yield from _step(environment, sequencer.next(trace, rng), trace)
+        choice = checked(sequencer, sequencer.next(trace, rng))
+        trace.append(Chosen(choice=choice, admissible=allowed))
+        yield from _step(environment, choice.action, trace)
+
+
+def checked(sequencer: Sequencer, choice: object) -> Choice:
+    """Return what a sequencer chose; raises `InputError` where it is no choice of an action."""
+    if isinstance(choice, Choice) and isinstance(choice.action, Action):
+        return choice
+    raise InputError(
+        sentence(
+            f"{type(sequencer).__name__}.next",
+            allowed="a Choice of an action",
+            got=choice,
+            do="return Choice(action=...)",
+        )
+    )
 
 
 def admissible(environment: Estimating, trace: Trace) -> tuple[str, ...]:
@@ -138,9 +154,7 @@ def _first_call(name: str) -> Call:
     return Call(candidate=name)
 
 
-def _step(environment: Estimating, choice: Choice, trace: Trace) -> Generator[Request, Response, None]:
-    trace.append(Chosen(choice=choice, admissible=trace.admissible))
-    action = choice.action
+def _step(environment: Estimating, action: Action, trace: Trace) -> Generator[Request, Response, None]:
     if isinstance(action, Stop | Escalate | Abstain):
         trace.append(_end(action, trace))
         return
@@ -204,6 +218,9 @@ def _obstacle(request: Request, trace: Trace) -> str | None:
             return sentence("the call's candidate", allowed=pool, got=call.candidate)
         if call.candidate in trace.dead:
             return sentence(f"{call.candidate!r} failed in this task", do="call another, or stop")
+        if trace.has_asked(call):
+            what = f"{call.candidate!r} was asked this, sample {call.sample}, before"
+            return sentence(what, do="take the next sample, ask something else, or stop")
     limit = trace.bounds.calls
     if limit is not None and trace.num_calls + len(request) > limit:
         return sentence("calls of the task", allowed=f"at most {limit}", got=trace.num_calls + len(request))

@@ -137,6 +137,7 @@ class Trace:
     """
 
     __slots__ = (
+        "_asked",
         "_dead",
         "_events",
         "_num_unknown_charges",
@@ -157,6 +158,7 @@ class Trace:
         self.admissible: tuple[str, ...] = started.candidates
         self._events: list[Event] = [started]
         self._observed: list[Observed] = []
+        self._asked: set[Call] = set()
         self._dead: set[str] = set()
 
     @property
@@ -246,15 +248,21 @@ class Trace:
             self._steps += 1
         elif isinstance(event, Observed):
             self._observed.append(event)
+            self._asked.add(event.call)
             if event.error is not None:
                 self._dead.add(event.call.candidate)
             self._charge(event)
         elif isinstance(event, Thought):
             self._charge(event)
 
+    def has_asked(self, call: Call) -> bool:
+        """Return whether this very call came back before; the loop makes no call twice."""
+        return call in self._asked
+
     def next_sample(self, candidate: str) -> int:
-        """Return the sample number that a further call of `candidate` would have."""
-        return sum(observed.call.candidate == candidate for observed in self._observed)
+        """Return the sample number that a further call of `candidate` would have; no call has it yet."""
+        samples = [o.call.sample for o in self._observed if o.call.candidate == candidate]
+        return max(len(samples), max(samples, default=-1) + 1)
 
     def _charge(self, event: Observed | Thought) -> None:
         if math.isnan(event.usd):
