@@ -243,3 +243,11 @@ def upstream_that_closes() -> Iterator[str]:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
         thread.join()
+
+
+def test_an_event_that_is_no_json_marks_the_row(gateway: Served, upstream: Upstream) -> None:
+    upstream.behave["small"] = "bad event"
+    answer = ask(gateway.base_url, model="small", stream=True)
+    assert b"data: {not json}\n\n" in answer.body
+    kept = row(gateway.ledger, answer.decision_id)
+    assert (kept["status"], kept["faults"]) == (200, "main: upstream_bad_event")

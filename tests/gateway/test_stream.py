@@ -103,3 +103,25 @@ def test_an_event_without_end_is_not_held_for_ever() -> None:
 
 def test_data_lines_are_joined() -> None:
     assert event_data(b"event: x\ndata: a\ndata:b\n\n") == b"a\nb"
+
+
+@pytest.mark.parametrize(
+    ("event", "is_bad"),
+    [
+        (b"data: {not json}", True),
+        (b"data: oops", True),
+        (b'data: {"usage": {"prompt_tokens": 1}', True),
+        (b": keep-alive", False),
+        (b"event: ping", False),
+        (b'data: { "choices": [] }', False),
+        (b'data: {\ndata: "choices": []}', False),
+        (b'data:{"choices":[{"delta":{"content":"data: {not json}"}}]}', False),
+    ],
+)
+def test_data_that_is_no_chunk_is_noticed_and_passed_on(event: bytes, is_bad: bool) -> None:
+    data = PLAIN[:500] + PLAIN[500:].replace(b"\n\n", b"\n\n" + event + b"\n\n", 1)
+    for sizes in ([1], [7], [len(data)]):
+        out, scanner = feed(data, sizes)
+        assert out == data
+        assert scanner.has_bad_event is is_bad
+        assert scanner.is_done

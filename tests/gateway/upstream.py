@@ -104,6 +104,8 @@ class Upstream:
                 assert request.transport is not None
                 request.transport.abort()
                 return response
+            if how == "bad event" and number == 5:
+                await response.write(b": a comment\n\ndata: {not json}\n\n")
             if how == "ends early" and number == 5:
                 return response
             self.sent.append(event)

@@ -29,6 +29,8 @@ from turnout.gateway.wire import ChatRequest, parse_chat
 INLINE_CHARS = 16_384
 """Texts up to this length are decided on the event loop; longer ones in a thread beside it."""
 
+_BAD_EVENT = "upstream_bad_event"
+
 logger = logging.getLogger(__name__)
 
 
@@ -173,6 +175,11 @@ class ChatHandler:
             while block := await chunks.read():
                 if whole := scanner.feed(block):
                     await send({"type": "http.response.body", "body": whole, "more_body": True})
+                if (
+                    scanner.has_bad_event
+                    and (bad := f"{account.provider}: {_BAD_EVENT}") not in account.faults
+                ):
+                    account.faults.append(bad)
                 if scanner.is_done:
                     # Clients may leave at [DONE], and upstreams may hang up: the answer is complete.
                     account.read_stream(scanner)

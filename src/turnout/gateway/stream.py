@@ -50,6 +50,7 @@ class _Chunk(msgspec.Struct):
 
 
 _chunk_decoder = msgspec.json.Decoder(_Chunk)
+_object_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 @final
@@ -69,6 +70,7 @@ class EventScanner:
         self.is_done = False
         self.is_finished = False
         self.has_error = False
+        self.has_bad_event = False
         self._held = b""
 
     @property
@@ -88,9 +90,13 @@ class EventScanner:
 
     def _scan(self, whole: bytes) -> bytes:
         """Read the events that carry a mark; the others, which are nearly all, are not even cut apart."""
-        self.num_events += whole.count(b"\n\n") + whole.count(b"\r\n\r\n")
+        num_events = whole.count(b"\n\n") + whole.count(b"\r\n\r\n")
+        self.num_events += num_events
         if not self.is_finished and b'"finish_reason"' in whole:
             self.is_finished = _FINISH.search(whole) is not None
+        # Counting is cheap: only a block in which some event does not begin like a chunk is cut apart.
+        if whole.count(b'data: {"') + whole.count(b'data:{"') < num_events and not self.has_bad_event:
+            self.has_bad_event = any(_is_bad(event) for event in _BOUNDARY.split(whole))
         if not any(mark in whole for mark in _MARKS):
             return whole
         kept, at = [], 0
@@ -114,6 +120,7 @@ class EventScanner:
         try:
             chunk = _chunk_decoder.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            self.has_bad_event |= _is_bad(event)
             return False
         if bytes(chunk.error) != b"null":
             self.has_error = True
@@ -138,6 +145,18 @@ def event_data(event: bytes) -> bytes:
     """Return the data of one event: its `data:` lines joined by newlines, without one leading space."""
     lines = [line[5:].removeprefix(b" ") for line in event.splitlines() if line.startswith(b"data:")]
     return b"\n".join(lines)
+
+
+def _is_bad(event: bytes) -> bool:
+    """Whether an event has data that is neither a JSON object nor `[DONE]`; a comment has none."""
+    data = event_data(event).strip()
+    if data in (b"", b"[DONE]"):
+        return False
+    try:
+        _object_decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return True
+    return False
 
 
 def error_event(message: str, *, code: str) -> bytes:
