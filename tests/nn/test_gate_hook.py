@@ -99,6 +99,27 @@ def test_the_models_own_recorder_sees_what_the_experts_get() -> None:
     assert torch.allclose(steered[0], plain[0] + 0.5)
 
 
+@pytest.mark.parametrize("family", ["olmoe", "deepseek_v3"])
+def test_selection_only_leaves_bit_equal_the_weights_of_tokens_whose_experts_stay(family) -> None:
+    model = decisive(family, factor=20.0)
+    hook = GateHook(model)
+    ids_BT = tokens(batch=4)
+    random = torch.Generator().manual_seed(2)
+    deltas = [None] * len(hook.layers)
+    deltas[0] = torch.randn(4, hook.layers[0].num_experts, generator=random) * 0.05
+    with hook.recording() as plain:
+        model(input_ids=ids_BT)
+    with hook.steered(deltas, where="selection"), hook.recording() as steered:
+        model(input_ids=ids_BT)
+    before, after = plain[0][0], steered[0][0]
+    (here_TK, one_TK), (there_TK, other_TK) = before.indices_TK.sort(dim=1), after.indices_TK.sort(dim=1)
+    stays_T = (here_TK == there_TK).all(dim=1)
+    assert 0 < int(stays_T.sum()) < len(stays_T)
+    weights_TK, moved_TK = before.weights_TK.gather(1, one_TK), after.weights_TK.gather(1, other_TK)
+    assert torch.equal(weights_TK[stays_T], moved_TK[stays_T])
+    assert torch.equal(before.logits_TE, after.logits_TE)
+
+
 def test_selection_only_keeps_the_weights_of_what_stays_selected() -> None:
     model = decisive("deepseek_v3")
     hook = GateHook(model)
