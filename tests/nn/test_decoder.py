@@ -87,7 +87,7 @@ def test_a_model_of_images_is_routed_where_its_decoder_sees_the_mask() -> None:
     with routed.forced([0, 2]):
         routed.model(input_ids=ids_BT)
     assert routed.counts_BL.tolist() == [[0, 2]]
-    with pytest.raises(InputError, match="attention_mask.*got: 'dict'; wrap the family's class for text"):
+    with pytest.raises(InputError, match=r"attention_mask.*got: 'dict'; wrap the family's class for text"):
         RoutedDepth(model=gemma3().eval()).model(input_ids=ids_BT)
 
 

@@ -52,6 +52,16 @@ def test_another_base_is_refused(width: int, layers: int, tmp_path: Path) -> Non
         load_depth(tmp_path, tiny_llama(vocab_size=COMMON["vocab_size"], width=width, layers=layers))
 
 
+def test_other_weights_of_the_same_shape_are_refused_unless_vouched_for(tmp_path: Path) -> None:
+    save_depth(tmp_path, RoutedDepth(model=make("llama"), router=wild_router()))
+    with pytest.raises(ArtifactError, match=r"another base.*is_same_base=True"):
+        load_depth(tmp_path, make("llama", seed=1))
+    assert load_depth(tmp_path, make("llama", seed=1), is_same_base=True).router is not None
+    assert load_depth(tmp_path, make("llama").to(torch.bfloat16)).router is not None
+    with pytest.raises(ArtifactError, match="another base"):
+        load_depth(tmp_path, tiny_llama(vocab_size=48, width=32, layers=5), is_same_base=True)
+
+
 def test_a_wrapper_without_a_router_and_a_folder_without_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no router"):
         save_depth(tmp_path, RoutedDepth(model=make("llama")))

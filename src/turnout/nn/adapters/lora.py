@@ -6,16 +6,13 @@ alpha / sqrt(r). Axes: D inputs of a module, O its outputs, R rank.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
-SAMPLED = 4096
-"""Numbers of each weight that go into a base's fingerprint."""
+from turnout.nn.fingerprint import fingerprint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,17 +52,5 @@ def scale_of(*, alpha: float, rank: int, is_rank_stabilised: bool) -> float:
 
 
 def base_fingerprint(linears: Mapping[str, nn.Linear]) -> str:
-    """Return sixteen hex digits that name the weights of linear modules, by path.
-
-    `SAMPLED` evenly spaced numbers of each weight are hashed as bfloat16, so that float32 and bfloat16
-    loadings of one checkpoint agree.
-    """
-    digest = hashlib.sha256()
-    for path, module in sorted(linears.items()):
-        weight = module.weight
-        flat = weight.detach().reshape(-1)
-        step = max(flat.numel() // SAMPLED, 1)
-        sample = flat[::step].to(device="cpu", dtype=torch.bfloat16).contiguous()
-        digest.update(f"{path}{tuple(weight.shape)}".encode())
-        digest.update(sample.view(torch.int16).numpy().tobytes())
-    return digest.hexdigest()[:16]
+    """Return `fingerprint` of the weights of linear modules, by path."""
+    return fingerprint({path: module.weight for path, module in linears.items()})

@@ -11,6 +11,7 @@ from turnout.core.registry import find_registry
 from turnout.nn.decoder import decoder_blocks
 from turnout.nn.depth.contract import DepthRouter
 from turnout.nn.depth.routed import RoutedDepth, width_of
+from turnout.nn.fingerprint import fingerprint
 from turnout.nn.sidecar import load_sidecar, save_sidecar
 
 KIND = "depth"
@@ -27,22 +28,34 @@ def save_depth(folder: str | Path, routed: RoutedDepth) -> Path:
     config = {
         "router": find_registry("nn").name_of(type(router)),
         "arguments": router.config(),
-        "base": {"layers": routed.layers, "width": width_of(routed.owner)},
+        "base": _base(routed.owner, routed.layers),
     }
     return save_sidecar(folder, KIND, config=config, tensors=router.state_dict())
 
 
-def load_depth(folder: str | Path, model: nn.Module, *, strict: bool = False) -> RoutedDepth:
+def load_depth(
+    folder: str | Path, model: nn.Module, *, strict: bool = False, is_same_base: bool = False
+) -> RoutedDepth:
     """Wrap `model`, freshly loaded, with the router that `folder` holds.
 
-    Raises `ArtifactError` for another base (layers or width differ) and for a file that is damaged.
+    `is_same_base` vouches for weights that are not those that the router was saved beside, as after
+    quantisation. Raises `ArtifactError` for another base (weights, layers or width differ) and for a damaged
+    file.
     """
     config, tensors = load_sidecar(folder, KIND)
     owner, name = decoder_blocks(model)
-    base = {"layers": len(getattr(owner, name)), "width": width_of(owner)}
-    if config.get("base") != base:
+    base = _base(owner, len(getattr(owner, name)))
+    saved = {key: (config.get("base") or {}).get(key) for key in base}
+    if is_same_base:
+        saved["weights"] = base["weights"]
+    if saved != base:
         raise ArtifactError(
-            sentence("load_depth: this router is for another base", allowed=config.get("base"), got=base)
+            sentence(
+                "load_depth: this router is for another base",
+                allowed=saved,
+                got=base,
+                do="pass is_same_base=True if only the weights' form is another",
+            )
         )
     router = find_registry("nn").get(config["router"])(**config["arguments"])
     if not isinstance(router, DepthRouter):
@@ -54,3 +67,9 @@ def load_depth(folder: str | Path, model: nn.Module, *, strict: bool = False) ->
             sentence(f"load_depth: the tensors in {str(folder)!r} do not fit the router", got=str(error))
         ) from error
     return RoutedDepth(model=model, router=router.eval(), strict=strict)
+
+
+def _base(decoder: nn.Module, layers: int) -> dict[str, int | str]:
+    # Of the decoder, which is the same with and without its head.
+    weights = fingerprint(dict(decoder.named_parameters()))
+    return {"layers": layers, "width": width_of(decoder), "weights": weights}

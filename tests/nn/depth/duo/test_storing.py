@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 from tests.nn.depth.duo.setup import make_batch, make_choice, make_duo, make_ids
 from turnout.core.errors import ArtifactError
 from turnout.nn.depth.duo import load, save, train_modules, train_routers
-from turnout.nn.depth.duo.storing import fingerprint
+from turnout.nn.depth.duo.storing import base_fingerprint
 from turnout.nn.tiny import tiny_llama
 
 
@@ -42,15 +42,15 @@ def test_another_base_is_refused_and_stays_as_it_was(tmp_path: Path) -> None:
 
 def test_the_fingerprint_is_of_the_base_wrapped_or_not() -> None:
     model = tiny_llama(vocab_size=30, width=32, layers=2)
-    bare = fingerprint(model)
+    bare = base_fingerprint(model)
     duo = make_duo()
-    wrapped = fingerprint(duo.model)
+    wrapped = base_fingerprint(duo.model)
     with torch.no_grad():
         duo.layers[0].small.get_parameter("down_proj.weight").add_(1.0)
-    assert fingerprint(duo.model) == wrapped == fingerprint(duo.unwrap())
+    assert base_fingerprint(duo.model) == wrapped == base_fingerprint(duo.unwrap())
     with torch.no_grad():
         model.lm_head.weight[0, 0] += 1e-3
-    assert fingerprint(model) != bare
+    assert base_fingerprint(model) != bare
 
 
 def test_damaged_files_are_refused(tmp_path: Path) -> None:

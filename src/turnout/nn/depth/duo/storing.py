@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import torch
@@ -11,9 +10,11 @@ from transformers import PreTrainedModel
 
 from turnout.core.errors import ArtifactError, sentence
 from turnout.nn.depth.duo.model import DuoModel
+from turnout.nn.fingerprint import fingerprint
 from turnout.nn.sidecar import load_sidecar, save_sidecar
 
 KIND = "duo"
+PARTS = ("small", "router")
 
 
 def save(duo: DuoModel, folder: str | Path, *, has_base: bool = False) -> Path:
@@ -29,7 +30,7 @@ def save(duo: DuoModel, folder: str | Path, *, has_base: bool = False) -> Path:
         "seed": duo.seed,
         "is_routed": duo.is_routed,
         "layers": duo.num_layers,
-        "base": fingerprint(duo.model),
+        "base": base_fingerprint(duo.model),
     }
     path = save_sidecar(folder, KIND, config=config, tensors=_tensors(duo))
     if has_base:
@@ -41,7 +42,7 @@ def save(duo: DuoModel, folder: str | Path, *, has_base: bool = False) -> Path:
 def load(model: PreTrainedModel, folder: str | Path) -> DuoModel:
     """Wrap `model` with what `save` wrote; raises `ArtifactError` if it was made for another base."""
     config, tensors = load_sidecar(folder, KIND)
-    found = fingerprint(model)
+    found = base_fingerprint(model)
     if config.get("base") != found:
         raise ArtifactError(
             sentence(
@@ -65,20 +66,15 @@ def load(model: PreTrainedModel, folder: str | Path) -> DuoModel:
     return duo
 
 
-def fingerprint(model: nn.Module) -> str:
-    """Return sixteen hex digits of SHA-256 over the base's weights, wrapped or not."""
-    digest = hashlib.sha256()
+def base_fingerprint(model: nn.Module) -> str:
+    """Return `fingerprint` of the base's weights, wrapped or not."""
     named = {}
     for name, parameter in model.named_parameters():
         parts = name.split(".")
-        if "mlp" in parts and parts[parts.index("mlp") + 1] in ("small", "router"):
+        if "mlp" in parts and parts[parts.index("mlp") + 1] in PARTS:
             continue
         named[name.replace(".mlp.big.", ".mlp.")] = parameter
-    for name in sorted(named):
-        tensor = named[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
+    return fingerprint(named)
 
 
 def _tensors(duo: DuoModel) -> dict[str, Tensor]:
@@ -90,6 +86,3 @@ def _tensors(duo: DuoModel) -> dict[str, Tensor]:
 
 def _shape(tensors: dict[str, Tensor], name: str) -> tuple[int, ...] | None:
     return tuple(tensors[name].shape) if name in tensors else None
-
-
-PARTS = ("small", "router")
