@@ -43,14 +43,15 @@ CLAIM = {
 class Size:
     """How much of everything."""
 
-    tasks: tuple[str, ...] = ("copy", "count", "largest", "parity")
-    levels: tuple[int, ...] = (1, 2, 3)
+    tasks: tuple[str, ...] = ("copy", "largest", "shift", "sort")
+    levels: tuple[int, ...] = (2, 3)
+    """Levels with so many questions that those of the test can be kept out of the training."""
     layers: int = 6
     width: int = 64
-    steps: int = 550
-    batch: int = 32
+    steps: int = 650
+    batch: int = 40
     train_questions: int = 400
-    test_questions: int = 600
+    test_questions: int = 400
     simulations: int = 50
     seeds: int = 3
     epochs: int = 25
