@@ -14,6 +14,7 @@ Imports: `core` (later `features`, `policies`, `dispatch`, `online`, `sequential
 | `expected` | the decoder's messages, taken apart for ours |
 | `wire` | the OpenAI shapes: what is read from a request, and how it is passed on unchanged |
 | `select` | pure: a request and its headers to a decision |
+| `caps` | which spend caps a deployment cannot keep |
 | `stream` | server-sent events: find the usage, notice a cut |
 | `providers` | who answers: any OpenAI-compatible server, or a recording |
 | `ledger`, `schema`, `spend` | the append-only memory of decisions and spend |

@@ -167,7 +167,7 @@ class SequencerSettings(Settings, frozen=True, kw_only=True):
     candidates: list[Name] | None = None
     """Candidates that it may call; none means all but the policy's own model."""
     policy_model: Name | None = None
-    """The policy's own model, where it has one: a candidate, or any model where `policy_provider` is set."""
+    """The policy's own model, for one that thinks: a candidate, or any where `policy_provider` is set."""
     policy_provider: Name | None = None
     """Provider of a policy model that is no candidate."""
     policy_input_usd_per_mtok: Annotated[float, msgspec.Meta(ge=0)] | None = None
