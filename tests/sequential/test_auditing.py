@@ -7,12 +7,23 @@ from typing import Any
 
 import pytest
 
-from tests.sequential.scripted import World, query
+from tests.sequential.scripted import Scripted, World, query
 from turnout.core import InputError
-from turnout.sequential import Bounds, Call, FixedOrder, RandomSequencer, Trace, run
+from turnout.sequential import (
+    Bounds,
+    Call,
+    CallSet,
+    FixedOrder,
+    Observed,
+    RandomSequencer,
+    Stop,
+    Think,
+    Trace,
+    run,
+)
 from turnout.sequential.auditing import audit
 from turnout.sequential.record import from_lines, to_lines
-from turnout.sequential.trace import Chosen, Started
+from turnout.sequential.trace import Chosen, Ended, Refused, Started
 
 
 def trace_of(seed: int = 5) -> Trace:
@@ -76,3 +87,78 @@ def test_who_was_admissible_is_part_of_the_record() -> None:
     found = audit(again, FixedOrder(order=("small", "large"), aggregate="first"))
     assert found is not None
     assert found.step == 1
+
+
+ORDER = FixedOrder(order=("small", "large"))
+
+
+def events_of(trace: Trace, *events: object) -> Trace:
+    """Return a trace of these events."""
+    again = Trace(trace.started)
+    for event in events:
+        again.append(event)  # type: ignore[arg-type]
+    return again
+
+
+def test_what_followed_the_choices_is_part_of_the_audit() -> None:
+    trace = run(World(), ORDER, query(), bounds=Bounds(usd=0.5)).trace
+    first, seen, *middle, end = trace.events[1:]
+    refused = Refused(action=Call(candidate="small"), why="the rest of the budget")
+    late = Observed(call=Call(candidate="large"), answer="large 0", usd=0.1)
+    wrong = {
+        "end": [
+            [first, seen, *middle, replace(end, answer="forged")],
+            [first, seen, *middle, replace(end, source=Call(candidate="small"))],
+            [first, seen, *middle],
+            [first, seen],
+            [first],
+            [],
+            [Ended(how="steps", answer=None)],
+            [first, seen, Ended(how="steps", answer="small 0", source=Call(candidate="small"))],
+        ],
+        "usd": [[first, replace(seen, usd=99.0), *middle, end]],
+        "event": [
+            [first, late, *middle, end],
+            [first, replace(refused, action=Call(candidate="large")), *middle, end],
+            [first, first, seen, *middle, end],
+        ],
+        "admissible": [[replace(first, admissible=("small", "huge")), seen, *middle, end]],
+    }
+    for field, forged in wrong.items():
+        for events in forged:
+            found = audit(events_of(trace, *events), ORDER)
+            assert found is not None
+            assert found.field == field
+    cheap = replace(refused, why="the rest of the budget; allowed: 0.5 usd; got: 'up to 9 usd'")
+    found = audit(events_of(trace, first, cheap, *middle, end), ORDER)
+    assert found is not None
+    assert found.now == "no refusal"
+    assert audit(events_of(trace, first, seen), ORDER, is_whole=False) is None
+    free = run(World(), ORDER, query()).trace
+    found = audit(events_of(free, free.events[1], refused, *free.events[3:]), ORDER)
+    assert found is not None
+    assert (found.field, found.now) == ("event", "no refusal")
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [Bounds(steps=4), Bounds(calls=2), Bounds(deadline_s=1.5), Bounds(usd=0.1), Bounds(usd=0.001), Bounds()],
+)
+@pytest.mark.parametrize("failing", [(), ("small",), ("small", "large")])
+def test_whatever_the_bounds_do_an_honest_record_agrees(bounds: Bounds, failing: tuple[str, ...]) -> None:
+    small, large = Call(candidate="small"), Call(candidate="large")
+    both = CallSet(calls=(Call(candidate="small", sample=1), large))
+    thought = Think(messages=({"role": "user", "content": "think"},))
+    stop = Stop(aggregate="vote")
+    lines = [Call(candidate="huge"), small, small, thought, both, large, stop]
+    trace = run(World(failing=failing), Scripted(lines=lines), query(), bounds=bounds).trace
+    assert audit(trace, Scripted(lines=lines)) is None
+    (bare,) = from_lines(to_lines([trace]))
+    assert audit(bare, Scripted(lines=lines), query=query(), is_withheld=True) is None
+    refusals = [n for n, event in enumerate(trace.events) if isinstance(event, Refused)]
+    for number in refusals:
+        events = [*trace.events[1:]]
+        events[number - 1] = replace(events[number - 1], why="because")  # type: ignore[type-var]
+        found = audit(events_of(trace, *events), Scripted(lines=lines))
+        assert found is not None
+        assert found.field == "event"

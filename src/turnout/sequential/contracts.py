@@ -36,6 +36,20 @@ class Scorer(Configured):
         """Return how good the answer seems, in [0, 1]; 0 for a call that failed."""
 
 
+def elapsed_s(trace: Trace) -> float:
+    """Return what the calls and thoughts of a trace took in seconds.
+
+    Calls of one set run side by side, so the slowest of them counts.
+    """
+    total_s = slowest_s = 0.0
+    for event in trace.events:
+        if isinstance(event, Chosen):
+            total_s, slowest_s = total_s + slowest_s, 0.0
+        elif isinstance(event, Observed | Thought) and event.latency_s > slowest_s:
+            slowest_s = event.latency_s
+    return total_s + slowest_s
+
+
 class Estimating(ABC):
     """What an environment says about money and time before it is asked for anything."""
 
@@ -52,17 +66,8 @@ class Estimating(ABC):
         """Return the USD that a request should not exceed; NaN where nobody knows."""
 
     def elapsed_s(self, trace: Trace) -> float:
-        """Return the seconds since the start, as far as the trace knows them.
-
-        Calls of one set run side by side, so the slowest of them counts.
-        """
-        total_s = slowest_s = 0.0
-        for event in trace.events:
-            if isinstance(event, Chosen):
-                total_s, slowest_s = total_s + slowest_s, 0.0
-            elif isinstance(event, Observed | Thought) and event.latency_s > slowest_s:
-                slowest_s = event.latency_s
-        return total_s + slowest_s
+        """Return the seconds since the start, as far as the trace knows them."""
+        return elapsed_s(trace)
 
     def accept(self, query: Query) -> Query:
         """Return the query; raises `InputError` for one that this environment does not know."""

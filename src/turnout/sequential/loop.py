@@ -10,17 +10,25 @@ from __future__ import annotations
 import math
 from collections.abc import Generator
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 from turnout.core.errors import InputError, sentence
 from turnout.core.query import Query
 from turnout.core.rng import make_rng
-from turnout.sequential.actions import Abstain, Action, Call, CallSet, Choice, Escalate, Stop, Think
-from turnout.sequential.aggregate import aggregate
+from turnout.sequential.actions import Abstain, Action, Escalate, Stop, Think
 from turnout.sequential.contracts import AsyncEnvironment, Environment, Estimating, Sequencer
+from turnout.sequential.rules import (
+    Request,
+    callable_now,
+    calls_of,
+    checked,
+    chosen_end,
+    first_call,
+    forced_end,
+    obstacle,
+    too_dear,
+)
 from turnout.sequential.trace import Bounds, Chosen, Ended, Observed, Refused, Started, Thought, Trace
 
-Request = tuple[Call, ...] | Think
 Response = tuple[Observed, ...] | Thought
 
 DEFAULT_BOUNDS = Bounds()
@@ -115,7 +123,7 @@ def episode(
     rng = make_rng(trace.started.seed)
     while not trace.is_over:
         trace.admissible = allowed = admissible(environment, trace)
-        end = _bound(environment, trace)
+        end = forced_end(trace, allowed, _elapsed_s(environment, trace))
         if end is not None:
             trace.append(end)
             return
@@ -124,50 +132,29 @@ def episode(
         yield from _step(environment, choice.action, trace)
 
 
-def checked(sequencer: Sequencer, choice: object) -> Choice:
-    """Return what a sequencer chose; raises `InputError` where it is no choice of an action."""
-    if isinstance(choice, Choice) and isinstance(choice.action, Action):
-        return choice
-    raise InputError(
-        sentence(
-            f"{type(sequencer).__name__}.next",
-            allowed="a Choice of an action",
-            got=choice,
-            do="return Choice(action=...)",
-        )
-    )
-
-
 def admissible(environment: Estimating, trace: Trace) -> tuple[str, ...]:
     """Return the candidates that are alive and that the bounds leave room for."""
-    if trace.bounds.calls is not None and trace.num_calls >= trace.bounds.calls:
-        return ()
-    dead = trace.dead
-    alive = [name for name in trace.started.candidates if name not in dead]
+    alive = callable_now(trace)
     if trace.bounds.usd is None:
-        return tuple(alive)
-    return tuple(name for name in alive if trace.can_pay(environment.most_usd(_first_call(name), trace)))
-
-
-@lru_cache(maxsize=4096)
-def _first_call(name: str) -> Call:
-    return Call(candidate=name)
+        return alive
+    return tuple(name for name in alive if trace.can_pay(environment.most_usd(first_call(name), trace)))
 
 
 def _step(environment: Estimating, action: Action, trace: Trace) -> Generator[Request, Response, None]:
     if isinstance(action, Stop | Escalate | Abstain):
-        trace.append(_end(action, trace))
+        trace.append(chosen_end(action, trace))
         return
-    request: Request = action if isinstance(action, Think) else _calls(action)
-    why = _obstacle(request, trace)
+    request: Request = action if isinstance(action, Think) else calls_of(action)
+    why = obstacle(request, trace)
     most_usd = () if why else _most_usd(environment, request, trace)
     if why is None and not trace.can_pay(sum(most_usd)):
-        why = _too_dear(trace, sum(most_usd))
+        why = too_dear(trace, sum(most_usd))
     if why is not None:
         trace.append(Refused(action=action, why=why))
         return
     response = yield request
-    for event, most in zip(_events(environment, request, response), most_usd, strict=True):
+    events: tuple[Observed | Thought, ...] = _events(environment, request, response)
+    for event, most in zip(events, most_usd, strict=True):
         trace.append(_reserving(event, most))
 
 
@@ -204,63 +191,8 @@ def _events(
     )
 
 
-def _calls(action: Call | CallSet) -> tuple[Call, ...]:
-    return (action,) if isinstance(action, Call) else action.calls
-
-
-def _obstacle(request: Request, trace: Trace) -> str | None:
-    """Return why a request may not be carried out whatever it costs, or None."""
-    if isinstance(request, Think):
-        return None
-    pool = trace.started.candidates
-    for call in request:
-        if call.candidate not in pool:
-            return sentence("the call's candidate", allowed=pool, got=call.candidate)
-        if call.candidate in trace.dead:
-            return sentence(f"{call.candidate!r} failed in this task", do="call another, or stop")
-        if trace.has_asked(call):
-            what = f"{call.candidate!r} was asked this, sample {call.sample}, before"
-            return sentence(what, do="take the next sample, ask something else, or stop")
-    limit = trace.bounds.calls
-    if limit is not None and trace.num_calls + len(request) > limit:
-        return sentence("calls of the task", allowed=f"at most {limit}", got=trace.num_calls + len(request))
-    return None
-
-
-def _too_dear(trace: Trace, most_usd: float) -> str:
-    got = "a cost that is not known" if math.isnan(most_usd) else f"up to {most_usd:.3g} usd"
-    return sentence("the rest of the budget", allowed=f"{trace.remaining_usd:.3g} usd", got=got)
-
-
-def _bound(environment: Estimating, trace: Trace) -> Ended | None:
-    """Return the end that a bound forces now, or None."""
-    bounds = trace.bounds
-    if trace.steps >= bounds.steps:
-        return _forced("steps", f"{bounds.steps} steps", trace)
-    if bounds.deadline_s is not None and environment.elapsed_s(trace) >= bounds.deadline_s:
-        return _forced("deadline", f"{bounds.deadline_s:g} s", trace)
-    if len(trace.dead) == len(trace.started.candidates):
-        return _forced("nobody", "every candidate failed", trace)
-    if not trace.admissible and trace.num_calls == 0:
-        return _forced("budget", f"{bounds.usd:g} usd buy no call", trace)
-    return None
-
-
-def _forced(how: str, why: str, trace: Trace) -> Ended:
-    """End for the sequencer, with the last answer there is."""
-    answer, source = aggregate("last", trace.observed)
-    return Ended(how=how, answer=answer, source=source, why=why)  # type: ignore[arg-type]
-
-
-def _end(action: Stop | Escalate | Abstain, trace: Trace) -> Ended:
-    if isinstance(action, Escalate):
-        return Ended(how="escalate", why=f"{action.to}: {action.why}" if action.why else action.to)
-    if isinstance(action, Abstain):
-        return Ended(how="abstain", why=action.why)
-    if action.answer is not None:
-        return Ended(how="stop", answer=action.answer)
-    answer, source = aggregate(action.aggregate, trace.observed)
-    return Ended(how="stop", answer=answer, source=source, why="" if source else "no call had answered")
+def _elapsed_s(environment: Estimating, trace: Trace) -> float:
+    return 0.0 if trace.bounds.deadline_s is None else environment.elapsed_s(trace)
 
 
 def _send(steps: Generator[Request, Response, None], response: Response) -> Request | None:

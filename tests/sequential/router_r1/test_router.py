@@ -140,9 +140,7 @@ def test_a_policy_whose_model_is_down_ends_the_task() -> None:
 
 @pytest.mark.parametrize("at_end", ["last", "abstain"])
 @pytest.mark.parametrize("dies", [True, False])
-def test_a_policy_that_dies_or_cannot_be_paid_earns_what_a_broken_format_earns(
-    at_end: str, dies: bool
-) -> None:
+def test_a_policy_that_dies_or_cannot_be_paid_is_no_valid_episode(at_end: str, dies: bool) -> None:
     written = iter([Thought(text="<search>large", usd=0.001), Thought(text="", usd=0.0, error="boom")])
     inner = ReplayEnvironment(TABLE, independent=True)
     environment = ThinkingEnvironment(inner, write=lambda _: next(written), most_thought_usd=0.002)

@@ -11,7 +11,8 @@ from typing import final
 from turnout.core.query import Query
 from turnout.sequential.actions import Think
 from turnout.sequential.contracts import Environment, Sequencer
-from turnout.sequential.loop import DEFAULT_BOUNDS, Outcome, Request, Response, episode, start
+from turnout.sequential.loop import DEFAULT_BOUNDS, Outcome, Response, episode, start
+from turnout.sequential.rules import Request
 from turnout.sequential.trace import Bounds, Ended, Thought
 
 
