@@ -81,7 +81,9 @@ class Follow:
         # Nothing but money is left, and what a request may have cost is the world's word.
         allowed = too_dear(self.trace, 0.0).partition("; got")[0]
         last = self.trace.last
-        is_affordable = isinstance(last, Chosen) and action in map(first_call, last.admissible)
+        is_affordable = isinstance(last, Chosen) and any(
+            action == first_call(name) for name in last.admissible
+        )
         if self.trace.bounds.usd is None or is_affordable:
             return "event", event, "no refusal"
         return None if event.why.startswith(allowed) else ("event", event.why, allowed)
