@@ -298,3 +298,21 @@ def test_unusual_numbers_are_refused() -> None:
         duo.soft(0.0)
     with pytest.raises(InputError, match="beams"):
         duo.forced([0, 0, 0, 0], beams=0)
+
+
+@pytest.mark.parametrize("allow_skip", [False, True])
+@torch.no_grad()
+def test_a_wrapped_model_may_be_moved_to_half_precision(allow_skip: bool) -> None:
+    duo, ids_BT = make_duo(allow_skip=allow_skip, bias=True), make_ids(2, 5)
+    duo.layers[0].router.shift_ += 0.5
+    duo.model.to(torch.bfloat16)
+    router, x_TD = duo.layers[0].router, torch.randn(3, 32).to(torch.bfloat16)
+    logits_TA = x_TD.float() @ router.weight_AD.float().T
+    logits_TA[:, 1] += 0.5
+    torch.testing.assert_close(router(x_TD), logits_TA)
+    with duo.routed():
+        assert duo.model(input_ids=ids_BT).logits.dtype == torch.bfloat16
+        duo.model.generate(input_ids=ids_BT, max_new_tokens=2, do_sample=False)
+    if not allow_skip:
+        with duo.soft():
+            assert duo.model(input_ids=ids_BT).logits.isfinite().all()

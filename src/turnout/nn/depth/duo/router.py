@@ -47,9 +47,10 @@ class DuoRouter(nn.Module):
         if x_TD.shape[-1] != self.weight_AD.shape[1]:
             allowed = f"(..., D) with D = {self.weight_AD.shape[1]}"
             raise ShapeError(sentence("DuoRouter: x_TD", allowed=allowed, got=tuple(x_TD.shape)))
-        logits_TA: Tensor = nn.functional.linear(x_TD.float(), self.weight_AD, self.bias_A)
+        # The weights too: a model that is moved to half precision takes its routers along.
+        logits_TA = nn.functional.linear(x_TD.float(), self.weight_AD.float(), self.bias_A.float())
         is_big_A: Tensor = torch.arange(logits_TA.shape[-1], device=logits_TA.device) == 1
-        shifted_TA: Tensor = logits_TA + self.shift_ * is_big_A
+        shifted_TA: Tensor = logits_TA + self.shift_.float() * is_big_A
         return shifted_TA
 
     def probabilities(self, x_TD: Tensor, *, temperature: float = 1.0) -> Tensor:
