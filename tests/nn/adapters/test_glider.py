@@ -84,9 +84,9 @@ def test_vectors_that_lack_or_do_not_fit_are_refused() -> None:
         out(pool, router, queries=VECTORS[[0, 1, 2]])
 
 
-@pytest.mark.parametrize("alpha", [-1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("alpha", [-1.0, float("nan"), float("inf"), 1e13])
 def test_a_scale_out_of_range_is_refused(alpha: float) -> None:
-    with pytest.raises(InputError, match="alpha"):
+    with pytest.raises(InputError, match=r"alpha; allowed: .*\[0, 1e\+12\]"):
         GliderRouter(alpha=alpha)
 
 

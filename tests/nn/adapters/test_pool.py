@@ -249,3 +249,25 @@ def test_blocks_may_be_wrapped_after_the_pool_was_built(tmp_path: Path) -> None:
         assert torch.equal(helpers.logits(pool, IDS), helpers.logits(plain, IDS))
     pool.close()
     assert torch.equal(helpers.logits(pool, IDS), helpers.base()(IDS).logits)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_adapters_and_gates_that_are_not_finite_are_refused(bad: float) -> None:
+    pool = helpers.pool()
+    gate = pool.gate("a")
+    path = helpers.paths()[0]
+    for part in ("a_RD", "b_OR"):
+        lora = helpers.lora("d")
+        getattr(lora.parts[path], part)[0, 0] = bad
+        with pytest.raises(InputError, match=f"adapter 'd': {path}; allowed: finite numbers"):
+            pool.add(lora)
+    parts = {**helpers.lora("d").parts}
+    parts[path] = replace(parts[path], scale=bad)
+    with pytest.raises(InputError, match="finite numbers"):
+        pool.add(replace(helpers.lora("d"), parts=parts))
+    gates = helpers.gates(1)
+    gates[path][1] = bad
+    with pytest.raises(InputError, match=f"gate of 'a': {path}; allowed: finite numbers"):
+        pool.set_gate("a", gates)
+    assert pool.names == ("a", "b", "c")
+    assert all(torch.equal(pool.gate("a")[p], gate[p]) for p in gate)

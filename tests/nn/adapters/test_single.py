@@ -30,3 +30,9 @@ def test_unknown_and_empty_are_refused() -> None:
         helpers.logits(pool, helpers.tokens())
     with pytest.raises(InputError, match="at least one"):
         best_single(AdapterPool(model=helpers.base()), lambda: 0.0)
+
+
+def test_a_score_that_is_no_number_is_refused() -> None:
+    scores = iter([1.0, float("nan"), 2.0])
+    with pytest.raises(InputError, match="score of 'b'; allowed: a number; got: nan"):
+        best_single(helpers.pool(), lambda: next(scores))

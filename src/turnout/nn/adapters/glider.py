@@ -27,8 +27,7 @@ class GliderRouter(AdapterRouter):
 
     def __init__(self, *, alpha: float = 3.0, top_k: int | None = 2, top_p: float | None = None) -> None:
         check_choice_of("GliderRouter", top_k, top_p)
-        self.alpha = check_number("GliderRouter: alpha", alpha, low=0.0)
-        check_number("GliderRouter: alpha", alpha, high=1e12)
+        self.alpha = check_number("GliderRouter: alpha", alpha, low=0.0, high=1e12)
         self.top_k, self.top_p = top_k, top_p
 
     def weights(self, u: Tensor, site: AdapterLinear, context: Context) -> Tensor:

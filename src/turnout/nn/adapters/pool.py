@@ -233,6 +233,8 @@ class AdapterPool:
                     f"gate of {name!r}", allowed="a vector (D,) for each module of the pool", got=wrong[:2]
                 )
             )
+        if bad := [path for path in sites if not gates[path].isfinite().all()]:
+            raise InputError(sentence(f"gate of {name!r}: {bad[0]}", allowed="finite numbers", got="others"))
         for path, site in sites.items():
             site.set_gate(self.names.index(name), gates[path])
         self._gated |= {name}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,8 @@ class SingleAdapter(AdapterRouter):
 def best_single(pool: AdapterPool, score: Callable[[], float]) -> SingleAdapter:
     """Return the adapter with which `score()` is largest; the first of equals.
 
-    `score` runs the model on data that nothing is reported on, such as a training split.
+    `score` runs the model on data that nothing is reported on, such as a training split. Raises `InputError`
+    for an empty pool and for a score that is NaN.
     """
     if not pool.names:
         raise InputError(sentence("best_single: adapters of the pool", allowed="at least one", got="none"))
@@ -43,4 +45,8 @@ def best_single(pool: AdapterPool, score: Callable[[], float]) -> SingleAdapter:
     for name in pool.names:
         with pool.only(name):
             scores[name] = float(score())
+        if math.isnan(scores[name]):
+            raise InputError(
+                sentence(f"best_single: score of {name!r}", allowed="a number", got=scores[name])
+            )
     return SingleAdapter(name=max(pool.names, key=scores.__getitem__))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -64,8 +65,12 @@ def restore(seats: Mapping[str, Seat]) -> None:
 
 
 def check_fits(lora: Lora, linears: Mapping[str, nn.Linear]) -> None:
-    """Raise `InputError` unless each part of the adapter has the shape of its linear module."""
+    """Raise `InputError` unless each part of the adapter has the shape of its linear module and is finite."""
     for path, part in lora.parts.items():
+        if not (part.a_RD.isfinite().all() and part.b_OR.isfinite().all() and math.isfinite(part.scale)):
+            raise InputError(
+                sentence(f"adapter {lora.name!r}: {path}", allowed="finite numbers", got="others")
+            )
         base = linears[path]
         shapes = (part.a_RD.shape[1], part.b_OR.shape[0])
         if shapes != (base.in_features, base.out_features):
