@@ -21,10 +21,21 @@ def right_answers(
 
     One forward over prompt and answer: greedy decoding gives the answer if and only if every token of it is
     the most likely one after those before. The router sees the prompt alone. `counts_BL` forces decisions.
+    Raises `InputError` for rows that are not padded on the left alone.
     """
     rows = len(batch.input_ids_BT)
     if counts_BL is not None and len(counts_BL) != rows:
         raise InputError(sentence("right_answers: counts_BL", allowed=f"{rows} rows", got=len(counts_BL)))
+    mask_BT = batch.attention_mask_BT.bool()
+    if bool((mask_BT[:, :-1] & ~mask_BT[:, 1:]).any()):
+        raise InputError(
+            sentence(
+                "right_answers: attention_mask_BT",
+                allowed="rows that are padded on the left alone",
+                got="padding after a token",
+                do="build the batch with answer_batch",
+            )
+        )
     right, counts = [], []
     for start in range(0, rows, batch_size):
         part = slice(start, start + batch_size)

@@ -77,3 +77,15 @@ def test_a_path_that_its_label_would_not_repeat_is_refused(base: RoutedDepth) ->
 def test_counts_for_other_questions_are_refused(base: RoutedDepth) -> None:
     with pytest.raises(InputError, match="36 rows"):
         right_answers(base, answer_batch(TOKENIZER, PAIRS), counts_BL=torch.ones(3, 4))
+
+
+def test_rows_that_are_padded_on_the_right_are_refused(base: RoutedDepth) -> None:
+    batch = answer_batch(TOKENIZER, PAIRS)
+    flipped = Batch(
+        input_ids_BT=batch.input_ids_BT,
+        attention_mask_BT=batch.attention_mask_BT.clone(),
+        labels_BT=batch.labels_BT,
+    )
+    flipped.attention_mask_BT[0, -1] = 0
+    with pytest.raises(InputError, match="padded on the left alone; got: 'padding after a token'"):
+        right_answers(base, flipped)
