@@ -315,7 +315,12 @@ def test_a_cache_that_was_filled_in_a_block_is_refused_after_it() -> None:
     [
         ({"steps": -1}, "steps; allowed"),
         ({"steps": 1.5}, "steps; allowed"),
+        ({"steps": True}, "steps; allowed"),
         ({"step_size": 0.0}, "step_size"),
+        ({"step_size": "a"}, "step_size; allowed"),
+        ({"step_size": float("nan")}, "step_size; allowed"),
+        ({"fraction": "x"}, "fraction; allowed"),
+        ({"layers": ["hard"]}, "layers; allowed"),
         ({"every_tokens": 0}, "every_tokens"),
         ({"layers": "some"}, "layers"),
         ({"select": "best"}, "select"),

@@ -56,7 +56,11 @@ def check_counts(where: str, counts: Any, layers: int) -> Tensor:
     Raises `ShapeError` for another number of layers than the model has and `InputError` for other values than
     0, 1 and 2.
     """
-    counts_BL = torch.as_tensor(counts)
+    try:
+        counts_BL = torch.as_tensor(counts)
+    except (TypeError, ValueError, RuntimeError) as error:
+        allowed = f"numbers [B, L] or [L] with L={layers}, rows of one length"
+        raise InputError(sentence(f"{where}: counts", allowed=allowed, got=counts)) from error
     if counts_BL.dim() == 1:
         counts_BL = counts_BL[None]
     if counts_BL.dim() != 2 or counts_BL.shape[1] != layers or not len(counts_BL):
@@ -64,7 +68,7 @@ def check_counts(where: str, counts: Any, layers: int) -> Tensor:
             sentence(
                 f"{where}: one count for each block",
                 allowed=f"[B, L] or [L] with L={layers}, so layers 0 to {layers - 1}",
-                got=tuple(torch.as_tensor(counts).shape),
+                got=tuple(counts_BL.shape),
             )
         )
     whole_BL = counts_BL.to(torch.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -74,11 +75,13 @@ class Rewiring:
         is_cache_kept: bool = False,
     ) -> None:
         _check("steps", steps, "an int >= 0", _is_whole(steps, 0))
-        _check("step_size", step_size, "a finite number > 0", 0 < step_size < float("inf"))
+        _check(
+            "step_size", step_size, "a finite number > 0", _is_number(step_size) and 0 < step_size < math.inf
+        )
         _check("every_tokens", every_tokens, "an int >= 1", _is_whole(every_tokens, 1))
         _check("layers", layers, "'hard', 'soft' or 'all'", layers in ("hard", "soft", "all"))
         _check("select", select, "'high' or 'low'", select in ("high", "low"))
-        _check("fraction", fraction, "a number in (0, 1]", 0 < fraction <= 1)
+        _check("fraction", fraction, "a number in (0, 1]", _is_number(fraction) and 0 < fraction <= 1)
         _check("where", where, "'logits' or 'selection'", where in ("logits", "selection"))
         _check("optimizer", optimizer, "'sgd' or 'adam'", optimizer in ("sgd", "adam"))
         self.model = model
@@ -231,7 +234,12 @@ def _counted(work: Any, is_counted: bool) -> tuple[Any, int | None]:
 
 def _is_whole(value: object, least: int) -> bool:
     """Whether a value is an int that is at least `least`."""
-    return isinstance(value, int) and value >= least
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_number(value: object) -> bool:
+    """Whether a value is an int or a float."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _check(name: str, value: object, allowed: str, is_right: bool) -> None:
