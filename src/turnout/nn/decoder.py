@@ -13,8 +13,8 @@ def decoder_blocks(model: nn.Module) -> tuple[nn.Module, str]:
     """Return (owner, name) of the module list that holds the decoder's blocks.
 
     The blocks are the longest `ModuleList` whose entries all hold a `self_attn`, looked for in the model's
-    own `get_decoder()` where it has one: an encoder of images beside it may be deeper. Raises `InputError` for a
-    model without one, and for one that reads its prompt by an encoder.
+    own `get_decoder()` where it has one: an encoder of images beside it may be deeper. Raises `InputError`
+    for a model without one, and for one that reads its prompt by an encoder.
     """
     if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
         raise InputError(

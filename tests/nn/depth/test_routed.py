@@ -335,10 +335,15 @@ def refusals() -> dict:
         "other decisions at layer 1": other_decisions,
         "another batch.*3 sequences.*2": another_batch,
         "layers 0 to 3": forced([1, 1, 1, 1, 0]),
+        "rows of one length; got: 'abcd'": forced("abcd"),
+        "forced: counts.*rows of one length": forced([[1, 1, 1, 1], [1, 1]]),
         "got: \\[0, 1, 3\\]": forced([0, 1, 3, 1]),
         "3 rows, or one for all; got: 2": forced([[1, 1, 1, 1], [1, 1, 1, 0]]),
-        "DynamicCache": lambda routed: routed.model(
+        "cache past_key_values.*DynamicCache.*got: 'StaticCache'": lambda routed: routed.model(
             ids_BT, past_key_values=StaticCache(config=routed.model.config, max_cache_len=32)
+        ),
+        "past_key_values.*got: 'StaticCache'; leave .*cache_implementation": lambda routed: (
+            routed.model.generate(ids_BT, max_new_tokens=2, cache_implementation="static")
         ),
         "empty prompt": lambda routed: routed.model(ids_BT[:, :0]),
         "wrapped already": lambda routed: RoutedDepth(model=routed.model),

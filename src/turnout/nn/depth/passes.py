@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from turnout.core.errors import InputError, sentence
+from turnout.nn.caches import find_cache
 from turnout.nn.depth.blocks import take
+from turnout.nn.depth.slots import check_kind
 
 
 @dataclass
@@ -66,6 +68,10 @@ class Pass:
 
 def begin(args: tuple[Any, ...], kwargs: dict[str, Any], prompt: int | Tensor | None) -> Pass:
     """Return the pass that a model's arguments begin; raises `InputError` for what cannot be routed."""
+    # Before the mask: one for a static cache has another shape, and the cache is what is wrong.
+    cache = find_cache((*args, *kwargs.values()))
+    if cache is not None:
+        check_kind(cache)
     source = kwargs.get("input_ids")
     source = source if source is not None else kwargs.get("inputs_embeds")
     source = source if source is not None else (args[0] if args else None)

@@ -213,18 +213,26 @@ def _places(rows: Rows, counts_B: Tensor) -> Tensor:
     return place_B
 
 
-def adopt(cache: object, *, layers: int, key: object) -> None:
+def check_kind(cache: object) -> None:
+    """Raise `InputError` for a cache that is no `DynamicCache`, or that is offloaded."""
+    if not isinstance(cache, DynamicCache) or getattr(cache, "offloading", False):
+        raise InputError(
+            sentence(
+                "depth routing: the cache past_key_values",
+                allowed="a DynamicCache, not offloaded",
+                got=type(cache).__name__,
+                do="leave past_key_values and cache_implementation out",
+            )
+        )
+
+
+def adopt(cache: Any, *, layers: int, key: object) -> None:
     """Replace the layers of an empty `DynamicCache` by `CallSlots`, in place.
 
     Raises `InputError` for a cache that already holds tokens (it was made without this routing), or of a kind
     that cannot be kept by call.
     """
-    if not isinstance(cache, DynamicCache) or getattr(cache, "offloading", False):
-        raise InputError(
-            sentence(
-                "depth routing: cache", allowed="a DynamicCache, not offloaded", got=type(cache).__name__
-            )
-        )
+    check_kind(cache)
     if cache.get_seq_length():
         raise InputError(
             sentence(
