@@ -12,6 +12,7 @@ from turnout.core.generation import Finished, Generation
 from turnout.nn.adapters.pool import AdapterPool
 from turnout.nn.adapters.training import train_adapter
 from turnout.nn.depth.routed import RoutedDepth
+from turnout.nn.serving import local
 from turnout.nn.serving.local import LocalModel, Variant, load_variants, save_variants
 from turnout.nn.tiny import answer_batch
 
@@ -137,3 +138,39 @@ def test_a_cut_checkpoint_is_refused(folder: Path, kept: int) -> None:
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(ArtifactError, match="no model can be loaded"):
         LocalModel.load(folder)
+
+
+def test_adapters_of_several_ranks_are_served_together(folder: Path) -> None:
+    base, tokenizer = trained()
+    for name, rank in (("thin", 2), ("wide", 6)):
+        pool = AdapterPool(model=base, targets=["q_proj", "v_proj"])
+        train_adapter(pool, name, lambda: answer_batch(tokenizer, PAIRS), steps=1, rank=rank)
+        pool.export(name, folder / "adapters" / name)
+        pool.close()
+    save_variants(folder, [Variant(model="tiny", adapter=name) for name in ("thin", "wide")])
+    model = LocalModel.load(folder)
+    try:
+        assert ask(model, "tiny[adapter=thin]", "a=") == ask(model, "tiny[adapter=wide]", "a=") == "b"
+    finally:
+        model.close()
+
+
+def test_an_error_leaves_no_wrapper_on_the_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base, tokenizer = trained()
+    monkeypatch.setattr(local, "load_checkpoint", lambda _folder: (base, tokenizer))
+    save_variants(folder, [*VARIANTS, Variant(model="tiny", adapter="law")])
+    with pytest.raises(InputError, match="its adapter"):
+        LocalModel.load(folder)
+    RoutedDepth(model=base).unwrap()
+    save_variants(folder, VARIANTS)
+    model = LocalModel.load(folder)
+    close = model.engine.close
+
+    def fail() -> None:
+        close()
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(model.engine, "close", fail)
+    with pytest.raises(RuntimeError, match="no"):
+        model.close()
+    RoutedDepth(model=base).unwrap()

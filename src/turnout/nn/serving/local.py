@@ -8,7 +8,7 @@ that are one model at several compute budgets and with several adapters.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self, final
@@ -136,16 +136,23 @@ class LocalModel:
         has_router = (Path(folder) / f"turnout.{DEPTH}.json").exists()
         # A pool goes first: it replaces modules inside the blocks that a depth router wraps.
         pool = _load_pool(folder, model)
-        routed = load_depth(folder, model) if needs_router or has_router else None
-        return cls(
-            model=model,
-            tokenizer=tokenizer,
-            variants=specs,
-            routed=routed,
-            pool=pool,
-            max_batch=max_batch,
-            max_waiting=max_waiting,
-        )
+        with ExitStack() as undo:
+            if pool is not None:
+                undo.callback(pool.close)
+            routed = load_depth(folder, model) if needs_router or has_router else None
+            if routed is not None:
+                undo.callback(routed.unwrap)
+            made = cls(
+                model=model,
+                tokenizer=tokenizer,
+                variants=specs,
+                routed=routed,
+                pool=pool,
+                max_batch=max_batch,
+                max_waiting=max_waiting,
+            )
+            undo.pop_all()
+        return made
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -173,12 +180,13 @@ class LocalModel:
 
     def close(self) -> None:
         """Fail what waits and runs, and give the model back as it was."""
-        self.engine.close()
-        if self.routed is not None:
-            self.routed.set_router(self._router)
-            self.routed.unwrap()
-        if self.pool is not None:
-            self.pool.close()
+        with ExitStack() as undo:
+            if self.pool is not None:
+                undo.callback(self.pool.close)
+            if self.routed is not None:
+                undo.callback(self.routed.set_router, self._router)
+                undo.callback(self.routed.unwrap)
+            self.engine.close()
 
     def _check(self, name: str, spec: Variant) -> None:
         if spec.knob is not None and not hasattr(self._router, "set_knob"):
@@ -254,6 +262,9 @@ def _load_pool(folder: str | Path, model: PreTrainedModel) -> AdapterPool | None
     if not folders:
         return None
     pool = AdapterPool(model=model, mixed_ranks=True)
-    for path in folders:
-        pool.load(path)
+    with ExitStack() as undo:
+        undo.callback(pool.close)
+        for path in folders:
+            pool.load(path)
+        undo.pop_all()
     return pool
