@@ -26,6 +26,17 @@ def test_the_list_of_flags_is_frozen() -> None:
     splits = {"--train-split", "--test-split", "--resplit", "--seed"}
     expected = {
         "demo": {"--once", "--table", "--out", "--host", "--port", "--seed"} | dial,
+        "local": {
+            "--once",
+            "--out",
+            "--steps",
+            "--questions",
+            "--usd-per-pflop",
+            "--host",
+            "--port",
+            "--seed",
+        }
+        | dial,
         "fit": {"--out", "--router", "--force"} | dial | splits,
         "evaluate": {"--resamples", "--allow-leakage"} | splits,
         "report": {"--out", "--deployment", "--router", "--also", "--dense", "--resamples", "--allow-leakage"}

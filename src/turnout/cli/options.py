@@ -75,9 +75,10 @@ def parts_of(table: OutcomeTable, options: argparse.Namespace) -> tuple[OutcomeT
             )
         )
     named = {"train": options.train_split, "test": options.test_split, "resplit": options.resplit}
+    parts = train_and_test(table, **named, seed=options.seed)
     if note := unused_splits(table, **named):
         tell(f"note: {note}")
-    return train_and_test(table, **named, seed=options.seed)
+    return parts
 
 
 def router_names(text: str) -> tuple[str, ...]:
