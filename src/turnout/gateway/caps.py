@@ -40,7 +40,8 @@ def check_cap(deployment: Deployment, goal: Goal, param: str) -> None:
     name, usd = least
     message = sentence(
         f"the spend cap of {param!r} is below the cheapest there is",
-        allowed=f"at least {usd:.3g} usd per 1,000 requests, the expected cost of {name}",
+        # Rounded up: the cap that is named must be one that is served.
+        allowed=f"at least {usd * 1.0006:.4g} usd per 1,000 requests, the expected cost of {name}",
         got=goal.usd_per_1k,
         do="allow more, or name a candidate as the model",
     )
