@@ -25,6 +25,13 @@ def wild_router(width: int = 32, seed: int = 0) -> DrLLMRouter:
     return router
 
 
+@pytest.mark.parametrize("counts", ["abcd", [[1, 1, 1, 1], [1, 1]]], ids=str)
+def test_counts_that_are_no_table_of_numbers_are_refused(counts: object) -> None:
+    routed = RoutedDepth(model=make("llama"))
+    with pytest.raises(InputError, match="forced: counts.*rows of one length"), routed.forced(counts):
+        pass
+
+
 def test_a_prompt_that_is_read_in_chunks_is_refused() -> None:
     routed = RoutedDepth(model=make("llama"), router=wild_router())
     ids_BT, _ = prompts(padding="none")
@@ -335,8 +342,6 @@ def refusals() -> dict:
         "other decisions at layer 1": other_decisions,
         "another batch.*3 sequences.*2": another_batch,
         "layers 0 to 3": forced([1, 1, 1, 1, 0]),
-        "rows of one length; got: 'abcd'": forced("abcd"),
-        "forced: counts.*rows of one length": forced([[1, 1, 1, 1], [1, 1]]),
         "got: \\[0, 1, 3\\]": forced([0, 1, 3, 1]),
         "3 rows, or one for all; got: 2": forced([[1, 1, 1, 1], [1, 1, 1, 0]]),
         "cache past_key_values.*DynamicCache.*got: 'StaticCache'": lambda routed: routed.model(
