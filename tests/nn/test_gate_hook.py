@@ -105,7 +105,7 @@ def test_selection_only_leaves_bit_equal_the_weights_of_tokens_whose_experts_sta
     hook = GateHook(model)
     ids_BT = tokens(batch=4)
     random = torch.Generator().manual_seed(2)
-    deltas = [None] * len(hook.layers)
+    deltas: list[torch.Tensor | None] = [None] * len(hook.layers)
     deltas[0] = torch.randn(4, hook.layers[0].num_experts, generator=random) * 0.05
     with hook.recording() as plain:
         model(input_ids=ids_BT)

@@ -44,7 +44,7 @@ def test_a_cache_of_one_adapter_is_refused_under_another_and_as_the_base() -> No
         with pool.only("a"):
             extend(pool, kept)
     with pytest.raises(InputError, match=REFUSED):
-        pool.model.model(ONE[:, :1], past_key_values=cache)
+        pool.model.get_submodule("model")(ONE[:, :1], past_key_values=cache)
     cache.crop(-cache.get_seq_length())
     extend(pool, cache)
 
@@ -134,7 +134,7 @@ def test_generation_goes_on_as_before(options: dict[str, Any]) -> None:
         **options,
     )
     with pytest.raises(InputError, match=REFUSED):
-        pool.model.generate(found.sequences[:1], past_key_values=found.past_key_values, max_new_tokens=1)
+        extend(pool, found.past_key_values, found.sequences)
 
 
 def test_caches_of_a_depth_router_remember_the_adapter_too() -> None:

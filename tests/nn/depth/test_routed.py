@@ -28,7 +28,7 @@ def wild_router(width: int = 32, seed: int = 0) -> DrLLMRouter:
 @pytest.mark.parametrize("counts", ["abcd", [[1, 1, 1, 1], [1, 1]]], ids=str)
 def test_counts_that_are_no_table_of_numbers_are_refused(counts: object) -> None:
     routed = RoutedDepth(model=make("llama"))
-    with pytest.raises(InputError, match="forced: counts.*rows of one length"), routed.forced(counts):
+    with pytest.raises(InputError, match=r"forced: counts.*rows of one length"), routed.forced(counts):
         pass
 
 
