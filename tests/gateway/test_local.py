@@ -184,7 +184,7 @@ def test_what_a_local_model_cannot_do_is_refused(local: Local, fields: dict, wor
 
 
 def test_values_that_change_nothing_are_accepted(local: Local) -> None:
-    neutral = {
+    neutral: dict = {
         **dict.fromkeys(UNKNOWN),
         "response_format": {"type": "text"},
         "logit_bias": {},

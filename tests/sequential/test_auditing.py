@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 from typing import Any
 
 import pytest
@@ -24,6 +24,11 @@ from turnout.sequential import (
 from turnout.sequential.auditing import audit
 from turnout.sequential.record import from_lines, to_lines
 from turnout.sequential.trace import Chosen, Ended, Refused, Started
+
+
+def edited(event: Any, **fields: Any) -> Any:
+    """Return an event with other values, whatever kind it is."""
+    return dataclasses.replace(event, **fields)
 
 
 def trace_of(seed: int = 5) -> Trace:
@@ -55,7 +60,7 @@ def changed(trace: Trace, number: int, **changes: Any) -> Trace:
     for position, event in enumerate(trace.events[1:], start=1):
         if position == number:
             assert isinstance(event, Chosen)
-            event = Chosen(choice=replace(event.choice, **changes), admissible=event.admissible)
+            event = Chosen(choice=edited(event.choice, **changes), admissible=event.admissible)
         again.append(event)
     return again
 
@@ -105,10 +110,10 @@ def test_what_followed_the_choices_is_part_of_the_audit() -> None:
     first, seen, *middle, end = trace.events[1:]
     refused = Refused(action=Call(candidate="small"), why="the rest of the budget")
     late = Observed(call=Call(candidate="large"), answer="large 0", usd=0.1)
-    wrong = {
+    wrong: dict[str, list[Any]] = {
         "end": [
-            [first, seen, *middle, replace(end, answer="forged")],
-            [first, seen, *middle, replace(end, source=Call(candidate="small"))],
+            [first, seen, *middle, edited(end, answer="forged")],
+            [first, seen, *middle, edited(end, source=Call(candidate="small"))],
             [first, seen, *middle],
             [first, seen],
             [first],
@@ -116,20 +121,20 @@ def test_what_followed_the_choices_is_part_of_the_audit() -> None:
             [Ended(how="steps", answer=None)],
             [first, seen, Ended(how="steps", answer="small 0", source=Call(candidate="small"))],
         ],
-        "usd": [[first, replace(seen, usd=99.0), *middle, end]],
+        "usd": [[first, edited(seen, usd=99.0), *middle, end]],
         "event": [
             [first, late, *middle, end],
-            [first, replace(refused, action=Call(candidate="large")), *middle, end],
+            [first, edited(refused, action=Call(candidate="large")), *middle, end],
             [first, first, seen, *middle, end],
         ],
-        "admissible": [[replace(first, admissible=("small", "huge")), seen, *middle, end]],
+        "admissible": [[edited(first, admissible=("small", "huge")), seen, *middle, end]],
     }
     for field, forged in wrong.items():
         for events in forged:
             found = audit(events_of(trace, *events), ORDER)
             assert found is not None
             assert found.field == field
-    cheap = replace(refused, why="the rest of the budget; allowed: 0.5 usd; got: 'up to 9 usd'")
+    cheap = edited(refused, why="the rest of the budget; allowed: 0.5 usd; got: 'up to 9 usd'")
     found = audit(events_of(trace, first, cheap, *middle, end), ORDER)
     assert found is not None
     assert found.now == "no refusal"
@@ -150,7 +155,7 @@ def test_whatever_the_bounds_do_an_honest_record_agrees(bounds: Bounds, failing:
     both = CallSet(calls=(Call(candidate="small", sample=1), large))
     thought = Think(messages=({"role": "user", "content": "think"},))
     stop = Stop(aggregate="vote")
-    lines = [Call(candidate="huge"), small, small, thought, both, large, stop]
+    lines: list[Any] = [Call(candidate="huge"), small, small, thought, both, large, stop]
     trace = run(World(failing=failing), Scripted(lines=lines), query(), bounds=bounds).trace
     assert audit(trace, Scripted(lines=lines)) is None
     (bare,) = from_lines(to_lines([trace]))
@@ -158,7 +163,7 @@ def test_whatever_the_bounds_do_an_honest_record_agrees(bounds: Bounds, failing:
     refusals = [n for n, event in enumerate(trace.events) if isinstance(event, Refused)]
     for number in refusals:
         events = [*trace.events[1:]]
-        events[number - 1] = replace(events[number - 1], why="because")  # type: ignore[type-var]
+        events[number - 1] = edited(events[number - 1], why="because")
         found = audit(events_of(trace, *events), Scripted(lines=lines))
         assert found is not None
         assert found.field == "event"

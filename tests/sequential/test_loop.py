@@ -171,14 +171,14 @@ def test_a_charge_that_nobody_knows_uses_up_the_budget_as_if_it_had_been_the_mos
     assert outcome.trace.num_unknown_charges == 1
     both = CallSet(calls=tuple(lines[:2]))
     trace = play(both, lines[2], lines[3], Stop(), world=world, bounds=Bounds(usd=0.3)).trace
-    assert (trace.num_calls, trace.reserved_usd) == (3, pytest.approx(0.3))
+    assert (trace.num_calls, trace.reserved_usd) == (3, pytest.approx(0.3))  # type: ignore[comparison-overlap]
     free = play(*lines, Stop(), world=world).trace
     assert (free.num_calls, free.reserved_usd, free.remaining_usd) == (5, 0.0, math.inf)
 
 
 def test_a_thought_whose_charge_nobody_knows_uses_up_the_budget_too() -> None:
     trace = play(THOUGHT, THOUGHT, THOUGHT, Stop(), world=Silent(), bounds=Bounds(usd=0.25)).trace
-    assert (trace.num_unknown_charges, trace.reserved_usd) == (2, pytest.approx(0.2))
+    assert (trace.num_unknown_charges, trace.reserved_usd) == (2, pytest.approx(0.2))  # type: ignore[comparison-overlap]
 
 
 def test_a_charge_that_is_known_is_not_reserved_as_well() -> None:

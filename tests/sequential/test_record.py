@@ -84,7 +84,7 @@ def test_what_was_reserved_is_recorded_so_that_the_rest_of_the_budget_comes_back
     order = FixedOrder(order=("small", "large"))
     trace = run(Silent(), order, query(), bounds=Bounds(usd=0.15)).trace
     (again,) = from_lines(to_lines([trace], keep_text=True))
-    assert (trace.reserved_usd, trace.usd) == (pytest.approx(0.11), 0.0)
+    assert (trace.reserved_usd, trace.usd) == (pytest.approx(0.11), 0.0)  # type: ignore[comparison-overlap]
     assert (again.reserved_usd, again.remaining_usd, again.usd) == (
         trace.reserved_usd, trace.remaining_usd, 0.0,
     )  # fmt: skip
