@@ -16,7 +16,7 @@ import numpy as np
 from turnout.cli.console import progress_bar, show, show_json, tell
 from turnout.cli.demo import ask_once, snippets, write_study
 from turnout.cli.fit import show_fit
-from turnout.cli.options import add_goal, count, goal_of, make_out, port, seed
+from turnout.cli.options import add_goal, check_free, count, goal_of, make_out, port, seed
 from turnout.core.budget import Goal
 from turnout.core.errors import MissingExtraError, sentence
 from turnout.core.rng import make_rng
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 GOAL = Goal(quality_floor=0.95)
 TASKS = ("copy", "largest", "reverse", "shift", "sort")
-LEVELS = (1, 2, 3)
+LEVELS = (2, 3)
+"""Lengths with so many questions that the recorded ones can be kept out of the training."""
 USD_PER_PFLOP = 1e-3
 """A rented accelerator of 2 USD an hour that reaches about 0.5 PFLOP/s is of this order."""
 
@@ -57,6 +58,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Train, record, fit, evaluate, serve."""
     _require_torch()
+    if not options.once:
+        check_free(options.host, options.port)
     make_out(options.out)
     recorded = _recorded(options)
     with progress_bar(quiet=options.json) as progress:
@@ -156,7 +159,7 @@ def _sizes(steps: int) -> dict[str, Size]:
 
     return {
         "tiny": Size(width=32, layers=1, steps=steps, efforts={}),
-        "small": Size(width=64, layers=4, steps=steps, efforts={"lean": 0.0, "least": -0.1}),
+        "small": Size(width=64, layers=4, steps=steps, efforts={"lean": 0.0, "least": -0.03}),
     }
 
 
