@@ -14,6 +14,7 @@ from turnout.core.clock import Clock
 from turnout.core.errors import sentence
 from turnout.gateway.account import CLIENT_LEFT, Account, estimate_tokens
 from turnout.gateway.body import read_body
+from turnout.gateway.completion import parse_completion
 from turnout.gateway.config import Config
 from turnout.gateway.disconnect import Attended, ClientGoneError, Receive, Scope, Send
 from turnout.gateway.errors import ApiError, internal_error
@@ -23,7 +24,7 @@ from turnout.gateway.reply import reply_headers, send_body, send_error, start_ev
 from turnout.gateway.select import Selection, Selector, read_goal
 from turnout.gateway.sequence import SequenceHandler
 from turnout.gateway.sequence_build import build_sequences
-from turnout.gateway.stream import EventScanner, UsageCount, error_event
+from turnout.gateway.stream import EventScanner, error_event
 from turnout.gateway.wire import ChatRequest, parse_chat
 
 INLINE_CHARS = 16_384
@@ -32,22 +33,6 @@ INLINE_CHARS = 16_384
 _BAD_EVENT = "upstream_bad_event"
 
 logger = logging.getLogger(__name__)
-
-
-class _Message(msgspec.Struct):
-    content: str | None = None
-
-
-class _Choice(msgspec.Struct):
-    message: _Message | None = None
-
-
-class _Completion(msgspec.Struct):
-    usage: UsageCount | None = None
-    choices: list[_Choice] = []
-
-
-_completion_decoder = msgspec.json.Decoder(_Completion)
 
 
 @final
@@ -209,7 +194,7 @@ class ChatHandler:
 
     def _read_usage(self, reply: Reply, account: Account) -> None:
         try:
-            completion = _completion_decoder.decode(reply.body)
+            completion = parse_completion(reply.body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return
         account.usage = completion.usage

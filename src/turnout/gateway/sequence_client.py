@@ -10,6 +10,7 @@ import msgspec
 
 from turnout.core.candidate import Candidate
 from turnout.gateway.account import estimate_tokens
+from turnout.gateway.completion import parse_completion
 from turnout.gateway.providers.base import Call, Fault, Provider
 from turnout.gateway.stream import UsageCount
 from turnout.gateway.wire import ChatRequest, parse_chat, render
@@ -20,22 +21,6 @@ Place = tuple[Provider, str]
 
 _DROPPED = ("model", "stream", "stream_options", "n")
 _BILLED_UNKNOWN = frozenset({"upstream_timeout", "upstream_cut"})
-
-
-class _Message(msgspec.Struct):
-    content: str | None = None
-
-
-class _Choice(msgspec.Struct):
-    message: _Message | None = None
-
-
-class _Completion(msgspec.Struct):
-    usage: UsageCount | None = None
-    choices: list[_Choice] = []
-
-
-_decoder = msgspec.json.Decoder(_Completion)
 
 
 @final
@@ -97,7 +82,7 @@ class ProviderClient:
 
     def _told(self, body: bytes, request: ChatRequest) -> Told:
         try:
-            completion = _decoder.decode(body)
+            completion = parse_completion(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return Told(error="the upstream's answer cannot be read")
         message = completion.choices[0].message if completion.choices else None

@@ -1,0 +1,34 @@
+"""This module reads what is accounted of a whole chat answer: its usage and its texts."""
+
+from __future__ import annotations
+
+import msgspec
+
+from turnout.gateway.stream import UsageCount
+
+
+class Message(msgspec.Struct):
+    """The message of a choice."""
+
+    content: str | None = None
+
+
+class Choice(msgspec.Struct):
+    """One of the answers."""
+
+    message: Message | None = None
+
+
+class Completion(msgspec.Struct):
+    """The part of OpenAI's chat completion that is read here."""
+
+    usage: UsageCount | None = None
+    choices: list[Choice] = []
+
+
+_decoder = msgspec.json.Decoder(Completion)
+
+
+def parse_completion(body: bytes) -> Completion:
+    """Read a body; raises what msgspec does, `UnicodeDecodeError` or `RecursionError` where it is none."""
+    return _decoder.decode(body)
