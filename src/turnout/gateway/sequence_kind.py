@@ -13,7 +13,6 @@ from turnout.gateway.config import SequencerSettings
 from turnout.sequential import registry
 from turnout.sequential.contracts import Sequencer
 from turnout.sequential.router_r1.describe import describe_pool
-from turnout.sequential.router_r1.router import RouterR1
 
 _EXAMPLES = {"order": 'add for example options = { order = ["NAME", "NAME"] }'}
 
@@ -43,7 +42,7 @@ def make_sequencer(key: str, settings: SequencerSettings, pool: tuple[Candidate,
 
 def check_thinker(key: str, sequencer: Sequencer, thinker: Candidate | None) -> None:
     """Raise `ConfigError` where a sequencer that thinks has no model to think with."""
-    if thinker is None and isinstance(sequencer, RouterR1):
+    if thinker is None and sequencer.thinks:
         raise wrong(
             key,
             "policy_model",

@@ -20,6 +20,8 @@ class Sequencer(Configured):
     """Chooses what comes next. A pure function of the trace and the generator: no clock, no network."""
 
     room: ClassVar[str] = "sequential"
+    thinks: ClassVar[bool] = False
+    """Whether it needs a language model of its own, because its actions include `Think`."""
 
     @abstractmethod
     def next(self, trace: Trace, rng: np.random.Generator) -> Choice:

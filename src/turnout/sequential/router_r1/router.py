@@ -6,7 +6,7 @@ four of them, each observation cut at 600 tokens. Any chat model can be the poli
 
 from __future__ import annotations
 
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import numpy as np
 
@@ -50,6 +50,8 @@ class RouterR1(Sequencer):
     think_tag, route_tag, information_tag, answer_tag:
         Names of the tags.
     """
+
+    thinks: ClassVar[bool] = True
 
     def __init__(
         self,
