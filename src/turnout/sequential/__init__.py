@@ -26,9 +26,9 @@ Imports: `core`, `policies`. Used by: `gateway`, `cli`. Siblings it does not see
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
+from turnout.core.lazy import lazy_exports
 from turnout.core.registry import Registry
 
 if TYPE_CHECKING:
@@ -68,41 +68,41 @@ registry = Registry("sequential", TABLE)
 """The room's names; third parties add theirs through the entry points `turnout.sequential`."""
 
 _LAZY = {
-    "Abstain": "actions",
-    "AsyncEnvironment": "contracts",
-    "BlockingEnvironment": "live",
-    "Bounds": "trace",
-    "Call": "actions",
-    "CallSet": "actions",
-    "Cascade": "cascade",
-    "Choice": "actions",
-    "Ended": "trace",
-    "Environment": "contracts",
-    "Escalate": "actions",
-    "FixedOrder": "fixed",
-    "LearnedSequencer": "learned",
-    "LiveEnvironment": "live",
-    "LogisticScorer": "logistic",
-    "Observed": "trace",
-    "OneShot": "one_shot",
-    "OptimalSequencer": "optimal",
-    "Outcome": "loop",
-    "RandomSequencer": "random",
-    "ReplayEnvironment": "replay",
-    "RouterR1": "router_r1.router",
-    "Scorer": "contracts",
-    "Sequencer": "contracts",
-    "Settings": "reinforce",
-    "Started": "trace",
-    "Stop": "actions",
-    "SyntheticTask": "synthetic",
-    "Think": "actions",
-    "Thought": "trace",
-    "Trace": "trace",
-    "audit": "auditing",
-    "optimal_value": "dynamic",
-    "run": "loop",
-    "run_async": "loop",
+    "Abstain": ".actions",
+    "AsyncEnvironment": ".contracts",
+    "BlockingEnvironment": ".live",
+    "Bounds": ".trace",
+    "Call": ".actions",
+    "CallSet": ".actions",
+    "Cascade": ".cascade",
+    "Choice": ".actions",
+    "Ended": ".trace",
+    "Environment": ".contracts",
+    "Escalate": ".actions",
+    "FixedOrder": ".fixed",
+    "LearnedSequencer": ".learned",
+    "LiveEnvironment": ".live",
+    "LogisticScorer": ".logistic",
+    "Observed": ".trace",
+    "OneShot": ".one_shot",
+    "OptimalSequencer": ".optimal",
+    "Outcome": ".loop",
+    "RandomSequencer": ".random",
+    "ReplayEnvironment": ".replay",
+    "RouterR1": ".router_r1.router",
+    "Scorer": ".contracts",
+    "Sequencer": ".contracts",
+    "Settings": ".reinforce",
+    "Started": ".trace",
+    "Stop": ".actions",
+    "SyntheticTask": ".synthetic",
+    "Think": ".actions",
+    "Thought": ".trace",
+    "Trace": ".trace",
+    "audit": ".auditing",
+    "optimal_value": ".dynamic",
+    "run": ".loop",
+    "run_async": ".loop",
 }
 
 __all__ = [
@@ -145,7 +145,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'turnout.sequential' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"turnout.sequential.{_LAZY[name]}"), name)
+__getattr__, __dir__ = lazy_exports(__name__, _LAZY)

@@ -7,8 +7,9 @@ package imports no torch.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from turnout.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from turnout.nn.adapters.arrow import ArrowRouter
@@ -24,25 +25,25 @@ if TYPE_CHECKING:
     from turnout.nn.adapters.single import SingleAdapter, best_single
     from turnout.nn.adapters.training import train_adapter, train_gate
 
-_PLACES = {
-    "AdapterPool": "pool",
-    "AdapterRouter": "contract",
-    "ArrowRouter": "arrow",
-    "Context": "contract",
-    "GliderRouter": "glider",
-    "Lora": "lora",
-    "LoraPart": "lora",
-    "MergedAdapters": "merged",
-    "OracleAdapter": "oracle",
-    "PhatgooseRouter": "phatgoose",
-    "SingleAdapter": "single",
-    "best_single": "single",
-    "load_pool": "saving",
-    "read_lora": "files",
-    "save_pool": "saving",
-    "train_adapter": "training",
-    "train_gate": "training",
-    "write_lora": "files",
+_LAZY = {
+    "AdapterPool": ".pool",
+    "AdapterRouter": ".contract",
+    "ArrowRouter": ".arrow",
+    "Context": ".contract",
+    "GliderRouter": ".glider",
+    "Lora": ".lora",
+    "LoraPart": ".lora",
+    "MergedAdapters": ".merged",
+    "OracleAdapter": ".oracle",
+    "PhatgooseRouter": ".phatgoose",
+    "SingleAdapter": ".single",
+    "best_single": ".single",
+    "load_pool": ".saving",
+    "read_lora": ".files",
+    "save_pool": ".saving",
+    "train_adapter": ".training",
+    "train_gate": ".training",
+    "write_lora": ".files",
 }
 
 __all__ = [
@@ -67,7 +68,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {sorted(_PLACES)}")
-    return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
+__getattr__, __dir__ = lazy_exports(__name__, _LAZY)

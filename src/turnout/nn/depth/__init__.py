@@ -8,8 +8,9 @@ This file imports no torch, so that a name can be looked up without it.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from turnout.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from turnout.nn.depth.best_fixed import best_fixed_skip
@@ -22,15 +23,15 @@ if TYPE_CHECKING:
     from turnout.nn.depth.routed import RoutedDepth
 
 _LAZY = {
-    "DepthRouter": "contract",
-    "FixedDepth": "fixed",
-    "RandomSkip": "random_skip",
-    "RoutedDepth": "routed",
-    "best_fixed_skip": "best_fixed",
-    "generate_grouped": "grouped",
-    "load_depth": "checkpoint",
-    "right_answers": "rewards",
-    "save_depth": "checkpoint",
+    "DepthRouter": ".contract",
+    "FixedDepth": ".fixed",
+    "RandomSkip": ".random_skip",
+    "RoutedDepth": ".routed",
+    "best_fixed_skip": ".best_fixed",
+    "generate_grouped": ".grouped",
+    "load_depth": ".checkpoint",
+    "right_answers": ".rewards",
+    "save_depth": ".checkpoint",
 }
 
 __all__ = [
@@ -46,7 +47,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'turnout.nn.depth' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"turnout.nn.depth.{_LAZY[name]}"), name)
+__getattr__, __dir__ = lazy_exports(__name__, _LAZY)

@@ -6,8 +6,9 @@ over any loss function), `train_routers` (a global budget); `save` and `load` ke
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from turnout.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from turnout.nn.depth.duo.choices import BIG, SKIP, SMALL
@@ -24,24 +25,24 @@ if TYPE_CHECKING:
     from turnout.nn.depth.duo.training import calibrate, train_modules, train_routers
 
 _LAZY = {
-    "BIG": "choices",
-    "DuoModel": "model",
-    "DuoRouter": "router",
-    "Oracle": "problem",
-    "Problem": "problem",
-    "SKIP": "choices",
-    "SMALL": "choices",
-    "SequenceLoss": "sequences",
-    "TokenLoss": "tokens",
-    "best_fixed": "oracle_fixed",
-    "best_of": "oracle_random",
-    "calibrate": "training",
-    "exhaustive": "oracle_exhaustive",
-    "greedy": "oracle_greedy",
-    "load": "storing",
-    "save": "storing",
-    "train_modules": "training",
-    "train_routers": "training",
+    "BIG": ".choices",
+    "DuoModel": ".model",
+    "DuoRouter": ".router",
+    "Oracle": ".problem",
+    "Problem": ".problem",
+    "SKIP": ".choices",
+    "SMALL": ".choices",
+    "SequenceLoss": ".sequences",
+    "TokenLoss": ".tokens",
+    "best_fixed": ".oracle_fixed",
+    "best_of": ".oracle_random",
+    "calibrate": ".training",
+    "exhaustive": ".oracle_exhaustive",
+    "greedy": ".oracle_greedy",
+    "load": ".storing",
+    "save": ".storing",
+    "train_modules": ".training",
+    "train_routers": ".training",
 }
 
 __all__ = [
@@ -66,8 +67,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    """Load a class or function on its first use."""
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+__getattr__, __dir__ = lazy_exports(__name__, _LAZY)
