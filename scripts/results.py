@@ -123,8 +123,8 @@ def fold_rows() -> Iterator[str]:
     """Yield the table of five-fold quality at price 0."""
     data = read("folds")
     yield (
-        f"`folds.json`, commit {data['commit']}: mean quality over five folds, price 0. The defaults of the text "
-        "encoder, kNN and ridge were compared on these tables, so the figures are slightly too good."
+        f"`folds.json`, commit {data['commit']}: mean quality over five folds, price 0. The defaults of the "
+        "text encoder, kNN and ridge were compared on these tables, so the figures are slightly too good."
     )
     yield ""
     routers = ("best_single", "group_mean", "knn", "ridge")

@@ -227,8 +227,8 @@ def local(data: Result) -> Iterator[str]:
     """One dial over two models and their depths."""
     result = data["result"]
     yield (
-        f"{result['questions']} held-out questions through a real gateway; cost in 1e-9 usd per 1,000. The lengths "
-        "of the questions were chosen after another choice had left the larger model behind the smaller."
+        f"{result['questions']} held-out questions through a real gateway; cost in 1e-9 usd per 1,000. The "
+        "lengths of the questions were chosen after another choice had left the larger model behind."
     )
     yield ""
     yield "| a right answer is worth, in mean costs | quality | cost | served |"

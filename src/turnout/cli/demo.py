@@ -130,15 +130,28 @@ def _once(
 
     with running(config) as ready:
         answer = ask_once(ready.base_url, _question(test))
+    show_once(options, deployment, report, written, _question(test), answer)
+    return 0
+
+
+def show_once(
+    options: argparse.Namespace,
+    deployment: Deployment,
+    report: Report,
+    written: dict[str, Path],
+    question: str,
+    answer: dict[str, Any],
+) -> None:
+    """Show the one answer of `--once`, with everything that was made where JSON is wanted."""
     if options.json:
         paths = {name: str(path) for name, path in written.items()}
         show_json({**deployment.certificate, "report": report.to_dict(), "answer": answer, "files": paths})
-        return 0
+        return
+    note = ", a replay" if answer["replay"] else ""
     show()
-    show(f"question    {_question(test)[:100]}...")
+    show(f"question    {question if len(question) <= 100 else question[:100] + '...'}")
     show(f"answer      {answer['content']}")
-    show(f"served by   {answer['model']}, a replay; decided in {answer['decision_us']} us")
-    return 0
+    show(f"served by   {answer['model']}{note}; decided in {answer['decision_us']} us")
 
 
 def ask_once(base_url: str, question: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from turnout.cli.console import progress_bar, show, show_json, tell
-from turnout.cli.demo import ask_once, snippets, write_study
+from turnout.cli.demo import ask_once, show_once, snippets, write_study
 from turnout.cli.fit import show_fit
 from turnout.cli.options import add_goal, check_free, count, goal_of, make_out, port, seed
 from turnout.core.budget import Goal
@@ -128,14 +128,7 @@ def _serve(
         return 0
     with running(config) as info:
         answer = ask_once(info.base_url, question)
-    if options.json:
-        paths = {name: str(path) for name, path in written.items()}
-        show_json({**deployment.certificate, "report": report.to_dict(), "answer": answer, "files": paths})
-        return 0
-    show()
-    show(f"question    {question}")
-    show(f"answer      {answer['content']}")
-    show(f"served by   {answer['model']}; decided in {answer['decision_us']} us")
+    show_once(options, deployment, report, written, question, answer)
     return 0
 
 

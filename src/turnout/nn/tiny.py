@@ -18,6 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrai
 from turnout.core.errors import InputError, sentence
 from turnout.core.progress import Progress, silent
 
+SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
 PAD, BOS, EOS, UNKNOWN = 0, 1, 2, 3
 """Ids of the special tokens of `character_tokenizer`."""
 
@@ -36,10 +37,15 @@ class Batch:
 
 def character_tokenizer(alphabet: str) -> PreTrainedTokenizerFast:
     """Return a tokenizer with one token per character of `alphabet`, after four special tokens."""
-    words = ["<pad>", "<bos>", "<eos>", "<unk>", *sorted(set(alphabet))]
+    words = [*SPECIAL, *sorted(set(alphabet))]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
+    return with_special_tokens(tokenizer)
+
+
+def with_special_tokens(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    """Return a tokenizer for `transformers` that pads on the left, from one that knows `SPECIAL`."""
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<pad>",

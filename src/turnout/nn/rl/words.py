@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-_SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
+from turnout.nn.tiny import SPECIAL, with_special_tokens
+
 _WORD = r"</?[a-z]+>|[^\s<]+|<"
 
 
@@ -28,16 +29,8 @@ def word_tokenizer(
     """
     counts = Counter(word for text in texts for word in text.split())
     frequent = [word for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
-    words = list(dict.fromkeys([*_SPECIAL, *fixed, *frequent[:max_words]]))
+    words = list(dict.fromkeys([*SPECIAL, *fixed, *frequent[:max_words]]))
     vocabulary = {word: number for number, word in enumerate(words)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_WORD), behavior="removed", invert=True)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        bos_token="<bos>",
-        eos_token="<eos>",
-        unk_token="<unk>",
-        padding_side="left",
-        clean_up_tokenization_spaces=False,
-    )
+    return with_special_tokens(tokenizer)
