@@ -93,12 +93,12 @@ def test_a_missing_cell_counts_for_nobody() -> None:
         RidgeRouter(embedder=embedder, is_pooled=False).fit(keep_rows(table, ~gone)).estimate(table.queries)
     )
     others = [j for j in range(9) if j != 2]
-    np.testing.assert_allclose(full.quality_QM[:, others], holed.quality_QM[:, others], atol=1e-9)
+    np.testing.assert_allclose(full.quality_QM[:, others], holed.quality_QM[:, others], atol=1e-6)
     # The head of the holed candidate is that of a table that never had those rows.
     alone = table.select(candidates=[table.names[2]]).where(np.arange(len(table.queries)) % 2 == 1)
     expected = RidgeRouter(embedder=embedder).fit(alone).estimate(table.queries)
-    np.testing.assert_allclose(holed.quality_QM[:, 2], expected.quality_QM[:, 0], atol=1e-9)
-    np.testing.assert_allclose(holed.spread_QM[:, 2], expected.spread_QM[:, 0], atol=1e-9)
+    np.testing.assert_allclose(holed.quality_QM[:, 2], expected.quality_QM[:, 0], atol=1e-6)
+    np.testing.assert_allclose(holed.spread_QM[:, 2], expected.spread_QM[:, 0], atol=1e-6)
 
 
 def test_pooled_heads_are_the_sum_of_two_regressions() -> None:

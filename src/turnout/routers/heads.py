@@ -32,29 +32,34 @@ class HeadGroup:
     values_F: Floats
     num_rows: Floats
     """Shape (1,)."""
-    _product_FK: Floats = field(init=False, repr=False)
-    """The axes, then the weights: one product of a query with both."""
-    _noise_FH: Floats = field(init=False, repr=False)
+    _product_FK: np.ndarray = field(init=False, repr=False)
+    """The axes, then the weights: one product of a query with both. In single precision, as embeddings are:
+    one query reads all of it, so that its size is its time."""
+    _noise_FH: np.ndarray = field(init=False, repr=False)
     """What each squared axis of a query adds to a head's squared error."""
+    _centre_F: np.ndarray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         noise_FH = self.noise_H / (self.values_F[:, None] + self.penalty_H)
-        object.__setattr__(self, "_noise_FH", noise_FH)
-        object.__setattr__(self, "_product_FK", np.concatenate([self.axes_FF, self.weight_FH], axis=1))
+        product_FK = np.concatenate([self.axes_FF, self.weight_FH], axis=1)
+        object.__setattr__(self, "_noise_FH", noise_FH.astype(np.float32))
+        object.__setattr__(self, "_product_FK", product_FK.astype(np.float32))
+        object.__setattr__(self, "_centre_F", self.centre_F.astype(np.float32))
 
-    def predict(self, x_QF: Floats) -> tuple[Floats, Floats]:
-        """Return the predictions and their standard errors, both of shape (Q, H).
+    def predict(self, x_QF: np.ndarray) -> tuple[Floats, Floats]:
+        """Return the predictions and their standard errors for `x_QF` (float32), both of shape (Q, H).
 
         The error is `sqrt(noise * h)` with the leverage `h = 1/N + sum_f t_f^2 / (value_f + penalty)`, where
         `t` is the centred query in the axes of the design: the posterior deviation of the mean.
         """
-        away_QF = x_QF - self.centre_F
+        away_QF = x_QF - self._centre_F
         # A row of zeros, a query of which nothing is known, is read as the mean. Counting comes first, since
         # it costs a tenth of the search by rows, and most batches hold no zero at all.
         if np.count_nonzero(x_QF) < x_QF.size:
             away_QF[~x_QF.any(axis=1)] = 0.0
         product_QK = away_QF @ self._product_FK
         num = self.centre_F.size
+        # The sums with intercept and noise, which are in double precision, are double too.
         variance_QH = np.square(product_QK[:, :num]) @ self._noise_FH + self.noise_H / self.num_rows
         return product_QK[:, num:] + self.intercept_H, np.sqrt(variance_QH)
 
@@ -75,9 +80,11 @@ class Scale:
     unit: Floats
     """Shape (C,): 0 leaves a column as it is, u > 0 means `log1p(value / u)`."""
     _is_plain: Bools = field(init=False, repr=False)
+    _is_all_plain: bool = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_is_plain", ~(self.unit > 0))
+        object.__setattr__(self, "_is_all_plain", bool(self._is_plain.all()))
 
     def forward(self, y_NC: Floats) -> Floats:
         """Return what the heads learn."""
@@ -86,6 +93,8 @@ class Scale:
 
     def back(self, y_NC: Floats) -> Floats:
         """Return predictions in the units of the targets, not negative where scaled."""
+        if self._is_all_plain:
+            return y_NC
         grown_NC = self.unit * np.expm1(np.minimum(np.maximum(y_NC, 0.0), 50.0))
         np.copyto(grown_NC, y_NC, where=self._is_plain)
         return grown_NC
@@ -173,13 +182,23 @@ class Heads:
     _scales: list[Scale] = field(init=False, repr=False)
     _places: list[slice | Ints] = field(init=False, repr=False)
     """The columns of each group, as a slice where they are neighbours: it is written ten times as fast."""
+    _is_whole: bool = field(init=False, repr=False)
+    """Whether one group has every column, in order: the usual case where every candidate was observed."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_scales", [Scale(self.unit_C[group.column]) for group in self.groups])
-        object.__setattr__(self, "_places", [_as_slice(group.column) for group in self.groups])
+        places = [_as_slice(group.column) for group in self.groups]
+        object.__setattr__(self, "_places", places)
+        is_whole = (
+            isinstance(places[0], slice) and places[0] == slice(0, self.unit_C.size) if places else False
+        )
+        object.__setattr__(self, "_is_whole", is_whole)
 
-    def predict(self, x_QF: Floats) -> tuple[Floats, Floats]:
+    def predict(self, x_QF: np.ndarray) -> tuple[Floats, Floats]:
         """Return predictions and standard errors, shape (Q, C); NaN and infinity where there is no head."""
+        if self._is_whole:
+            value_QC, error_QC = self.groups[0].predict(x_QF)
+            return self._scales[0].back(value_QC) * self.groups[0].factor_H, error_QC
         shape = (x_QF.shape[0], self.unit_C.size)
         value_QC, error_QC = np.empty(shape), np.empty(shape)
         value_QC.fill(np.nan)

@@ -101,7 +101,7 @@ class RidgeRouter(Router):
     def estimate(self, queries: Sequence[Query]) -> Estimate:
         """Return the heads' predictions; quality is clipped to [0, 1]."""
         embedder, trend = self._learned("estimate")
-        x_QF = np.asarray(embedder.embed(queries), np.float64)
+        x_QF = np.asarray(embedder.embed(queries), np.float32)
         value_QC, error_QC = self.heads_.predict(x_QF)
         num = len(self.candidates_)
         quality_QM, cost_QM, latency_s_QM = (
