@@ -56,7 +56,7 @@ class Size:
     seeds: int = 3
     epochs: int = 25
     knobs: tuple[float, ...] = (-0.15, -0.1, -0.06, -0.03, 0.0, 0.05, 0.15)
-    repeats: int = 5
+    repeats: int = 15
     new_tokens: int = 48
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from turnout.core.rng import make_rng
 from turnout.nn.depth import RoutedDepth, generate_grouped
 from turnout.nn.depth.contract import DepthRouter
 from turnout.nn.depth.grouped import groups
@@ -71,16 +74,16 @@ def measure(
         "executed_share_alone": float(counts_BL[:BATCH].float().mean()),
         "executed_share_grouped": float(counts_BL[largest].float().mean()),
         "batch_1": _pair(
-            routed, router, lambda: [_generate(routed, *one, new_tokens) for one in alone], repeats
+            routed, router, [partial(_generate, routed, *one, new_tokens) for one in alone], repeats
         ),
-        "batch_8_grouped": _pair(routed, router, lambda: _generate(routed, *same, new_tokens), repeats),
-        "batch_8_mixed": _pair(routed, router, lambda: _generate(routed, *mixed, new_tokens), repeats),
+        "batch_8_grouped": _pair(routed, router, [partial(_generate, routed, *same, new_tokens)], repeats),
+        "batch_8_mixed": _pair(routed, router, [partial(_generate, routed, *mixed, new_tokens)], repeats),
         "batch_8_mixed_split_into_groups": _pair(
             routed,
             router,
-            lambda: _generate(routed, *mixed, new_tokens),
+            [partial(_generate, routed, *mixed, new_tokens)],
             repeats,
-            lambda: _grouped(routed, *mixed, new_tokens),
+            [partial(_grouped, routed, *mixed, new_tokens)],
         ),
         "router_share_of_time": _router_share(routed, router, alone[0], repeats, new_tokens),
     }
@@ -105,39 +108,51 @@ def _grouped(routed: RoutedDepth, ids_BT: Tensor, mask_BT: Tensor, new_tokens: i
 def _pair(
     routed: RoutedDepth,
     router: DepthRouter,
-    work: Callable[[], Any],
+    works: Sequence[Callable[[], Any]],
     repeats: int,
-    routed_work: Callable[[], Any] | None = None,
-) -> dict[str, float]:
-    """Return the best wall-clock and processor seconds of both, run in turn, and the FLOPs of both.
+    routed_works: Sequence[Callable[[], Any]] | None = None,
+) -> dict[str, Any]:
+    """Return the wall-clock and processor seconds of both ways, run in turn, and the FLOPs of both.
 
+    Each work is timed `repeats` times dense and routed, one right after the other, first the one, then the
+    other; a speedup is the median of these pairs' ratios, with the 95 % interval of that median by bootstrap.
     The dense model is not wrapped while it is timed.
     """
-    works = {"dense": work, "routed": routed_work or work}
-    best = {f"{name}_{kind}": float("inf") for name in works for kind in ("wall_s", "cpu_s")}
-    flops = {}
-    for turn in range(repeats + 1):
-        for name, one in works.items():
-            routed.set_router(router if name == "routed" else None)
-            if turn == 0:
-                flops[f"{name}_flops"] = float(executed_flops(one)[1])
-                continue
-            if name == "dense":
-                routed.unwrap()
-            wall, cpu = time.perf_counter(), time.thread_time()
-            one()
-            wall, cpu = time.perf_counter() - wall, time.thread_time() - cpu
-            if name == "dense":
-                routed.wrap()
-            best[f"{name}_wall_s"] = min(best[f"{name}_wall_s"], wall)
-            best[f"{name}_cpu_s"] = min(best[f"{name}_cpu_s"], cpu)
-    return {
-        **best,
-        **flops,
-        "speedup_wall": best["dense_wall_s"] / best["routed_wall_s"],
-        "speedup_cpu": best["dense_cpu_s"] / best["routed_cpu_s"],
-        "flops_share": flops["routed_flops"] / flops["dense_flops"],
-    }
+    ways = {"dense": list(works), "routed": list(routed_works or works)}
+    flops = dict.fromkeys(ways, 0.0)
+    for name, todo in ways.items():
+        routed.set_router(router if name == "routed" else None)
+        flops[name] = float(sum(executed_flops(one)[1] for one in todo))
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    for turn in range(repeats):
+        order = list(ways) if turn % 2 == 0 else list(reversed(ways))
+        for item in range(len(works)):
+            for name in order:
+                taken[name].append(_seconds(routed, router if name == "routed" else None, ways[name][item]))
+    dense_RK, routed_RK = (np.array(taken[name]) for name in ("dense", "routed"))
+    found: dict[str, Any] = {"pairs": len(dense_RK), "flops_share": flops["routed"] / flops["dense"]}
+    for column, kind in enumerate(("wall", "cpu")):
+        ratio_R = dense_RK[:, column] / routed_RK[:, column]
+        drawn_SR = make_rng(0, kind).choice(ratio_R, size=(2000, len(ratio_R)))
+        low, high = np.quantile(np.median(drawn_SR, axis=1), [0.025, 0.975])
+        found[f"speedup_{kind}"] = float(np.median(ratio_R))
+        found[f"speedup_{kind}_interval"] = [float(low), float(high)]
+        for name, seconds_RK in (("dense", dense_RK), ("routed", routed_RK)):
+            found[f"{name}_{kind}_s"] = float(np.median(seconds_RK[:, column]))
+    return found
+
+
+def _seconds(routed: RoutedDepth, router: DepthRouter | None, work: Callable[[], Any]) -> tuple[float, float]:
+    """Return the wall-clock and the processor seconds of one work; without a router the model is bare."""
+    routed.set_router(router)
+    if router is None:
+        routed.unwrap()
+    wall, cpu = time.perf_counter(), time.thread_time()
+    work()
+    taken = time.perf_counter() - wall, time.thread_time() - cpu
+    if router is None:
+        routed.wrap()
+    return taken
 
 
 def _router_share(

@@ -78,13 +78,19 @@ def depth(data: Result) -> Iterator[str]:
     for name in ("batch_1", "batch_8_grouped", "batch_8_mixed", "batch_8_mixed_split_into_groups"):
         row, share = speed[name], speed[shares.get(name, "executed_share_alone")]
         yield (
-            f"| {name.replace('_', ' ')} | {share:.2f} | {row['speedup_wall']:.2f} "
-            f"| {row['speedup_cpu']:.2f} | {row['flops_share']:.2f} |"
+            f"| {name.replace('_', ' ')} | {share:.2f} | {_faster(row, 'wall')} "
+            f"| {_faster(row, 'cpu')} | {row['flops_share']:.2f} |"
         )
     claim = result["paper"]
     yield ""
     points, saved = claim["quality_points"], claim["layers_saved_per_example"]
     yield f"The paper: +{points} points and {saved} layers fewer; {claim['setting']}."
+
+
+def _faster(row: Result, clock: str) -> str:
+    """Return how many times faster the median pair was, with the interval of that median."""
+    low, high = row[f"speedup_{clock}_interval"]
+    return f"{row[f'speedup_{clock}']:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def duo(data: Result) -> Iterator[str]:
