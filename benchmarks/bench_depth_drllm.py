@@ -46,9 +46,9 @@ class Size:
     tasks: tuple[str, ...] = ("copy", "largest", "shift", "sort")
     levels: tuple[int, ...] = (2, 3)
     """Levels with so many questions that those of the test can be kept out of the training."""
-    layers: int = 6
+    layers: int = 12
     width: int = 64
-    steps: int = 650
+    steps: int = 1000
     batch: int = 40
     train_questions: int = 400
     test_questions: int = 400

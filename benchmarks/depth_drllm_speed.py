@@ -73,6 +73,9 @@ def measure(
         "executed_share": float(counts_BL.float().mean()),
         "executed_share_alone": float(counts_BL[:BATCH].float().mean()),
         "executed_share_grouped": float(counts_BL[largest].float().mean()),
+        # A step of a batch calls a block as often as the sequence that calls it most.
+        "called_share_mixed": float(counts_BL[:BATCH].amax(dim=0).float().mean()),
+        "repeated_share": float((counts_BL > 1).float().mean()),
         "batch_1": _pair(
             routed, router, [partial(_generate, routed, *one, new_tokens) for one in alone], repeats
         ),
