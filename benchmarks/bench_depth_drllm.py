@@ -29,8 +29,8 @@ from turnout.nn.depth.drllm.training import RouterRecipe, make_lessons, taught_d
 from turnout.nn.tiny import Batch, answer_batch, character_tokenizer, tiny_llama, train
 
 SEED = 0
-DROP = 0.1
-STOP_SHORTER = 2
+DROP = 0.2
+STOP_SHORTER = 4
 """Blocks that a path must leave out to end a search, as in the paper, whose models have 28 or more."""
 CLAIM = {
     "quality_points": 2.25,
@@ -55,7 +55,7 @@ class Size:
     simulations: int = 50
     seeds: int = 3
     epochs: int = 25
-    knobs: tuple[float, ...] = (-0.15, -0.1, -0.06, -0.03, 0.0, 0.05, 0.15)
+    knobs: tuple[float, ...] = (-0.6, -0.45, -0.3, -0.2, -0.1, 0.0, 0.1)
     repeats: int = 15
     new_tokens: int = 48
 

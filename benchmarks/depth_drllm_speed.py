@@ -14,6 +14,7 @@ from torch import Tensor
 from turnout.core.rng import make_rng
 from turnout.nn.depth import RoutedDepth, generate_grouped
 from turnout.nn.depth.contract import DepthRouter
+from turnout.nn.depth.drllm.router import DrLLMRouter
 from turnout.nn.depth.grouped import groups
 from turnout.nn.flops import executed_flops
 from turnout.nn.tiny import prompt_batch
@@ -50,7 +51,7 @@ class Clock:
 
 def measure(
     routed: RoutedDepth,
-    router: DepthRouter,
+    router: DrLLMRouter,
     tokenizer: Any,
     prompts: Sequence[str],
     *,
@@ -90,6 +91,11 @@ def measure(
         ),
         "router_share_of_time": _router_share(routed, router, alone[0], repeats, new_tokens),
     }
+    router.repeats = False
+    found["batch_8_mixed_without_repeats"] = _pair(
+        routed, router, [partial(_generate, routed, *mixed, new_tokens)], repeats
+    )
+    router.repeats = True
     routed.set_router(None)
     return found
 

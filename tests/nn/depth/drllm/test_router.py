@@ -71,3 +71,19 @@ def test_same_seed_same_router() -> None:
 def test_arguments_out_of_range_are_refused(bad: dict) -> None:
     with pytest.raises(InputError, match=next(iter(bad))):
         DrLLMRouter(**{"layers": 2, "width": 16, **bad})
+
+
+@pytest.mark.parametrize("knob", [-0.2, 0.0, 0.4, 1.0])
+def test_without_repeats_the_better_of_skip_and_execute_is_taken(knob: float) -> None:
+    router = DrLLMRouter(layers=2, width=8, knob=knob, seed=3)
+    once = DrLLMRouter(layers=2, width=8, knob=knob, seed=3, repeats=False)
+    hidden_BTD = 4 * torch.randn(64, 9, 8, generator=torch.Generator().manual_seed(0))
+    mask_BT = torch.ones(64, 9, dtype=torch.bool)
+    for layer in range(2):
+        both = [
+            one.decide(layer, hidden_BTD, mask_BT, one.plan(hidden_BTD, mask_BT)) for one in (router, once)
+        ]
+        assert int(both[1].max()) <= 1
+        is_once_B = both[0] < 2
+        assert torch.equal(both[0][is_once_B], both[1][is_once_B])
+    assert DrLLMRouter(**once.config()).repeats is False

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from turnout.core.errors import InputError, sentence
-from turnout.nn.depth.contract import DepthRouter, check_layers
+from turnout.nn.depth.contract import REPEAT, DepthRouter, check_layers
 from turnout.nn.depth.drllm.knob import NEUTRAL, blend, check_knob, published_scale
 from turnout.nn.depth.windows import WINDOWS, Windows, make_windows
 
@@ -54,6 +54,7 @@ class DrLLMRouter(DepthRouter):
         windows: int = WINDOWS,
         knob: float = 0.0,
         is_published: bool = False,
+        repeats: bool = True,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -64,6 +65,7 @@ class DrLLMRouter(DepthRouter):
         self.width, self.bottleneck, self.windows, self.seed = width, bottleneck, windows, seed
         self.knob = check_knob("DrLLMRouter", knob)
         self.is_published = is_published
+        self.repeats = repeats
         self.heads = nn.ModuleList(_head(width, bottleneck) for _ in range(layers))
         generator = torch.Generator().manual_seed(seed)
         for module in self.heads.modules():
@@ -84,9 +86,8 @@ class DrLLMRouter(DepthRouter):
         parts = plan if isinstance(plan, Windows) else make_windows(mask_BT, windows=self.windows)
         logits_BC = self.logits(layer, parts.means(hidden_BTD), parts)
         p = self.knob if self.is_published else published_scale(self.knob)
-        if p == NEUTRAL:
-            return logits_BC.argmax(-1)
-        return blend(logits_BC.softmax(-1), p).argmax(-1)
+        score_BC = logits_BC if p == NEUTRAL else blend(logits_BC.softmax(-1), p)
+        return (score_BC if self.repeats else score_BC[..., :REPEAT]).argmax(-1)
 
     def logits(self, layer: int, means_BWD: Tensor, parts: Windows) -> Tensor:
         """Return logits_BC of a block: the mean over the used windows of the head's logits."""
@@ -101,6 +102,7 @@ class DrLLMRouter(DepthRouter):
             "windows": self.windows,
             "knob": self.knob,
             "is_published": self.is_published,
+            "repeats": self.repeats,
             "seed": self.seed,
         }
 
