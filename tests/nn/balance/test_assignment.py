@@ -73,6 +73,7 @@ def test_sinkhorn_meets_both_sums_and_has_the_form_of_its_optimum() -> None:
 def test_the_logarithmic_domain_agrees_with_the_plain_iteration_and_survives_large_logits() -> None:
     logits_TE = torch.randn(32, 4, dtype=torch.double)
     cost_TE, d1_E = logits_TE.exp(), torch.ones(4, dtype=torch.double)
+    d0_T = torch.ones(32, dtype=torch.double)
     for _ in range(2000):
         d0_T = (1 / 32) / (cost_TE @ d1_E)
         d1_E = (1 / 4) / (cost_TE.T @ d0_T)

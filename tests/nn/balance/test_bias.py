@@ -11,7 +11,7 @@ from turnout.core.errors import InputError, ShapeError
 from turnout.core.prices import dual_sign_step, dual_step
 from turnout.nn.analysis.load import balance
 from turnout.nn.balance.assignment import assign
-from turnout.nn.balance.bias import LossFreeBias
+from turnout.nn.balance.bias import LossFreeBias, Schedule
 from turnout.nn.balance.dual import dual_point, safe_step
 
 SKEW_E = torch.linspace(0.0, 0.5, 8, dtype=torch.double)
@@ -153,7 +153,8 @@ def test_a_safe_step_always_comes_nearer_and_a_long_one_does_not() -> None:
 def test_steps_of_one_over_n_have_logarithmic_regret_and_constant_ones_have_not() -> None:
     """S190: the dual value of continuous scores is strongly convex near its optimum."""
     held_TE, regret = skewed(2048), {}
-    for schedule, step in (("inverse", 1.0), ("constant", 0.3)):
+    cases: tuple[tuple[Schedule, float], ...] = (("inverse", 1.0), ("constant", 0.3))
+    for schedule, step in cases:
         balancer = LossFreeBias(num_experts=8, step=step, rule="relative", schedule=schedule)
         bias_E, total, marks = torch.zeros(8, dtype=torch.double), 0.0, []
         for n in range(1, 1025):
@@ -183,9 +184,9 @@ def test_what_is_refused() -> None:
     with pytest.raises(InputError, match="step"):
         LossFreeBias(num_experts=4, step=0.0)
     with pytest.raises(InputError, match="sign, violation, relative"):
-        LossFreeBias(num_experts=4, rule="none")
+        LossFreeBias(num_experts=4, rule="none")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="inverse_sqrt"):
-        LossFreeBias(num_experts=4, schedule="none")
+        LossFreeBias(num_experts=4, schedule="none")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="shares that sum to 1"):
         LossFreeBias(num_experts=2, quota_E=torch.tensor([0.5, 0.6]))
     with pytest.raises(ShapeError, match=r"\(E,\) = \(4,\)"):

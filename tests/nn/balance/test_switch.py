@@ -104,6 +104,6 @@ def test_what_is_refused() -> None:
     with pytest.raises(ShapeError, match=r"\(T, E\) = \(T, E\)"):
         balance_loss(torch.rand(3, 4), torch.ones(3, 5, dtype=torch.bool))
     with pytest.raises(InputError, match="softmax, sigmoid, relu"):
-        balance_loss(torch.rand(3, 4), torch.ones(3, 4, dtype=torch.bool), kind="raw")
+        balance_loss(torch.rand(3, 4), torch.ones(3, 4, dtype=torch.bool), kind="raw")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="a number for 'relu'"):
         balance_loss(torch.rand(3, 4), torch.ones(3, 4, dtype=torch.bool), kind="relu")

@@ -73,7 +73,7 @@ def _auction(s_TE: Tensor, start_E: Tensor, places: int, increment: float) -> tu
         value_N2, choice_N2 = (s_TE[free_N] - price_E).topk(2, dim=-1)
         expert_T[free_N] = choice_N2[:, 0]
         bid_T[free_N] = price_E[choice_N2[:, 0]] + value_N2[:, 0] - value_N2[:, 1] + increment
-        for e in choice_N2[:, 0].unique().tolist():
+        for e in sorted(set(choice_N2[:, 0].tolist())):
             holders = (expert_T == e).nonzero().flatten()
             if len(holders) < places:
                 continue

@@ -7,6 +7,7 @@ one step per batch of a primal-dual method, b = -p with p the price of an expert
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -103,7 +104,8 @@ class LossFreeBias(nn.Module):
     def step_now(self) -> float:
         """Return the length of the step of this update."""
         n = max(int(self.num_updates), 1)
-        return self.step / {"constant": 1.0, "inverse_sqrt": n**0.5, "inverse": float(n)}[self.schedule]
+        divisors = {"constant": 1.0, "inverse_sqrt": math.sqrt(n), "inverse": float(n)}
+        return self.step / divisors[self.schedule]
 
     def _direction(self, target_E: Tensor) -> Tensor:
         short_E = target_E - self.load_E

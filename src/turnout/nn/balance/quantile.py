@@ -26,8 +26,8 @@ def quantile_prices(scores_TE: Tensor, price_E: Tensor, k: int) -> Tensor:
         got = tuple(price_E.shape)
         raise ShapeError(sentence("quantile_prices: price_E", allowed=f"(E,) = ({num_experts},)", got=got))
     if not 1 <= k < num_experts or num_tokens * k % num_experts:
-        got = f"T = {num_tokens}, k = {k}, E = {num_experts}"
-        raise InputError(sentence("quantile_prices", allowed="k < E, and E divides T k", got=got))
+        sizes = f"T = {num_tokens}, k = {k}, E = {num_experts}"
+        raise InputError(sentence("quantile_prices", allowed="k < E, and E divides T k", got=sizes))
     s_TE = scores_TE.float()
     alpha_T = (s_TE - price_E).topk(k + 1, dim=-1)[0][:, k]
     wanted = num_tokens * k // num_experts

@@ -33,8 +33,8 @@ def smooth_load(clean_TE: Tensor, noisy_TE: Tensor, deviation_TE: Tensor, k: int
     best_TK = noisy_TE.topk(k + 1, dim=-1)[0]
     # Without itself, a chosen expert competes with the next one, another with the last chosen.
     bar_TE = torch.where(noisy_TE >= best_TK[:, k - 1, None], best_TK[:, k, None], best_TK[:, k - 1, None])
-    normal = torch.distributions.Normal(0.0, 1.0)
-    return normal.cdf((clean_TE - bar_TE) / deviation_TE)
+    chance_TE: Tensor = torch.special.ndtr((clean_TE - bar_TE) / deviation_TE)
+    return chance_TE
 
 
 def load_loss(
