@@ -71,7 +71,7 @@ def main() -> None:
                 measures = {key: interval([f[key] for f in found], rng) for key in found[0]}
                 rows.append({"experts": experts, "sharpness": sharpness, "estimator": name, **measures})
                 print(
-                    f"E={experts:<3} sharpness={sharpness:<4} {name:<30} bias {measures['bias']['value']:.3f} "
+                    f"E={experts:<3} sharp={sharpness:<4} {name:<30} bias {measures['bias']['value']:.3f} "
                     f"deviation {measures['deviation']['value']:.2f} cosine {measures['cosine']['value']:.3f}"
                 )
     draw_picture(rows)

@@ -139,11 +139,10 @@ def test_gumbel_choices_are_samples_and_pass_the_soft_gradient() -> None:
     assert soft.grad.tolist() == [1.0]
 
 
-def test_every_estimator_points_along_the_gradient_on_average() -> None:
+def test_every_estimator_that_samples_points_along_the_gradient_on_average() -> None:
     for (name, estimator), seed in itertools.product(ESTIMATORS.items(), range(2)):
         found = judge(problem(seed), estimator, num_samples=5000)
-        assert found.deviation >= 0, name
-        assert -1 <= found.cosine <= 1, name
+        assert found.cosine > 0.6 or estimator is top_one, name
 
 
 def test_what_is_refused() -> None:
