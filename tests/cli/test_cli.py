@@ -44,6 +44,7 @@ def test_the_list_of_flags_is_frozen() -> None:
         | splits,
         "route": {"--file", "--task", "--top"} | dial,
         "serve": {"--check"},
+        "nn": {"--out", "--rho", "--seed", "--force"},
         "import": {"--out", "--format", "--force"},
     }
     parser = build_parser()

@@ -143,7 +143,7 @@ def test_a_key_is_read_from_the_environment_and_shown_nowhere(
         build_app(config, deployment=make_deployment())
     monkeypatch.setenv("TURNOUT_TEST_KEY", "very-secret")
     app = build_app(config, deployment=make_deployment())
-    assert "very-secret" not in repr(config) + repr(app.providers)
+    assert "very-secret" not in repr(config) + repr(app.parts.providers)
 
 
 def test_a_candidate_that_the_deployment_lacks_is_refused(tmp_path: Path) -> None:

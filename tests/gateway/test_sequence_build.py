@@ -36,7 +36,7 @@ def test_a_saved_sequencer_is_loaded_and_a_pool_may_be_part(tmp_path: Path) -> N
     """
     (tmp_path / "turnout.toml").write_text(text)
     config = load_config(tmp_path / "turnout.toml")
-    found = build_app(config, deployment=make_deployment()).chat.sequences.sequences
+    found = build_app(config, deployment=make_deployment()).parts.sequences.sequences
     own, made = found["turnout/own"], found["turnout/made"]
     assert own.sequencer.config()["descriptions"] == (("small", "a bargain"),)
     assert own.pool == made.pool == (SMALL,)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from turnout.features.onnx import OnnxEmbedder
     from turnout.features.sentence import SentenceEmbedder
     from turnout.features.signals import SignalsEmbedder
+    from turnout.features.task import TaskEmbedder
     from turnout.features.text import TextEmbedder
 
 TABLE = {
@@ -33,6 +34,7 @@ TABLE = {
     "onnx": "turnout.features.onnx:OnnxEmbedder",
     "sentence": "turnout.features.sentence:SentenceEmbedder",
     "signals": "turnout.features.signals:SignalsEmbedder",
+    "task": "turnout.features.task:TaskEmbedder",
     "text": "turnout.features.text:TextEmbedder",
 }
 """Names of the embedders."""
@@ -48,6 +50,7 @@ __all__ = [
     "OnnxEmbedder",
     "SentenceEmbedder",
     "SignalsEmbedder",
+    "TaskEmbedder",
     "TextEmbedder",
     "registry",
 ]

@@ -14,26 +14,16 @@ from turnout.core.candidate import CAPABILITIES
 from turnout.core.contracts import Embedder, State
 from turnout.core.query import Query
 from turnout.core.validation import check_count, check_number
+from turnout.features.languages import SCRIPTS
 from turnout.features.sparse import Array
 from turnout.features.tokens import clip
 
-_CODE = re.compile(
+CODE = re.compile(
     r"```|\b(?:def|class|return|import|function|const|void|public|elif|lambda|SELECT|FROM|WHERE)\b"
     r"|[{};]\s*$|==|!=|->|=>|::|\(\)|#include",
     re.MULTILINE,
 )
-_SCRIPTS = {
-    "latin": re.compile(r"[A-Za-z\u00c0-\u024f]"),
-    "han": re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]"),
-    "kana": re.compile(r"[\u3040-\u30ff]"),
-    "hangul": re.compile(r"[\u1100-\u11ff\uac00-\ud7af]"),
-    "cyrillic": re.compile(r"[\u0400-\u04ff]"),
-    "greek": re.compile(r"[\u0370-\u03ff]"),
-    "arabic": re.compile(r"[\u0600-\u06ff]"),
-    "hebrew": re.compile(r"[\u0590-\u05ff]"),
-    "indic": re.compile(r"[\u0900-\u0dff]"),
-    "thai": re.compile(r"[\u0e00-\u0e7f]"),
-}
+"""Marks of program text."""
 # The commonest short words; a share of tokens, so that close languages blend instead of flipping.
 _LANGUAGES = {
     "english": "the of and to in is that it for with are what how",
@@ -62,7 +52,7 @@ NAMES = (
     "math_share",
     "upper_share",
     "question_marks",
-    *(f"script_{name}" for name in _SCRIPTS),
+    *(f"script_{name}" for name in SCRIPTS),
     *(f"language_{name}" for name in _LANGUAGES),
     *(f"needs_{name}" for name in _NEEDS),
 )
@@ -155,13 +145,13 @@ def _measure_one(query: Query, text: str) -> list[float]:
         math.log1p(query.num_turns),
         math.log1p(tokens),
         sum(map(len, words)) / num_words,
-        len(_CODE.findall(text)) / num_words,
+        len(CODE.findall(text)) / num_words,
         len(_DIGIT.findall(text)) / num_chars,
         len(_SIGN.findall(text)) / num_chars,
         len(_MATH.findall(text)) / num_chars,
         sum(map(str.isupper, text)) / num_chars,
         math.log1p(text.count("?") + text.count("\uff1f")),
-        *(len(pattern.findall(text)) / num_chars for pattern in _SCRIPTS.values()),
+        *(len(pattern.findall(text)) / num_chars for pattern in SCRIPTS.values()),
         *(sum(word in common for word in words) / num_words for common in _COMMON),
         *(float(need in query.needs) for need in _NEEDS),
     ]

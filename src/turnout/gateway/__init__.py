@@ -6,18 +6,31 @@ provider answers, the ledger remembers. Async lives here and nowhere below.
 Imports: `core` (later `features`, `policies`, `dispatch`, `online`, `sequential`, `evaluation`). Never
 `routers` or `training`: a deployment is loaded by name, through `core.artifact`. Used by: `cli`.
 
+A request passes these steps, each in a module of its own; `exchange` carries it from one to the next:
+
+    routes -> admit -> protocols (parse) -> decide -> attempt -> providers -> settle -> account -> ledger
+
 | module | purpose |
 |---|---|
-| `config` | the settings, and the TOML file they come from |
-| `app` | the ASGI callable and its table of paths |
-| `chat` | one chat request from bytes to bytes: decide, ask down the ranked list, account |
-| `expected` | the decoder's messages, taken apart for ours |
-| `wire` | the OpenAI shapes: what is read from a request, and how it is passed on unchanged |
-| `select` | pure: a request and its headers to a decision |
-| `caps` | which spend caps a deployment cannot keep |
-| `stream` | server-sent events: find the usage, notice a cut |
-| `providers` | who answers: any OpenAI-compatible server, or a recording |
-| `ledger`, `schema`, `spend` | the append-only memory of decisions and spend |
+| `config`, `toml`, `expected` | the settings, their TOML file, the decoder's messages as sentences |
+| `app` | the ASGI callable: makes the table of paths and lives from start to shutdown |
+| `routes` | the table: (method, path) -> handler; a new endpoint is one `routes.add` |
+| `endpoints` | handlers that read and change nothing: models, health |
+| `parts` | what a gateway is made of under one configuration; swapped whole, never changed |
+| `exchange` | one request on its way through the steps |
+| `flow` | the steps in their order, and what becomes of a request that fails in one of them |
+| `admit`, `body` | may it come in: capacity; the body up to its limit |
+| `protocols` | one module per API: parse a request, read along with a stream, word an error |
+| `wire` | OpenAI's shapes: what is read from a request, and how it is passed on unchanged |
+| `decide` | the contract of the step that decides, and the deployment as its plainest form |
+| `select`, `pacers`, `caps` | pure: a request and its headers to a ranked list; paced caps, unkept caps |
+| `attempt` | down the ranked list until somebody answers |
+| `providers` | who answers: any OpenAI-compatible server, a recording, a model in this process |
+| `settle`, `stream`, `reply` | the answer on its way out: whole or as events, its usage, its headers |
+| `disconnect` | a client that leaves ends the work |
+| `account`, `ledger`, `schema`, `session` | one row per request in an append-only memory |
+| `spend` | what a ledger sums to |
+| `sequence*` | several calls for one request |
 | `lifecycle` | sockets, signals, drain |
 
 The names below load on first use; importing the room imports no server and no client.

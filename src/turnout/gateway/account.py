@@ -13,7 +13,7 @@ from turnout.core.clock import Clock
 from turnout.gateway.ledger import Ledger
 from turnout.gateway.schema import DecisionRow, ResultRow
 from turnout.gateway.select import Selection
-from turnout.gateway.stream import EventScanner, UsageCount
+from turnout.gateway.stream import Scanner, UsageCount
 from turnout.gateway.wire import CHARS_PER_TOKEN, ChatRequest
 
 CLIENT_LEFT = 499
@@ -107,7 +107,7 @@ class Account:
             )
         )
 
-    def read_stream(self, scanner: EventScanner) -> None:
+    def read_stream(self, scanner: Scanner) -> None:
         """Take over what a stream said of its usage, or estimate it by its events."""
         self.usage = scanner.usage
         # The first event brings the role, the last is [DONE]; each in between is about one token.

@@ -6,32 +6,29 @@ import asyncio
 import logging
 from typing import final
 
-import msgspec
-
 from turnout.core import artifact
 from turnout.core.clock import Clock, SystemClock
 from turnout.core.errors import ConfigError, InputError, TurnoutError, did_you_mean, sentence
 from turnout.core.query import Query
-from turnout.core.rng import make_rng
 from turnout.gateway.caps import unkept
-from turnout.gateway.chat import ChatHandler
 from turnout.gateway.config import Config
 from turnout.gateway.disconnect import Message, Receive, Scope, Send
-from turnout.gateway.errors import ApiError, unknown_model, unknown_path, wrong_method
+from turnout.gateway.endpoints import ReadOnly
+from turnout.gateway.errors import ApiError
+from turnout.gateway.exchange import Exchange
+from turnout.gateway.flow import serve_exchange
 from turnout.gateway.ledger import Ledger
+from turnout.gateway.parts import make_parts
+from turnout.gateway.protocols import PROTOCOLS
+from turnout.gateway.protocols.base import Protocol
 from turnout.gateway.providers import build
-from turnout.gateway.providers.base import Provider, Reply
-from turnout.gateway.reply import send_body, send_error
-from turnout.gateway.select import Selector
-from turnout.gateway.wire import MODELS
+from turnout.gateway.providers.base import Provider
+from turnout.gateway.reply import send_error
+from turnout.gateway.routes import Handler, Routes
 from turnout.policies.deployment import Deployment
 
 logger = logging.getLogger(__name__)
 
-CHAT = "/v1/chat/completions"
-HEALTH = "/healthz"
-
-_JSON = [(b"content-type", b"application/json")]
 _LAST_CALLS_S = 1.0
 
 
@@ -59,28 +56,26 @@ class Gateway:
         providers: dict[str, Provider],
         clock: Clock | None = None,
     ) -> None:
-        self.config = config
-        self.providers = providers
         self.clock = SystemClock() if clock is None else clock
-        self.ledger = Ledger(settings=config.ledger, clock=self.clock)
-        self.selector = Selector(
+        self.parts = make_parts(
+            config,
             deployment=deployment,
-            alias=config.routing.alias,
-            goal=None if config.goal is None else config.goal.goal(),
-            rng=make_rng(config.routing.seed, "gateway"),
-            pace=config.routing.pace,
-        )
-        self.chat = ChatHandler(
-            config=config,
-            selector=self.selector,
             providers=providers,
-            ledger=self.ledger,
+            ledger=Ledger(settings=config.ledger, clock=self.clock),
             clock=self.clock,
         )
+        self.routes = Routes()
+        for protocol in PROTOCOLS:
+            self.routes.add("POST", protocol.path, self._answers(protocol))
+        ReadOnly(parts=lambda: self.parts).add_to(self.routes)
         self.notices: tuple[str, ...] = ()
         self.startup_error: TurnoutError | None = None
         self.num_running = 0
-        self._created_s = int(self.clock.now_s())
+
+    @property
+    def config(self) -> Config:
+        """The settings in force."""
+        return self.parts.config
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -97,10 +92,11 @@ class Gateway:
 
     async def start(self) -> None:
         """Open the ledger and the clients, and decide once so that no client waits for a first time."""
+        selector, ledger = self.parts.selector, self.parts.ledger
         first = Query(id="start", text="a first question")
-        self.selector.deployment.decide([first], goal=self.selector.goal)
-        self.notices = self.ledger.open() + unkept(self.selector.deployment, self.selector.goal)
-        for provider in self.providers.values():
+        selector.deployment.decide([first], goal=selector.goal)
+        self.notices = ledger.open() + unkept(selector.deployment, selector.goal)
+        for provider in self.parts.providers.values():
             await provider.start()
 
     async def stop(self) -> None:
@@ -109,58 +105,24 @@ class Gateway:
         while self.num_running and waited_s < _LAST_CALLS_S:
             await asyncio.sleep(0.01)
             waited_s += 0.01
-        for provider in self.providers.values():
+        for provider in self.parts.providers.values():
             await provider.close()
-        self.ledger.close()
+        self.parts.ledger.close()
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path: str = scope["path"]
-        method: str = scope["method"]
-        if path == CHAT and method == "POST":
-            await self.chat.handle(scope, receive, send)
-            return
         try:
-            reply = self._read_only(path, method)
+            await self.routes.find(scope)(scope, receive, send)
         except ApiError as error:
             await send_error(send, error, [])
-            return
-        await send_body(send, reply, [], is_estimated=False)
 
-    def _read_only(self, path: str, method: str) -> Reply:
-        """Answer the paths that change nothing; raises `ApiError` for 404 and 405."""
-        if path == CHAT:
-            raise wrong_method(path, method, "POST")
-        if path not in (MODELS, HEALTH) and not path.startswith(MODELS + "/"):
-            raise unknown_path(path)
-        if method not in ("GET", "HEAD"):
-            raise wrong_method(path, method, "GET")
-        if path == HEALTH:
-            return self._health()
-        names = list(
-            dict.fromkeys([self.config.routing.alias, *self.chat.sequences.sequences, *self.selector.by_name])
-        )
-        if path == MODELS:
-            return _json({"object": "list", "data": [self._model(name) for name in names]})
-        name = path.removeprefix(MODELS + "/")
-        if name not in names:
-            raise unknown_model(name, names)
-        return _json(self._model(name))
+    def _answers(self, protocol: Protocol) -> Handler:
+        """Return the handler of a protocol's path."""
 
-    def _model(self, name: str) -> dict[str, object]:
-        owner = "turnout"
-        if name in self.selector.by_name:
-            owner = self.config.provider_of(name)
-        return {"id": name, "object": "model", "created": self._created_s, "owned_by": owner}
+        async def handle(scope: Scope, receive: Receive, send: Send) -> None:
+            exchange = Exchange(parts=self.parts, protocol=protocol, scope=scope, receive=receive, send=send)
+            await serve_exchange(exchange)
 
-    def _health(self) -> Reply:
-        failure = self.ledger.failure
-        state = "ok" if failure is None else "ledger cannot be written"
-        body = {
-            "status": state,
-            "deployment": self.selector.deployment.fingerprint,
-            "candidates": len(self.selector.by_name),
-        }
-        return _json(body, status=200 if failure is None else 503)
+        return handle
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:
@@ -219,7 +181,3 @@ def load_deployment(folder: str) -> Deployment:
             )
         )
     return loaded
-
-
-def _json(value: object, *, status: int = 200) -> Reply:
-    return Reply(status=status, headers=_JSON, body=msgspec.json.encode(value))

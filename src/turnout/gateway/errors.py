@@ -61,11 +61,11 @@ def error_body(message: str, *, kind: str, param: str | None, code: str) -> byte
     return msgspec.json.encode({"error": error})
 
 
-def unknown_path(path: str) -> ApiError:
+def unknown_path(path: str, known: list[str]) -> ApiError:
     """404 for a path that is not served."""
     message = sentence(
         "no such path",
-        allowed="POST /v1/chat/completions, GET /v1/models, GET /v1/models/{id}, GET /healthz",
+        allowed=", ".join(known),
         got=path,
         do="the base URL of a client ends in /v1",
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from turnout.gateway.account import Account
 from turnout.gateway.disconnect import Send
 from turnout.gateway.errors import ApiError, Headers
@@ -64,14 +66,19 @@ async def start_events(send: Send, reply: Reply, headers: Headers, *, is_estimat
     )
 
 
+def error_reply(error: ApiError) -> Reply:
+    """Return an error of the gateway's own as OpenAI's clients read it."""
+    return Reply(status=error.status, headers=[_JSON, *error.headers], body=error.body())
+
+
+def json_reply(value: object, *, status: int = 200) -> Reply:
+    """Return a value as a JSON document."""
+    return Reply(status=status, headers=[_JSON], body=msgspec.json.encode(value))
+
+
 async def send_error(send: Send, error: ApiError, headers: Headers) -> None:
     """Send an error of the gateway's own."""
-    await send_body(
-        send,
-        Reply(status=error.status, headers=[_JSON, *error.headers], body=error.body()),
-        headers,
-        is_estimated=False,
-    )
+    await send_body(send, error_reply(error), headers, is_estimated=False)
 
 
 def header_text(text: str) -> bytes:

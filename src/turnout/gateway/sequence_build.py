@@ -9,8 +9,7 @@ from typing import final
 from turnout.core.candidate import Candidate, PriceCard
 from turnout.core.errors import ConfigError, did_you_mean, sentence
 from turnout.gateway.config import Config, SequencerSettings
-from turnout.gateway.providers.base import Provider
-from turnout.gateway.sequence_client import Place
+from turnout.gateway.providers.base import Place, Provider
 from turnout.gateway.sequence_kind import check_names, check_thinker, make_sequencer, wrong
 from turnout.sequential.contracts import Sequencer
 from turnout.sequential.trace import Bounds

@@ -11,13 +11,10 @@ import msgspec
 from turnout.core.candidate import Candidate
 from turnout.gateway.account import estimate_tokens
 from turnout.gateway.completion import parse_completion
-from turnout.gateway.providers.base import Call, Fault, Provider
+from turnout.gateway.providers.base import Call, Fault, Place, Provider
 from turnout.gateway.stream import UsageCount
 from turnout.gateway.wire import ChatRequest, parse_chat, render
 from turnout.sequential.live_client import Ask, Told
-
-Place = tuple[Provider, str]
-"""Who serves a candidate, and under which name."""
 
 _DROPPED = ("model", "stream", "stream_options", "n")
 _BILLED_UNKNOWN = frozenset({"upstream_timeout", "upstream_cut"})

@@ -7,6 +7,7 @@ carry usage or an error, never for one with text.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from typing import final
 
 import msgspec
@@ -53,8 +54,32 @@ _chunk_decoder = msgspec.json.Decoder(_Chunk)
 _object_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
+class Scanner(ABC):
+    """Reads along with one stream on its way to the client."""
+
+    usage: UsageCount | None = None
+    """What the stream said of its usage, once it has."""
+    num_events: int = 0
+    """Events so far; an estimate of tokens where no usage comes."""
+    is_done: bool = False
+    """Whether the answer is complete and said so: whatever happens after it is no failure."""
+    has_error: bool = False
+    """Whether the upstream sent an error event of its own."""
+    has_bad_event: bool = False
+    """Whether some event's data could not be read."""
+
+    @property
+    @abstractmethod
+    def is_complete(self) -> bool:
+        """Whether a stream that ends here has come to its end, and was not cut."""
+
+    @abstractmethod
+    def feed(self, block: bytes) -> bytes:
+        """Return the bytes to forward now; an unfinished event is held until its end arrives."""
+
+
 @final
-class EventScanner:
+class EventScanner(Scanner):
     """Reads along with a stream of events.
 
     Parameters

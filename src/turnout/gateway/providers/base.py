@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 from turnout.core.candidate import Candidate
 from turnout.core.errors import ProviderError
+from turnout.gateway.config import Config
 from turnout.gateway.errors import ApiError, Headers
 from turnout.gateway.wire import ChatRequest
 
@@ -31,6 +33,8 @@ class Call:
     model: str
     """The upstream's name for the candidate."""
     decision_id: str
+    protocol: str = "chat"
+    """The API that the client speaks (`Protocol.name`); the reply is in it too."""
     work: Work = field(default_factory=Work)
     """Filled by the provider while it works."""
 
@@ -103,3 +107,20 @@ class Provider(ABC):
     async def close(self) -> None:
         """Close what `start` opened."""
         return
+
+
+Place = tuple[Provider, str]
+"""Who serves a candidate, and under which name."""
+
+
+def places_of(
+    config: Config, candidates: Iterable[Candidate], providers: Mapping[str, Provider]
+) -> dict[str, Place]:
+    """Return who serves each candidate, by candidate name."""
+    places: dict[str, Place] = {}
+    for candidate in candidates:
+        provider = providers[config.provider_of(candidate.name)]
+        own = config.candidates.get(candidate.name)
+        model = None if own is None else own.model
+        places[candidate.name] = provider, provider.model_name(candidate) if model is None else model
+    return places

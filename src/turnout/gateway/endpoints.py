@@ -1,0 +1,68 @@
+"""This module answers the paths that change nothing: which models there are, and whether all is well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import final
+
+from turnout.gateway.disconnect import Receive, Scope, Send
+from turnout.gateway.errors import unknown_model
+from turnout.gateway.parts import Parts
+from turnout.gateway.providers.base import Reply
+from turnout.gateway.reply import json_reply, send_body
+from turnout.gateway.routes import REST, Routes
+from turnout.gateway.wire import MODELS
+
+HEALTH = "/healthz"
+
+
+@final
+class ReadOnly:
+    """The endpoints that read the parts and nothing else.
+
+    Parameters
+    ----------
+    parts:
+        Returns the parts in force.
+    """
+
+    def __init__(self, *, parts: Callable[[], Parts]) -> None:
+        self._parts = parts
+
+    def add_to(self, routes: Routes) -> None:
+        """Add the paths."""
+        routes.add("GET", MODELS, self.models)
+        routes.add("GET", MODELS + "/{id}", self.model)
+        routes.add("GET", HEALTH, self.health)
+
+    async def models(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """List every name that a client may ask for."""
+        parts = self._parts()
+        await _send(send, json_reply({"object": "list", "data": [_model(n, parts) for n in parts.names]}))
+
+    async def model(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Describe one name; raises `ApiError` (404)."""
+        parts, name = self._parts(), scope[REST]
+        if name not in parts.names:
+            raise unknown_model(name, parts.names)
+        await _send(send, json_reply(_model(name, parts)))
+
+    async def health(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Say whether requests are served and accounted."""
+        parts = self._parts()
+        is_well = parts.ledger.failure is None
+        body = {
+            "status": "ok" if is_well else "ledger cannot be written",
+            "deployment": parts.selector.deployment.fingerprint,
+            "candidates": len(parts.selector.by_name),
+        }
+        await _send(send, json_reply(body, status=200 if is_well else 503))
+
+
+def _model(name: str, parts: Parts) -> dict[str, object]:
+    owner = parts.config.provider_of(name) if name in parts.selector.by_name else "turnout"
+    return {"id": name, "object": "model", "created": parts.created_s, "owned_by": owner}
+
+
+async def _send(send: Send, reply: Reply) -> None:
+    await send_body(send, reply, [], is_estimated=False)

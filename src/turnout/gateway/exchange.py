@@ -1,0 +1,59 @@
+"""This module holds one request on its way through the steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
+
+from turnout.gateway.account import Account
+from turnout.gateway.disconnect import Receive, Scope, Send
+from turnout.gateway.parts import Parts
+from turnout.gateway.protocols.base import Protocol
+from turnout.gateway.wire import ChatRequest
+
+
+@final
+class Exchange:
+    """One request and its answer.
+
+    Parameters
+    ----------
+    parts:
+        The gateway as it was when the request came in.
+    protocol:
+        The API that the client speaks.
+    scope, receive, send:
+        The connection.
+    """
+
+    __slots__ = ("account", "parsed", "parts", "protocol", "receive", "scope", "send")
+
+    def __init__(
+        self, *, parts: Parts, protocol: Protocol, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        self.parts = parts
+        self.protocol = protocol
+        self.scope = scope
+        self.receive = receive
+        self.send = send
+        self.account = Account(
+            ledger=parts.ledger, clock=parts.clock, keep_text=parts.config.ledger.keep_text
+        )
+        self.parsed: ChatRequest | None = None
+
+    @property
+    def headers(self) -> Sequence[tuple[bytes, bytes]]:
+        """The request's headers, names in lower case."""
+        headers: Sequence[tuple[bytes, bytes]] = self.scope["headers"]
+        return headers
+
+    @property
+    def request(self) -> ChatRequest:
+        """The request, once it is parsed; a step may put another in its place."""
+        if self.parsed is None:
+            raise RuntimeError("a request is parsed before the steps that read it")
+        return self.parsed
+
+    @request.setter
+    def request(self, request: ChatRequest) -> None:
+        self.parsed = self.account.request = request

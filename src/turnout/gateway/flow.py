@@ -1,0 +1,91 @@
+"""This module takes one request from bytes to bytes: admit, parse, decide, ask, answer, account."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from turnout.core.errors import sentence
+from turnout.gateway.account import CLIENT_LEFT
+from turnout.gateway.admit import ledger_full
+from turnout.gateway.attempt import ask_down
+from turnout.gateway.body import read_body
+from turnout.gateway.disconnect import Attended, ClientGoneError
+from turnout.gateway.errors import ApiError, internal_error
+from turnout.gateway.exchange import Exchange
+from turnout.gateway.providers.base import Reply
+from turnout.gateway.reply import reply_headers, send_body
+from turnout.gateway.settle import forward, send_whole
+
+logger = logging.getLogger(__name__)
+
+
+async def serve_exchange(exchange: Exchange) -> None:
+    """Serve one request; whatever happens, the ledger gets exactly one row of it.
+
+    Only a request that is refused because the ledger is full has none: rows in memory are bounded.
+    """
+    account = exchange.account
+    if exchange.parts.ledger.is_full:
+        await send_body(exchange.send, exchange.protocol.error_reply(ledger_full()), [], is_estimated=False)
+        return
+    try:
+        await _serve(exchange)
+    except ApiError as error:
+        account.end(error.status, error.code)
+        await _send_error(exchange, error)
+    except ClientGoneError:
+        account.end(CLIENT_LEFT, "client_left")
+    except asyncio.CancelledError:
+        # Only the end of a drain cancels a request, and nobody waits for this task to say so.
+        account.end(503, "shutdown")
+        await _send_shutdown(exchange)
+    except Exception:  # The edge: the client gets a typed failure, the log the traceback.
+        logger.exception("request %s failed", account.decision_id)
+        account.end(500, "internal_error")
+        if account.is_sending:
+            raise
+        await _send_error(exchange, internal_error(account.decision_id))
+
+
+async def _serve(exchange: Exchange) -> None:
+    parts, account = exchange.parts, exchange.account
+    body = await read_body(exchange.receive, parts.config.server.max_body_mb)
+    exchange.request = exchange.protocol.parse(body)
+    sequence = parts.sequences.find(exchange.request.model)
+    if sequence is not None:
+        await parts.sequences.serve(sequence, exchange.scope, exchange.receive, exchange.send, account)
+        return
+    selection = await parts.decider.decide(exchange)
+    if isinstance(selection, Reply):
+        await send_whole(exchange, selection)
+        return
+    account.decide(selection)
+    async with Attended(exchange.receive):
+        reply = await ask_down(exchange, selection)
+        account.first_byte_s = account.elapsed_s()
+        if reply.chunks is not None:
+            await forward(exchange, reply, reply.chunks)
+    if reply.chunks is None:
+        await send_whole(exchange, reply)
+    else:
+        await exchange.send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _send_error(exchange: Exchange, error: ApiError) -> None:
+    reply = exchange.protocol.error_reply(error)
+    await send_body(exchange.send, reply, reply_headers(exchange.account), is_estimated=False)
+
+
+async def _send_shutdown(exchange: Exchange) -> None:
+    message = sentence(
+        "the gateway is shutting down and could not wait for the answer",
+        allowed="answers that end within server.drain_s",
+        do="ask again, or raise server.drain_s",
+    )
+    if exchange.account.is_sending:
+        event = exchange.protocol.error_event(message, code="shutdown")
+        await exchange.send({"type": "http.response.body", "body": event, "more_body": False})
+        return
+    error = ApiError(503, message, code="shutdown", kind="server_error", headers=[(b"retry-after", b"1")])
+    await _send_error(exchange, error)

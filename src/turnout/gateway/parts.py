@@ -1,0 +1,81 @@
+"""This module holds what a running gateway is made of, as one value that never changes.
+
+A request takes the parts as they are when it comes in, and keeps them to its end. A new configuration is
+therefore one assignment: requests before it see the old parts, those after it the new ones, none a mixture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import final
+
+from turnout.core.clock import Clock
+from turnout.core.rng import make_rng
+from turnout.gateway.config import Config
+from turnout.gateway.decide import Decider, RouterDecider
+from turnout.gateway.ledger import Ledger
+from turnout.gateway.providers.base import Place, Provider, places_of
+from turnout.gateway.select import Selector
+from turnout.gateway.sequence import SequenceHandler
+from turnout.gateway.sequence_build import build_sequences
+from turnout.policies.deployment import Deployment
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parts:
+    """The parts of a gateway under one configuration."""
+
+    config: Config
+    selector: Selector
+    decider: Decider
+    """The step that turns a request into a ranked list."""
+    providers: Mapping[str, Provider]
+    """By the name that the configuration gives them."""
+    places: Mapping[str, Place]
+    """Who serves a candidate and under which name, by candidate name."""
+    sequences: SequenceHandler
+    ledger: Ledger
+    clock: Clock
+    created_s: int
+    """When these parts were made, in seconds since the epoch."""
+
+    @property
+    def names(self) -> list[str]:
+        """Every model name that a client may ask for."""
+        routing = self.config.routing
+        return list(dict.fromkeys([routing.alias, *self.sequences.sequences, *self.selector.by_name]))
+
+
+def make_parts(
+    config: Config,
+    *,
+    deployment: Deployment,
+    providers: Mapping[str, Provider],
+    ledger: Ledger,
+    clock: Clock,
+) -> Parts:
+    """Put the parts together; opens nothing. Raises `InputError` where the goal cannot be served."""
+    selector = Selector(
+        deployment=deployment,
+        alias=config.routing.alias,
+        goal=None if config.goal is None else config.goal.goal(),
+        rng=make_rng(config.routing.seed, "gateway"),
+        pace=config.routing.pace,
+    )
+    places = places_of(config, deployment.candidates, providers)
+    return Parts(
+        config=config,
+        selector=selector,
+        decider=RouterDecider(selector=selector),
+        providers=providers,
+        places=places,
+        sequences=SequenceHandler(
+            sequences=build_sequences(config, deployment.candidates, providers, places),
+            seed=config.routing.seed,
+        ),
+        ledger=ledger,
+        clock=clock,
+        created_s=int(clock.now_s()),
+    )

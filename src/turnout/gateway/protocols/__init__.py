@@ -1,0 +1,17 @@
+"""What language does the client speak? One module per API; all of them read the same `ChatRequest` out of it.
+
+| module | API |
+|---|---|
+| `base` | the contract |
+| `chat` | OpenAI's Chat Completions |
+
+A further protocol is one module here and one line in `PROTOCOLS`; `turnout.gateway.app` serves its path.
+"""
+
+from __future__ import annotations
+
+from turnout.gateway.protocols.base import Protocol
+from turnout.gateway.protocols.chat import ChatProtocol
+
+PROTOCOLS: tuple[Protocol, ...] = (ChatProtocol(),)
+"""Every protocol that is served; each names its path."""

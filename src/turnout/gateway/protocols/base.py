@@ -1,0 +1,44 @@
+"""This module states what the gateway asks of an API: how to read a request, and how to write back.
+
+A protocol holds no state: one instance serves all requests. What a stream needs to remember lives in its
+scanner.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from turnout.gateway.errors import ApiError
+from turnout.gateway.providers.base import Reply
+from turnout.gateway.stream import Scanner, UsageCount
+from turnout.gateway.wire import ChatRequest
+
+
+class Protocol(ABC):
+    """One API of the gateway."""
+
+    name: ClassVar[str]
+    """The word for it in `Call.protocol`: who speaks it passes bytes on, who does not translates."""
+    path: ClassVar[str]
+    """Where clients post."""
+
+    @abstractmethod
+    def parse(self, body: bytes) -> ChatRequest:
+        """Read a request; raises `ApiError` (400) that names the field at fault."""
+
+    @abstractmethod
+    def scanner(self, request: ChatRequest) -> Scanner:
+        """Return what reads along with the stream that answers a request."""
+
+    @abstractmethod
+    def read_answer(self, body: bytes) -> tuple[UsageCount | None, int | None]:
+        """Return the usage that a whole answer reports, and its length in tokens as its text suggests."""
+
+    @abstractmethod
+    def error_reply(self, error: ApiError) -> Reply:
+        """Return an error of the gateway's own, in the words of this API."""
+
+    @abstractmethod
+    def error_event(self, message: str, *, code: str) -> bytes:
+        """Return the event that ends a stream that was cut."""

@@ -1,0 +1,49 @@
+"""This module speaks OpenAI's Chat Completions."""
+
+from __future__ import annotations
+
+from typing import ClassVar, final
+
+import msgspec
+
+from turnout.gateway.account import estimate_tokens
+from turnout.gateway.completion import parse_completion
+from turnout.gateway.errors import ApiError
+from turnout.gateway.protocols.base import Protocol
+from turnout.gateway.providers.base import Reply
+from turnout.gateway.reply import error_reply
+from turnout.gateway.stream import EventScanner, Scanner, UsageCount, error_event
+from turnout.gateway.wire import ChatRequest, parse_chat
+
+
+@final
+class ChatProtocol(Protocol):
+    """POST /v1/chat/completions."""
+
+    name: ClassVar[str] = "chat"
+    path: ClassVar[str] = "/v1/chat/completions"
+
+    def parse(self, body: bytes) -> ChatRequest:
+        """Read a request; raises `ApiError`."""
+        return parse_chat(body)
+
+    def scanner(self, request: ChatRequest) -> Scanner:
+        """Return a scanner that takes out the usage chunk of a client that did not ask for it."""
+        return EventScanner(strip_usage=not request.asks_usage)
+
+    def read_answer(self, body: bytes) -> tuple[UsageCount | None, int | None]:
+        """Return usage and length; nothing of a body that cannot be read."""
+        try:
+            completion = parse_completion(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None, None
+        texts = [choice.message.content or "" for choice in completion.choices if choice.message]
+        return completion.usage, sum(estimate_tokens(text) for text in texts)
+
+    def error_reply(self, error: ApiError) -> Reply:
+        """Return OpenAI's error object."""
+        return error_reply(error)
+
+    def error_event(self, message: str, *, code: str) -> bytes:
+        """Return an event that OpenAI's clients raise as an APIError."""
+        return error_event(message, code=code)

@@ -1,0 +1,67 @@
+"""This module is the step that answers: it passes a reply on and accounts for it."""
+
+from __future__ import annotations
+
+from turnout.core.errors import sentence
+from turnout.gateway.account import Account
+from turnout.gateway.errors import ApiError
+from turnout.gateway.exchange import Exchange
+from turnout.gateway.providers.base import Chunks, Fault, Reply
+from turnout.gateway.reply import reply_headers, send_body, start_events
+
+_BAD_EVENT = "upstream_bad_event"
+
+
+async def send_whole(exchange: Exchange, reply: Reply) -> None:
+    """Send a whole answer; its row is complete before its first byte leaves."""
+    account = exchange.account
+    is_answer = reply.status == 200 and account.served is not None
+    if is_answer:
+        account.usage, estimate = exchange.protocol.read_answer(reply.body)
+        if estimate is not None and account.is_estimated:
+            account.output_estimate = estimate
+    account.end(reply.status, None if reply.status < 400 else f"upstream_{reply.status}")
+    account.is_sending = True
+    is_estimated = is_answer and account.is_estimated
+    await send_body(exchange.send, reply, reply_headers(account), is_estimated=is_estimated)
+
+
+async def forward(exchange: Exchange, reply: Reply, chunks: Chunks) -> None:
+    """Pass a stream on and account for it; a cut ends in an error event, never in a false [DONE]."""
+    account, send = exchange.account, exchange.send
+    scanner = exchange.protocol.scanner(exchange.request)
+    fault: ApiError | None = None
+    try:
+        account.is_sending = True
+        await start_events(send, reply, reply_headers(account), is_estimated=account.is_replay)
+        while block := await chunks.read():
+            if whole := scanner.feed(block):
+                await send({"type": "http.response.body", "body": whole, "more_body": True})
+            if scanner.has_bad_event and (bad := f"{account.provider}: {_BAD_EVENT}") not in account.faults:
+                account.faults.append(bad)
+            if scanner.is_done:
+                # Clients may leave at the last event, and upstreams may hang up: the answer is complete.
+                account.read_stream(scanner)
+                account.end(reply.status)
+        fault = None if scanner.is_complete else _cut(account)
+    except Fault as error:
+        fault = None if scanner.is_done else error.error
+    finally:
+        chunks.close()
+        account.read_stream(scanner)
+    if fault is None:
+        account.end(reply.status, "upstream_error_event" if scanner.has_error else None)
+        return
+    account.faults.append(f"{account.provider}: {fault.code}")
+    account.end(fault.status, fault.code)
+    event = exchange.protocol.error_event(fault.message, code=fault.code)
+    await send({"type": "http.response.body", "body": event, "more_body": True})
+
+
+def _cut(account: Account) -> ApiError:
+    message = sentence(
+        f"the upstream {account.provider!r} ended its stream before the answer was complete",
+        allowed="a stream that ends with a finish reason or [DONE]",
+        do="what was received is incomplete; ask again",
+    )
+    return ApiError(502, message, code="upstream_cut", kind="upstream_error")

@@ -1,0 +1,146 @@
+"""This module asks a recording, or a table of counts, everything that it can answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from turnout.core.errors import InputError, sentence
+from turnout.core.progress import Progress, silent
+from turnout.nn.analysis.committee import committee_table
+from turnout.nn.analysis.counts import Counts
+from turnout.nn.analysis.load import load_of, load_table, sureness_table
+from turnout.nn.analysis.locality import locality_table
+from turnout.nn.analysis.recording import Recording
+from turnout.nn.analysis.specialisation import (
+    counts_by_domain,
+    specialisation_table,
+    vocabulary_specialisation,
+)
+from turnout.nn.analysis.table import Table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """What was found in one model: tables, and the numbers that the pictures show.
+
+    `loads[layer]` is a load (E,); `domains[layer][domain]` too, empty where no domain is known.
+    """
+
+    name: str
+    tables: tuple[Table, ...]
+    loads: Mapping[str, Tensor]
+    domains: Mapping[str, Mapping[str, Tensor]]
+
+    def table(self, title: str) -> Table | None:
+        """Return the table of this title; None where the data could not answer it."""
+        return next((table for table in self.tables if table.title == title), None)
+
+    def to_text(self) -> str:
+        """Return all tables as text."""
+        return "\n\n".join([self.name, *(table.to_text() for table in self.tables)])
+
+    def to_dict(self) -> dict[str, object]:
+        """Return all tables for JSON."""
+        return {"name": self.name, "tables": [table.to_dict() for table in self.tables]}
+
+
+def inspect_counts(counts: Counts) -> list[Inspection]:
+    """Return what counts by domain can tell of each model: load and specialisation."""
+    found = []
+    for model, layers in counts.items():
+        loads = {layer: torch.stack(list(parts.values())).sum(dim=0) for layer, parts in layers.items()}
+        tables = [load_table(loads)]
+        has_domains = all(len(parts) > 1 for parts in layers.values())
+        if has_domains:
+            tables.append(specialisation_table(layers))
+        found.append(
+            Inspection(name=model, tables=tuple(tables), loads=loads, domains=layers if has_domains else {})
+        )
+    return found
+
+
+def inspect_recording(
+    recording: Recording,
+    *,
+    name: str,
+    rng: np.random.Generator,
+    rho: float = 2.0,
+    progress: Progress = silent,
+) -> Inspection:
+    """Return all that a recording can tell; what it lacks (probabilities, domains, tokens) is left out.
+
+    Local routing consistency needs rows without padding inside: rows are cut where their padding begins, to
+    the shortest, and padding on the left is refused.
+    """
+    layers = recording.layers
+    loads = {layer: load_of(recording.tokens(i)) for i, layer in enumerate(layers)}
+    tables, domains, steps = [load_table(loads)], {}, 5
+    progress("load", 1, steps)
+    if recording.probs:
+        tables.append(sureness_table(layers, [recording.token_probs(i) for i in range(len(layers))]))
+    progress("sureness", 2, steps)
+    if len(set(recording.domains)) > 1:
+        domains = {
+            layer: counts_by_domain(recording.chosen[i], recording.domains, recording.mask_BS)
+            for i, layer in enumerate(layers)
+        }
+        tables.append(specialisation_table(domains))
+        if recording.probs:
+            k = max(round(float(recording.tokens(0).sum(dim=-1).double().mean())), 1)
+            last = [_last(recording, i) for i in range(len(layers))]
+            tables.append(committee_table(layers, last, recording.domains, k))
+    progress("specialisation", 3, steps)
+    if recording.token_ids_BS is not None:
+        tables.append(_vocabulary(recording))
+    progress("vocabulary", 4, steps)
+    whole = {layer: recording.chosen[i][:, : _whole(recording)] for i, layer in enumerate(layers)}
+    tables.append(locality_table(whole, rng=rng, rho=rho))
+    progress("consistency", 5, steps)
+    return Inspection(name=name, tables=tuple(tables), loads=loads, domains=domains)
+
+
+def _last(recording: Recording, layer: int) -> Tensor:
+    """Return the probabilities at the last real token of each row, (B, E)."""
+    probs_BSE, mask_BS = recording.probs[layer], recording.mask_BS
+    if mask_BS is None:
+        return probs_BSE[:, -1]
+    place_S = torch.arange(mask_BS.shape[1])
+    return probs_BSE[torch.arange(len(mask_BS)), (mask_BS * place_S).argmax(dim=1)]
+
+
+def _vocabulary(recording: Recording) -> Table:
+    assert recording.token_ids_BS is not None
+    ids_BS, mask_BS = recording.token_ids_BS, recording.mask_BS
+    ids_T = ids_BS.flatten() if mask_BS is None else ids_BS[mask_BS]
+    least = min(8, int(torch.unique(ids_T, return_counts=True)[1].max()))
+    rows = []
+    for i, layer in enumerate(recording.layers):
+        chosen_TE = recording.tokens(i)
+        even = float(chosen_TE.double().mean(dim=0).max())
+        rows.append((layer, vocabulary_specialisation(chosen_TE, ids_T, least=least), even))
+    return Table(
+        title="Specialisation by token",
+        columns=("layer", "share", "share_of_commonest_expert"),
+        rows=tuple(rows),
+        note="share: how often the token alone tells its most frequent expert (1: the token decides).",
+    )
+
+
+def _whole(recording: Recording) -> int:
+    """Return how many positions every row has before padding begins."""
+    if recording.mask_BS is None:
+        return int(recording.chosen[0].shape[1])
+    mask_BS = recording.mask_BS
+    length_B = mask_BS.sum(dim=1)
+    if not bool((mask_BS.int().cummin(dim=1)[0].sum(dim=1) == length_B).all()):
+        raise InputError(
+            sentence(
+                "inspect_recording: mask_BS", allowed="padding on the right", got="padding before tokens"
+            )
+        )
+    return int(length_B.min())

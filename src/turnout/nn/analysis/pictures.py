@@ -1,0 +1,95 @@
+"""This module draws what was found in a model's gates."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from turnout.nn.analysis.inspection import Inspection
+
+DPI = 160
+INK, SOFT = "#111827", "#4b5563"
+
+
+def draw(inspection: Inspection) -> bytes:
+    """Return one PNG: load by layer and expert, lift by domain and expert, consistency by segment."""
+    consistency = inspection.table("Local routing consistency")
+    panels = 1 + bool(inspection.domains) + bool(consistency and consistency.rows)
+    figure = Figure(figsize=(4.4 * panels, 3.6), dpi=DPI, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = list(figure.subplots(1, panels, squeeze=False)[0])
+    _draw_load(figure, axes.pop(0), inspection)
+    if inspection.domains:
+        _draw_domains(figure, axes.pop(0), inspection)
+    if axes:
+        _draw_consistency(axes.pop(0), inspection)
+    file = io.BytesIO()
+    figure.savefig(file, format="png", metadata={"Software": "turnout"})
+    return file.getvalue()
+
+
+def _draw_load(figure: Figure, axes: Axes, inspection: Inspection) -> None:
+    """Show each expert's load over the mean, experts of a layer from the most to the least used."""
+    widest = max(len(load_E) for load_E in inspection.loads.values())
+    rows = torch.full((len(inspection.loads), widest), torch.nan, dtype=torch.double)
+    for row, load_E in enumerate(inspection.loads.values()):
+        rows[row, : len(load_E)] = (load_E.double() / load_E.double().mean()).sort(descending=True)[0]
+    shown = axes.imshow(rows.numpy(), aspect="auto", cmap="viridis", vmin=0.0, interpolation="nearest")
+    _dress(axes, "Load over the mean", "experts, most used first", "layer")
+    axes.set_yticks(range(len(inspection.loads)), [_short(name) for name in inspection.loads])
+    figure.colorbar(shown, ax=axes)
+
+
+def _draw_domains(figure: Figure, axes: Axes, inspection: Inspection) -> None:
+    """Show in the last layer how much more than on average each domain uses each expert."""
+    layer, counts = list(inspection.domains.items())[-1]
+    share_GE = torch.stack([load_E.double() / load_E.double().sum() for load_E in counts.values()])
+    lift_GE = (share_GE / share_GE.mean(dim=0).clamp(min=1e-12)).clamp(min=2**-3).log2()
+    lift_GE = lift_GE[:, torch.argsort(lift_GE.argmax(dim=0) * 1e3 - lift_GE.amax(dim=0))]
+    limit = max(float(lift_GE.abs().max()), 0.1)
+    shown = axes.imshow(
+        lift_GE.numpy(), aspect="auto", cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest"
+    )
+    _dress(axes, f"Use by domain, layer {_short(layer)}", "experts, by their first domain", "")
+    axes.set_yticks(range(len(counts)), list(counts))
+    figure.colorbar(shown, ax=axes, label="log2 of use over the mean")
+
+
+def _draw_consistency(axes: Axes, inspection: Inspection) -> None:
+    table = inspection.table("Local routing consistency")
+    assert table is not None
+    lines: dict[str, list[tuple[float, ...]]] = {}
+    for layer, length, *values in table.rows:
+        lines.setdefault(str(layer), []).append((float(length), *(float(v) for v in values[:3])))
+    for number, (layer, points) in enumerate(lines.items()):
+        xs, ys, lows, highs = zip(*points, strict=True)
+        shade = 0.15 + 0.7 * number / max(len(lines) - 1, 1)
+        color = (0.15, 0.39 * (1.2 - shade), shade)
+        axes.plot(xs, ys, marker="o", markersize=3.5, linewidth=1.6, color=color, label=_short(layer))
+        axes.fill_between(xs, lows, highs, color=color, alpha=0.15, linewidth=0)
+    axes.set_xscale("log", base=2)
+    axes.set_ylim(0.0, 1.03)
+    axes.grid(visible=True, color="#e5e7eb", linewidth=0.8)
+    axes.legend(title="layer", fontsize=7, title_fontsize=7, frameon=False)
+    _dress(axes, "Local routing consistency", "tokens of a segment", "SRP")
+
+
+def _dress(axes: Axes, title: str, x: str, y: str) -> None:
+    axes.set_title(title, fontsize=10, fontweight="bold", color=INK, loc="left")
+    axes.set_xlabel(x, fontsize=8.5, color=SOFT)
+    axes.set_ylabel(y, fontsize=8.5, color=SOFT)
+    axes.tick_params(labelsize=8, colors=SOFT)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def _short(name: str) -> str:
+    """Return the number of a layer from its path in a model, or the name where it has none."""
+    return next((part for part in name.split(".") if part.isdigit()), name)

@@ -1,0 +1,111 @@
+"""This module measures what experts are specialised in: domains, tokens of the vocabulary, each other.
+
+Source: OLMoE (arXiv 2409.02060), sections 5.2 to 5.4. Letters here: G domains, V tokens of the vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from turnout.core.errors import InputError, ShapeError, sentence
+from turnout.nn.analysis.table import Table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Specialisation:
+    """How the choice of experts depends on the domain, in one layer.
+
+    `information` is the mutual information of domain and expert in bits, `chance` what as many independent
+    choices would show by chance, (G - 1)(E - 1) / (2 N ln 2); `share` is information over the entropy of the
+    domains (0: the expert tells nothing, 1: everything); `distance` is the mean total variation between two
+    domains' shares of experts; `lift` the greatest share of an expert in a domain over its share in all.
+    """
+
+    information: float
+    chance: float
+    share: float
+    distance: float
+    lift: float
+
+
+def specialisation(count_GE: Tensor) -> Specialisation:
+    """Return how much domains and experts have to do with each other; count_GE are choices.
+
+    Domains weigh the same, however many tokens were read of each.
+    """
+    n_GE = count_GE.detach().double()
+    if n_GE.ndim != 2 or len(n_GE) < 2 or bool((n_GE.sum(dim=1) <= 0).any()):
+        got = tuple(count_GE.shape)
+        raise ShapeError(
+            sentence("specialisation: count_GE", allowed="(G, E), G > 1, a choice in every row", got=got)
+        )
+    p_GE = n_GE / n_GE.sum(dim=1, keepdim=True)
+    mean_E = p_GE.mean(dim=0)
+    used_E = mean_E > 0
+    ratio_GE = torch.where(used_E, p_GE / mean_E.clamp(min=torch.finfo(p_GE.dtype).tiny), 1.0)
+    bits = float(torch.special.xlogy(p_GE, ratio_GE).sum() / len(p_GE) / math.log(2))
+    pairs = [0.5 * (p_GE[i] - p_GE[j]).abs().sum() for i in range(len(p_GE)) for j in range(i)]
+    degrees = (len(p_GE) - 1) * (int(used_E.sum()) - 1)
+    return Specialisation(
+        information=bits,
+        chance=degrees / (2 * float(n_GE.sum()) * math.log(2)),
+        share=bits / math.log2(len(p_GE)),
+        distance=float(torch.stack(pairs).mean()),
+        lift=float(ratio_GE.max()),
+    )
+
+
+def counts_by_domain(chosen_BSE: Tensor, domains: Sequence[str], mask_BS: Tensor | None) -> dict[str, Tensor]:
+    """Return the load (E,) of every domain, in order of its name."""
+    kept_BSE = chosen_BSE if mask_BS is None else chosen_BSE & mask_BS.unsqueeze(-1)
+    names = sorted(set(domains))
+    rows = {name: torch.tensor([domain == name for domain in domains]) for name in names}
+    return {name: kept_BSE[rows[name]].sum(dim=(0, 1)) for name in names}
+
+
+def specialisation_table(layers: Mapping[str, Mapping[str, Tensor]]) -> Table:
+    """Return one row per layer; `layers[layer][domain]` is a load (E,)."""
+    rows = []
+    for name, counts in layers.items():
+        found = specialisation(torch.stack(list(counts.values())))
+        rows.append((name, found.information, found.chance, found.share, found.distance, found.lift))
+    return Table(
+        title="Specialisation by domain",
+        columns=("layer", "bits", "chance_bits", "share", "distance", "lift"),
+        rows=tuple(rows),
+        note="share 0: the expert tells nothing of the domain; lift 2: twice as often there as on average.",
+    )
+
+
+def vocabulary_specialisation(chosen_TE: Tensor, token_ids_T: Tensor, *, least: int = 8) -> float:
+    """Return how sure the token alone makes the choice: the mean over token types of max_e N_ex / N_x.
+
+    N_x counts occurrences of the type, N_ex those that chose e; types with fewer than `least` are left out,
+    since one occurrence is always sure. Types weigh by occurrences. Raises `InputError` if none is left.
+    """
+    ids_T, flat_TE = token_ids_T.flatten(), chosen_TE.flatten(0, -2).double()
+    if len(ids_T) != len(flat_TE):
+        raise ShapeError(
+            sentence("vocabulary_specialisation: token_ids_T", allowed=f"T = {len(flat_TE)}", got=len(ids_T))
+        )
+    _, type_T, n_V = torch.unique(ids_T, return_inverse=True, return_counts=True)
+    count_VE = torch.zeros(len(n_V), flat_TE.shape[1], dtype=torch.double).index_add_(0, type_T, flat_TE)
+    kept_V = n_V >= least
+    if not bool(kept_V.any()):
+        raise InputError(
+            sentence("vocabulary_specialisation", allowed=f"a token that occurs {least} times", got="none")
+        )
+    best_V = count_VE.amax(dim=1)[kept_V]
+    return float(best_V.sum() / n_V[kept_V].sum())
+
+
+def co_activation(chosen_TE: Tensor) -> Tensor:
+    """Return P(column's expert | row's expert) for one token, (E, E); NaN in rows of dead experts."""
+    flat_TE = chosen_TE.flatten(0, -2).double()
+    both_EE = flat_TE.T @ flat_TE
+    return both_EE / both_EE.diagonal().unsqueeze(1)

@@ -1,0 +1,78 @@
+"""This module holds the auxiliary loss of balance: the product of load and mean score, expert by expert.
+
+Source: Switch Transformers (arXiv 2101.03961), equations 4 to 6; DeepSeek-V3 (arXiv 2412.19437), equations
+17 to 20, for normalised sigmoids and one loss per sequence; S61, ReMoE (arXiv 2412.14711), equation 11, for
+ReLU.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from turnout.core.errors import InputError, ShapeError, sentence
+
+Kind = Literal["softmax", "sigmoid", "relu"]
+
+
+def balance_loss(
+    scores_TE: Tensor,
+    chosen_TE: Tensor,
+    *,
+    kind: Kind = "softmax",
+    k: int | None = None,
+    mask_T: Tensor | None = None,
+    items_T: Tensor | None = None,
+) -> Tensor:
+    """Return E * sum_e f_e P_e, a scalar; f is the share of choices (no gradient), P the mean score.
+
+    Parameters
+    ----------
+    scores_TE
+        What the choice was made of, before any bias: a choice by score plus bias is balanced through its
+        score.
+    chosen_TE
+        Which experts were really chosen, whatever rule did it.
+    kind
+        `softmax`: scores sum to 1. `sigmoid`: they are divided by their sum, without an epsilon that a gate
+        could hide below. `relu`: they are taken as they are and f is count / (k T), so that the loss is the
+        L1 norm weighted by load of ReMoE, which falls with sparsity too.
+    k
+        Experts of a token that are aimed at; for `relu` alone.
+    mask_T
+        True at tokens; padding counts nowhere.
+    items_T
+        The sequence of each token: the loss is then taken in each sequence, and their mean is returned.
+
+    The value is 1 where scores and loads are even, for every k (with `relu`: the mean sum of scores).
+    """
+    _check(scores_TE, chosen_TE, kind, k)
+    p_TE = scores_TE.float()
+    if kind == "sigmoid":
+        p_TE = p_TE / p_TE.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(p_TE.dtype).tiny)
+    real_T = torch.ones(len(p_TE), device=p_TE.device) if mask_T is None else mask_T.to(p_TE.dtype)
+    items_T = torch.zeros(len(p_TE), dtype=torch.long, device=p_TE.device) if items_T is None else items_T
+    num_items = int(items_T.max()) + 1 if len(items_T) else 1
+    shape = (num_items, p_TE.shape[1])
+    count_BE = torch.zeros(shape, device=p_TE.device).index_add_(0, items_T, chosen_TE * real_T[:, None])
+    score_BE = torch.zeros(shape, device=p_TE.device).index_add(0, items_T, p_TE * real_T[:, None])
+    size_B = torch.zeros(num_items, device=p_TE.device).index_add_(0, items_T, real_T)
+    total_B = size_B * k if kind == "relu" and k is not None else count_BE.sum(dim=1)
+    f_BE = count_BE / total_B.clamp(min=1)[:, None]
+    loss_B = p_TE.shape[1] * (f_BE * score_BE / size_B.clamp(min=1)[:, None]).sum(dim=1)
+    is_there_B = size_B > 0
+    return loss_B[is_there_B].mean() if bool(is_there_B.any()) else loss_B.sum()
+
+
+def _check(scores_TE: Tensor, chosen_TE: Tensor, kind: Kind, k: int | None) -> None:
+    if scores_TE.ndim != 2 or scores_TE.shape != chosen_TE.shape:
+        got = f"{tuple(scores_TE.shape)} and {tuple(chosen_TE.shape)}"
+        raise ShapeError(
+            sentence("balance_loss: scores_TE and chosen_TE", allowed="(T, E) = (T, E)", got=got)
+        )
+    if kind not in ("softmax", "sigmoid", "relu"):
+        raise InputError(sentence("balance_loss: kind", allowed="softmax, sigmoid, relu", got=kind))
+    if (kind == "relu") != (k is not None):
+        raise InputError(sentence("balance_loss: k", allowed="a number for 'relu', None for others", got=k))

@@ -1,0 +1,16 @@
+"""This module holds the loss that keeps a gate's logits small: the squared logarithm of their normaliser.
+
+Source: ST-MoE (arXiv 2202.08906), equation 5; its coefficient is 1e-3.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def z_loss(logits_TE: Tensor, *, mask_T: Tensor | None = None) -> Tensor:
+    """Return the mean over tokens of logsumexp(logits)^2, a scalar; padding counts nowhere."""
+    square_T = logits_TE.float().logsumexp(dim=-1).square()
+    if mask_T is not None:
+        return (square_T * mask_T).sum() / mask_T.sum().clamp(min=1)
+    return square_T.mean() if len(square_T) else square_T.sum()

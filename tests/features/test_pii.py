@@ -1,0 +1,104 @@
+"""Personal data with a form is found, what only looks like it is not, and no text takes long."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from turnout.core import UnknownNameError
+from turnout.features.pii import KINDS, find_pii, redact
+
+CORPUS = Path(__file__).with_name("fixtures") / "presidio_pii.parquet"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "value"),
+    [
+        ("write to ann.lee+x@mail.example.org today", "EMAIL_ADDRESS", "ann.lee+x@mail.example.org"),
+        ("my card is 4111 1111 1111 1111.", "CREDIT_CARD", "4111 1111 1111 1111"),
+        ("pay GB82 WEST 1234 5698 7654 32 now", "IBAN_CODE", "GB82 WEST 1234 5698 7654 32"),
+        ("my ssn: 123-45-6789", "US_SSN", "123-45-6789"),
+        ("from 192.168.0.17 they came", "IP_ADDRESS", "192.168.0.17"),
+        ("from fe80::1ff:fe23:4567:890a they came", "IP_ADDRESS", "fe80::1ff:fe23:4567:890a"),
+        ("call +44 20 7946 0958 at noon", "PHONE_NUMBER", "+44 20 7946 0958"),
+        ("see https://example.org/a?b=c for it", "URL", "https://example.org/a?b=c"),
+        ("key=AKIAIOSFODNN7EXAMPLE, keep it", "SECRET", "AKIAIOSFODNN7EXAMPLE"),
+    ],
+)
+def test_each_kind_is_found_where_it_stands(text: str, kind: str, value: str) -> None:
+    spans = find_pii(text)
+    assert [(span.kind, text[span.start : span.end]) for span in spans] == [(kind, value)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "my card is 4111 1111 1111 1112.",  # the check digit is wrong
+        "pay GB82 WEST 1234 5698 7654 33 now",
+        "version 1.2.3 of 2024-05-17 12:30, 999.999.1.1",
+        "the numbers 1, 2, 3, 4, 5 and 1000000",
+        "a@b and @everyone",
+        "0000000000000000",
+    ],
+)
+def test_what_only_looks_like_it_is_left_alone(text: str) -> None:
+    assert find_pii(text) == ()
+
+
+def test_a_redacted_text_keeps_apart_who_is_who() -> None:
+    text = "a@x.org wrote to b@x.org, and a@x.org waits"
+    assert redact(text, find_pii(text)) == (
+        "[EMAIL_ADDRESS_1] wrote to [EMAIL_ADDRESS_2], and [EMAIL_ADDRESS_1] waits"
+    )
+    assert find_pii(redact(text, find_pii(text))) == ()
+
+
+def test_only_the_kinds_that_are_asked_for_are_found() -> None:
+    text = "a@x.org, 192.168.0.17"
+    assert [span.kind for span in find_pii(text, ["IP_ADDRESS"])] == ["IP_ADDRESS"]
+    with pytest.raises(UnknownNameError, match="EMAIL_ADDRESS"):
+        find_pii(text, ["EMAIL"])
+
+
+def test_precision_and_recall_on_the_corpus() -> None:
+    """On 1,500 sentences by somebody else; the benchmark `signals` reports the same numbers."""
+    right = dict.fromkeys(KINDS, 0)
+    found, there = dict(right), dict(right)
+    for row in pq.read_table(CORPUS).to_pylist():
+        gold = [("URL" if k == "DOMAIN_NAME" else k, a, b) for k, a, b in json.loads(row["spans"])]
+        spans = find_pii(row["text"])
+        for span in spans:
+            found[span.kind] += 1
+            right[span.kind] += any(k == span.kind and a < span.end and span.start < b for k, a, b in gold)
+        for kind, _, _ in gold:
+            if kind in there:
+                there[kind] += 1
+    for kind in ("EMAIL_ADDRESS", "IBAN_CODE", "IP_ADDRESS", "US_SSN", "URL", "CREDIT_CARD"):
+        assert there[kind] > 10
+        assert right[kind] == there[kind], f"{kind}: recall"
+        assert right[kind] >= 0.98 * found[kind], f"{kind}: precision"
+    # Phone numbers have many forms, and short ones look like any number.
+    assert 0.65 * there["PHONE_NUMBER"] < right["PHONE_NUMBER"]
+    assert right["PHONE_NUMBER"] > 0.85 * found["PHONE_NUMBER"]
+
+
+@pytest.mark.parametrize(
+    "unit", ["a", "1 ", "1-", "a@", "a.", "+1 (", ":", "0:", "sk-", "eyJaaaaaaaaaaa.", "AB12 "]
+)
+def test_the_time_is_linear_in_the_text(unit: str) -> None:
+    """Ten times the text takes about ten times as long: a quadratic pattern would take a hundred."""
+
+    def seconds(size: int) -> float:
+        text = unit * (size // len(unit))
+        best = float("inf")
+        for _ in range(3):
+            started = time.perf_counter()
+            find_pii(text)
+            best = min(best, time.perf_counter() - started)
+        return best
+
+    assert seconds(40_000) < 40 * seconds(4_000) + 0.005

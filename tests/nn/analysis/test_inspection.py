@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from tests.nn.moe_models import decisive, tokens
+from turnout.cli.main import main
+from turnout.core.errors import InputError, TableError
+from turnout.nn.analysis.counts import read_counts
+from turnout.nn.analysis.inspection import inspect_counts, inspect_recording
+from turnout.nn.analysis.pictures import draw
+from turnout.nn.analysis.recording import Recording, record_model
+from turnout.nn.analysis.table import Table, show
+
+PNG = b"\x89PNG"
+
+
+def recorded(**changes) -> Recording:
+    return record_model(decisive("olmoe"), [tokens(batch=6, length=32)], domains=list("aabbcc"), **changes)
+
+
+def counts_file(folder: Path) -> Path:
+    rows = [
+        {"model": model, "domain": domain, "layer": layer, "expert": expert, "count": 10 * expert + layer}
+        for model in ("m", "n")
+        for domain in ("code", "prose")
+        for layer in (0, 7)
+        for expert in range(4)
+        if (domain, expert) != ("code", 0)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "counts.parquet")
+    return folder / "counts.parquet"
+
+
+def test_a_recording_answers_everything() -> None:
+    found = inspect_recording(recorded(), name="olmoe", rng=np.random.default_rng(0))
+    assert [table.title for table in found.tables] == [
+        "Load of experts",
+        "Sureness of gates",
+        "Specialisation by domain",
+        "Standing committee",
+        "Specialisation by token",
+        "Local routing consistency",
+    ]
+    assert all(len(table.rows) >= 3 for table in found.tables)
+    assert draw(found).startswith(PNG)
+
+
+def test_what_is_not_known_is_left_out() -> None:
+    bare = Recording(chosen=recorded().chosen)
+    found = inspect_recording(bare, name="bare", rng=np.random.default_rng(0))
+    assert [table.title for table in found.tables] == ["Load of experts", "Local routing consistency"]
+    assert draw(found).startswith(PNG)
+
+
+def test_padding_changes_no_table() -> None:
+    plain = recorded()
+    assert plain.token_ids_BS is not None
+    wide = [torch.cat([chosen, torch.ones(6, 5, 8, dtype=torch.bool)], dim=1) for chosen in plain.chosen]
+    mask_BS = torch.ones(6, 37, dtype=torch.bool)
+    mask_BS[:, 32:] = False
+    padded = Recording(
+        chosen=tuple(wide),
+        probs=tuple(torch.cat([probs, torch.rand(6, 5, 8)], dim=1) for probs in plain.probs),
+        token_ids_BS=torch.nn.functional.pad(plain.token_ids_BS, (0, 5)),
+        mask_BS=mask_BS,
+        domains=plain.domains,
+        layers=plain.layers,
+    )
+    one = inspect_recording(plain, name="x", rng=np.random.default_rng(0))
+    other = inspect_recording(padded, name="x", rng=np.random.default_rng(0))
+    assert one.to_text() == other.to_text()
+
+
+def test_padding_on_the_left_is_refused() -> None:
+    mask_BS = torch.ones(6, 32, dtype=torch.bool)
+    mask_BS[0, 0] = False
+    with pytest.raises(InputError, match="padding on the right"):
+        inspect_recording(
+            Recording(chosen=recorded().chosen, mask_BS=mask_BS), name="x", rng=np.random.default_rng(0)
+        )
+
+
+def test_counts_are_read_and_a_missing_row_is_none(tmp_path: Path) -> None:
+    counts = read_counts(counts_file(tmp_path))
+    assert counts["m"]["7"]["code"].tolist() == [0.0, 17.0, 27.0, 37.0]
+    found = inspect_counts(counts)
+    assert [one.name for one in found] == ["m", "n"]
+    assert [table.title for table in found[0].tables] == ["Load of experts", "Specialisation by domain"]
+
+
+def test_another_parquet_file_is_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "a.parquet")
+    with pytest.raises(TableError, match="rows of model, domain, layer, expert, count"):
+        read_counts(tmp_path / "a.parquet")
+    (tmp_path / "b.parquet").write_bytes(b"no")
+    with pytest.raises(TableError, match="a parquet file"):
+        read_counts(tmp_path / "b.parquet")
+
+
+def test_the_command_writes_one_page_with_its_pictures_inside(tmp_path: Path, capsys) -> None:
+    file = recorded().save(tmp_path / "small.safetensors")
+    assert main(["nn", "inspect", str(file), "--out", str(tmp_path / "out")]) == 0
+    assert "Local routing consistency" in capsys.readouterr().out
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "data:image/png;base64," in page
+    assert "http" not in page
+    assert (tmp_path / "out" / "small.png").read_bytes().startswith(PNG)
+    body = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    assert body[0]["tables"][0]["rows"][0]["num_experts"] == 8
+
+
+def test_the_command_reads_counts_as_json(tmp_path: Path, capsys) -> None:
+    out = str(tmp_path / "out")
+    assert main(["nn", "inspect", str(counts_file(tmp_path)), "--out", out, "--json"]) == 0
+    body = json.loads(capsys.readouterr().out)
+    assert [model["name"] for model in body["models"]] == ["m", "n"]
+
+
+def test_the_command_refuses_in_one_sentence(tmp_path: Path, capsys) -> None:
+    assert main(["nn", "inspect", str(tmp_path / "none.parquet")]) == 1
+    assert "a file that exists" in capsys.readouterr().err
+
+
+def test_a_table_shows_what_it_holds() -> None:
+    table = Table(title="T", columns=("a", "b"), rows=(("x", 1234), ("y", float("nan"))), note="n")
+    assert table.to_text() == "T\na      b\nx  1,234\ny      -\nn"
+    assert table.column("b")[0] == 1234
+    assert [show(v) for v in (0.5, 1e-9, 0.0, 12345.6)] == ["0.500", "1e-09", "0.000", "1.23e+04"]
