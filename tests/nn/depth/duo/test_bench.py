@@ -13,7 +13,8 @@ def test_the_benchmark_runs_and_no_policy_beats_the_exhaustive_oracle_of_its_kin
 ) -> None:
     found = bench_duo.measure(bench_duo.procedural_corpus(bench_duo.QUICK), bench_duo.QUICK)
     for line in found["sequences"] + found["tokens"]:
-        best = line["exhaustive"]["loss"]["value"]
+        # The same pattern in a batch of another size may differ in the last bit of single precision.
+        best = line["exhaustive"]["loss"]["value"] - 1e-6
         assert line["best_fixed"]["loss"]["value"] >= best
         assert line["greedy"]["loss"]["value"] >= best
     assert found["flops_per_budget"] == sorted(found["flops_per_budget"])
