@@ -53,7 +53,7 @@ def depth(data: Result) -> Iterator[str]:
         f"the searches' own labels, which see the answer, {spread(result['own_labels']['quality'])} at "
         f"{result['own_labels']['executed_layers']['mean']:.2f} layers. The fixed skip is chosen on "
         "training questions. The tasks and the length of the base's training were changed after its dense "
-        "quality on such questions had come out too low; its blocks, the share that is dropped while it learns "
+        "quality on such questions had come out too low; its blocks, the share that is dropped in training "
         "and how much shorter a search looks after runs that saved less; nothing of the routers was."
     )
     yield ""
