@@ -1,12 +1,15 @@
 """The same questions inside a network: which expert, layer, adapter or block computes this token?
 
-Contracts, one a level: `DepthRouter.decide` (how often does this sequence pass through a block?),
-`AdapterRouter.weights` (which adapters compute this token?), `GateHook` (what would a gate say to other
-logits?) and `LocalServer` of `core.generation` (how is a model served?). Gates with plans of their own follow
-with `Gate.forward(x_TD) -> Plan`. A claim of saved compute is backed by a counter of executed operations.
+Contracts, one a level: `Gate.forward(x_TD, context) -> Plan` (which experts compute this token?) with
+`Executor.run(x_TD, plan, experts) -> y_TD`, `DepthRouter.decide` (how often does this sequence pass through a
+block?), `AdapterRouter.weights` (which adapters compute this token?), `GateHook` (what would a gate say to
+other logits?) and `LocalServer` of `core.generation` (how is a model served?). A claim of saved compute is
+backed by a counter of executed operations.
 
 | place | question | rows |
 |---|---|---|
+| `gates` | which experts does this token deserve? | S32 and the rows of each gate |
+| `executors` | how is a plan run? | - |
 | `depth` | how deep must this sequence go? | S12, Dr.LLM |
 | `depth.duo` | big, small or no feed-forward? | S22, Duo-LLM |
 | `testtime` | which experts, now that the prompt is known? | S26, Rewiring Experts |
@@ -37,8 +40,9 @@ TABLE: dict[str, str] = {
     "random_skip": "turnout.nn.depth.random_skip:RandomSkip",
     "rewiring": "turnout.nn.testtime.rewiring:Rewiring",
     "single_adapter": "turnout.nn.adapters.single:SingleAdapter",
+    "top_k": "turnout.nn.gates.top_k:TopKGate",
 }
-"""Names of routers and servers inside a model."""
+"""Names of gates, routers and servers inside a model."""
 
 registry = Registry("nn", TABLE)
 """The room's names; third parties add theirs through the entry points `turnout.nn`."""

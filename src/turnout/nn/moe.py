@@ -37,6 +37,13 @@ class MoELayer:
         assert isinstance(gate, nn.Module)
         return gate
 
+    @property
+    def experts(self) -> nn.Module:
+        """The module that holds the stacked experts."""
+        experts = self.block.experts
+        assert isinstance(experts, nn.Module)
+        return experts
+
 
 def find_moe_layers(model: nn.Module) -> list[MoELayer]:
     """Return the mixture-of-experts blocks of a model in the order of its depth.

@@ -69,7 +69,9 @@ class GateRule:
     def select(self, choice_TE: Tensor) -> Tensor:
         """Return the indices (T, k) of the experts with the largest choice scores, within groups."""
         if self.num_groups > 1:
-            grouped_TGE = choice_TE.view(choice_TE.shape[0], self.num_groups, -1)
+            grouped_TGE = choice_TE.view(
+                choice_TE.shape[0], self.num_groups, choice_TE.shape[1] // self.num_groups
+            )
             if self.group_score == "top2":
                 group_TG = grouped_TGE.topk(2, dim=-1)[0].sum(dim=-1)
             else:

@@ -1,0 +1,76 @@
+"""This module states what an executor is: it runs experts on tokens as a plan says, and adds up."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from turnout.core.errors import InputError, ShapeError, sentence
+from turnout.nn.experts import Stack, stack_of
+from turnout.nn.plan import Plan, SparsePlan, same_device
+from turnout.nn.plan_dense import MergedPlan, SlotPlan
+
+
+class Executor(ABC):
+    """Runs plans. An implementation is one file; what it can't do it leaves to the naive loop of this class.
+
+    Products and activations are of the experts' precision, weighting and adding up of single precision at
+    least; the result has the precision of x_TD. Gradients flow to the states, the weights and the experts.
+    """
+
+    def run(self, x_TD: Tensor, plan: Plan, experts: nn.Module) -> Tensor:
+        """Return y_TD; 0 where a token has no expert.
+
+        Raises `ShapeError` where plan, states and experts do not fit, and `InputError` for mixed devices.
+        """
+        stack = stack_of(experts)
+        _check(x_TD, plan, stack)
+        if isinstance(plan, SparsePlan):
+            return self.run_pairs(x_TD, plan, stack)
+        if isinstance(plan, SlotPlan):
+            return self.run_slots(x_TD, plan, stack)
+        if isinstance(plan, MergedPlan):
+            return self.run_merged(x_TD, plan, stack)
+        raise InputError(
+            sentence("plan", allowed="SparsePlan, SlotPlan or MergedPlan", got=type(plan).__name__)
+        )
+
+    @abstractmethod
+    def run_pairs(self, x_TD: Tensor, plan: SparsePlan, stack: Stack) -> Tensor:
+        """Return y_TD for a sparse plan."""
+
+    @abstractmethod
+    def run_slots(self, x_TD: Tensor, plan: SlotPlan, stack: Stack) -> Tensor:
+        """Return y_TD for soft slots."""
+
+    @abstractmethod
+    def run_merged(self, x_TD: Tensor, plan: MergedPlan, stack: Stack) -> Tensor:
+        """Return y_TD for merged experts."""
+
+
+def _check(x_TD: Tensor, plan: Plan, stack: Stack) -> None:
+    if x_TD.ndim != 2 or tuple(x_TD.shape) != (plan.num_tokens, stack.width):
+        raise ShapeError(
+            sentence(
+                "x_TD, plan and experts",
+                allowed=f"(T, D) = ({plan.num_tokens}, {stack.width}): T of the plan, D of the experts",
+                got=tuple(x_TD.shape),
+            )
+        )
+    if plan.num_experts != stack.num_experts:
+        raise ShapeError(
+            sentence(
+                "E of the plan = E of the experts",
+                allowed=f"E = {stack.num_experts}",
+                got=f"E = {plan.num_experts}",
+                do="make the gate for these experts",
+            )
+        )
+    if isinstance(plan, SparsePlan):
+        read: tuple[Tensor, ...] = (plan.weights_N,)
+    elif isinstance(plan, SlotPlan):
+        read = (plan.dispatch_BSZ,)
+    else:
+        read = ()
+    same_device(x_TD, stack.up_EFD, *read)

@@ -1,0 +1,163 @@
+"""This module holds experts: feed-forward networks of one shape, stacked in tensors of three axes.
+
+The layout is that of `transformers`' experts, so that whatever runs these runs those of a checkpoint too.
+Axes: E experts, D width, I inner size, F = 2 I where gate and up projections are joined, else I; N rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from turnout.core.errors import InputError, ShapeError, sentence
+from turnout.core.validation import check_choice, check_count
+
+Activation = Literal["silu", "gelu", "relu", "identity"]
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "silu": functional.silu,
+    "gelu": functional.gelu,
+    "relu": functional.relu,
+    "identity": lambda x: x,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stack:
+    """The experts' weights in one layout: what an executor needs to know of them."""
+
+    up_EFD: Tensor
+    """Read as (E, F, D); a view where the memory is (E, D, F)."""
+    down_EDI: Tensor
+    """Read as (E, D, I)."""
+    up_bias_EF: Tensor | None
+    down_bias_ED: Tensor | None
+    activate: Callable[[Tensor], Tensor]
+    """From (N, F) to (N, I), row by row."""
+    finish: Callable[[Tensor], Tensor] | None = None
+    """What some families do to an expert's output (N, D) before it is weighted."""
+    is_swiglu: bool = False
+    """Whether `activate` is silu(first half) * second half, which executors may do by themselves."""
+
+    @property
+    def num_experts(self) -> int:
+        """E."""
+        return int(self.up_EFD.shape[0])
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return int(self.up_EFD.shape[2])
+
+    def one(self, expert: int, x_ND: Tensor) -> Tensor:
+        """Return one expert's outputs (N, D)."""
+        up_bias_F = None if self.up_bias_EF is None else self.up_bias_EF[expert]
+        down_bias_D = None if self.down_bias_ED is None else self.down_bias_ED[expert]
+        inner_NI = self.activate(functional.linear(x_ND, self.up_EFD[expert], up_bias_F))
+        out_ND = functional.linear(inner_NI, self.down_EDI[expert], down_bias_D)
+        return out_ND if self.finish is None else self.finish(out_ND)
+
+
+class Experts(nn.Module):
+    """E feed-forward networks down(act(gate x) * up x), or down(act(up x)) with is_gated=False.
+
+    Parameters
+    ----------
+    width, inner, num_experts
+        D, I and E.
+    activation
+        `silu`, `gelu`, `relu` or `identity`.
+    is_gated
+        Whether a second projection is multiplied with the activation (SwiGLU and its like).
+    has_bias
+        Whether both products add a bias.
+
+    Weights are drawn from a normal distribution with standard deviation 1 / sqrt(inputs), biases are 0.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        inner: int,
+        num_experts: int,
+        activation: Activation = "silu",
+        is_gated: bool = True,
+        has_bias: bool = False,
+    ) -> None:
+        super().__init__()
+        for name, value in (("width", width), ("inner", inner), ("num_experts", num_experts)):
+            check_count(f"Experts: {name}", value)
+        check_choice("Experts: activation", activation, _ACTIVATIONS)
+        self.width, self.inner, self.num_experts = width, inner, num_experts
+        self.activation, self.is_gated, self.has_bias = activation, is_gated, has_bias
+        joined = 2 * inner if is_gated else inner
+        self.up_proj = nn.Parameter(torch.randn(num_experts, joined, width) / width**0.5)
+        self.down_proj = nn.Parameter(torch.randn(num_experts, width, inner) / inner**0.5)
+        self.up_proj_bias = nn.Parameter(torch.zeros(num_experts, joined)) if has_bias else None
+        self.down_proj_bias = nn.Parameter(torch.zeros(num_experts, width)) if has_bias else None
+
+    def activate(self, h_NF: Tensor) -> Tensor:
+        """Return the inner states (N, I)."""
+        act = _ACTIVATIONS[self.activation]
+        if not self.is_gated:
+            return act(h_NF)
+        gate_NI, up_NI = h_NF.chunk(2, dim=-1)
+        return act(gate_NI) * up_NI
+
+    def stack(self) -> Stack:
+        """Return the weights as executors read them."""
+        return Stack(
+            up_EFD=self.up_proj,
+            down_EDI=self.down_proj,
+            up_bias_EF=self.up_proj_bias,
+            down_bias_ED=self.down_proj_bias,
+            activate=self.activate,
+            is_swiglu=self.is_gated and self.activation == "silu",
+        )
+
+
+def stack_of(experts: nn.Module) -> Stack:
+    """Return the weights of `Experts`, or of the stacked experts of any `transformers` family.
+
+    Raises `InputError` for a module whose layout is not known, and `ShapeError` where its parts do not fit.
+    """
+    if isinstance(experts, Experts):
+        return experts.stack()
+    parts: Any = experts
+    is_gated = getattr(parts, "has_gate", None)
+    names = ("gate_up_proj" if is_gated else "up_proj", "down_proj")
+    if is_gated is None or not all(isinstance(getattr(parts, name, None), Tensor) for name in names):
+        raise InputError(
+            sentence(
+                f"{type(experts).__name__} is not stacked as executors read it",
+                allowed="turnout's `Experts`, or experts of transformers with `has_gate` and stacked weights",
+            )
+        )
+    up, down = (getattr(parts, name) for name in names)
+    if parts.is_transposed:
+        up, down = up.transpose(1, 2), down.transpose(1, 2)
+    if up.shape[0] != down.shape[0] or up.shape[2] != down.shape[1]:
+        raise ShapeError(
+            sentence(
+                f"{type(experts).__name__}: its weights",
+                allowed="(E, F, D) and (E, D, I)",
+                got=f"{tuple(up.shape)} and {tuple(down.shape)}",
+            )
+        )
+    own_gate = type(experts)._apply_gate  # type: ignore[attr-defined]
+    is_plain = own_gate.__module__ == "transformers.integrations.moe"
+    return Stack(
+        up_EFD=up,
+        down_EDI=down,
+        up_bias_EF=getattr(parts, f"{names[0]}_bias") if parts.has_bias else None,
+        down_bias_ED=parts.down_proj_bias if parts.has_bias else None,
+        activate=parts._apply_gate if is_gated else parts.act_fn,
+        finish=parts.post_expert_norm if parts.has_post_expert_norm else None,
+        is_swiglu=bool(is_gated and is_plain and type(parts.act_fn).__name__ in ("SiLU", "SiLUActivation")),
+    )

@@ -1,0 +1,209 @@
+"""This module states what a gate is: it reads hidden states and their context, and makes a plan.
+
+Axes: B items of S positions each, T = B * S tokens item by item, D width, E experts.
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from turnout.core.errors import InputError, ShapeError, sentence
+from turnout.core.validation import check_count
+from turnout.nn.plan import Plan, SparsePlan, equal, same_device
+
+Sight = Literal["token", "past", "sequence", "batch"]
+"""What the routing of a token may depend on: the token alone, earlier tokens of its item too, the whole item,
+or all items."""
+
+SIGHTS: tuple[Sight, ...] = ("token", "past", "sequence", "batch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateContext:
+    """What is known beside the hidden states. A gate says in `needs` what it can't do without.
+
+    Tensors with an axis S have one entry for each token given, T = B * S.
+    """
+
+    num_items: int = 1
+    """B."""
+    mask_BS: Tensor | None = None
+    """True at tokens, False at padding; None where nothing is padding."""
+    token_ids_BS: Tensor | None = None
+    """The vocabulary's numbers of the tokens."""
+    attention_BSS: Tensor | None = None
+    """What the attention before this layer looked at: mean over heads, rows are queries and add up to 1."""
+    state: Tensor | None = None
+    """What the gate of the layer before left in `Plan.state`, (T, ...); None in the first layer."""
+    timestep_B: Tensor | None = None
+    """How much of each item is still noise, in [0, 1]; for models that denoise."""
+    tasks_B: Tensor | None = None
+    """The number of each item's task."""
+    layer: int = 0
+    """Which mixture-of-experts layer this is, from 0."""
+    num_layers: int = 1
+    """How many such layers there are."""
+    is_autoregressive: bool = False
+    """Whether what comes out decides what the next tokens are, as in `generate`."""
+    num_past: int = 0
+    """Earlier positions of each item that are not among the tokens given, since a cache stands for them."""
+
+    def mask_T(self) -> Tensor | None:
+        """Return the mask, flat."""
+        return None if self.mask_BS is None else self.mask_BS.reshape(-1)
+
+    def validate(self, num_tokens: int) -> None:
+        """Raise `ShapeError` unless all that is known has T tokens, `InputError` if all are padding."""
+        if self.num_items < 1 or num_tokens % self.num_items:
+            raise ShapeError(
+                sentence("context.num_items", allowed=f"T = B * S with T = {num_tokens}", got=self.num_items)
+            )
+        items, positions = self.num_items, num_tokens // self.num_items
+        for name in ("mask_BS", "token_ids_BS"):
+            equal(f"context.{name}", getattr(self, name), "(B, S)", (items, positions))
+        seen = positions + self.num_past
+        equal("context.attention_BSS", self.attention_BSS, "(B, S, past + S)", (items, positions, seen))
+        for name in ("timestep_B", "tasks_B"):
+            equal(f"context.{name}", getattr(self, name), "(B,)", (items,))
+        if self.state is not None and self.state.shape[0] != num_tokens:
+            raise ShapeError(
+                sentence("context.state", allowed=f"(T, ...) = ({num_tokens}, ...)", got=self.state.shape)
+            )
+        if self.mask_BS is not None:
+            if self.mask_BS.dtype != torch.bool:
+                raise InputError(sentence("context.mask_BS", allowed="torch.bool", got=self.mask_BS.dtype))
+            if num_tokens and not bool(self.mask_BS.any()):
+                raise InputError(
+                    sentence(
+                        "context.mask_BS: all tokens are masked", allowed="a token that is none of padding"
+                    )
+                )
+
+
+class Gate(nn.Module, ABC):
+    """Makes a plan of hidden states. An implementation is one file and defines `decide`.
+
+    It is made by `Class(width=D, num_experts=E, ...)`, stores each argument under its own name and has a
+    default for every other one. Noise belongs to training: in eval mode the same input gives the same plan.
+    Logits are of single precision (`fp32_logits`). Padding is sent nowhere and changes no other token's plan.
+
+    Attributes
+    ----------
+    sees
+        What the routing of a token may depend on. A property where it differs between training and eval mode.
+    needs
+        The fields of `GateContext` that may not be None.
+    """
+
+    sees: Sight = "token"
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, *, width: int, num_experts: int) -> None:
+        super().__init__()
+        check_count(f"{type(self).__name__}: width", width)
+        check_count(f"{type(self).__name__}: num_experts", num_experts)
+        self.width, self.num_experts = width, num_experts
+
+    @abstractmethod
+    def decide(self, x_TD: Tensor, context: GateContext) -> Plan:
+        """Return the plan; what is given was checked, and what is returned will be."""
+
+    def forward(self, x_TD: Tensor, context: GateContext | None = None) -> Plan:
+        """Return the plan of hidden states x_TD; not overridden.
+
+        Raises `ShapeError` for other shapes than (T, D), and `InputError` for a context that lacks what the
+        gate needs, all tokens masked, mixed devices, autoregressive decoding by a gate that sees later
+        tokens, and logits that are not numbers.
+        """
+        context = GateContext() if context is None else context
+        self._check_input(x_TD, context)
+        plan = self.decide(x_TD, context)
+        self._check_plan(plan, x_TD.shape[0])
+        return plan
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether no token's routing depends on a later token."""
+        return self.sees in ("token", "past")
+
+    def config(self) -> dict[str, object]:
+        """Return the constructor's arguments; each is stored under its own name."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def _check_input(self, x_TD: Tensor, context: GateContext) -> None:
+        name = type(self).__name__
+        if x_TD.ndim != 2 or x_TD.shape[1] != self.width:
+            raise ShapeError(
+                sentence(f"{name}: x_TD", allowed=f"(T, D) with D = {self.width}", got=tuple(x_TD.shape))
+            )
+        own = next(self.parameters(), None)
+        same_device(x_TD, context.mask_BS, context.token_ids_BS, context.state, own)
+        context.validate(x_TD.shape[0])
+        missing = sorted(field for field in self.needs if getattr(context, field) is None)
+        if missing:
+            raise InputError(
+                sentence(
+                    f"{name} needs more than hidden states", allowed=f"a context with {', '.join(missing)}"
+                )
+            )
+        if context.is_autoregressive and not self.is_causal:
+            raise InputError(
+                sentence(
+                    f"{name} sees later tokens ({self.sees!r}), which decoding does not have yet",
+                    allowed="a gate with is_causal",
+                )
+            )
+        if context.num_past and self.sees != "token":
+            raise InputError(
+                sentence(
+                    f"{name} sees other tokens ({self.sees!r}), and {context.num_past} stand only in a cache",
+                    allowed="whole sequences",
+                    do="turn the cache off",
+                )
+            )
+
+    def _check_plan(self, plan: Plan, num_tokens: int) -> None:
+        name = type(self).__name__
+        if (plan.num_tokens, plan.num_experts) != (num_tokens, self.num_experts):
+            raise ShapeError(
+                sentence(
+                    f"{name}: its plan",
+                    allowed=f"(T, E) = ({num_tokens}, {self.num_experts})",
+                    got=(plan.num_tokens, plan.num_experts),
+                )
+            )
+        if plan.logits_TE is not None:
+            logits_TE = plan.logits_TE if plan.mask_T is None else plan.logits_TE[plan.mask_T]
+            wrong_T = logits_TE.detach().isnan().any(-1)
+            if bool(wrong_T.any()):
+                raise InputError(
+                    sentence(
+                        f"{name}: logits of {int(wrong_T.sum())} of T = {num_tokens} tokens are NaN",
+                        allowed="numbers",
+                        do="look for NaN in the hidden states and in the gate's parameters",
+                    )
+                )
+        if isinstance(plan, SparsePlan) and not bool(plan.weights_N.detach().isfinite().all()):
+            raise InputError(
+                sentence(f"{name}: its weights", allowed="finite numbers", got="NaN or infinity")
+            )
+
+
+def fp32_logits(x_TD: Tensor, weight_ED: Tensor, bias_E: Tensor | None = None) -> Tensor:
+    """Return logits_TE in single precision, whatever the model's is: half would make ties and lose steps."""
+    bias_E = None if bias_E is None else bias_E.float()
+    return functional.linear(x_TD.float(), weight_ED.float(), bias_E)
+
+
+def check_k(where: str, k: int, num_experts: int) -> int:
+    """Return `k` if 1 <= k <= E; raises `InputError`."""
+    if check_count(f"{where}: k", k) > num_experts:
+        raise InputError(sentence(f"{where}: k", allowed=f"1 <= k <= E = {num_experts}", got=k))
+    return k

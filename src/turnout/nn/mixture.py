@@ -1,0 +1,75 @@
+"""This module joins a gate, experts and an executor into a layer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor, nn
+
+from turnout.core.errors import InputError, ShapeError, sentence
+from turnout.nn.executors.contract import Executor
+from turnout.nn.executors.loop import LoopExecutor
+from turnout.nn.gates.contract import Gate, GateContext
+from turnout.nn.plan import Plan
+
+
+class MoE(nn.Module):
+    """A mixture-of-experts layer: y = sum of weight times expert, plus what every token passes through.
+
+    Parameters
+    ----------
+    gate
+        Makes the plan.
+    experts
+        `Experts`, or the stacked experts of a `transformers` family.
+    shared
+        A module (T, D) -> (T, D) that every token passes through; None for none.
+    executor
+        How the plan is run.
+
+    `plan` keeps the last forward pass's plan, with its gradients, for losses and analysis; None before.
+    Raises `ShapeError` for a gate that was made for other experts.
+    """
+
+    def __init__(
+        self,
+        *,
+        gate: Gate,
+        experts: nn.Module,
+        shared: nn.Module | None = None,
+        executor: Executor | None = None,
+    ) -> None:
+        super().__init__()
+        if not isinstance(gate, Gate):
+            raise InputError(sentence("MoE: gate", allowed="a Gate", got=type(gate).__name__))
+        for name in ("num_experts", "width"):
+            own = getattr(experts, name, None)
+            if own is not None and own != getattr(gate, name):
+                raise ShapeError(
+                    sentence(
+                        f"{name} of the gate = {name} of the experts",
+                        allowed=f"{name} = {own}",
+                        got=f"{name} = {getattr(gate, name)}",
+                    )
+                )
+        self.gate, self.experts, self.shared = gate, experts, shared
+        self.executor = LoopExecutor() if executor is None else executor
+        self.plan: Plan | None = None
+
+    def forward(self, x: Tensor, context: GateContext | None = None) -> Tensor:
+        """Return the layer's output in the shape of `x`, (T, D) or (B, S, D).
+
+        Without a context, each row of (B, S, D) is an item and nothing is padding.
+        """
+        x_TD = x.reshape(-1, x.shape[-1])
+        if context is None:
+            context = GateContext(num_items=x.shape[0] if x.ndim == 3 and x.shape[0] else 1)
+        elif x.ndim == 3 and context.num_items != x.shape[0]:
+            context = replace(context, num_items=x.shape[0])
+        plan = self.gate(x_TD, context)
+        assert isinstance(plan, Plan)
+        self.plan = plan
+        y_TD = self.executor.run(x_TD, plan, self.experts)
+        if self.shared is not None:
+            y_TD = y_TD + self.shared(x_TD)
+        return y_TD.reshape(x.shape)

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.nn.moe_models import decisive
+from turnout.core.errors import InputError, ShapeError
+from turnout.nn.experts import Experts
+from turnout.nn.gates.contract import GateContext
+from turnout.nn.gates.top_k import TopKGate
+from turnout.nn.mixture import MoE
+from turnout.nn.moe import find_moe_layers
+
+
+def test_a_layer_keeps_its_plan_and_adds_what_is_shared() -> None:
+    gate, experts = TopKGate(width=8, num_experts=4), Experts(width=8, inner=6, num_experts=4)
+    shared = torch.nn.Linear(8, 8)
+    x_BSD = torch.randn(2, 5, 8)
+    plain = MoE(gate=gate, experts=experts)
+    both = MoE(gate=gate, experts=experts, shared=shared)
+    assert torch.allclose(both(x_BSD), plain(x_BSD) + shared(x_BSD), atol=1e-6)
+    assert plain.plan is not None
+    assert plain.plan.num_tokens == 10
+
+
+def test_padding_has_no_expert_and_changes_nobody() -> None:
+    layer = MoE(gate=TopKGate(width=8, num_experts=4), experts=Experts(width=8, inner=6, num_experts=4))
+    x_BSD = torch.randn(2, 5, 8)
+    mask_BS = torch.tensor([[True] * 3 + [False] * 2, [True] * 5])
+    y_BSD = layer(x_BSD, GateContext(num_items=2, mask_BS=mask_BS))
+    assert not bool(y_BSD[~mask_BS].any())
+    assert torch.allclose(y_BSD[mask_BS], layer(x_BSD)[mask_BS], atol=1e-6)
+
+
+def test_it_runs_the_experts_of_a_checkpoint() -> None:
+    found = find_moe_layers(decisive("mixtral"))[0]
+    gate = TopKGate(width=32, num_experts=4)
+    with torch.no_grad():
+        gate.weight_ED.copy_(found.gate.get_parameter("weight"))
+    layer = MoE(gate=gate, experts=found.experts)
+    x_BSD = torch.randn(2, 6, 32)
+    assert torch.allclose(layer(x_BSD), found.block(x_BSD), atol=1e-5)
+
+
+def test_a_gate_for_other_experts_is_refused() -> None:
+    with pytest.raises(ShapeError, match="num_experts = 4"):
+        MoE(gate=TopKGate(width=8, num_experts=5), experts=Experts(width=8, inner=6, num_experts=4))
+    with pytest.raises(ShapeError, match="width = 9"):
+        MoE(gate=TopKGate(width=8, num_experts=4), experts=Experts(width=9, inner=6, num_experts=4))
+    with pytest.raises(InputError, match="a Gate"):
+        MoE(gate=torch.nn.Linear(8, 4), experts=Experts(width=8, inner=6, num_experts=4))  # type: ignore[arg-type]
