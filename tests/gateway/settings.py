@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from turnout.gateway.config import Config, LedgerSettings, OpenAISettings, ServerSettings
+from turnout.gateway.config import (
+    BreakerSettings,
+    Config,
+    LedgerSettings,
+    OpenAISettings,
+    RoutingSettings,
+    ServerSettings,
+)
 
 
 def make_config(base_url: str, ledger: Path, **changes: object) -> Config:
@@ -14,5 +21,8 @@ def make_config(base_url: str, ledger: Path, **changes: object) -> Config:
         deployment="given in memory",
         providers={"main": provider},
         server=ServerSettings(port=0, max_body_mb=4.0),
+        # One gateway serves many tests of faults: a retry or an open breaker of one must not meet the next.
+        routing=RoutingSettings(retries=0),
+        breakers=BreakerSettings(failures=100_000, min_calls=100_000, max_cooldown_s=1e-3, max_open_s=1e-3),
         ledger=LedgerSettings(path=str(ledger)),
     )

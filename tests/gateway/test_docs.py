@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from turnout.gateway.config import (
+    BreakerSettings,
     CandidateSettings,
     Config,
     GoalSettings,
@@ -27,6 +28,7 @@ SECTIONS: dict[str, type[Settings]] = {
     "server.": ServerSettings,
     "routing.": RoutingSettings,
     "goal.": GoalSettings,
+    "breakers.": BreakerSettings,
     "ledger.": LedgerSettings,
     "providers.NAME.": OpenAISettings,
     "providers.NAME. ": ReplaySettings,
@@ -41,15 +43,7 @@ def settings() -> dict[str, object]:
     found: dict[str, object] = {"providers.NAME.kind": msgspec.NODEFAULT}
     for prefix, kind in SECTIONS.items():
         for field in msgspec.structs.fields(kind):
-            is_section = kind is Config and field.name in (
-                "server",
-                "routing",
-                "goal",
-                "ledger",
-                "candidates",
-                "providers",
-                "sequencers",
-            )
+            is_section = kind is Config and any(key.startswith(f"{field.name}.") for key in SECTIONS)
             if not is_section:
                 has_factory = field.default_factory is not msgspec.NODEFAULT
                 default = field.default_factory() if has_factory else field.default

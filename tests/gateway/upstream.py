@@ -30,10 +30,11 @@ class Seen:
 
 
 class Upstream:
-    """Answers /v1/chat/completions; `behave[model]` says how (default: well)."""
+    """Answers /v1/chat/completions; `script[model]` says how at first, `behave[model]` how after that."""
 
     def __init__(self) -> None:
         self.behave: dict[str, str] = {}
+        self.script: dict[str, list[str]] = {}
         self.seen: list[Seen] = []
         self.sent: list[bytes] = []
         self.base_url = ""
@@ -42,6 +43,7 @@ class Upstream:
     def reset(self) -> None:
         """Forget what was seen, and behave."""
         self.behave.clear()
+        self.script.clear()
         self.seen.clear()
         self.sent.clear()
         self.release.clear()
@@ -57,10 +59,14 @@ class Upstream:
         seen = Seen(headers={k.lower(): v for k, v in request.headers.items()}, body=body)
         self.seen.append(seen)
         asked = json.loads(body)
-        how = self.behave.get(asked["model"], "well")
+        how = self._how(asked["model"])
+        if how == "late":
+            await asyncio.sleep(0.3)
         if how.isdigit():
             error = {"message": f"told to say {how}", "type": "told", "param": None, "code": "told"}
-            headers = {"retry-after": "7", "x-ratelimit-remaining-requests": "0"}
+            headers = {"x-ratelimit-remaining-requests": "0"}
+            if how in ("429", "503", "529"):
+                headers["retry-after"] = "7"
             return web.json_response({"error": error}, status=int(how), headers=headers)
         if how == "hangs up":
             assert request.transport is not None
@@ -83,6 +89,12 @@ class Upstream:
             message = {"role": "assistant", "content": "x" * 40}
             return web.json_response({"choices": [{"message": message}]})
         return web.Response(body=completion(asked["model"]), content_type="application/json")
+
+    def _how(self, model: str) -> str:
+        """Return how to behave now: what is next in the model's script, else what it always does."""
+        if self.script.get(model):
+            return self.script[model].pop(0)
+        return self.behave.get(model, "well")
 
     async def _stream(self, request: web.Request, asked: dict, how: str, seen: Seen) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})

@@ -66,6 +66,8 @@ class Account:
         self.provider: str | None = None
         self.is_replay = False
         self.attempts = 0
+        self.num_unseen = 0
+        """Calls that were given up for another's answer: what they cost is not known."""
         self.faults: list[str] = []
         self.usage: UsageCount | None = None
         self.output_estimate: int | None = None
@@ -81,6 +83,8 @@ class Account:
         """Whether the token counts are no provider's own report of this call."""
         if self.spent is not None:
             return self.is_replay or self.spent.is_estimated
+        if self.num_unseen:
+            return True
         return self.is_replay or self.usage is None or self.usage.completion_tokens is None
 
     def elapsed_s(self) -> float:

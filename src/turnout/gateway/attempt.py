@@ -1,62 +1,120 @@
-"""This module is the step that asks: down the ranked list until somebody answers, before the first byte."""
+"""This module is the step that asks: down the ranked list until somebody answers, before the first byte.
+
+Candidates behind an open breaker are passed over. Where nobody answered, the list may be gone through again
+after a wait, within the deadline and the allowance of retries. After the first byte nothing is tried again.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import random
 
 from turnout.core.candidate import Candidate
+from turnout.core.errors import sentence
 from turnout.gateway.errors import ApiError
 from turnout.gateway.exchange import Exchange
-from turnout.gateway.providers.base import Call, Fault, Reply
+from turnout.gateway.hedge import ask_hedged
+from turnout.gateway.providers.base import Fault, Reply
+from turnout.gateway.retry import backoff_s
 from turnout.gateway.select import Selection
+from turnout.gateway.single import ask_one, take
+
+# Seeded by the system: two gateways must not wait in step.
+_chance = random.Random()
 
 
 async def ask_down(exchange: Exchange, selection: Selection) -> Reply:
-    """Ask down the ranked list until somebody answers; raises `ApiError` where nobody does."""
-    account, limit = exchange.account, exchange.parts.config.routing.max_attempts
+    """Ask until somebody answers; raises `ApiError` where nobody does in time."""
+    parts = exchange.parts
+    parts.retries.earn()
+    parts.hedges.earn()
+    deadline_s = asyncio.get_running_loop().time() + parts.config.routing.deadline_s
+    exchange.deadline_s = deadline_s - exchange.account.elapsed_s()
+    try:
+        async with asyncio.timeout_at(exchange.deadline_s):
+            return await _rounds(exchange, selection.ranked[: parts.config.routing.max_attempts])
+    except TimeoutError as error:
+        raise _too_late(parts.config.routing.deadline_s) from error
+
+
+async def _rounds(exchange: Exchange, ranked: tuple[Candidate, ...]) -> Reply:
+    """Go through the list once, and again as often as retries are allowed."""
     last: Fault | None = None
-    for candidate in selection.ranked[:limit]:
+    number = 0
+    while True:
+        reply, faults = await _round(exchange, ranked)
+        if reply is not None:
+            return reply
+        last = next(reversed(faults.values()), last)
+        again = tuple(candidate for candidate, fault in faults.items() if fault.may_retry)
+        if last is None:
+            places = [exchange.parts.places[candidate.name] for candidate in ranked]
+            raise exchange.parts.breakers.refusal(places)
+        if not again or not _may_retry(exchange, number):
+            return _end(last, exchange.account.attempts)
+        wait_s = _wait_s(exchange, number, [faults[candidate] for candidate in again])
+        if asyncio.get_running_loop().time() + wait_s >= exchange.deadline_s:
+            return _end(last, exchange.account.attempts)
+        await asyncio.sleep(wait_s)
+        ranked, number = again, number + 1
+
+
+async def _round(
+    exchange: Exchange, ranked: tuple[Candidate, ...]
+) -> tuple[Reply | None, dict[Candidate, Fault]]:
+    """Ask everybody once in order, until one answers; return that reply, and the faults of the others."""
+    account, breakers = exchange.account, exchange.parts.breakers
+    faults: dict[Candidate, Fault] = {}
+    asked: set[Candidate] = set()
+    for place, candidate in enumerate(ranked):
+        if candidate in asked:
+            continue
+        leave = breakers.enter(exchange.parts.places[candidate.name])
+        if leave is None:
+            account.faults.append(f"{candidate.name}: breaker_open")
+            continue
+        asked.add(candidate)
         try:
-            reply = await _ask(exchange, candidate)
+            if exchange.parts.config.routing.hedge_after_s is None:
+                answer = await ask_one(exchange, candidate, leave)
+            else:
+                answer = await ask_hedged(exchange, candidate, leave, ranked[place + 1 :], asked)
         except Fault as fault:
-            last = fault
-            account.faults.append(f"{candidate.name}: {fault.error.code}")
+            faults[candidate] = fault
             if not fault.may_fall_back:
                 break
             continue
-        account.served = candidate
-        return reply
-    if last is None:
-        raise RuntimeError("a selection ranks at least one candidate")
+        return take(exchange, answer), faults
+    return None, faults
+
+
+def _may_retry(exchange: Exchange, number: int) -> bool:
+    """Whether there is a retry left for this request, and one in the allowance of all."""
+    return number < exchange.parts.config.routing.retries and exchange.parts.retries.spend()
+
+
+def _wait_s(exchange: Exchange, number: int, faults: list[Fault]) -> float:
+    """Return the wait before the next round: as long as the least patient upstream asks, or a backoff."""
+    asked_s = [fault.retry_after_s for fault in faults if fault.retry_after_s is not None]
+    own_s = backoff_s(number, exchange.parts.config.routing.retry_wait_s, _chance)
+    return max(own_s, min(asked_s, default=0.0))
+
+
+def _end(last: Fault, attempts: int) -> Reply:
+    """Return the upstream's own refusal, or raise the gateway's."""
+    # Others were asked already: a client that tries again on its own would multiply the load.
+    more = [(b"x-should-retry", b"false")] if attempts > 1 else []
     if last.reply is not None:
-        return last.reply
-    raise _final(last, account.attempts)
+        passed = [header for header in last.reply.headers if not more or header[0] != more[0][0]]
+        return Reply(status=last.reply.status, headers=[*passed, *more], body=last.reply.body)
+    last.error.headers.extend(more)
+    raise last.error from last
 
 
-async def _ask(exchange: Exchange, candidate: Candidate) -> Reply:
-    account = exchange.account
-    provider, model = exchange.parts.places[candidate.name]
-    account.attempts += 1
-    account.provider, account.is_replay = provider.name, provider.is_replay
-    call = Call(
-        request=exchange.request,
-        candidate=candidate,
-        model=model,
-        decision_id=account.decision_id,
-        protocol=exchange.protocol.name,
+def _too_late(limit_s: float) -> ApiError:
+    message = sentence(
+        "no upstream sent a first byte before the request's deadline",
+        allowed=f"{limit_s:g} s for all calls together",
+        do="ask again, or raise routing.deadline_s",
     )
-    try:
-        return await provider.ask(call)
-    except asyncio.CancelledError:
-        if call.work.output_tokens is not None:
-            # Nobody waits any more, but the prompt was read and tokens were written.
-            account.served, account.output_estimate = candidate, call.work.output_tokens
-        raise
-
-
-def _final(last: Fault, attempts: int) -> ApiError:
-    if attempts > 1:
-        # Others were asked already: a client that tries again on its own would multiply the load.
-        last.error.headers.append((b"x-should-retry", b"false"))
-    last.error.__cause__ = last
-    return last.error
+    return ApiError(504, message, code="deadline_exceeded", kind="timeout_error")

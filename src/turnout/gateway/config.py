@@ -35,6 +35,12 @@ class ServerSettings(Settings, frozen=True, kw_only=True):
     """Largest request body in megabytes (1e6 bytes); a larger one is answered with 413."""
     drain_s: Annotated[int, msgspec.Meta(ge=1, le=86_400)] = 30
     """Seconds that running answers get to finish after SIGTERM before they are cut."""
+    max_running: Count = 2048
+    """Most requests that are served at once, streams included; a further one waits."""
+    max_queued: Annotated[int, msgspec.Meta(ge=0)] = 1024
+    """Most requests that wait for a place; a further one is answered with 503 at once."""
+    queue_s: Seconds = 10.0
+    """Seconds that a request waits for a place before it is answered with 503."""
 
 
 class RoutingSettings(Settings, frozen=True, kw_only=True):
@@ -43,7 +49,19 @@ class RoutingSettings(Settings, frozen=True, kw_only=True):
     alias: Name = "turnout/auto"
     """The model name that asks the router; every other name is a candidate's own."""
     max_attempts: Annotated[int, msgspec.Meta(ge=1, le=20)] = 3
-    """Most calls to upstreams for one request, down the ranked list, before the first byte."""
+    """Most candidates that are asked for one request, down the ranked list, before the first byte."""
+    retries: Annotated[int, msgspec.Meta(ge=0, le=10)] = 1
+    """How often the list is gone through again where nobody on it answered."""
+    retry_wait_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 0.25
+    """Longest wait in seconds before the first retry; it doubles with each, and half of it is chance."""
+    retry_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.2
+    """Most retries as a share of all requests, so that an outage is not answered with more load."""
+    deadline_s: Seconds = 600.0
+    """Seconds from a request's coming to the first byte of its answer, all calls together."""
+    hedge_after_s: Seconds | None = None
+    """Seconds without a first byte after which the next candidate is asked as well; none never does."""
+    hedge_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.1
+    """Most hedged calls as a share of all requests."""
     pace: bool = True
     """Whether the price of a spend cap follows what is really spent, so that the cap is kept online."""
     seed: int = 0
@@ -69,6 +87,27 @@ class GoalSettings(Settings, frozen=True, kw_only=True):
             usd_per_1k=self.usd_per_1k,
             usd_per_quality=self.usd_per_quality,
         )
+
+
+class BreakerSettings(Settings, frozen=True, kw_only=True):
+    """When an upstream that fails is left alone, and for how long."""
+
+    failures: Count = 5
+    """Failures in a row that open a breaker."""
+    failure_share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.5
+    """Share of failed calls in the window that opens it too."""
+    min_calls: Count = 20
+    """Calls in the window below which a share says nothing."""
+    window_s: Seconds = 30.0
+    """Length of the window in seconds."""
+    open_s: Seconds = 5.0
+    """Seconds before the first probe; they double with every probe that fails."""
+    max_open_s: Seconds = 120.0
+    """Most seconds between two probes."""
+    cooldown_s: Seconds = 5.0
+    """Seconds of rest after a rate limit whose upstream did not say how long to wait."""
+    max_cooldown_s: Seconds = 600.0
+    """Most seconds of rest after a rate limit, whatever the upstream asks for."""
 
 
 class LedgerSettings(Settings, frozen=True, kw_only=True):
@@ -205,6 +244,8 @@ class Config(Settings, frozen=True, kw_only=True):
     """Where clients connect."""
     routing: RoutingSettings = RoutingSettings()
     """How a request is decided."""
+    breakers: BreakerSettings = BreakerSettings()
+    """When an upstream that fails is left alone."""
     goal: GoalSettings | None = None
     """The dial; none means the deployment's own."""
     ledger: LedgerSettings = LedgerSettings()

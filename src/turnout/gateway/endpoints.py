@@ -14,6 +14,7 @@ from turnout.gateway.routes import REST, Routes
 from turnout.gateway.wire import MODELS
 
 HEALTH = "/healthz"
+BREAKERS = "/admin/breakers"
 
 
 @final
@@ -34,6 +35,7 @@ class ReadOnly:
         routes.add("GET", MODELS, self.models)
         routes.add("GET", MODELS + "/{id}", self.model)
         routes.add("GET", HEALTH, self.health)
+        routes.add("GET", BREAKERS, self.breakers)
 
     async def models(self, scope: Scope, receive: Receive, send: Send) -> None:
         """List every name that a client may ask for."""
@@ -57,6 +59,10 @@ class ReadOnly:
             "candidates": len(parts.selector.by_name),
         }
         await _send(send, json_reply(body, status=200 if is_well else 503))
+
+    async def breakers(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Say for every upstream place whether it is called, rests, or is probed."""
+        await _send(send, json_reply({"breakers": self._parts().breakers.listed()}))
 
 
 def _model(name: str, parts: Parts) -> dict[str, object]:

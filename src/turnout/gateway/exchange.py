@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import final
 
 from turnout.gateway.account import Account
+from turnout.gateway.breakers import Pass
 from turnout.gateway.disconnect import Receive, Scope, Send
 from turnout.gateway.parts import Parts
 from turnout.gateway.protocols.base import Protocol
@@ -26,7 +28,17 @@ class Exchange:
         The connection.
     """
 
-    __slots__ = ("account", "parsed", "parts", "protocol", "receive", "scope", "send")
+    __slots__ = (
+        "account",
+        "deadline_s",
+        "leave",
+        "parsed",
+        "parts",
+        "protocol",
+        "receive",
+        "scope",
+        "send",
+    )
 
     def __init__(
         self, *, parts: Parts, protocol: Protocol, scope: Scope, receive: Receive, send: Send
@@ -40,6 +52,10 @@ class Exchange:
             ledger=parts.ledger, clock=parts.clock, keep_text=parts.config.ledger.keep_text
         )
         self.parsed: ChatRequest | None = None
+        self.deadline_s = math.inf
+        """When the first byte must be there, by the event loop's clock."""
+        self.leave: Pass | None = None
+        """The leave of the call that answered, whose breaker hears how the answer ends."""
 
     @property
     def headers(self) -> Sequence[tuple[bytes, bytes]]:

@@ -30,7 +30,13 @@ async def serve_exchange(exchange: Exchange) -> None:
         await send_body(exchange.send, exchange.protocol.error_reply(ledger_full()), [], is_estimated=False)
         return
     try:
-        await _serve(exchange)
+        await exchange.parts.gate.enter()
+        try:
+            await _serve(exchange)
+        finally:
+            exchange.parts.gate.leave()
+            if exchange.leave is not None:
+                exchange.leave.abandoned()
     except ApiError as error:
         account.end(error.status, error.code)
         await _send_error(exchange, error)

@@ -12,10 +12,13 @@ from typing import final
 
 from turnout.core.clock import Clock
 from turnout.core.rng import make_rng
+from turnout.gateway.breakers import Breakers
 from turnout.gateway.config import Config
 from turnout.gateway.decide import Decider, RouterDecider
+from turnout.gateway.gate import Gate
 from turnout.gateway.ledger import Ledger
 from turnout.gateway.providers.base import Place, Provider, places_of
+from turnout.gateway.retry import Allowance
 from turnout.gateway.select import Selector
 from turnout.gateway.sequence import SequenceHandler
 from turnout.gateway.sequence_build import build_sequences
@@ -38,6 +41,10 @@ class Parts:
     sequences: SequenceHandler
     ledger: Ledger
     clock: Clock
+    gate: Gate
+    breakers: Breakers
+    retries: Allowance
+    hedges: Allowance
     created_s: int
     """When these parts were made, in seconds since the epoch."""
 
@@ -77,5 +84,9 @@ def make_parts(
         ),
         ledger=ledger,
         clock=clock,
+        gate=Gate(settings=config.server),
+        breakers=Breakers(settings=config.breakers, clock=clock, places=places.values()),
+        retries=Allowance(share=config.routing.retry_share),
+        hedges=Allowance(share=config.routing.hedge_share),
         created_s=int(clock.now_s()),
     )

@@ -21,6 +21,7 @@ async def send_whole(exchange: Exchange, reply: Reply) -> None:
         if estimate is not None and account.is_estimated:
             account.output_estimate = estimate
     account.end(reply.status, None if reply.status < 400 else f"upstream_{reply.status}")
+    _tell_breaker(exchange, is_good=True)
     account.is_sending = True
     is_estimated = is_answer and account.is_estimated
     await send_body(exchange.send, reply, reply_headers(account), is_estimated=is_estimated)
@@ -49,6 +50,7 @@ async def forward(exchange: Exchange, reply: Reply, chunks: Chunks) -> None:
     finally:
         chunks.close()
         account.read_stream(scanner)
+    _tell_breaker(exchange, is_good=fault is None)
     if fault is None:
         account.end(reply.status, "upstream_error_event" if scanner.has_error else None)
         return
@@ -56,6 +58,12 @@ async def forward(exchange: Exchange, reply: Reply, chunks: Chunks) -> None:
     account.end(fault.status, fault.code)
     event = exchange.protocol.error_event(fault.message, code=fault.code)
     await send({"type": "http.response.body", "body": event, "more_body": True})
+
+
+def _tell_breaker(exchange: Exchange, *, is_good: bool) -> None:
+    """Tell the breaker of whoever served how a stream ended."""
+    if exchange.leave is not None:
+        exchange.leave.succeeded() if is_good else exchange.leave.failed()
 
 
 def _cut(account: Account) -> ApiError:

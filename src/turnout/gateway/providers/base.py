@@ -72,15 +72,37 @@ class Fault(ProviderError):
         What the client is told if nobody else answers either.
     may_fall_back:
         Whether the next ranked candidate may be asked instead.
+    may_retry:
+        Whether the same candidate may be asked once more, after a wait.
     reply:
         The upstream's own error reply, where it is passed on as it is.
+    is_failure:
+        Whether the upstream failed, which its breaker counts; a question that it cannot answer is none.
+    is_limit:
+        Whether the upstream asks for a rest rather than being broken.
+    retry_after_s:
+        For how long, where it says so.
     """
 
-    def __init__(self, error: ApiError, *, may_fall_back: bool = True, reply: Reply | None = None) -> None:
+    def __init__(
+        self,
+        error: ApiError,
+        *,
+        may_fall_back: bool = True,
+        may_retry: bool = False,
+        reply: Reply | None = None,
+        is_failure: bool = True,
+        is_limit: bool = False,
+        retry_after_s: float | None = None,
+    ) -> None:
         super().__init__(error.message)
         self.error = error
         self.may_fall_back = may_fall_back
+        self.may_retry = may_retry
         self.reply = reply
+        self.is_failure = is_failure
+        self.is_limit = is_limit
+        self.retry_after_s = retry_after_s
 
 
 class Provider(ABC):

@@ -121,10 +121,12 @@ class _Answer:
             self._ticket = submit(call, self)
             self._work.output_tokens = 0
         except EngineFullError as error:
-            raise Fault(_error(503, str(error), "local_queue_full")) from error
+            raise Fault(
+                _error(503, str(error), "local_queue_full"), is_failure=False, may_retry=True
+            ) from error
         except InputError as error:
             message = f"{error}; change the messages, or name another model"
-            raise Fault(_error(400, message, CODE), may_fall_back=False) from error
+            raise Fault(_error(400, message, CODE), may_fall_back=False, is_failure=False) from error
         except UnknownNameError as error:
             raise Fault(_error(502, str(error), "local_no_variant")) from error
 

@@ -104,7 +104,7 @@ class LocalRequest:
 def refused(what: str, param: str, *, allowed: str, do: str, got: object = ABSENT) -> Fault:
     """Return the fault of a request that no local model can serve."""
     message = sentence(what, allowed=allowed, got=got, do=do)
-    return Fault(ApiError(400, message, code=CODE, param=param), may_fall_back=False)
+    return Fault(ApiError(400, message, code=CODE, param=param), may_fall_back=False, is_failure=False)
 
 
 def _refuse(call: Call) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from typing import final
 
 import aiohttp
@@ -15,12 +16,14 @@ from turnout.gateway.config import OpenAISettings
 from turnout.gateway.errors import ApiError, Headers
 from turnout.gateway.providers.base import Call, Chunks, Fault, Provider, Reply
 from turnout.gateway.providers.body import upstream_body, upstream_model
+from turnout.gateway.retry import read_retry_after
 from turnout.gateway.stream import starts_with_error
 
 KEEP_ALIVE_S = 15.0
 """Seconds an idle connection is kept; servers close theirs after 5 to 75, and a closed one costs a retry."""
 
 _READ_BYTES = 2**16
+_OVERLOADED = (503, 529)
 _PASSED = ("content-type", "retry-after", "retry-after-ms", "x-request-id", "x-should-retry")
 _PASSED_PREFIXES = ("x-ratelimit-", "openai-")
 
@@ -177,7 +180,8 @@ class OpenAIProvider(Provider):
             got=got,
             do="check that it runs there",
         )
-        return Fault(ApiError(503, message, code="upstream_unreachable", kind="upstream_error"))
+        error = ApiError(503, message, code="upstream_unreachable", kind="upstream_error")
+        return Fault(error, may_retry=True)
 
     def _refused(self, reply: Reply) -> Fault:
         got = f"status {reply.status}: {reply.body[:80].decode('utf-8', 'replace')}"
@@ -187,10 +191,16 @@ class OpenAIProvider(Provider):
             got=got,
             do="ask again later" if reply.status == 429 else "read the upstream's log, or ask again",
         )
+        retry_after_s = read_retry_after(reply.headers, time.time())
         if reply.status == 429:
             error = ApiError(429, message, code="upstream_rate_limited", kind="rate_limit_error")
-            return Fault(error, reply=reply)
-        return Fault(ApiError(502, message, code="upstream_error", kind="upstream_error"))
+            return Fault(error, may_retry=True, reply=reply, is_limit=True, retry_after_s=retry_after_s)
+        return Fault(
+            ApiError(502, message, code="upstream_error", kind="upstream_error"),
+            may_retry=reply.status >= 500,
+            is_limit=reply.status in _OVERLOADED and retry_after_s is not None,
+            retry_after_s=retry_after_s,
+        )
 
 
 @final

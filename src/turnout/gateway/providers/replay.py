@@ -63,7 +63,9 @@ class ReplayProvider(Provider):
         message = sentence(
             what, allowed=f"the {len(self.recording)} questions of {self.recording.where!r}", do=do
         )
-        return Fault(ApiError(404, message, code=code, param="messages"), may_fall_back=False)
+        return Fault(
+            ApiError(404, message, code=code, param="messages"), may_fall_back=False, is_failure=False
+        )
 
 
 @final

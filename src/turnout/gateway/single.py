@@ -1,0 +1,67 @@
+"""This module makes one call to one candidate, and gives its breaker a verdict."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import final
+
+from turnout.core.candidate import Candidate
+from turnout.gateway.breakers import Pass
+from turnout.gateway.exchange import Exchange
+from turnout.gateway.providers.base import Call, Fault, Provider, Reply
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """A reply, and who gave it."""
+
+    reply: Reply
+    candidate: Candidate
+    provider: Provider
+    leave: Pass
+
+
+async def ask_one(exchange: Exchange, candidate: Candidate, leave: Pass) -> Answer:
+    """Return the answer of one candidate; raises `Fault`, which is noted in the account."""
+    account = exchange.account
+    provider, model = exchange.parts.places[candidate.name]
+    account.attempts += 1
+    account.provider, account.is_replay = provider.name, provider.is_replay
+    call = Call(
+        request=exchange.request,
+        candidate=candidate,
+        model=model,
+        decision_id=account.decision_id,
+        protocol=exchange.protocol.name,
+    )
+    try:
+        reply = await provider.ask(call)
+    except Fault as fault:
+        account.faults.append(f"{candidate.name}: {fault.error.code}")
+        leave.failed(fault)
+        raise
+    except asyncio.CancelledError:
+        if call.work.output_tokens is not None:
+            # Nobody waits any more, but the prompt was read and tokens were written.
+            account.served, account.output_estimate = candidate, call.work.output_tokens
+        if asyncio.get_running_loop().time() >= exchange.deadline_s:
+            account.faults.append(f"{candidate.name}: deadline_exceeded")
+            leave.failed()
+        leave.abandoned()
+        raise
+    except BaseException:
+        leave.abandoned()
+        raise
+    return Answer(reply=reply, candidate=candidate, provider=provider, leave=leave)
+
+
+def take(exchange: Exchange, answer: Answer) -> Reply:
+    """Make an answer the request's own: who served, and whose breaker hears how it ends."""
+    account = exchange.account
+    account.served = answer.candidate
+    account.provider, account.is_replay = answer.provider.name, answer.provider.is_replay
+    answer.leave.answered()
+    exchange.leave = answer.leave
+    return answer.reply
