@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from functools import cache
 from pathlib import Path
 
@@ -25,11 +26,10 @@ def embedder() -> TextEmbedder:
 
 
 def make(name: str) -> Router:
-    if name in ("knn", "ridge"):
-        router: Router = registry.get(name)(embedder=embedder())
-        return router
-    plain: Router = registry.get(name)()
-    return plain
+    cls = registry.get(name)
+    takes_embedder = "embedder" in inspect.signature(cls).parameters
+    router: Router = cls(embedder=embedder()) if takes_embedder else cls()
+    return router
 
 
 @cache

@@ -20,18 +20,22 @@ from turnout.core.lazy import lazy_exports
 from turnout.core.registry import Registry
 
 if TYPE_CHECKING:
+    from turnout.routers.avengers import AvengersRouter
     from turnout.routers.best_single import BestSingleRouter
     from turnout.routers.group_mean import GroupMeanRouter
     from turnout.routers.knn import KNNRouter
     from turnout.routers.ridge import RidgeRouter
     from turnout.routers.uniform import UniformRouter
+    from turnout.routers.uniroute import UniRouteRouter
 
 TABLE = {
+    "avengers": "turnout.routers.avengers:AvengersRouter",
     "best_single": "turnout.routers.best_single:BestSingleRouter",
     "group_mean": "turnout.routers.group_mean:GroupMeanRouter",
     "knn": "turnout.routers.knn:KNNRouter",
     "ridge": "turnout.routers.ridge:RidgeRouter",
     "uniform": "turnout.routers.uniform:UniformRouter",
+    "uniroute": "turnout.routers.uniroute:UniRouteRouter",
 }
 """Names of the routers."""
 
@@ -40,10 +44,12 @@ registry = Registry("routers", TABLE)
 
 __all__ = [
     "TABLE",
+    "AvengersRouter",
     "BestSingleRouter",
     "GroupMeanRouter",
     "KNNRouter",
     "RidgeRouter",
+    "UniRouteRouter",
     "UniformRouter",
     "registry",
 ]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from turnout.core.outcomes import Floats
+from turnout.core.outcomes import Floats, Ints
 from turnout.core.query import Query
 from turnout.routers.means import column_mean
 
@@ -40,6 +40,10 @@ class LengthTrend:
     def with_added(self, other: LengthTrend) -> LengthTrend:
         """Return these candidates, then the other's."""
         return LengthTrend(*(np.concatenate(pair) for pair in zip(self._all(), other._all(), strict=True)))
+
+    def take(self, column: Ints) -> LengthTrend:
+        """Return the lines of some candidates."""
+        return LengthTrend(*(line[column] for line in self._all()))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the lines; `trend_from` reads them back."""

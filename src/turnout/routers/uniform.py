@@ -45,7 +45,7 @@ class UniformRouter(Router):
         self.candidates_ = table.candidates
         self.means_ = means_of(read_targets(table)[1])
         known = np.sort(self.means_.quality[self.means_.num > 0])
-        self.pool_ = (float(known.mean()), float(known.std())) if known.size else (np.nan, np.inf)
+        self.pool_ = (float(known.mean()), float(known.std())) if known.size else (np.nan, np.nan)
         return self
 
     def estimate(self, queries: Sequence[Query]) -> Estimate:
