@@ -7,8 +7,8 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from turnout.core.errors import InputError, ShapeError, sentence
+from turnout.nn.executors.auto import AutoExecutor
 from turnout.nn.executors.contract import Executor
-from turnout.nn.executors.loop import LoopExecutor
 from turnout.nn.gates.contract import Gate, GateContext
 from turnout.nn.plan import Plan
 
@@ -25,7 +25,7 @@ class MoE(nn.Module):
     shared
         A module (T, D) -> (T, D) that every token passes through; None for none.
     executor
-        How the plan is run.
+        How the plan is run; `AutoExecutor` if None.
 
     `plan` keeps the last forward pass's plan, with its gradients, for losses and analysis; None before.
     Raises `ShapeError` for a gate that was made for other experts.
@@ -53,7 +53,7 @@ class MoE(nn.Module):
                     )
                 )
         self.gate, self.experts, self.shared = gate, experts, shared
-        self.executor = LoopExecutor() if executor is None else executor
+        self.executor = AutoExecutor() if executor is None else executor
         self.plan: Plan | None = None
 
     def forward(self, x: Tensor, context: GateContext | None = None) -> Tensor:

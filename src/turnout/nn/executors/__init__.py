@@ -1,6 +1,9 @@
 """How is a plan run? The same result by several ways: a slow truth, and fast paths held to it.
 
-`Executor.run(x_TD, plan, experts) -> y_TD` is the contract (`contract`). `loop` is the slow truth.
+`Executor.run(x_TD, plan, experts) -> y_TD` is the contract (`contract`). `loop` is the slow truth, `segments`
+multiplies each expert's stretch of a plan by itself, `grouped` all of them by torch's grouped product where a
+probe says that it works, `batched` few tokens by copies of weights; `auto` chooses, and `make_executor` knows
+their names.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from turnout.nn.plan_dense import MergedPlan, SlotPlan
 
 
 class Executor(ABC):
-    """Runs plans. An implementation is one file; what it can't do it leaves to the naive loop of this class.
+    """Runs plans. An implementation is one file, and gives what `LoopExecutor` gives.
 
     Products and activations are of the experts' precision, weighting and adding up of single precision at
     least; the result has the precision of x_TD. Gradients flow to the states, the weights and the experts.

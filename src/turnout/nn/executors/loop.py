@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from turnout.nn.executors.contract import Executor
+from turnout.nn.executors.precision import wide
 from turnout.nn.experts import Stack
 from turnout.nn.plan import SparsePlan
 from turnout.nn.plan_dense import MergedPlan, SlotPlan
@@ -52,11 +53,6 @@ class LoopExecutor(Executor):
                 out_ND = merged.one(0, x_TD[tokens_N].to(merged.up_EFD.dtype)).to(y_TD.dtype)
                 y_TD = y_TD.index_add(0, tokens_N, out_ND)
         return y_TD.to(x_TD.dtype)
-
-
-def wide(dtype: torch.dtype) -> torch.dtype:
-    """Return the precision in which outputs are added up: at least single."""
-    return torch.promote_types(dtype, torch.float32)
 
 
 def merge(stack: Stack, mix_GE: Tensor) -> Stack:

@@ -1,0 +1,67 @@
+"""This module chooses an executor for a plan by a rule that was measured."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from turnout.core.errors import InputError, sentence
+from turnout.nn.executors.batched import BatchedExecutor
+from turnout.nn.executors.contract import Executor
+from turnout.nn.executors.grouped import GroupedExecutor, works
+from turnout.nn.executors.loop import LoopExecutor
+from turnout.nn.executors.segments import SegmentExecutor
+from turnout.nn.experts import Stack
+from turnout.nn.plan import SparsePlan
+from turnout.nn.plan_dense import MergedPlan, SlotPlan
+
+FEW_PAIRS = 64
+"""Up to so many pairs an accelerator runs the batched product, which waits for nothing. Not measured yet."""
+
+
+class AutoExecutor(Executor):
+    """Takes the executor that was fastest where it was measured, `benchmarks/nn/NOTES.md`.
+
+    On a CPU that is `SegmentExecutor` at every number of tokens. On an accelerator, where nothing was
+    measured yet, it is `BatchedExecutor` up to `FEW_PAIRS` pairs, then `GroupedExecutor` if its probe works,
+    else `SegmentExecutor`.
+    """
+
+    def run_pairs(self, x_TD: Tensor, plan: SparsePlan, stack: Stack) -> Tensor:
+        """Return the sum over each token's pairs of weight times expert."""
+        return self.choose(plan, stack).run_pairs(x_TD, plan, stack)
+
+    def run_slots(self, x_TD: Tensor, plan: SlotPlan, stack: Stack) -> Tensor:
+        """Return combine (expert (dispatch^T x)), all items and experts at once."""
+        return SegmentExecutor().run_slots(x_TD, plan, stack)
+
+    def run_merged(self, x_TD: Tensor, plan: MergedPlan, stack: Stack) -> Tensor:
+        """Return each token's output of its group's merged expert."""
+        return SegmentExecutor().run_merged(x_TD, plan, stack)
+
+    @staticmethod
+    def choose(plan: SparsePlan, stack: Stack) -> Executor:
+        """Return the executor for this plan and these experts."""
+        up_EFD = stack.up_EFD
+        if up_EFD.device.type == "cpu":
+            return SegmentExecutor()
+        if plan.num_pairs <= FEW_PAIRS:
+            return BatchedExecutor()
+        does_work = works(up_EFD.device, up_EFD.dtype, *up_EFD.shape[1:])
+        return GroupedExecutor() if does_work else SegmentExecutor()
+
+
+EXECUTORS: dict[str, type[Executor]] = {
+    "auto": AutoExecutor,
+    "batched": BatchedExecutor,
+    "grouped": GroupedExecutor,
+    "loop": LoopExecutor,
+    "segments": SegmentExecutor,
+}
+"""The executors by name."""
+
+
+def make_executor(name: str) -> Executor:
+    """Return the executor of a name; raises `InputError` for another."""
+    if name not in EXECUTORS:
+        raise InputError(sentence("executor", allowed=sorted(EXECUTORS), got=name))
+    return EXECUTORS[name]()

@@ -1,0 +1,213 @@
+"""Every fast path gives the naive loop's result and gradients, in fresh memory that is full of NaN."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.nn.moe_models import decisive
+from turnout.core.errors import InputError
+from turnout.nn.executors import grouped
+from turnout.nn.executors.auto import EXECUTORS, AutoExecutor, make_executor
+from turnout.nn.executors.loop import LoopExecutor
+from turnout.nn.executors.precision import WIDE_ROWS
+from turnout.nn.executors.segments import SegmentExecutor
+from turnout.nn.executors.swiglu import CHUNK_ROWS
+from turnout.nn.experts import Experts
+from turnout.nn.flops import executed_flops
+from turnout.nn.gates.top_k import TopKGate
+from turnout.nn.moe import find_moe_layers
+from turnout.nn.plan import Plan, SparsePlan
+from turnout.nn.plan_dense import MergedPlan, SlotPlan
+
+FAST = sorted(set(EXECUTORS) - {"loop"})
+
+SETTINGS: dict[str, dict] = {
+    "swiglu": {},
+    "swiglu and biases": {"has_bias": True},
+    "plain and biases": {"is_gated": False, "activation": "gelu", "has_bias": True},
+}
+
+
+@pytest.fixture(autouse=True)
+def poisoned() -> Iterator[None]:
+    """Fill memory that nobody wrote with NaN."""
+    torch.use_deterministic_algorithms(True)
+    assert torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def make(setting: str, dtype: torch.dtype, *, width: int, inner: int) -> Experts:
+    experts = Experts(width=width, inner=inner, num_experts=6, **SETTINGS[setting])
+    for bias in (experts.up_proj_bias, experts.down_proj_bias):
+        if bias is not None:
+            torch.nn.init.normal_(bias)
+    return experts.to(dtype)
+
+
+def plans(num_tokens: int) -> dict[str, SparsePlan]:
+    """Return plans whose weights are leaves: usual, one for all, ragged, and with idle experts."""
+    random = torch.Generator().manual_seed(1)
+    weights_TK = torch.rand(num_tokens, 3, generator=random)
+    spread_TK = torch.rand(num_tokens, 6, generator=random).argsort(1)[:, :3]
+    matrix_TE = torch.rand(num_tokens, 6, generator=random)
+    made = {
+        "spread": SparsePlan.from_choices(weights_TK, spread_TK, num_experts=6),
+        "all to one": SparsePlan.from_choices(
+            weights_TK[:, :1], torch.full((num_tokens, 1), 4), num_experts=6
+        ),
+        "ragged": SparsePlan.from_dense(matrix_TE * (matrix_TE > 0.6)),
+        "idle": SparsePlan.from_choices(weights_TK, spread_TK.clamp(1, 3), num_experts=6),
+    }
+    return {name: replace(plan, weights_N=plan.weights_N.requires_grad_()) for name, plan in made.items()}
+
+
+def results(
+    executor: str, x_TD: torch.Tensor, plan: Plan, experts: torch.nn.Module, leaf: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """Return the output, and the gradients of a loss that weighs each output otherwise."""
+    x_TD = x_TD.clone().requires_grad_()
+    y_TD = make_executor(executor).run(x_TD, plan, experts)
+    random = torch.Generator().manual_seed(2)
+    loss = (y_TD.float() * torch.randn(y_TD.shape, generator=random)).sum()
+    # Without pairs the loop's result hangs on nothing.
+    loss = loss + 0 * leaf.sum()
+    leaves = {"x": x_TD, "leaf": leaf} | dict(experts.named_parameters())
+    grads = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
+    return {"y": y_TD.detach()} | dict(zip(leaves, grads, strict=True))
+
+
+def require_same(found: dict, expected: dict, dtype: torch.dtype) -> None:
+    tolerance = 2e-5 if dtype == torch.float32 else 4e-2
+    for name, value in expected.items():
+        assert found[name].dtype == value.dtype, name
+        scale = max(float(value.abs().max()), 1.0) if value.numel() else 1.0
+        close = torch.allclose(found[name].float(), value.float(), rtol=0, atol=tolerance * scale)
+        assert close, (name, float((found[name].float() - value.float()).abs().max()), scale)
+
+
+@pytest.mark.parametrize("executor", FAST)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("setting", list(SETTINGS))
+@pytest.mark.parametrize(("width", "inner"), [(16, 32), (13, 7)])
+def test_pairs_are_those_of_the_loop(executor, dtype, setting, width, inner) -> None:
+    experts = make(setting, dtype, width=width, inner=inner)
+    for num_tokens in (0, 1, 37):
+        x_TD = torch.randn(num_tokens, width).to(dtype)
+        for plan in plans(num_tokens).values():
+            expected = results("loop", x_TD, plan, experts, plan.weights_N)
+            require_same(results(executor, x_TD, plan, experts, plan.weights_N), expected, dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_chunks_of_an_expert_add_up(dtype) -> None:
+    experts = make("swiglu and biases", dtype, width=6, inner=4)
+    num_tokens = 2 * CHUNK_ROWS + WIDE_ROWS - 1
+    plan = plans(num_tokens)["all to one"]
+    x_TD = torch.randn(num_tokens, 6).to(dtype)
+    expected = results("loop", x_TD, plan, experts, plan.weights_N)
+    require_same(results("segments", x_TD, plan, experts, plan.weights_N), expected, dtype)
+
+
+def test_segments_are_right_to_the_digits_of_double_precision() -> None:
+    experts = make("swiglu and biases", torch.float64, width=5, inner=3)
+    plan = plans(9)["ragged"]
+    parts = ("up_EFD", "down_EDI", "up_bias_EF", "down_bias_ED")
+    stack = experts.stack()
+    leaves = [torch.randn(9, 5), plan.weights_N, *(getattr(stack, part) for part in parts)]
+
+    def run(x_TD, weights_N, *weights):
+        changed = replace(stack, **dict(zip(parts, weights, strict=True)))
+        return SegmentExecutor().run_pairs(x_TD, replace(plan, weights_N=weights_N), changed)
+
+    inputs = [leaf.detach().double().requires_grad_() for leaf in leaves]
+    assert torch.autograd.gradcheck(run, inputs)
+
+
+@pytest.mark.parametrize("executor", FAST)
+def test_frozen_experts_still_pass_gradients_on(executor) -> None:
+    experts = make("swiglu and biases", torch.float32, width=16, inner=8)
+    plan = plans(11)["spread"]
+    x_TD = torch.randn(11, 16)
+    expected = results("loop", x_TD, plan, experts, plan.weights_N)
+    experts.requires_grad_(False)
+    x_TD.requires_grad_()
+    y_TD = make_executor(executor).run(x_TD, plan, experts)
+    random = torch.Generator().manual_seed(2)
+    loss = (y_TD * torch.randn(y_TD.shape, generator=random)).sum()
+    x, weights = torch.autograd.grad(loss, (x_TD, plan.weights_N))
+    require_same({"x": x, "leaf": weights}, {name: expected[name] for name in ("x", "leaf")}, torch.float32)
+
+
+@pytest.mark.parametrize("executor", FAST)
+@pytest.mark.parametrize("family", ["olmoe", "gpt_oss", "mixtral"])
+def test_experts_of_checkpoints_are_run_too(executor, family) -> None:
+    layer = find_moe_layers(decisive(family))[0]
+    experts, num_experts = layer.experts, layer.num_experts
+    torch.use_deterministic_algorithms(False)  # gpt-oss's activation has no deterministic gradient on slices
+    x_TD = torch.randn(19, 32)
+    plan = TopKGate(width=32, num_experts=num_experts, k=2)(x_TD)
+    plan = replace(plan, weights_N=plan.weights_N.detach().requires_grad_())
+    expected = results("loop", x_TD, plan, experts, plan.weights_N)
+    require_same(results(executor, x_TD, plan, experts, plan.weights_N), expected, torch.float32)
+
+
+@pytest.mark.parametrize("executor", FAST)
+@pytest.mark.parametrize("items", [0, 3])
+@pytest.mark.parametrize("setting", list(SETTINGS))
+def test_slots_and_merged_experts_are_those_of_the_loop(executor, items, setting) -> None:
+    experts = make(setting, torch.float32, width=8, inner=4)
+    x_TD, logits_BSZ = torch.randn(items * 5, 8), torch.randn(items, 5, 12, requires_grad=True)
+
+    def dense(kind: str) -> Plan:
+        if kind == "slots":
+            dispatch_BSZ, combine_BSZ = logits_BSZ.softmax(1), logits_BSZ.softmax(2)
+            return SlotPlan(
+                num_tokens=items * 5, num_experts=6, dispatch_BSZ=dispatch_BSZ, combine_BSZ=combine_BSZ
+            )
+        groups_T = torch.arange(items).repeat_interleave(5)
+        mix_GE = logits_BSZ[:, 0, :6].softmax(1)
+        return MergedPlan(num_tokens=items * 5, num_experts=6, mix_GE=mix_GE, groups_T=groups_T)
+
+    for kind in ("slots", "merged"):
+        if items:
+            expected = results("loop", x_TD, dense(kind), experts, logits_BSZ)
+            require_same(results(executor, x_TD, dense(kind), experts, logits_BSZ), expected, torch.float32)
+        else:
+            assert make_executor(executor).run(x_TD, dense(kind), experts).shape == (0, 8)
+
+
+@pytest.mark.parametrize("executor", FAST)
+def test_no_executor_computes_more_than_the_pairs(executor) -> None:
+    experts = make("swiglu", torch.float32, width=16, inner=8)
+    plan = plans(37)["ragged"]
+    forward = 6 * plan.num_pairs * 16 * 8
+    with torch.no_grad():
+        _, flops = executed_flops(lambda: make_executor(executor).run(torch.randn(37, 16), plan, experts))
+    assert flops == forward
+    _, flops = executed_flops(lambda: results(executor, torch.randn(37, 16), plan, experts, plan.weights_N))
+    assert flops == 3 * forward
+
+
+def test_the_probe_knows_where_grouped_products_work() -> None:
+    device = torch.device("cpu")
+    assert grouped.works(device, torch.float32, 64, 32)
+    assert grouped.works(device, torch.bfloat16, 64, 32)
+    assert not grouped.works(device, torch.float32, 64, 63), "strides of 252 bytes"
+    assert not grouped.works(device, torch.float64, 64, 32), "no such kernel"
+    with torch.inference_mode():
+        assert grouped.works(device, torch.float16, 64, 32)
+
+
+def test_auto_takes_segments_on_a_cpu_and_an_unknown_name_is_refused() -> None:
+    experts = make("swiglu", torch.float32, width=16, inner=8)
+    for num_tokens in (1, 300):
+        chosen = AutoExecutor.choose(plans(num_tokens)["spread"], experts.stack())
+        assert isinstance(chosen, SegmentExecutor)
+    with pytest.raises(InputError, match="'auto', 'batched', 'grouped', 'loop', 'segments'"):
+        make_executor("triton")
+    assert isinstance(make_executor("loop"), LoopExecutor)
