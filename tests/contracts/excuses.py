@@ -38,6 +38,7 @@ SETTINGS: dict[str, Settings] = {
     },
     "features:onnx": {"folder": ("here", "there")},
     "features:sentence": {"model": ("small", "large"), "device": (None, "cpu")},
+    "routers:domain_experts": {"experts": ((), (("maths", "owl"),))},
     "sequential:cascade": {
         "scorer": (LogisticScorer(), LogisticScorer(penalty=1.0)),
         "order": (None, ("ant", "elk")),

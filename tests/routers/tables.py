@@ -118,3 +118,37 @@ def assert_same(left: Estimate, right: Estimate, *, rtol: float = 1e-7, atol: fl
         np.testing.assert_allclose(
             getattr(left, name), getattr(right, name), rtol=rtol, atol=atol, err_msg=name
         )
+
+
+WORDS = {
+    "maths": "integral prime fraction matrix angle proof root sequence",
+    "code": "loop compile pointer class import string index function",
+    "story": "castle winter stranger garden silver lantern shore river",
+}
+
+
+def worded_queries(num: int, *, seed: int = 0, has_task: bool = True) -> list[Query]:
+    """Return queries of three tasks that share no word, so that a text tells its task."""
+    rng = np.random.default_rng(seed)
+    tasks = [list(WORDS)[i % len(WORDS)] for i in range(num)]
+    return [
+        Query(
+            id=f"q{i}",
+            text=" ".join(rng.choice(WORDS[task].split(), 6)),
+            task=task if has_task else None,
+        )
+        for i, task in enumerate(tasks)
+    ]
+
+
+def worded_table(
+    quality_QM: np.ndarray, *, seed: int = 0, cost_usd: np.ndarray | None = None
+) -> OutcomeTable:
+    """Return a table of `worded_queries` from dense arrays."""
+    queries = worded_queries(len(quality_QM), seed=seed)
+    return dense_table(
+        quality_QM,
+        [query.words for query in queries],
+        tasks=[query.task for query in queries],
+        cost_usd=cost_usd,
+    )

@@ -22,18 +22,24 @@ from turnout.core.registry import Registry
 if TYPE_CHECKING:
     from turnout.routers.avengers import AvengersRouter
     from turnout.routers.best_single import BestSingleRouter
+    from turnout.routers.composition import CompositionRouter
+    from turnout.routers.domain_experts import DomainExpertsRouter
     from turnout.routers.group_mean import GroupMeanRouter
     from turnout.routers.knn import KNNRouter
     from turnout.routers.ridge import RidgeRouter
+    from turnout.routers.similarity_ranking import SimilarityRankingRouter
     from turnout.routers.uniform import UniformRouter
     from turnout.routers.uniroute import UniRouteRouter
 
 TABLE = {
     "avengers": "turnout.routers.avengers:AvengersRouter",
     "best_single": "turnout.routers.best_single:BestSingleRouter",
+    "composition": "turnout.routers.composition:CompositionRouter",
+    "domain_experts": "turnout.routers.domain_experts:DomainExpertsRouter",
     "group_mean": "turnout.routers.group_mean:GroupMeanRouter",
     "knn": "turnout.routers.knn:KNNRouter",
     "ridge": "turnout.routers.ridge:RidgeRouter",
+    "similarity_ranking": "turnout.routers.similarity_ranking:SimilarityRankingRouter",
     "uniform": "turnout.routers.uniform:UniformRouter",
     "uniroute": "turnout.routers.uniroute:UniRouteRouter",
 }
@@ -46,10 +52,13 @@ __all__ = [
     "TABLE",
     "AvengersRouter",
     "BestSingleRouter",
+    "CompositionRouter",
+    "DomainExpertsRouter",
     "GroupMeanRouter",
     "KNNRouter",
     "RidgeRouter",
     "UniRouteRouter",
+    "SimilarityRankingRouter",
     "UniformRouter",
     "registry",
 ]
