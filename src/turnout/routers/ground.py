@@ -14,14 +14,20 @@ import numpy as np
 
 from turnout.core.candidate import Candidate
 from turnout.core.contracts import Embedder, State
-from turnout.core.errors import TableError, sentence
 from turnout.core.estimate import Estimate, make_estimate
 from turnout.core.outcomes import Floats, Ints, OutcomeTable
 from turnout.core.query import Query
 from turnout.routers.charges import Charges, charges_from, fit_charges
 from turnout.routers.neighbours import Array
 from turnout.routers.reader import embedder_parts, fitted_embedder, restored_embedder
-from turnout.routers.targets import Targets, pack_candidates, probe_of, read_targets, unpack_candidates
+from turnout.routers.targets import (
+    Targets,
+    pack_candidates,
+    probe_of,
+    read_targets,
+    seen_candidates,
+    unpack_candidates,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +146,7 @@ def learn_ground(table: OutcomeTable, given: Embedder | None) -> tuple[Ground, L
     embedder = fitted_embedder(given, queries)
     charges, over = fit_charges(queries, targets)
     names = table.names
-    is_seen = np.isfinite(over.quality_QM).any(axis=0)
-    if not is_seen.any():
-        raise TableError(sentence("the table to fit holds no quality", do="grade some answers first"))
+    is_seen = seen_candidates(over)
     column = np.array(sorted(np.flatnonzero(is_seen).tolist(), key=lambda at: names[at]), np.int64)
     place = np.full(len(names), -1, np.int64)
     place[column] = np.arange(column.size)

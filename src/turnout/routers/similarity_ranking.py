@@ -19,6 +19,7 @@ from turnout.routers.means import column_mean
 from turnout.routers.neighbours import Array
 from turnout.routers.pool import Pool, pool_from, read_newcomer, read_pool
 from turnout.routers.reader import embedder_parts, fitted_embedder, restored_embedder
+from turnout.routers.targets import seen_candidates
 from turnout.routers.tiers import tiers_of
 
 _CELLS = 1 << 22
@@ -113,6 +114,7 @@ class SimilarityRankingRouter(Router):
     def fit(self, table: OutcomeTable) -> Self:
         """Store the comparisons of the table; returns self."""
         queries, targets, pool = read_pool(table)
+        seen_candidates(targets)
         self.embedder_ = fitted_embedder(self.embedder, queries)
         self.pool_, self.newcomers_ = pool, ()
         self.tier_M = tiers_of(pool.means.quality, self.num_tiers)

@@ -9,7 +9,7 @@ import numpy as np
 
 from turnout.core.candidate import Candidate, candidate_from_dict
 from turnout.core.errors import InputError, TableError, sentence
-from turnout.core.outcomes import Floats, Ints, OutcomeTable
+from turnout.core.outcomes import Bools, Floats, Ints, OutcomeTable
 from turnout.core.query import Query
 
 
@@ -46,6 +46,17 @@ def read_targets(table: OutcomeTable) -> tuple[list[Query], Targets]:
         raise TableError(sentence("the table to fit holds no outcome", do="check the split and the columns"))
     targets = Targets(table.quality_QM, cost_usd_QM, table.latency_s_QM)
     return [table.queries[i] for i in rows], targets.take(np.array(rows, np.int64))
+
+
+def seen_candidates(targets: Targets) -> Bools:
+    """Return which candidates have a known quality, shape (M,).
+
+    Raises `TableError` where none has: nothing can be learned from such a table.
+    """
+    is_seen: Bools = np.asarray(np.isfinite(targets.quality_QM).any(axis=0))
+    if not is_seen.any():
+        raise TableError(sentence("the table to fit holds no quality", do="grade some answers first"))
+    return is_seen
 
 
 def filled_costs(table: OutcomeTable) -> Floats:
