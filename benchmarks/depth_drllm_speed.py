@@ -64,23 +64,25 @@ def measure(
     with torch.no_grad():
         routed.model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False)
     counts_BL = routed.counts_BL
-    largest = max(groups(counts_BL), key=len)
     alone = [prompt_batch(tokenizer, [prompts[row]]) for row in range(BATCH)]
-    same = prompt_batch(tokenizer, [prompts[int(largest[i % len(largest)])] for i in range(BATCH)])
+    # For each of these prompts a batch of those that are decided alike, itself where there are too few.
+    alike = [next(group.tolist() for group in groups(counts_BL) if row in group) for row in range(BATCH)]
+    same = [prompt_batch(tokenizer, [prompts[rows[i % len(rows)]] for i in range(BATCH)]) for rows in alike]
     mixed = prompt_batch(tokenizer, prompts[:BATCH])
     found: dict[str, Any] = {
         "new_tokens": new_tokens,
         "decisions": len(groups(counts_BL)),
         "executed_share": float(counts_BL.float().mean()),
         "executed_share_alone": float(counts_BL[:BATCH].float().mean()),
-        "executed_share_grouped": float(counts_BL[largest].float().mean()),
         # A step of a batch calls a block as often as the sequence that calls it most.
         "called_share_mixed": float(counts_BL[:BATCH].amax(dim=0).float().mean()),
         "repeated_share": float((counts_BL > 1).float().mean()),
         "batch_1": _pair(
             routed, router, [partial(_generate, routed, *one, new_tokens) for one in alone], repeats
         ),
-        "batch_8_grouped": _pair(routed, router, [partial(_generate, routed, *same, new_tokens)], repeats),
+        "batch_8_grouped": _pair(
+            routed, router, [partial(_generate, routed, *one, new_tokens) for one in same], repeats
+        ),
         "batch_8_mixed": _pair(routed, router, [partial(_generate, routed, *mixed, new_tokens)], repeats),
         "batch_8_mixed_split_into_groups": _pair(
             routed,

@@ -75,10 +75,9 @@ def depth(data: Result) -> Iterator[str]:
     yield ""
     yield "| batch | executed layers, share | faster, wall | faster, processor | FLOPs, share |"
     yield "|---|---|---|---|---|"
-    shares = {"batch_1": "executed_share_alone", "batch_8_grouped": "executed_share_grouped"}
     mixed = ("batch_8_mixed", "batch_8_mixed_without_repeats", "batch_8_mixed_split_into_groups")
     for name in ("batch_1", "batch_8_grouped", *mixed):
-        row, share = speed[name], speed[shares.get(name, "executed_share_alone")]
+        row, share = speed[name], speed["executed_share_alone"]
         yield (
             f"| {name.replace('_', ' ')} | {share:.2f} | {_faster(row, 'wall')} "
             f"| {_faster(row, 'cpu')} | {row['flops_share']:.2f} |"
