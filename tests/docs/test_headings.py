@@ -34,6 +34,12 @@ def test_every_name_of_a_room_has_a_heading(room: str) -> None:
     assert markdown.without_heading(DOCS / "reference" / f"{room}.md", names) == []
 
 
+def test_every_gate_has_a_heading_on_its_page() -> None:
+    names = [e.name for e in reference.entries("nn") if e.module.startswith("turnout.nn.gates.")]
+    assert len(names) > 10
+    assert markdown.without_heading(DOCS / "gates.md", names) == []
+
+
 @pytest.mark.parametrize("room", reference.ROOMS)
 def test_reference_pages_are_up_to_date(room: str) -> None:
     path = DOCS / "reference" / f"{room}.md"

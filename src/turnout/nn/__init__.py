@@ -29,17 +29,27 @@ from turnout.core.registry import Registry
 
 TABLE: dict[str, str] = {
     "arrow": "turnout.nn.adapters.arrow:ArrowRouter",
+    "block_ffn": "turnout.nn.gates.block_ffn:BlockFFNGate",
+    "deepseek_moe": "turnout.nn.gates.deepseek_moe:DeepSeekMoEGate",
     "drllm": "turnout.nn.depth.drllm.router:DrLLMRouter",
     "duo": "turnout.nn.depth.duo.router:DuoRouter",
+    "expert_choice": "turnout.nn.gates.expert_choice:ExpertChoiceGate",
     "fixed_depth": "turnout.nn.depth.fixed:FixedDepth",
     "glider": "turnout.nn.adapters.glider:GliderRouter",
     "local": "turnout.nn.serving.local:LocalModel",
+    "loss_free": "turnout.nn.gates.loss_free:LossFreeGate",
     "merged_adapters": "turnout.nn.adapters.merged:MergedAdapters",
+    "null_experts": "turnout.nn.gates.null_experts:NullExpertsGate",
     "oracle_adapter": "turnout.nn.adapters.oracle:OracleAdapter",
     "phatgoose": "turnout.nn.adapters.phatgoose:PhatgooseRouter",
     "random_skip": "turnout.nn.depth.random_skip:RandomSkip",
+    "relu": "turnout.nn.gates.relu:ReLUGate",
     "rewiring": "turnout.nn.testtime.rewiring:Rewiring",
     "single_adapter": "turnout.nn.adapters.single:SingleAdapter",
+    "smear": "turnout.nn.gates.smear:SmearGate",
+    "soft": "turnout.nn.gates.soft:SoftGate",
+    "switch": "turnout.nn.gates.switch:SwitchGate",
+    "timestep_choice": "turnout.nn.gates.timestep_choice:TimestepChoiceGate",
     "top_k": "turnout.nn.gates.top_k:TopKGate",
 }
 """Names of gates, routers and servers inside a model."""

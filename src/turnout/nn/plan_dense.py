@@ -65,7 +65,9 @@ class SlotPlan(Plan):
             if bool((self.dispatch_BSZ * ~mask_BS[..., None]).any()):
                 raise InputError(sentence("a plan mixes padding into a slot", allowed="weight 0"))
             dispatch_BZ, combine_T = dispatch_BZ[mask_BS.any(1)], combine_T[self.mask_T]
-        _require_ones("dispatch_BSZ over S", dispatch_BZ)
+        # Without a position there is nothing to take a mean of.
+        if self.dispatch_BSZ.shape[1]:
+            _require_ones("dispatch_BSZ over S", dispatch_BZ)
         _require_ones("combine_BSZ over Z", combine_T)
 
 

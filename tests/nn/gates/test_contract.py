@@ -18,6 +18,14 @@ from turnout.nn.gates.top_k import TopKGate
 from turnout.nn.plan import SparsePlan
 
 SETTINGS: dict[str, list[dict[str, object]]] = {
+    "block_ffn": [{"chunk": 3}],
+    "deepseek_moe": [{"num_shared": 0, "scale": 2.5}],
+    "expert_choice": [{"weight": "choosers"}],
+    "loss_free": [{"score": "softmax", "is_normalised": True}],
+    "null_experts": [{"num_null": 0}],
+    "smear": [{"span": "past"}],
+    "soft": [{"slots": 3}],
+    "switch": [{"capacity_factor": 0.5, "eval_capacity_factor": 0.5}],
     "top_k": [
         {"score": "sigmoid", "weight": "guarded_sum", "is_biased": True, "num_groups": 4, "topk_group": 2},
         {"score": "raw", "weight": "softmax", "scale": 2.5},

@@ -132,7 +132,8 @@ def chosen_of(indices_TK: Tensor, num_experts: int) -> Tensor:
         raise InputError(sentence("chosen_of: indices", allowed=f"-1 to {num_experts - 1}", got=got))
     shape = (*indices_TK.shape[:-1], num_experts + 1)
     spare = torch.where(indices_TK < 0, num_experts, indices_TK).long()
-    return torch.zeros(shape, dtype=torch.bool).scatter_(-1, spare, value=True)[..., :num_experts]
+    zeros = torch.zeros(shape, dtype=torch.bool, device=indices_TK.device)
+    return zeros.scatter_(-1, spare, value=True)[..., :num_experts]
 
 
 @torch.no_grad()

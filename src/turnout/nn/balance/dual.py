@@ -4,8 +4,8 @@
 
 Its Lagrangian with one price per expert, p = -b, falls apart into tokens: each takes the k largest s + b.
 What is left is a convex function of b, the dual value; its subgradient is load - target, so that the bias
-update is a subgradient step. Source: S190 (arXiv 2512.03915), sections 2 and 3; `docs/prices.md` derives the
-rest.
+update is a subgradient step. Source: S190 (arXiv 2512.03915), read in its abstract alone; the equations are
+derived in `docs/prices.md`.
 """
 
 from __future__ import annotations

@@ -128,6 +128,13 @@ class Gate(nn.Module, ABC):
         self._check_plan(plan, x_TD.shape[0])
         return plan
 
+    def after_step(self) -> None:
+        """Learn what no gradient teaches, once after each optimiser step; nothing unless a gate says so.
+
+        What was seen in training mode since the last call is counted. Under activation checkpointing it is
+        seen twice, which changes no share.
+        """
+
     @property
     def is_causal(self) -> bool:
         """Whether no token's routing depends on a later token."""
@@ -194,6 +201,23 @@ class Gate(nn.Module, ABC):
             raise InputError(
                 sentence(f"{name}: its weights", allowed="finite numbers", got="NaN or infinity")
             )
+
+
+def by_item(value_TX: Tensor, context: GateContext) -> Tensor:
+    """Return (B, S, ...) of (T, ...)."""
+    num_tokens, *rest = value_TX.shape
+    return value_TX.reshape(context.num_items, num_tokens // context.num_items, *rest)
+
+
+def new_weight(num_experts: int, width: int) -> nn.Parameter:
+    """Return the first weight (E, D) of a gate: normal, standard deviation 0.02."""
+    return nn.Parameter(torch.randn(num_experts, width) * 0.02)
+
+
+def chosen(indices_TK: Tensor, num_experts: int) -> Tensor:
+    """Return which experts (T, E) are among the chosen ones, as 0 and 1."""
+    zeros_TE = torch.zeros(indices_TK.shape[0], num_experts, device=indices_TK.device)
+    return zeros_TE.scatter(1, indices_TK, 1.0)
 
 
 def fp32_logits(x_TD: Tensor, weight_ED: Tensor, bias_E: Tensor | None = None) -> Tensor:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from turnout.core.errors import InputError, sentence
 from turnout.core.validation import check_choice
-from turnout.nn.gates.contract import Gate, GateContext, check_k, fp32_logits
+from turnout.nn.gates.contract import Gate, GateContext, check_k, fp32_logits, new_weight
 from turnout.nn.moe_rule import GateRule, GroupScore, Score, Weight
 from turnout.nn.plan import SparsePlan
 
@@ -73,7 +73,7 @@ class TopKGate(Gate):
         self.score, self.weight, self.scale, self.is_biased = score, weight, scale, is_biased
         self.num_groups, self.topk_group, self.group_score = num_groups, topk_group, group_score
         self.jitter = jitter
-        self.weight_ED = nn.Parameter(torch.randn(num_experts, width) * 0.02)
+        self.weight_ED = new_weight(num_experts, width)
         if is_biased:
             self.register_buffer("selection_bias", torch.zeros(num_experts))
         self.rule = GateRule(

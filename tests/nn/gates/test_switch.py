@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from turnout.core.errors import InputError
+from turnout.nn.executors.loop import LoopExecutor
+from turnout.nn.experts import Experts
+from turnout.nn.gates.contract import GateContext
+from turnout.nn.gates.switch import SwitchGate
+from turnout.nn.gates.top_k import TopKGate
+
+
+def drawn_to_the_first(**setting: float | None) -> tuple[SwitchGate, torch.Tensor]:
+    """Return a gate and two items of 8 tokens that all want expert 0 of 4."""
+    gate = SwitchGate(width=4, num_experts=4, jitter=0.0, **setting)
+    with torch.no_grad():
+        gate.weight_ED.copy_(torch.eye(4) * 2)
+    return gate, torch.tensor([[1.0, 0.0, 0.0, 0.0]]).repeat(16, 1)
+
+
+def test_a_full_expert_turns_later_tokens_away() -> None:
+    gate, x_TD = drawn_to_the_first(capacity_factor=1.0)
+    plan = gate(x_TD, GateContext(num_items=2))
+    assert plan.tokens_N.tolist() == [0, 1, 8, 9]
+    assert plan.dropped_E is not None
+    assert plan.dropped_E.tolist() == [12, 0, 0, 0]
+    assert plan.capacity == 4
+    y_TD = LoopExecutor().run(x_TD, plan, Experts(width=4, inner=3, num_experts=4))
+    assert not y_TD[2:8].any()
+    assert y_TD[:2].any()
+
+
+def test_the_weight_is_the_probability_of_the_best() -> None:
+    gate, x_TD = drawn_to_the_first(capacity_factor=None)
+    plan = gate(x_TD)
+    assert torch.allclose(plan.weights_N, torch.tensor(math.exp(2) / (math.exp(2) + 3)))
+    assert plan.dropped_E is None
+
+
+def test_with_room_for_all_it_is_the_best_one_of_k() -> None:
+    gate, best = SwitchGate(width=8, num_experts=4), TopKGate(width=8, num_experts=4, k=1, weight="score")
+    best.load_state_dict(gate.state_dict())
+    x_TD = torch.randn(40, 8)
+    assert torch.equal(gate.eval()(x_TD).to_dense(), best(x_TD).to_dense())
+
+
+def test_padding_takes_no_room() -> None:
+    gate, x_TD = drawn_to_the_first(capacity_factor=1.0)
+    mask_BS = torch.ones(2, 8, dtype=torch.bool)
+    mask_BS[0, :4] = False
+    plan = gate(x_TD, GateContext(num_items=2, mask_BS=mask_BS))
+    assert plan.tokens_N.tolist() == [4, 8, 9]
+
+
+def test_it_sees_the_sequence_only_where_room_is_limited() -> None:
+    gate = SwitchGate(width=4, num_experts=2)
+    assert gate.sees == "sequence"
+    assert gate.eval().sees == "token"
+    assert SwitchGate(width=4, num_experts=2, eval_capacity_factor=2.0).eval().sees == "sequence"
+
+
+def test_the_loss_of_balance_is_one_when_even_and_e_when_all_go_to_one() -> None:
+    gate = SwitchGate(width=4, num_experts=4, jitter=0.0)
+    with torch.no_grad():
+        gate.weight_ED.copy_(torch.eye(4) * 100)
+    assert torch.allclose(gate(torch.eye(4)).losses["balance"], torch.tensor(1.0))
+    assert torch.allclose(gate(torch.eye(4)[[0, 0, 0]]).losses["balance"], torch.tensor(4.0))
+    assert gate.eval()(torch.eye(4)).losses == {}
+
+
+@pytest.mark.parametrize("setting", [{"capacity_factor": 0.0}, {"jitter": 1.0}], ids=str)
+def test_what_makes_no_sense_is_refused(setting: dict) -> None:
+    with pytest.raises(InputError, match="SwitchGate"):
+        SwitchGate(width=4, num_experts=2, **setting)
