@@ -22,6 +22,7 @@ from turnout.core.registry import Registry
 if TYPE_CHECKING:
     from turnout.routers.avengers import AvengersRouter
     from turnout.routers.best_single import BestSingleRouter
+    from turnout.routers.carrot import CarrotRouter
     from turnout.routers.composition import CompositionRouter
     from turnout.routers.domain_experts import DomainExpertsRouter
     from turnout.routers.group_mean import GroupMeanRouter
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 TABLE = {
     "avengers": "turnout.routers.avengers:AvengersRouter",
     "best_single": "turnout.routers.best_single:BestSingleRouter",
+    "carrot": "turnout.routers.carrot:CarrotRouter",
     "composition": "turnout.routers.composition:CompositionRouter",
     "domain_experts": "turnout.routers.domain_experts:DomainExpertsRouter",
     "group_mean": "turnout.routers.group_mean:GroupMeanRouter",
@@ -52,13 +54,14 @@ __all__ = [
     "TABLE",
     "AvengersRouter",
     "BestSingleRouter",
+    "CarrotRouter",
     "CompositionRouter",
     "DomainExpertsRouter",
     "GroupMeanRouter",
     "KNNRouter",
     "RidgeRouter",
-    "UniRouteRouter",
     "SimilarityRankingRouter",
+    "UniRouteRouter",
     "UniformRouter",
     "registry",
 ]
