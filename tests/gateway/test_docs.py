@@ -11,7 +11,6 @@ from turnout.gateway.config import (
     BreakerSettings,
     CandidateSettings,
     Config,
-    GoalSettings,
     LedgerSettings,
     LocalSettings,
     OpenAISettings,
@@ -19,8 +18,9 @@ from turnout.gateway.config import (
     RoutingSettings,
     SequencerSettings,
     ServerSettings,
-    Settings,
 )
+from turnout.gateway.settings import GoalSettings, Settings
+from turnout.gateway.settings_keys import AuthSettings, KeySettings
 
 ROOT = Path(__file__).parents[2]
 SECTIONS: dict[str, type[Settings]] = {
@@ -34,6 +34,9 @@ SECTIONS: dict[str, type[Settings]] = {
     "providers.NAME. ": ReplaySettings,
     "providers.NAME.  ": LocalSettings,
     "candidates.NAME.": CandidateSettings,
+    "auth.": AuthSettings,
+    "keys.NAME.": KeySettings,
+    "keys.NAME.goal.": GoalSettings,
     "sequencers.NAME.": SequencerSettings,
 }
 
@@ -43,7 +46,7 @@ def settings() -> dict[str, object]:
     found: dict[str, object] = {"providers.NAME.kind": msgspec.NODEFAULT}
     for prefix, kind in SECTIONS.items():
         for field in msgspec.structs.fields(kind):
-            is_section = kind is Config and any(key.startswith(f"{field.name}.") for key in SECTIONS)
+            is_section = any(key.startswith(f"{prefix}{field.name}.") for key in SECTIONS)
             if not is_section:
                 has_factory = field.default_factory is not msgspec.NODEFAULT
                 default = field.default_factory() if has_factory else field.default

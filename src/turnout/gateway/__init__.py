@@ -12,7 +12,7 @@ A request passes these steps, each in a module of its own; `exchange` carries it
 
 | module | purpose |
 |---|---|
-| `config`, `toml`, `expected` | the settings, their TOML file, the decoder's messages as sentences |
+| `config`, `settings*`, `toml`, `expected` | the settings, their file, the decoder's messages as sentences |
 | `app` | the ASGI callable: makes the table of paths and lives from start to shutdown |
 | `routes` | the table: (method, path) -> handler; a new endpoint is one `routes.add` |
 | `endpoints` | handlers that read and change nothing: models, health |
@@ -20,6 +20,9 @@ A request passes these steps, each in a module of its own; `exchange` carries it
 | `exchange` | one request on its way through the steps |
 | `flow` | the steps in their order, and what becomes of a request that fails in one of them |
 | `admit`, `body` | may it come in: capacity; the body up to its limit |
+| `admission`, `afford`, `dial` | who asks, for what, and what is left of the budget; whose dial holds |
+| `key*`, `secret`, `door` | keys and where they are kept; secrets by reference; paths that serve no model |
+| `limits*` | how spend and rates are counted |
 | `protocols` | one module per API: parse a request, read along with a stream, word an error |
 | `wire` | OpenAI's shapes: what is read from a request, and how it is passed on unchanged |
 | `decide` | the contract of the step that decides, and the deployment as its plainest form |

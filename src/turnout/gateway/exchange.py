@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import final
 
 from turnout.gateway.account import Account
+from turnout.gateway.admission import Hold
 from turnout.gateway.breakers import Pass
 from turnout.gateway.disconnect import Receive, Scope, Send
 from turnout.gateway.parts import Parts
@@ -31,6 +32,7 @@ class Exchange:
     __slots__ = (
         "account",
         "deadline_s",
+        "hold",
         "leave",
         "parsed",
         "parts",
@@ -56,6 +58,8 @@ class Exchange:
         """When the first byte must be there, by the event loop's clock."""
         self.leave: Pass | None = None
         """The leave of the call that answered, whose breaker hears how the answer ends."""
+        self.hold: Hold | None = None
+        """What the request has reserved of its key's budget and rates."""
 
     @property
     def headers(self) -> Sequence[tuple[bytes, bytes]]:

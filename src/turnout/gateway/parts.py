@@ -12,6 +12,7 @@ from typing import final
 
 from turnout.core.clock import Clock
 from turnout.core.rng import make_rng
+from turnout.gateway.admission import Admission
 from turnout.gateway.breakers import Breakers
 from turnout.gateway.config import Config
 from turnout.gateway.decide import Decider, RouterDecider
@@ -45,6 +46,8 @@ class Parts:
     breakers: Breakers
     retries: Allowance
     hedges: Allowance
+    admission: Admission | None = None
+    """Who may come in; None where nobody needs a key."""
     created_s: int
     """When these parts were made, in seconds since the epoch."""
 

@@ -88,20 +88,25 @@ class Selector:
         self.pacers = Pacers(deployment=deployment, is_on=pace)
         self.by_name = {candidate.name: candidate for candidate in deployment.candidates}
 
-    def choose(self, request: ChatRequest, query: Query, goal: Goal | None) -> Selection:
-        """Return the selection; raises `ApiError` for an unknown model or where nobody may serve."""
+    def choose(
+        self, request: ChatRequest, query: Query, goal: Goal | None, whose: str | None = None
+    ) -> Selection:
+        """Return the selection; raises `ApiError` for an unknown model or where nobody may serve.
+
+        `whose` says in words who set the goal, where it was not a header of the request.
+        """
         started_s = time.perf_counter()
         if request.model != self.alias:
             return self._named(request.model, started_s)
         wanted = self.goal if goal is None else goal
         try:
             if goal is not None:
-                check_cap(self.deployment, goal, _header_of(goal))
+                check_cap(self.deployment, goal, whose or _header_of(goal))
             pacer = self.pacers.get(wanted)
             price = None if pacer is None else pacer.price
             decisions = self.deployment.decide([query], goal=wanted, price=price, rng=self.rng)
         except InputError as error:
-            raise self._refused(query, goal, error) from error
+            raise self._refused(query, goal, whose, error) from error
         decision = decisions[0]
         if decision.candidate is None:
             raise infeasible(query, self.deployment)
@@ -134,14 +139,13 @@ class Selector:
             decision_s=time.perf_counter() - started_s,
         )
 
-    def _refused(self, query: Query, goal: Goal | None, error: InputError) -> ApiError:
+    def _refused(self, query: Query, goal: Goal | None, whose: str | None, error: InputError) -> ApiError:
         """Say whose fault it is: nobody may serve, or the goal of the request cannot be served."""
         if goal is None or len(obstacles(query, self.deployment.candidates)) == len(self.by_name):
             return infeasible(query, self.deployment, str(error))
         header = _header_of(goal)
-        return ApiError(
-            400, f"the header {header!r} cannot be served; {error}", code="bad_goal", param=header
-        )
+        what = f"the header {header!r}" if whose is None else whose
+        return ApiError(400, f"{what} cannot be served; {error}", code="bad_goal", param=header)
 
 
 def read_goal(headers: Sequence[tuple[bytes, bytes]]) -> Goal | None:

@@ -20,9 +20,11 @@ from turnout.gateway.config import (
     ProviderSettings,
     ReplaySettings,
     SequencerSettings,
-    Settings,
 )
 from turnout.gateway.expected import mismatch
+from turnout.gateway.secret import resolved
+from turnout.gateway.settings import Settings
+from turnout.gateway.settings_keys import KeySettings
 
 _KINDS: dict[str, type[Settings]] = {
     "openai": OpenAISettings,
@@ -162,7 +164,8 @@ def _keys_of(place: str, data: Mapping[str, Any]) -> list[str]:
     keys = [name for name in rest.split(".") if name]
     if not is_entry:
         return [name for name in table.split(".") if name]
-    kind: Any = {"providers": ProviderSettings, "sequencers": SequencerSettings}.get(table, CandidateSettings)
+    kinds = {"providers": ProviderSettings, "sequencers": SequencerSettings, "keys": KeySettings}
+    kind: Any = kinds.get(table, CandidateSettings)
     for name, entry in data[table].items():
         try:
             msgspec.convert(entry, kind)
@@ -185,7 +188,13 @@ def _resolve(config: Config, folder: Path) -> Config:
         providers=providers,
         sequencers=sequencers,
         ledger=msgspec.structs.replace(config.ledger, path=str(folder / config.ledger.path)),
+        auth=msgspec.structs.replace(config.auth, path=str(folder / config.auth.path)),
+        keys={name: _resolve_key(key, folder) for name, key in config.keys.items()},
     )
+
+
+def _resolve_key(key: KeySettings, folder: Path) -> KeySettings:
+    return key if key.secret is None else msgspec.structs.replace(key, secret=resolved(key.secret, folder))
 
 
 def _resolve_provider(provider: ProviderSettings, folder: Path) -> ProviderSettings:
