@@ -8,7 +8,7 @@ Imports: `core` (later `features`, `policies`, `dispatch`, `online`, `sequential
 
 A request passes these steps, each in a module of its own; `exchange` carries it from one to the next:
 
-    routes -> admit -> protocols (parse) -> decide -> attempt -> providers -> settle -> account -> ledger
+    routes -> admit -> protocols (parse) -> obey -> decide -> attempt -> providers -> settle -> ledger
 
 | module | purpose |
 |---|---|
@@ -25,6 +25,8 @@ A request passes these steps, each in a module of its own; `exchange` carries it
 | `limits*` | how spend and rates are counted |
 | `protocols` | one module per API: parse a request, read along with a stream, word an error |
 | `wire` | OpenAI's shapes: what is read from a request, and how it is passed on unchanged |
+| `signals`, `conditions`, `rules` | what a rule asks of a request, and which rules hold |
+| `obey`, `rewrite`, `conversation` | what they put in force: the request is changed or refused |
 | `decide` | the contract of the step that decides, and the deployment as its plainest form |
 | `select`, `pacers`, `caps` | pure: a request and its headers to a ranked list; paced caps, unkept caps |
 | `attempt` | down the ranked list until somebody answers |

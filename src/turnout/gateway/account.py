@@ -83,6 +83,10 @@ class Account:
         self.counted_tokens: tuple[int | None, int | None] = None, None
         """Input and output tokens, once it has ended."""
         self.first_byte_s: float | None = None
+        self.rule: str | None = None
+        """Names of the rules that hold."""
+        self.added_headers: tuple[tuple[bytes, bytes], ...] = ()
+        """What they add to the answer."""
         self.is_sending = False
         self._started_s = time.perf_counter()
         self._is_decided = False
@@ -119,6 +123,7 @@ class Account:
                 text=request.text if request is not None and self.keep_text else None,
                 key=None if self.key is None else self.key.name,
                 tenant=None if self.key is None else self.key.tenant,
+                rule=self.rule,
                 **(described if selection is None else _described(selection)),
             )
         )

@@ -121,6 +121,8 @@ class Gateway:
             await provider.close()
         if self.parts.admission is not None:
             await self.parts.admission.close()
+        if self.parts.rules is not None:
+            self.parts.rules.close()
         self.parts.ledger.close()
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -14,6 +14,8 @@ import msgspec
 from turnout.core.errors import ConfigError, InputError, did_you_mean, sentence
 from turnout.gateway.settings import Count, GoalSettings, Name, Port, Seconds, Settings
 from turnout.gateway.settings_keys import AuthSettings, KeySettings
+from turnout.gateway.settings_rules import RuleSettings, check_rules
+from turnout.gateway.settings_signals import SignalSettings
 
 
 class ServerSettings(Settings, frozen=True, kw_only=True):
@@ -213,6 +215,10 @@ class Config(Settings, frozen=True, kw_only=True):
     """Candidates that differ, by candidate name."""
     sequencers: dict[str, SequencerSettings] = msgspec.field(default_factory=dict)
     """Sequencers, by a name of your choice."""
+    signals: dict[str, SignalSettings] = msgspec.field(default_factory=dict)
+    """What rules may ask about a request, by a name of your choice."""
+    rules: list[RuleSettings] = msgspec.field(default_factory=list)
+    """What holds for which requests; the first rule whose condition holds is in force."""
     server: ServerSettings = ServerSettings()
     """Where clients connect."""
     routing: RoutingSettings = RoutingSettings()
@@ -268,6 +274,7 @@ class Config(Settings, frozen=True, kw_only=True):
             )
         for name, own_key in self.keys.items():
             own_key.check(name)
+        check_rules(self.rules, set(self.signals))
         if self.goal is not None:
             try:
                 self.goal.goal()

@@ -1,7 +1,7 @@
 """This module is the step that decides: a request goes in, a ranked list comes out.
 
-A `Decider` may wrap another one: rules narrow the pool, a cache answers at once, a plugin rewrites the
-request.
+A `Decider` may wrap another one, as a cache would that answers at once. What rules put in force stands in the
+exchange before.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ class RouterDecider(Decider):
         """Return the selection; raises `ApiError`."""
         request = exchange.request
         goal, whose = goal_of(exchange.headers, exchange.account.key)
+        selector = self.selector if exchange.ruling is None else exchange.ruling.selector
         query = request.query(exchange.account.decision_id)
         if request.text is None or len(request.text) <= INLINE_CHARS:
-            return self.selector.choose(request, query, goal, whose)
-        return await asyncio.to_thread(self.selector.choose, request, query, goal, whose)
+            return selector.choose(request, query, goal, whose)
+        return await asyncio.to_thread(selector.choose, request, query, goal, whose)

@@ -13,6 +13,7 @@ Headers = list[tuple[bytes, bytes]]
 Kind = Literal[
     "insufficient_quota",
     "invalid_request_error",
+    "permission_error",
     "rate_limit_error",
     "server_error",
     "timeout_error",

@@ -12,6 +12,7 @@ from turnout.gateway.breakers import Pass
 from turnout.gateway.disconnect import Receive, Scope, Send
 from turnout.gateway.parts import Parts
 from turnout.gateway.protocols.base import Protocol
+from turnout.gateway.rules import Ruling
 from turnout.gateway.wire import ChatRequest
 
 
@@ -38,6 +39,7 @@ class Exchange:
         "parts",
         "protocol",
         "receive",
+        "ruling",
         "scope",
         "send",
     )
@@ -56,6 +58,8 @@ class Exchange:
         self.parsed: ChatRequest | None = None
         self.deadline_s = math.inf
         """When the first byte must be there, by the event loop's clock."""
+        self.ruling: Ruling | None = None
+        """What rules put in force; None where none holds."""
         self.leave: Pass | None = None
         """The leave of the call that answered, whose breaker hears how the answer ends."""
         self.hold: Hold | None = None

@@ -14,6 +14,7 @@ from turnout.gateway.body import read_body
 from turnout.gateway.disconnect import Attended, ClientGoneError
 from turnout.gateway.errors import ApiError, internal_error
 from turnout.gateway.exchange import Exchange
+from turnout.gateway.obey import obey
 from turnout.gateway.providers.base import Reply
 from turnout.gateway.reply import reply_headers, send_body
 from turnout.gateway.select import Selection
@@ -72,6 +73,8 @@ async def _serve(exchange: Exchange) -> None:
     exchange.request = exchange.protocol.parse(body)
     if admission is not None and account.key is not None:
         exchange.hold = await admission.enter(account.key, exchange.request)
+    if parts.rules is not None:
+        await obey(parts.rules, exchange)
     sequence = parts.sequences.find(exchange.request.model)
     if sequence is not None:
         await parts.sequences.serve(sequence, exchange)

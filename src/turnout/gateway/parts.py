@@ -20,6 +20,7 @@ from turnout.gateway.gate import Gate
 from turnout.gateway.ledger import Ledger
 from turnout.gateway.providers.base import Place, Provider, places_of
 from turnout.gateway.retry import Allowance
+from turnout.gateway.rules import Rules
 from turnout.gateway.select import Selector
 from turnout.gateway.sequence import SequenceHandler
 from turnout.gateway.sequence_build import build_sequences
@@ -39,6 +40,8 @@ class Parts:
     """By the name that the configuration gives them."""
     places: Mapping[str, Place]
     """Who serves a candidate and under which name, by candidate name."""
+    rules: Rules | None
+    """What holds for which requests; None where the configuration has no rules."""
     sequences: SequenceHandler
     ledger: Ledger
     clock: Clock
@@ -81,6 +84,7 @@ def make_parts(
         decider=RouterDecider(selector=selector),
         providers=providers,
         places=places,
+        rules=Rules(config=config, deployment=deployment) if config.rules else None,
         sequences=SequenceHandler(
             sequences=build_sequences(config, deployment.candidates, providers, places),
             seed=config.routing.seed,
