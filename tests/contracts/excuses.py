@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from turnout.checks import Settings
 from turnout.checks.fixtures import LetterCounts
 from turnout.features import SignalsEmbedder, TextEmbedder
-from turnout.routers import RidgeRouter
+from turnout.routers import BestSingleRouter, RidgeRouter
 from turnout.sequential import LogisticScorer, SyntheticTask
 
 TAGS = {"think": "think", "route": "search", "information": "information", "answer": "answer"}
@@ -38,6 +38,10 @@ SETTINGS: dict[str, Settings] = {
     },
     "features:onnx": {"folder": ("here", "there")},
     "features:sentence": {"model": ("small", "large"), "device": (None, "cpu")},
+    "routers:blend": {
+        "members": (None, (RidgeRouter(), BestSingleRouter())),
+        "weights": (None, ((0.5, 0.5, 1.0), (0.2, 0.0, 0.0), (0.0, 0.0, 0.0))),
+    },
     "routers:domain_experts": {"experts": ((), (("maths", "owl"),))},
     "sequential:cascade": {
         "scorer": (LogisticScorer(), LogisticScorer(penalty=1.0)),

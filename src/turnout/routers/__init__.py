@@ -22,10 +22,12 @@ from turnout.core.registry import Registry
 if TYPE_CHECKING:
     from turnout.routers.avengers import AvengersRouter
     from turnout.routers.best_single import BestSingleRouter
+    from turnout.routers.blend import BlendRouter
     from turnout.routers.carrot import CarrotRouter
     from turnout.routers.composition import CompositionRouter
     from turnout.routers.domain_experts import DomainExpertsRouter
     from turnout.routers.group_mean import GroupMeanRouter
+    from turnout.routers.inferred_group import InferredGroupRouter
     from turnout.routers.knn import KNNRouter
     from turnout.routers.ridge import RidgeRouter
     from turnout.routers.similarity_ranking import SimilarityRankingRouter
@@ -36,9 +38,11 @@ TABLE = {
     "avengers": "turnout.routers.avengers:AvengersRouter",
     "best_single": "turnout.routers.best_single:BestSingleRouter",
     "carrot": "turnout.routers.carrot:CarrotRouter",
+    "blend": "turnout.routers.blend:BlendRouter",
     "composition": "turnout.routers.composition:CompositionRouter",
     "domain_experts": "turnout.routers.domain_experts:DomainExpertsRouter",
     "group_mean": "turnout.routers.group_mean:GroupMeanRouter",
+    "inferred_group": "turnout.routers.inferred_group:InferredGroupRouter",
     "knn": "turnout.routers.knn:KNNRouter",
     "ridge": "turnout.routers.ridge:RidgeRouter",
     "similarity_ranking": "turnout.routers.similarity_ranking:SimilarityRankingRouter",
@@ -55,9 +59,11 @@ __all__ = [
     "AvengersRouter",
     "BestSingleRouter",
     "CarrotRouter",
+    "BlendRouter",
     "CompositionRouter",
     "DomainExpertsRouter",
     "GroupMeanRouter",
+    "InferredGroupRouter",
     "KNNRouter",
     "RidgeRouter",
     "SimilarityRankingRouter",

@@ -1,0 +1,71 @@
+"""This module handles routers inside a router: one embedder for all, and one estimate out of many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from turnout.core.contracts import Embedder, Router, State
+from turnout.core.estimate import Estimate, make_estimate
+from turnout.core.outcomes import Bools, Floats, OutcomeTable
+from turnout.routers.best_single import BestSingleRouter
+from turnout.routers.stacking import Held, Weights
+from turnout.routers.targets import filled_costs
+
+
+def with_embedder(member: Router, embedder: Embedder | None) -> Router:
+    """Return an unfitted copy that reads text through `embedder`; one with its own keeps that."""
+    config = member.config()
+    if embedder is None or "embedder" not in config or config["embedder"] is not None:
+        return member.clone()
+    return type(member)(**{**config, "embedder": embedder})
+
+
+def restored(member: Router, state: State, embedder: Embedder | None) -> Router:
+    """Return a copy of a member that holds `state`; a shared embedder is handed in, not stored."""
+    copy = with_embedder(member, embedder)
+    copy.restore(state)
+    return copy
+
+
+def hold_out(members: Sequence[Router], train: OutcomeTable, test: OutcomeTable) -> Held:
+    """Fit every member on `train` and predict `test`."""
+    estimates = [member.clone().fit(train).estimate(test.queries) for member in members]
+    base = BestSingleRouter().fit(train).estimate(test.queries)
+    return held_of(estimates, base, test)
+
+
+def held_of(estimates: Sequence[Estimate], base: Estimate, test: OutcomeTable) -> Held:
+    """Return predictions next to what came true."""
+    return Held(
+        np.stack([estimate.quality_QM for estimate in estimates]),
+        np.stack([estimate.cost_usd_QM for estimate in estimates]),
+        base.quality_QM,
+        test.quality_QM,
+        filled_costs(test),
+    )
+
+
+def blend(estimates: Sequence[Estimate], base: Estimate, weights: Weights, pool_M: Bools) -> Estimate:
+    """Return one estimate from those of the members; `pool_M` says whose mean is the common part."""
+    quality_KQM = np.stack([estimate.quality_QM for estimate in estimates])
+    spread_KQM = np.stack([estimate.spread_QM for estimate in estimates])
+    mixed_QM = weights.mix(quality_KQM, base.quality_QM, pool_M)
+    clipped_QM = np.clip(mixed_QM, 0.0, 1.0)
+    with np.errstate(invalid="ignore"):
+        spread_QM = weights.spread(clipped_QM, quality_KQM, spread_KQM, base.quality_QM, base.spread_QM)
+    return make_estimate(
+        base.candidates,
+        clipped_QM,
+        spread_QM=np.where(np.isnan(mixed_QM), np.inf, spread_QM),
+        cost_usd_QM=_weighted(weights.cost_K, [estimate.cost_usd_QM for estimate in estimates]),
+        latency_s_QM=_weighted(weights.cost_K, [estimate.latency_s_QM for estimate in estimates]),
+    )
+
+
+def _weighted(weight_K: Floats, values: Sequence[Floats]) -> Floats:
+    """Return the weighted sum; a member without weight may not know."""
+    used = [(weight, value) for weight, value in zip(weight_K, values, strict=True) if weight > 0.0]
+    total_QM: Floats = np.sum([weight * value_QM for weight, value_QM in used], axis=0)
+    return total_QM
