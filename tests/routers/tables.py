@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -13,8 +14,15 @@ from turnout.core.estimate import Estimate
 from turnout.core.outcomes import OutcomeTable
 from turnout.core.query import Query
 from turnout.datasets import load
+from turnout.routers import registry
 
 ARRAYS = ("quality_QM", "spread_QM", "cost_usd_QM", "latency_s_QM")
+
+
+def router_names() -> list[str]:
+    """Return the names of all routers that can learn here: the neural ones need torch."""
+    has_torch = importlib.util.find_spec("torch") is not None
+    return [name for name in registry if has_torch or ".neural." not in registry.path(name)]
 
 
 @cache

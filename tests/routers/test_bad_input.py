@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.routers.tables import dense_table, real_table
+from tests.routers.tables import dense_table, real_table, router_names
 from turnout.checks.fixtures import LetterCounts
 from turnout.core import Candidate, OutcomeTable
 from turnout.core.contracts import Router
@@ -17,7 +17,7 @@ from turnout.core.estimate import Estimate
 from turnout.core.query import Query
 from turnout.routers import registry
 
-NAMES = sorted(registry)
+NAMES = router_names()
 ASKED = [Query(id="a", text="how many sheep"), Query(id="b", text=""), Query(id="c", text=None)]
 
 

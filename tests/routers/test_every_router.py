@@ -10,14 +10,22 @@ import numpy as np
 import pytest
 
 from tests.features.corpora import ODD_TEXTS, as_queries
-from tests.routers.tables import ARRAYS, assert_same, holed_table, real_table, shuffled, with_stranger
+from tests.routers.tables import (
+    ARRAYS,
+    assert_same,
+    holed_table,
+    real_table,
+    router_names,
+    shuffled,
+    with_stranger,
+)
 from turnout.core import Candidate, OutcomeTable, PriceCard, artifact
 from turnout.core.contracts import Router
 from turnout.core.errors import InputError, NotFittedError, TableError, UnknownNameError
 from turnout.features import TextEmbedder
 from turnout.routers import KNNRouter, RidgeRouter, registry
 
-NAMES = sorted(registry)
+NAMES = router_names()
 
 
 @cache

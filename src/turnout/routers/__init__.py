@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from turnout.routers.group_mean import GroupMeanRouter
     from turnout.routers.inferred_group import InferredGroupRouter
     from turnout.routers.knn import KNNRouter
+    from turnout.routers.neural.routerdc import RouterDCRouter
     from turnout.routers.ridge import RidgeRouter
     from turnout.routers.similarity_ranking import SimilarityRankingRouter
     from turnout.routers.uniform import UniformRouter
@@ -45,6 +46,7 @@ TABLE = {
     "inferred_group": "turnout.routers.inferred_group:InferredGroupRouter",
     "knn": "turnout.routers.knn:KNNRouter",
     "ridge": "turnout.routers.ridge:RidgeRouter",
+    "routerdc": "turnout.routers.neural.routerdc:RouterDCRouter",
     "similarity_ranking": "turnout.routers.similarity_ranking:SimilarityRankingRouter",
     "uniform": "turnout.routers.uniform:UniformRouter",
     "uniroute": "turnout.routers.uniroute:UniRouteRouter",
@@ -66,6 +68,7 @@ __all__ = [
     "InferredGroupRouter",
     "KNNRouter",
     "RidgeRouter",
+    "RouterDCRouter",
     "SimilarityRankingRouter",
     "UniRouteRouter",
     "UniformRouter",
