@@ -44,6 +44,7 @@ def test_the_list_of_flags_is_frozen() -> None:
         | splits,
         "route": {"--file", "--task", "--top"} | dial,
         "serve": {"--check"},
+        "keys": set(),
         "nn": {"--out", "--rho", "--seed", "--force"},
         "import": {"--out", "--format", "--force"},
     }
@@ -55,6 +56,25 @@ def test_the_list_of_flags_is_frozen() -> None:
     }
     assert found == {name: flags | always for name, flags in expected.items()}
     assert set(COMMANDS) == set(expected)
+
+
+def test_the_flags_of_keys_are_frozen() -> None:
+    parser = build_parser()
+    keys = parser._subparsers._group_actions[0].choices["keys"]  # type: ignore[union-attr, index]
+    actions = keys._subparsers._group_actions[0].choices
+    found = {
+        name: {flag for action in command._actions for flag in action.option_strings}
+        - {"-h", "--help", "--json", "--debug"}
+        for name, command in actions.items()
+    }
+    create = "tenant model dial no-dial quality-floor usd-per-1k usd-per-quality budget-usd budget-period"
+    create += " requests-per-min tokens-per-min admin expires-days"
+    assert found == {
+        "create": {f"--{name}" for name in create.split()},
+        "list": set(),
+        "revoke": set(),
+        "hash": set(),
+    }
 
 
 def test_fit_writes_an_artifact_and_says_what_it_promises(

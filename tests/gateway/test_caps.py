@@ -16,8 +16,8 @@ from tests.gateway.upstream import Upstream
 from turnout.core import Goal
 from turnout.datasets import synthetic
 from turnout.gateway.caps import least_usd_per_1k, unkept
-from turnout.gateway.config import GoalSettings
 from turnout.gateway.lifecycle import running
+from turnout.gateway.settings import GoalSettings
 from turnout.policies import Deployment
 from turnout.training import train
 

@@ -11,7 +11,6 @@ from turnout.gateway.config import (
     BreakerSettings,
     CandidateSettings,
     Config,
-    GoalSettings,
     LedgerSettings,
     LocalSettings,
     OpenAISettings,
@@ -19,8 +18,11 @@ from turnout.gateway.config import (
     RoutingSettings,
     SequencerSettings,
     ServerSettings,
-    Settings,
 )
+from turnout.gateway.settings import GoalSettings, Settings
+from turnout.gateway.settings_keys import AuthSettings, KeySettings
+from turnout.gateway.settings_rules import RuleSettings
+from turnout.gateway.settings_signals import SIGNAL_KINDS
 
 ROOT = Path(__file__).parents[2]
 SECTIONS: dict[str, type[Settings]] = {
@@ -34,20 +36,27 @@ SECTIONS: dict[str, type[Settings]] = {
     "providers.NAME. ": ReplaySettings,
     "providers.NAME.  ": LocalSettings,
     "candidates.NAME.": CandidateSettings,
+    "auth.": AuthSettings,
+    "keys.NAME.": KeySettings,
+    "keys.NAME.goal.": GoalSettings,
     "sequencers.NAME.": SequencerSettings,
+    "rules.": RuleSettings,
+    **{f"signals.NAME.{' ' * place}": kind for place, kind in enumerate(SIGNAL_KINDS.values())},
 }
 
 
 def settings() -> dict[str, object]:
     """Return every key of the file with its default."""
-    found: dict[str, object] = {"providers.NAME.kind": msgspec.NODEFAULT}
+    found: dict[str, object] = dict.fromkeys(["providers.NAME.kind", "signals.NAME.kind"], msgspec.NODEFAULT)
     for prefix, kind in SECTIONS.items():
         for field in msgspec.structs.fields(kind):
-            is_section = kind is Config and any(key.startswith(f"{field.name}.") for key in SECTIONS)
+            is_section = any(key.startswith(f"{prefix}{field.name}.") for key in SECTIONS)
+            is_section = is_section and field.name != "rules"  # a list, which has a heading of its own
             if not is_section:
                 has_factory = field.default_factory is not msgspec.NODEFAULT
                 default = field.default_factory() if has_factory else field.default
-                found[prefix.strip() + field.name] = default
+                key = prefix.strip() + field.name
+                assert found.setdefault(key, default) == default, f"{key} has two defaults"
     return found
 
 

@@ -18,6 +18,7 @@ COMMANDS = {
     "report": ("report", "write a report (HTML, PNG, JSON) on a table or a deployment"),
     "route": ("route", "decide for texts, without calling anybody"),
     "serve": ("serve", "serve an OpenAI-compatible endpoint"),
+    "keys": ("keys", "make, list and revoke the keys of a gateway's clients"),
     "nn": ("nn", "show what the gates of a mixture-of-experts model do"),
     "import": ("importing", "convert another project's outcome file into an outcome table"),
 }

@@ -41,8 +41,7 @@ WEIGHTS = {
 def complexity(text: str) -> float:
     """Return a score in [0, 1]: longer, more steps, more conditions, code and formulas count as more work.
 
-    A prior for rules of a deployment that has learned nothing yet. A fitted router knows more; measured
-    values are in docs/signals.md.
+    A prior for rules of a deployment that has learned nothing yet; a fitted router knows more.
     """
     if _SIMPLE.match(text):
         return 0.0

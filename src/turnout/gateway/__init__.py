@@ -8,11 +8,11 @@ Imports: `core` (later `features`, `policies`, `dispatch`, `online`, `sequential
 
 A request passes these steps, each in a module of its own; `exchange` carries it from one to the next:
 
-    routes -> admit -> protocols (parse) -> decide -> attempt -> providers -> settle -> account -> ledger
+    routes -> admit -> protocols (parse) -> obey -> decide -> attempt -> providers -> settle -> ledger
 
 | module | purpose |
 |---|---|
-| `config`, `toml`, `expected` | the settings, their TOML file, the decoder's messages as sentences |
+| `config`, `settings*`, `toml`, `expected` | the settings, their file, the decoder's messages as sentences |
 | `app` | the ASGI callable: makes the table of paths and lives from start to shutdown |
 | `routes` | the table: (method, path) -> handler; a new endpoint is one `routes.add` |
 | `endpoints` | handlers that read and change nothing: models, health |
@@ -20,8 +20,13 @@ A request passes these steps, each in a module of its own; `exchange` carries it
 | `exchange` | one request on its way through the steps |
 | `flow` | the steps in their order, and what becomes of a request that fails in one of them |
 | `admit`, `body` | may it come in: capacity; the body up to its limit |
+| `admission`, `afford`, `dial` | who asks, for what, and what is left of the budget; whose dial holds |
+| `key*`, `secret`, `door` | keys and where they are kept; secrets by reference; paths that serve no model |
+| `limits*` | how spend and rates are counted |
 | `protocols` | one module per API: parse a request, read along with a stream, word an error |
 | `wire` | OpenAI's shapes: what is read from a request, and how it is passed on unchanged |
+| `signals`, `conditions`, `rules` | what a rule asks of a request, and which rules hold |
+| `obey`, `rewrite`, `conversation` | what they put in force: the request is changed or refused |
 | `decide` | the contract of the step that decides, and the deployment as its plainest form |
 | `select`, `pacers`, `caps` | pure: a request and its headers to a ranked list; paced caps, unkept caps |
 | `attempt` | down the ranked list until somebody answers |

@@ -10,6 +10,7 @@ from typing import Any, final
 
 from turnout.core.candidate import Candidate
 from turnout.core.clock import Clock
+from turnout.gateway.key import Key
 from turnout.gateway.ledger import Ledger
 from turnout.gateway.schema import DecisionRow, ResultRow
 from turnout.gateway.select import Selection
@@ -60,6 +61,7 @@ class Account:
         self.keep_text = keep_text
         self.time_s = clock.now_s()
         self.decision_id = new_decision_id(self.time_s)
+        self.key: Key | None = None
         self.request: ChatRequest | None = None
         self.selection: Selection | None = None
         self.served: Candidate | None = None
@@ -72,7 +74,19 @@ class Account:
         self.usage: UsageCount | None = None
         self.output_estimate: int | None = None
         self.spent: Spent | None = None
+        self.unknown_usd = 0.0
+        """The most that charges of a sequencer which nobody reported may have come to."""
+        self.status: int | None = None
+        """How the request ended; None before that."""
+        self.usd: float | None = None
+        """What it cost, once it has ended and where that is known."""
+        self.counted_tokens: tuple[int | None, int | None] = None, None
+        """Input and output tokens, once it has ended."""
         self.first_byte_s: float | None = None
+        self.rule: str | None = None
+        """Names of the rules that hold."""
+        self.added_headers: tuple[tuple[bytes, bytes], ...] = ()
+        """What they add to the answer."""
         self.is_sending = False
         self._started_s = time.perf_counter()
         self._is_decided = False
@@ -107,6 +121,9 @@ class Account:
                 requested_model=None if request is None else request.model,
                 is_stream=request is not None and request.is_stream,
                 text=request.text if request is not None and self.keep_text else None,
+                key=None if self.key is None else self.key.name,
+                tenant=None if self.key is None else self.key.tenant,
+                rule=self.rule,
                 **(described if selection is None else _described(selection)),
             )
         )
@@ -126,6 +143,7 @@ class Account:
             self.decide(None)
         input_tokens, output_tokens, cached_tokens = self._tokens()
         usd = self._usd(input_tokens, output_tokens, cached_tokens)
+        self.status, self.usd, self.counted_tokens = status, usd, (input_tokens, output_tokens)
         if usd is not None and self.selection is not None and self.selection.pacer is not None:
             self.selection.pacer.observe(usd)
         self.ledger.add(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from typing import final
 
@@ -13,10 +14,13 @@ from turnout.core.query import Query
 from turnout.gateway.caps import unkept
 from turnout.gateway.config import Config
 from turnout.gateway.disconnect import Message, Receive, Scope, Send
+from turnout.gateway.door import guard, open_admission
 from turnout.gateway.endpoints import ReadOnly
 from turnout.gateway.errors import ApiError
 from turnout.gateway.exchange import Exchange
 from turnout.gateway.flow import serve_exchange
+from turnout.gateway.key import Key
+from turnout.gateway.keyring import config_keys
 from turnout.gateway.ledger import Ledger
 from turnout.gateway.parts import make_parts
 from turnout.gateway.protocols import PROTOCOLS
@@ -44,6 +48,8 @@ class Gateway:
         What decides.
     providers:
         Who answers, by the name that the configuration gives them.
+    keys:
+        The keys of the settings.
     clock:
         What time it is.
     """
@@ -54,9 +60,11 @@ class Gateway:
         config: Config,
         deployment: Deployment,
         providers: dict[str, Provider],
+        keys: list[Key] | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.clock = SystemClock() if clock is None else clock
+        self.keys = [] if keys is None else keys
         self.parts = make_parts(
             config,
             deployment=deployment,
@@ -65,6 +73,8 @@ class Gateway:
             clock=self.clock,
         )
         self.routes = Routes()
+        # What asks a model is let in by its own steps, so that a refusal has a row and the words of its API.
+        self._accounted = frozenset(protocol.path for protocol in PROTOCOLS)
         for protocol in PROTOCOLS:
             self.routes.add("POST", protocol.path, self._answers(protocol))
         ReadOnly(parts=lambda: self.parts).add_to(self.routes)
@@ -96,6 +106,8 @@ class Gateway:
         first = Query(id="start", text="a first question")
         selector.deployment.decide([first], goal=selector.goal)
         self.notices = ledger.open() + unkept(selector.deployment, selector.goal)
+        admission = await open_admission(self.config, self.keys, self.clock)
+        self.parts = dataclasses.replace(self.parts, admission=admission)
         for provider in self.parts.providers.values():
             await provider.start()
 
@@ -107,11 +119,18 @@ class Gateway:
             waited_s += 0.01
         for provider in self.parts.providers.values():
             await provider.close()
+        if self.parts.admission is not None:
+            await self.parts.admission.close()
+        if self.parts.rules is not None:
+            self.parts.rules.close()
         self.parts.ledger.close()
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await self.routes.find(scope)(scope, receive, send)
+            handler = self.routes.find(scope)
+            if scope["path"] not in self._accounted:
+                await guard(scope, self.parts.admission)
+            await handler(scope, receive, send)
         except ApiError as error:
             await send_error(send, error, [])
 
@@ -160,12 +179,23 @@ def build_app(config: Config, *, deployment: Deployment | None = None) -> Gatewa
                 )
             )
     providers = {name: build(name, settings) for name, settings in config.providers.items()}
+    keys = config_keys(config.keys)
+    for key in keys:
+        check_goal_of(key, loaded)
     try:
-        return Gateway(config=config, deployment=loaded, providers=providers)
+        return Gateway(config=config, deployment=loaded, providers=providers, keys=keys)
     except ConfigError:
         raise
     except InputError as error:
         raise ConfigError(f"the section 'goal' cannot be served; {error}") from error
+
+
+def check_goal_of(key: Key, deployment: Deployment) -> None:
+    """Raise `ConfigError` where the deployment cannot serve the goal of a key."""
+    try:
+        _ = None if key.goal is None else deployment.plan(key.goal)
+    except InputError as error:
+        raise ConfigError(f"the section 'keys.{key.name}.goal' cannot be served; {error}") from error
 
 
 def load_deployment(folder: str) -> Deployment:

@@ -11,17 +11,11 @@ from typing import Annotated, Any
 
 import msgspec
 
-from turnout.core.budget import Goal
 from turnout.core.errors import ConfigError, InputError, did_you_mean, sentence
-
-Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
-Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
-Count = Annotated[int, msgspec.Meta(ge=1)]
-Name = Annotated[str, msgspec.Meta(min_length=1)]
-
-
-class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What every section has in common: it cannot change, and it knows its keys."""
+from turnout.gateway.settings import Count, GoalSettings, Name, Port, Seconds, Settings
+from turnout.gateway.settings_keys import AuthSettings, KeySettings
+from turnout.gateway.settings_rules import RuleSettings, check_rules
+from turnout.gateway.settings_signals import SignalSettings
 
 
 class ServerSettings(Settings, frozen=True, kw_only=True):
@@ -68,25 +62,6 @@ class RoutingSettings(Settings, frozen=True, kw_only=True):
     """Seed of the generator that a stochastic policy draws from."""
     sequencer: Name | None = None
     """Sequencer that serves the alias instead of the router."""
-
-
-class GoalSettings(Settings, frozen=True, kw_only=True):
-    """The dial where a request does not set one; at most one of the three."""
-
-    quality_floor: float | None = None
-    """Share of the best single model's quality to keep."""
-    usd_per_1k: float | None = None
-    """Spend cap in USD per 1,000 requests."""
-    usd_per_quality: float | None = None
-    """What one more right answer is worth in USD."""
-
-    def goal(self) -> Goal:
-        """Return the core's goal; raises `InputError` where two terms are given or one is out of range."""
-        return Goal(
-            quality_floor=self.quality_floor,
-            usd_per_1k=self.usd_per_1k,
-            usd_per_quality=self.usd_per_quality,
-        )
 
 
 class BreakerSettings(Settings, frozen=True, kw_only=True):
@@ -201,7 +176,7 @@ class SequencerSettings(Settings, frozen=True, kw_only=True):
     """Its registered name, such as `router_r1`; either this or `artifact`."""
     artifact: Name | None = None
     """Folder of a saved sequencer."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = msgspec.field(default_factory=dict)
     """Arguments of the class that `kind` names."""
     candidates: list[Name] | None = None
     """Candidates that it may call; none means all but the policy's own model."""
@@ -236,10 +211,14 @@ class Config(Settings, frozen=True, kw_only=True):
     """Who answers, by a name of your choice."""
     default_provider: Name | None = None
     """Provider of every candidate that names none; needed only with more than one provider."""
-    candidates: dict[str, CandidateSettings] = {}
+    candidates: dict[str, CandidateSettings] = msgspec.field(default_factory=dict)
     """Candidates that differ, by candidate name."""
-    sequencers: dict[str, SequencerSettings] = {}
+    sequencers: dict[str, SequencerSettings] = msgspec.field(default_factory=dict)
     """Sequencers, by a name of your choice."""
+    signals: dict[str, SignalSettings] = msgspec.field(default_factory=dict)
+    """What rules may ask about a request, by a name of your choice."""
+    rules: list[RuleSettings] = msgspec.field(default_factory=list)
+    """What holds for which requests; the first rule whose condition holds is in force."""
     server: ServerSettings = ServerSettings()
     """Where clients connect."""
     routing: RoutingSettings = RoutingSettings()
@@ -250,6 +229,15 @@ class Config(Settings, frozen=True, kw_only=True):
     """The dial; none means the deployment's own."""
     ledger: LedgerSettings = LedgerSettings()
     """Where decisions and spend are remembered."""
+    keys: dict[str, KeySettings] = msgspec.field(default_factory=dict)
+    """Who may ask, by a name of your choice."""
+    auth: AuthSettings = AuthSettings()
+    """How clients are told apart."""
+
+    @property
+    def asks_for_keys(self) -> bool:
+        """Whether a client needs a key."""
+        return self.auth.required or bool(self.keys)
 
     def provider_of(self, candidate: str) -> str:
         """Return the name of the provider that serves a candidate."""
@@ -284,6 +272,9 @@ class Config(Settings, frozen=True, kw_only=True):
                     do="with more than one provider, name the one that serves by default",
                 )
             )
+        for name, own_key in self.keys.items():
+            own_key.check(name)
+        check_rules(self.rules, set(self.signals))
         if self.goal is not None:
             try:
                 self.goal.goal()

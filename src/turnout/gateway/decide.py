@@ -1,7 +1,7 @@
 """This module is the step that decides: a request goes in, a ranked list comes out.
 
-A `Decider` may wrap another one: rules narrow the pool, a cache answers at once, a plugin rewrites the
-request.
+A `Decider` may wrap another one, as a cache would that answers at once. What rules put in force stands in the
+exchange before.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import asyncio
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, final
 
+from turnout.gateway.dial import goal_of
 from turnout.gateway.providers.base import Reply
-from turnout.gateway.select import Selection, Selector, read_goal
+from turnout.gateway.select import Selection, Selector
 
 if TYPE_CHECKING:
     from turnout.gateway.exchange import Exchange
@@ -47,8 +48,9 @@ class RouterDecider(Decider):
     async def decide(self, exchange: Exchange) -> Selection:
         """Return the selection; raises `ApiError`."""
         request = exchange.request
-        goal = read_goal(exchange.headers)
+        goal, whose = goal_of(exchange.headers, exchange.account.key)
+        selector = self.selector if exchange.ruling is None else exchange.ruling.selector
         query = request.query(exchange.account.decision_id)
         if request.text is None or len(request.text) <= INLINE_CHARS:
-            return self.selector.choose(request, query, goal)
-        return await asyncio.to_thread(self.selector.choose, request, query, goal)
+            return selector.choose(request, query, goal, whose)
+        return await asyncio.to_thread(selector.choose, request, query, goal, whose)

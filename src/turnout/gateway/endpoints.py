@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import final
 
 from turnout.gateway.disconnect import Receive, Scope, Send
+from turnout.gateway.door import KEY
 from turnout.gateway.errors import unknown_model
+from turnout.gateway.key import Key
 from turnout.gateway.parts import Parts
 from turnout.gateway.providers.base import Reply
 from turnout.gateway.reply import json_reply, send_body
@@ -40,12 +42,13 @@ class ReadOnly:
     async def models(self, scope: Scope, receive: Receive, send: Send) -> None:
         """List every name that a client may ask for."""
         parts = self._parts()
-        await _send(send, json_reply({"object": "list", "data": [_model(n, parts) for n in parts.names]}))
+        data = [_model(name, parts) for name in parts.names if _may_ask(scope, name)]
+        await _send(send, json_reply({"object": "list", "data": data}))
 
     async def model(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Describe one name; raises `ApiError` (404)."""
         parts, name = self._parts(), scope[REST]
-        if name not in parts.names:
+        if name not in parts.names or not _may_ask(scope, name):
             raise unknown_model(name, parts.names)
         await _send(send, json_reply(_model(name, parts)))
 
@@ -63,6 +66,12 @@ class ReadOnly:
     async def breakers(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Say for every upstream place whether it is called, rests, or is probed."""
         await _send(send, json_reply({"breakers": self._parts().breakers.listed()}))
+
+
+def _may_ask(scope: Scope, name: str) -> bool:
+    """Whether the client's key, if it needs one, lets it ask for a model."""
+    key: Key | None = scope.get(KEY)
+    return key is None or key.models is None or name in key.models
 
 
 def _model(name: str, parts: Parts) -> dict[str, object]:

@@ -10,7 +10,15 @@ from turnout.core.errors import TurnoutError, did_you_mean, sentence
 
 Headers = list[tuple[bytes, bytes]]
 
-Kind = Literal["invalid_request_error", "rate_limit_error", "server_error", "upstream_error", "timeout_error"]
+Kind = Literal[
+    "insufficient_quota",
+    "invalid_request_error",
+    "permission_error",
+    "rate_limit_error",
+    "server_error",
+    "timeout_error",
+    "upstream_error",
+]
 
 
 class ApiError(TurnoutError):

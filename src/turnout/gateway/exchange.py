@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from typing import final
 
 from turnout.gateway.account import Account
+from turnout.gateway.admission import Hold
 from turnout.gateway.breakers import Pass
 from turnout.gateway.disconnect import Receive, Scope, Send
 from turnout.gateway.parts import Parts
 from turnout.gateway.protocols.base import Protocol
+from turnout.gateway.rules import Ruling
 from turnout.gateway.wire import ChatRequest
 
 
@@ -31,11 +33,13 @@ class Exchange:
     __slots__ = (
         "account",
         "deadline_s",
+        "hold",
         "leave",
         "parsed",
         "parts",
         "protocol",
         "receive",
+        "ruling",
         "scope",
         "send",
     )
@@ -54,8 +58,12 @@ class Exchange:
         self.parsed: ChatRequest | None = None
         self.deadline_s = math.inf
         """When the first byte must be there, by the event loop's clock."""
+        self.ruling: Ruling | None = None
+        """What rules put in force; None where none holds."""
         self.leave: Pass | None = None
         """The leave of the call that answered, whose breaker hears how the answer ends."""
+        self.hold: Hold | None = None
+        """What the request has reserved of its key's budget and rates."""
 
     @property
     def headers(self) -> Sequence[tuple[bytes, bytes]]:

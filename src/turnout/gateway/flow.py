@@ -7,14 +7,17 @@ import logging
 
 from turnout.core.errors import sentence
 from turnout.gateway.account import CLIENT_LEFT
+from turnout.gateway.admission import Admission, Hold
 from turnout.gateway.admit import ledger_full
 from turnout.gateway.attempt import ask_down
 from turnout.gateway.body import read_body
 from turnout.gateway.disconnect import Attended, ClientGoneError
 from turnout.gateway.errors import ApiError, internal_error
 from turnout.gateway.exchange import Exchange
+from turnout.gateway.obey import obey
 from turnout.gateway.providers.base import Reply
 from turnout.gateway.reply import reply_headers, send_body
+from turnout.gateway.select import Selection
 from turnout.gateway.settle import forward, send_whole
 
 logger = logging.getLogger(__name__)
@@ -25,6 +28,14 @@ async def serve_exchange(exchange: Exchange) -> None:
 
     Only a request that is refused because the ledger is full has none: rows in memory are bounded.
     """
+    try:
+        await _attend(exchange)
+    finally:
+        if exchange.hold is not None and exchange.parts.admission is not None:
+            exchange.parts.admission.leave(exchange.hold, exchange.account)
+
+
+async def _attend(exchange: Exchange) -> None:
     account = exchange.account
     if exchange.parts.ledger.is_full:
         await send_body(exchange.send, exchange.protocol.error_reply(ledger_full()), [], is_estimated=False)
@@ -55,18 +66,26 @@ async def serve_exchange(exchange: Exchange) -> None:
 
 
 async def _serve(exchange: Exchange) -> None:
-    parts, account = exchange.parts, exchange.account
+    parts, account, admission = exchange.parts, exchange.account, exchange.parts.admission
+    if admission is not None:
+        account.key = await admission.recognise(exchange.headers)
     body = await read_body(exchange.receive, parts.config.server.max_body_mb)
     exchange.request = exchange.protocol.parse(body)
+    if admission is not None and account.key is not None:
+        exchange.hold = await admission.enter(account.key, exchange.request)
+    if parts.rules is not None:
+        await obey(parts.rules, exchange)
     sequence = parts.sequences.find(exchange.request.model)
     if sequence is not None:
-        await parts.sequences.serve(sequence, exchange.scope, exchange.receive, exchange.send, account)
+        await parts.sequences.serve(sequence, exchange)
         return
     selection = await parts.decider.decide(exchange)
     if isinstance(selection, Reply):
         await send_whole(exchange, selection)
         return
     account.decide(selection)
+    if admission is not None and exchange.hold is not None:
+        selection = await _afford(exchange, admission, exchange.hold, selection)
     async with Attended(exchange.receive):
         reply = await ask_down(exchange, selection)
         account.first_byte_s = account.elapsed_s()
@@ -76,6 +95,20 @@ async def _serve(exchange: Exchange) -> None:
         await send_whole(exchange, reply)
     else:
         await exchange.send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _afford(exchange: Exchange, admission: Admission, hold: Hold, selection: Selection) -> Selection:
+    """Reserve what the answer may cost, and leave out who is too dear for what is left."""
+    routing = exchange.parts.config.routing
+    selection, dropped = await admission.afford(
+        hold,
+        exchange.request,
+        selection,
+        num_asked=routing.max_attempts,
+        num_at_once=1 if routing.hedge_after_s is None else 2,
+    )
+    exchange.account.faults.extend(f"{name}: beyond_budget" for name in dropped)
+    return selection
 
 
 async def _send_error(exchange: Exchange, error: ApiError) -> None:

@@ -212,7 +212,8 @@ def _ready(gateway: Gateway, listener: socket.socket) -> Ready:
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     notices = gateway.notices
-    if not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
+    is_open = not gateway.config.asks_for_keys
+    if is_open and not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
         notices += (
             f"the gateway listens on {shown}:{port} and asks nobody for a key: everyone who reaches this "
             'address can spend; server.host = "127.0.0.1" keeps it to this machine',

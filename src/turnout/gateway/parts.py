@@ -12,6 +12,7 @@ from typing import final
 
 from turnout.core.clock import Clock
 from turnout.core.rng import make_rng
+from turnout.gateway.admission import Admission
 from turnout.gateway.breakers import Breakers
 from turnout.gateway.config import Config
 from turnout.gateway.decide import Decider, RouterDecider
@@ -19,6 +20,7 @@ from turnout.gateway.gate import Gate
 from turnout.gateway.ledger import Ledger
 from turnout.gateway.providers.base import Place, Provider, places_of
 from turnout.gateway.retry import Allowance
+from turnout.gateway.rules import Rules
 from turnout.gateway.select import Selector
 from turnout.gateway.sequence import SequenceHandler
 from turnout.gateway.sequence_build import build_sequences
@@ -38,6 +40,8 @@ class Parts:
     """By the name that the configuration gives them."""
     places: Mapping[str, Place]
     """Who serves a candidate and under which name, by candidate name."""
+    rules: Rules | None
+    """What holds for which requests; None where the configuration has no rules."""
     sequences: SequenceHandler
     ledger: Ledger
     clock: Clock
@@ -45,6 +49,8 @@ class Parts:
     breakers: Breakers
     retries: Allowance
     hedges: Allowance
+    admission: Admission | None = None
+    """Who may come in; None where nobody needs a key."""
     created_s: int
     """When these parts were made, in seconds since the epoch."""
 
@@ -78,6 +84,7 @@ def make_parts(
         decider=RouterDecider(selector=selector),
         providers=providers,
         places=places,
+        rules=Rules(config=config, deployment=deployment) if config.rules else None,
         sequences=SequenceHandler(
             sequences=build_sequences(config, deployment.candidates, providers, places),
             seed=config.routing.seed,

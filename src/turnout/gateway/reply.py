@@ -15,7 +15,9 @@ _ESTIMATED = (b"x-turnout-usage-estimated", b"true")
 
 def reply_headers(account: Account) -> Headers:
     """Return the headers that say who answered and why, as far as the request came."""
-    headers = [(b"x-turnout-decision-id", account.decision_id.encode())]
+    headers = [(b"x-turnout-decision-id", account.decision_id.encode()), *account.added_headers]
+    if account.rule is not None:
+        headers.append((b"x-turnout-rule", header_text(account.rule)))
     selection = account.selection
     if selection is None:
         return headers

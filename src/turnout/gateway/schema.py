@@ -13,7 +13,7 @@ import msgspec
 
 from turnout.core.errors import ConfigError, sentence
 
-VERSION = 2
+VERSION = 4
 """Version of the tables that this code writes."""
 
 
@@ -35,6 +35,12 @@ class DecisionRow(msgspec.Struct, frozen=True, kw_only=True):
     decision_s: float | None = None
     is_stream: bool
     text: str | None
+    key: str | None = None
+    """Name of the client's key."""
+    tenant: str | None = None
+    """Whose request it is, as the key says."""
+    rule: str | None = None
+    """Names of the rules that hold."""
 
 
 class ResultRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,7 +123,27 @@ CREATE TABLE traces (
 ) WITHOUT ROWID
 """
 
-MIGRATIONS = (_FIRST, _SECOND)
+_THIRD = """
+ALTER TABLE decisions ADD COLUMN key TEXT;
+ALTER TABLE decisions ADD COLUMN tenant TEXT;
+CREATE INDEX decisions_by_tenant ON decisions (tenant) WHERE tenant IS NOT NULL;
+DROP VIEW requests;
+CREATE VIEW requests AS
+SELECT decisions.*, end_s, served, provider, is_replay, input_tokens, output_tokens, cached_tokens,
+    usage_estimated, usd, status, error, attempts, faults, latency_s, first_byte_s
+FROM decisions LEFT JOIN results ON results.decision_id = decisions.decision_id
+"""
+
+_FOURTH = """
+ALTER TABLE decisions ADD COLUMN rule TEXT;
+DROP VIEW requests;
+CREATE VIEW requests AS
+SELECT decisions.*, end_s, served, provider, is_replay, input_tokens, output_tokens, cached_tokens,
+    usage_estimated, usd, status, error, attempts, faults, latency_s, first_byte_s
+FROM decisions LEFT JOIN results ON results.decision_id = decisions.decision_id
+"""
+
+MIGRATIONS = (_FIRST, _SECOND, _THIRD, _FOURTH)
 """Script number n brings version n to n + 1; a released script never changes."""
 
 _VERSIONS = "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER PRIMARY KEY, applied_s REAL NOT NULL)"

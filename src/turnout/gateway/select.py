@@ -13,6 +13,7 @@ import numpy as np
 from turnout.core.budget import Goal
 from turnout.core.candidate import Candidate
 from turnout.core.errors import InputError, did_you_mean, sentence
+from turnout.core.outcomes import Bools
 from turnout.core.query import Query
 from turnout.gateway.caps import check_cap
 from turnout.gateway.errors import ApiError, unknown_model
@@ -69,6 +70,10 @@ class Selector:
         What a stochastic policy draws from.
     pace:
         Whether the price of a spend cap follows what is really spent.
+    allowed_M:
+        Who may serve, in the order of the deployment's candidates; None means everybody.
+    binds_named:
+        Whether that holds for a request that names a candidate, too.
     """
 
     def __init__(
@@ -79,6 +84,8 @@ class Selector:
         goal: Goal | None,
         rng: np.random.Generator,
         pace: bool = True,
+        allowed_M: Bools | None = None,
+        binds_named: bool = False,
     ) -> None:
         deployment.plan(goal)
         self.deployment = deployment
@@ -87,21 +94,37 @@ class Selector:
         self.rng = rng
         self.pacers = Pacers(deployment=deployment, is_on=pace)
         self.by_name = {candidate.name: candidate for candidate in deployment.candidates}
+        self.allowed_M = allowed_M
+        self.bound = None if allowed_M is None or not binds_named else self.allowed
 
-    def choose(self, request: ChatRequest, query: Query, goal: Goal | None) -> Selection:
-        """Return the selection; raises `ApiError` for an unknown model or where nobody may serve."""
+    @property
+    def allowed(self) -> frozenset[str]:
+        """Names of the candidates that may serve."""
+        if self.allowed_M is None:
+            return frozenset(self.by_name)
+        return frozenset(name for name, may in zip(self.by_name, self.allowed_M, strict=True) if may)
+
+    def choose(
+        self, request: ChatRequest, query: Query, goal: Goal | None, whose: str | None = None
+    ) -> Selection:
+        """Return the selection; raises `ApiError` for an unknown model or where nobody may serve.
+
+        `whose` says in words who set the goal, where it was not a header of the request.
+        """
         started_s = time.perf_counter()
         if request.model != self.alias:
             return self._named(request.model, started_s)
         wanted = self.goal if goal is None else goal
         try:
             if goal is not None:
-                check_cap(self.deployment, goal, _header_of(goal))
+                check_cap(self.deployment, goal, whose or _header_of(goal))
             pacer = self.pacers.get(wanted)
             price = None if pacer is None else pacer.price
-            decisions = self.deployment.decide([query], goal=wanted, price=price, rng=self.rng)
+            decisions = self.deployment.decide(
+                [query], goal=wanted, price=price, allowed_QM=self.allowed_M, rng=self.rng
+            )
         except InputError as error:
-            raise self._refused(query, goal, error) from error
+            raise self._refused(query, goal, whose, error) from error
         decision = decisions[0]
         if decision.candidate is None:
             raise infeasible(query, self.deployment)
@@ -122,6 +145,8 @@ class Selector:
         candidate = self.by_name.get(model)
         if candidate is None:
             raise unknown_model(model, [self.alias, *self.by_name])
+        if self.bound is not None and model not in self.bound:
+            raise _not_allowed(model, self.bound)
         return Selection(
             ranked=(candidate,),
             reason="named",
@@ -134,14 +159,13 @@ class Selector:
             decision_s=time.perf_counter() - started_s,
         )
 
-    def _refused(self, query: Query, goal: Goal | None, error: InputError) -> ApiError:
+    def _refused(self, query: Query, goal: Goal | None, whose: str | None, error: InputError) -> ApiError:
         """Say whose fault it is: nobody may serve, or the goal of the request cannot be served."""
         if goal is None or len(obstacles(query, self.deployment.candidates)) == len(self.by_name):
             return infeasible(query, self.deployment, str(error))
         header = _header_of(goal)
-        return ApiError(
-            400, f"the header {header!r} cannot be served; {error}", code="bad_goal", param=header
-        )
+        what = f"the header {header!r}" if whose is None else whose
+        return ApiError(400, f"{what} cannot be served; {error}", code="bad_goal", param=header)
 
 
 def read_goal(headers: Sequence[tuple[bytes, bytes]]) -> Goal | None:
@@ -194,6 +218,16 @@ def _parse_goal(header: str, term: str, value: str) -> Goal:
             f"the header {header!r} is wrong", allowed="a number", got=value, do="send one, such as 0.95"
         )
         raise ApiError(400, message, code="bad_header", param=header) from error
+
+
+def _not_allowed(model: str, bound: frozenset[str]) -> ApiError:
+    message = sentence(
+        f"a rule does not let the candidate {model!r} serve this request",
+        allowed=", ".join(sorted(bound)),
+        got=model,
+        do="name one of these, or leave the choice to the router",
+    )
+    return ApiError(403, message, code="model_not_allowed", param="model", kind="permission_error")
 
 
 def infeasible(query: Query, deployment: Deployment, cause: str = "the deployment's budget") -> ApiError:

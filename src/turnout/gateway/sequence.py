@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Mapping
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import msgspec
 
@@ -18,12 +18,12 @@ from turnout.core.candidate import Candidate
 from turnout.core.errors import sentence
 from turnout.core.query import Query
 from turnout.gateway.account import Account
-from turnout.gateway.disconnect import Attended, Receive, Scope, Send
+from turnout.gateway.dial import goal_of
+from turnout.gateway.disconnect import Attended, Send
 from turnout.gateway.errors import ApiError, Headers
 from turnout.gateway.providers.base import Call, Reply
 from turnout.gateway.providers.written import ChatEvents, usage_of, whole_reply
 from turnout.gateway.reply import header_text, reply_headers, send_body, start_events
-from turnout.gateway.select import read_goal
 from turnout.gateway.sequence_build import Sequence
 from turnout.gateway.sequence_client import ProviderClient
 from turnout.gateway.sequence_end import answer_of, faults_of, spent_by, trace_row
@@ -31,6 +31,9 @@ from turnout.gateway.wire import ChatRequest
 from turnout.sequential.live import LiveEnvironment
 from turnout.sequential.loop import carry_on_async, start
 from turnout.sequential.trace import Trace
+
+if TYPE_CHECKING:
+    from turnout.gateway.exchange import Exchange
 
 _CHARS_PER_EVENT = 24
 _BYTES_PER_TOKEN = 2
@@ -66,22 +69,22 @@ class SequenceHandler:
         """Return the sequencer that a model name asks, if any."""
         return self.sequences.get(model)
 
-    async def serve(
-        self, sequence: Sequence, scope: Scope, receive: Receive, send: Send, account: Account
-    ) -> None:
+    async def serve(self, sequence: Sequence, exchange: Exchange) -> None:
         """Serve a parsed request from its decision to its last byte; raises `ApiError`."""
-        request = account.request
-        if request is None:
-            raise RuntimeError("a request is parsed before it is served")
+        request, account, send = exchange.request, exchange.account, exchange.send
         _check(request)
-        bounds = sequence.bounds(_allowed_usd(read_goal(scope["headers"])))
+        allowed_usd = _allowed_usd(goal_of(exchange.headers, account.key)[0])
+        admission, hold = exchange.parts.admission, exchange.hold
+        if admission is not None and hold is not None:
+            allowed_usd = await admission.afford_sequence(hold, sequence.bounds(allowed_usd).usd)
+        bounds = sequence.bounds(allowed_usd)
         account.decide(None, chosen=sequence.name, reason=type(sequence.sequencer).__name__)
         client = ProviderClient(request=request, places=sequence.places, decision_id=account.decision_id)
         environment = _environment(sequence, client, request)
         query = _query(request, account.decision_id, whole=sequence.thinker is not None)
         trace = start(environment, query, bounds=bounds, seed=self._seed_of(account.decision_id))
         try:
-            async with Attended(receive):
+            async with Attended(exchange.receive):
                 outcome = await carry_on_async(environment, sequence.sequencer, trace)
         finally:
             _account_for(trace, sequence, client, account)
@@ -158,6 +161,7 @@ def _account_for(trace: Trace, sequence: Sequence, client: ProviderClient, accou
     account.provider = ", ".join(dict.fromkeys(client.providers)) or None
     account.is_replay = bool(client.providers) and client.is_replay
     account.spent = spent_by(trace, sequence.name, is_estimated=client.is_estimated)
+    account.unknown_usd = trace.reserved_usd
     account.faults.extend(faults_of(trace))
     account.ledger.add(trace_row(trace, account.decision_id, sequence.name, keep_text=account.keep_text))
 

@@ -35,6 +35,7 @@ async def ask_one(exchange: Exchange, candidate: Candidate, leave: Pass) -> Answ
         model=model,
         decision_id=account.decision_id,
         protocol=exchange.protocol.name,
+        headers=() if exchange.ruling is None else exchange.ruling.request_headers,
     )
     try:
         reply = await provider.ask(call)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 import types
 import typing
@@ -20,9 +21,13 @@ from turnout.gateway.config import (
     ProviderSettings,
     ReplaySettings,
     SequencerSettings,
-    Settings,
 )
 from turnout.gateway.expected import mismatch
+from turnout.gateway.secret import resolved
+from turnout.gateway.settings import Settings
+from turnout.gateway.settings_keys import KeySettings
+from turnout.gateway.settings_rules import RuleSettings
+from turnout.gateway.settings_signals import SIGNAL_KINDS, DomainSettings, SignalSettings
 
 _KINDS: dict[str, type[Settings]] = {
     "openai": OpenAISettings,
@@ -78,7 +83,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _check_keys(data: Mapping[str, Any], kind: type[Settings], where: str, path: Path) -> None:
     """Find unknown keys before types are looked at: a misspelt key explains a missing one."""
     known = {field.name: field.type for field in msgspec.structs.fields(kind)}
-    tag = {"kind"} if kind in _KINDS.values() else set()
+    tag = {"kind"} if kind in (*_KINDS.values(), *SIGNAL_KINDS.values()) else set()
     for key, value in data.items():
         if key not in known:
             if key in tag:
@@ -94,6 +99,10 @@ def _check_keys(data: Mapping[str, Any], kind: type[Settings], where: str, path:
 
 
 def _check_value(value: Any, annotation: Any, where: str, path: Path) -> None:
+    if isinstance(value, list) and annotation == list[RuleSettings]:
+        for place, entry in enumerate(value):
+            if isinstance(entry, dict):
+                _check_keys(entry, RuleSettings, f"{where.removesuffix('.')}[{place}].", path)
     if not isinstance(value, dict):
         return
     struct = _struct_of(annotation)
@@ -104,7 +113,8 @@ def _check_value(value: Any, annotation: Any, where: str, path: Path) -> None:
     for name, entry in value.items():
         if isinstance(entry, dict) and item is not None:
             own = f"{where}{name}."
-            _check_keys(entry, _provider_kind(entry, own, path) if item is Settings else item, own, path)
+            kind = item if isinstance(item, type) else _kind_of(entry, item, own, path)
+            _check_keys(entry, kind, own, path)
 
 
 def _struct_of(annotation: Any) -> type[Settings] | None:
@@ -115,30 +125,34 @@ def _struct_of(annotation: Any) -> type[Settings] | None:
     return None
 
 
-def _item_of(annotation: Any) -> type[Settings] | None:
-    """Return the struct of a table of tables; `Settings` itself stands for "by its kind"."""
+def _item_of(annotation: Any) -> type[Settings] | Mapping[str, type[Settings]] | None:
+    """Return the struct of a table of tables, or the structs by their kind."""
     if typing.get_origin(annotation) is typing.Annotated:
         annotation = typing.get_args(annotation)[0]
     arguments = typing.get_args(annotation)
     if len(arguments) != 2:
         return None
+    if arguments[1] == SignalSettings:
+        return SIGNAL_KINDS
     if isinstance(arguments[1], types.UnionType):
-        return Settings
+        return _KINDS
     return _struct_of(arguments[1])
 
 
-def _provider_kind(entry: Mapping[str, Any], where: str, path: Path) -> type[Settings]:
+def _kind_of(
+    entry: Mapping[str, Any], kinds: Mapping[str, type[Settings]], where: str, path: Path
+) -> type[Settings]:
     kind = entry.get("kind")
-    if not isinstance(kind, str) or kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in kinds:
         raise ConfigError(
             sentence(
                 f"{str(path)!r}: the key {where + 'kind'!r}",
-                allowed=" or ".join(repr(name) for name in _KINDS),
+                allowed=" or ".join(repr(name) for name in kinds),
                 got=kind,
                 do="name one of them",
             )
         )
-    return _KINDS[kind]
+    return kinds[kind]
 
 
 def _wrong(path: Path, data: dict[str, Any], error: msgspec.ValidationError) -> ConfigError:
@@ -146,29 +160,48 @@ def _wrong(path: Path, data: dict[str, Any], error: msgspec.ValidationError) -> 
     found = mismatch(error)
     keys = _keys_of(found.place, data)
     if found.missing is not None:
-        key = ".".join([*keys, found.missing])
+        key = _shown([*keys, found.missing])
         what, do = f"{str(path)!r}: the key {key!r} is required and missing", "add it as docs/config.md says"
         return ConfigError(sentence(what, allowed="a file that has it", do=do))
     got: Any = data
     for name in keys:
         got = got[name]
-    what, do = f"{str(path)!r}: the key {'.'.join(keys)!r} is wrong", "change it as docs/config.md says"
+    what, do = f"{str(path)!r}: the key {_shown(keys)!r} is wrong", "change it as docs/config.md says"
     return ConfigError(sentence(what, allowed=found.allowed, got=got, do=do))
 
 
-def _keys_of(place: str, data: Mapping[str, Any]) -> list[str]:
+def _shown(keys: list[str | int]) -> str:
+    """Return a place as it is written in messages, such as `rules[0].name`."""
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).removeprefix(".")
+
+
+def _split(place: str) -> list[str | int]:
+    return [int(at) if at else name for name, at in re.findall(r"([^.\[\]]+)(?![^\[]*\])|\[(\d+)\]", place)]
+
+
+def _keys_of(place: str, data: Mapping[str, Any]) -> list[str | int]:
     """Return the keys that lead to a place; which entry of a table of tables it is, is found by trying."""
     table, is_entry, rest = place.partition("[...]")
-    keys = [name for name in rest.split(".") if name]
+    keys = _split(rest)
     if not is_entry:
-        return [name for name in table.split(".") if name]
-    kind: Any = {"providers": ProviderSettings, "sequencers": SequencerSettings}.get(table, CandidateSettings)
+        return _split(table)
+    kind: Any = _ENTRIES.get(table, CandidateSettings)
+    if table not in data:
+        return _split(table)
     for name, entry in data[table].items():
         try:
             msgspec.convert(entry, kind)
         except msgspec.ValidationError:
             return [table, name, *keys]
     return [table]
+
+
+_ENTRIES: dict[str, Any] = {
+    "providers": ProviderSettings,
+    "sequencers": SequencerSettings,
+    "keys": KeySettings,
+    "signals": SignalSettings,
+}
 
 
 def _resolve(config: Config, folder: Path) -> Config:
@@ -184,8 +217,15 @@ def _resolve(config: Config, folder: Path) -> Config:
         deployment=str(folder / config.deployment),
         providers=providers,
         sequencers=sequencers,
+        signals={name: _resolve_signal(entry, folder) for name, entry in config.signals.items()},
         ledger=msgspec.structs.replace(config.ledger, path=str(folder / config.ledger.path)),
+        auth=msgspec.structs.replace(config.auth, path=str(folder / config.auth.path)),
+        keys={name: _resolve_key(key, folder) for name, key in config.keys.items()},
     )
+
+
+def _resolve_key(key: KeySettings, folder: Path) -> KeySettings:
+    return key if key.secret is None else msgspec.structs.replace(key, secret=resolved(key.secret, folder))
 
 
 def _resolve_provider(provider: ProviderSettings, folder: Path) -> ProviderSettings:
@@ -194,3 +234,9 @@ def _resolve_provider(provider: ProviderSettings, folder: Path) -> ProviderSetti
     if isinstance(provider, LocalSettings):
         return msgspec.structs.replace(provider, folder=str(folder / provider.folder))
     return provider
+
+
+def _resolve_signal(signal: SignalSettings, folder: Path) -> SignalSettings:
+    if isinstance(signal, DomainSettings):
+        return msgspec.structs.replace(signal, artifact=str(folder / signal.artifact))
+    return signal

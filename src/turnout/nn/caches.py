@@ -5,8 +5,10 @@ What a cache was made under is an attribute of the cache, so that copies and sel
 
 from __future__ import annotations
 
+import functools
+import inspect
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,6 +97,21 @@ class CacheGuard:
             setattr(cache, MADE_UNDER, {**known, self.serial: now})
 
 
+def cache_keyword(model: Any) -> str:
+    """Return by what name a model's forward and `generate` take a cache: `cache` from transformers 5.24 on.
+
+    A forward of `**kwargs` alone passes both names on; it gets the older one, which every release takes.
+    """
+    return _keyword(model.__class__)
+
+
+@functools.cache
+def _keyword(kind: Hashable) -> str:
+    forward: Any = getattr(kind, "forward", None)
+    names = () if forward is None else inspect.signature(forward).parameters
+    return "cache" if "cache" in names else "past_key_values"
+
+
 def find_cache(values: Any) -> Cache | None:
     """Return the first cache among values; None where there is none."""
     found = values if isinstance(values, Iterable) and not isinstance(values, Tensor) else ()
@@ -103,4 +120,4 @@ def find_cache(values: Any) -> Cache | None:
 
 def made_elsewhere(do: str) -> InputError:
     """Build the error for a cache that was filled under another routing."""
-    return InputError(sentence("past_key_values hold keys that were made under another routing", do=do))
+    return InputError(sentence("this cache holds keys that were made under another routing", do=do))

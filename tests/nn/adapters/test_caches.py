@@ -8,6 +8,7 @@ import torch
 from transformers import DynamicCache
 
 from tests.nn.adapters import helpers
+from tests.nn.given import NAME, given
 from turnout.core.errors import InputError
 from turnout.nn.adapters import AdapterPool, GliderRouter, PhatgooseRouter
 from turnout.nn.depth import FixedDepth, RoutedDepth
@@ -21,13 +22,13 @@ REFUSED = "keys that were made under another routing; go on under the route"
 def filled(pool: AdapterPool, ids_BT: torch.Tensor = ONE) -> DynamicCache:
     """Return a cache that the pool's model filled now."""
     cache = DynamicCache()
-    pool.model(ids_BT, past_key_values=cache, use_cache=True)
+    pool.model(ids_BT, **given(cache), use_cache=True)
     return cache
 
 
 def extend(pool: AdapterPool, cache: Any, ids_BT: torch.Tensor = ONE) -> Any:
     """Read one more token into a cache."""
-    return pool.model(ids_BT[:, :1], past_key_values=cache, use_cache=True)
+    return pool.model(ids_BT[:, :1], **given(cache), use_cache=True)
 
 
 @torch.no_grad()
@@ -35,7 +36,7 @@ def test_a_cache_of_one_adapter_is_refused_under_another_and_as_the_base() -> No
     pool = helpers.pool()
     with pool.only("a"):
         cache = filled(pool)
-        made_inside = pool.model(ONE, use_cache=True).past_key_values
+        made_inside = pool.model(ONE, use_cache=True)[NAME]
     with pool.only("b"), pytest.raises(InputError, match=REFUSED):
         extend(pool, cache)
     for kept in (cache, made_inside, copy.deepcopy(cache)):
@@ -44,7 +45,7 @@ def test_a_cache_of_one_adapter_is_refused_under_another_and_as_the_base() -> No
         with pool.only("a"):
             extend(pool, kept)
     with pytest.raises(InputError, match=REFUSED):
-        pool.model.get_submodule("model")(ONE[:, :1], past_key_values=cache)
+        pool.model.get_submodule("model")(ONE[:, :1], **given(cache))
     cache.crop(-cache.get_seq_length())
     extend(pool, cache)
 
@@ -52,7 +53,7 @@ def test_a_cache_of_one_adapter_is_refused_under_another_and_as_the_base() -> No
 def test_a_cache_of_the_base_goes_on_as_the_base_alone() -> None:
     before = helpers.base()
     cache = DynamicCache()
-    before(ONE, past_key_values=cache)
+    before(ONE, **given(cache))
     pool = AdapterPool(model=before)
     pool.add(helpers.lora("a"))
     extend(pool, cache)
@@ -134,7 +135,7 @@ def test_generation_goes_on_as_before(options: dict[str, Any]) -> None:
         **options,
     )
     with pytest.raises(InputError, match=REFUSED):
-        extend(pool, found.past_key_values, found.sequences)
+        extend(pool, found[NAME], found.sequences)
 
 
 def test_caches_of_a_depth_router_remember_the_adapter_too() -> None:
@@ -152,5 +153,5 @@ def test_a_copied_model_has_a_guard_of_its_own() -> None:
     twin = copy.deepcopy(pool.model)
     with pool.only("a"):
         cache = DynamicCache()
-        twin(ONE, past_key_values=cache)
-    twin(ONE[:, :1], past_key_values=cache)
+        twin(ONE, **given(cache))
+    twin(ONE[:, :1], **given(cache))

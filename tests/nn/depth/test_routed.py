@@ -7,6 +7,7 @@ import torch
 from transformers import DynamicCache, StaticCache
 
 from tests.nn.depth.families import FAMILIES, LAYERS, make, prompts, random_counts
+from tests.nn.given import given
 from turnout.core.errors import InputError, ShapeError
 from turnout.nn.depth import FixedDepth, RandomSkip, RoutedDepth
 from turnout.nn.depth.drllm.router import DrLLMRouter
@@ -92,9 +93,9 @@ def test_logits_of_cached_steps_are_those_of_one_whole_forward(family: str) -> N
     with torch.no_grad(), routed.forced(random_counts(5)):
         whole_BTV = routed.model(ids_BT, use_cache=False).logits
         cache = DynamicCache(config=routed.model.config)
-        steps = [routed.model(ids_BT[:, :4], past_key_values=cache).logits]
+        steps = [routed.model(ids_BT[:, :4], **given(cache)).logits]
         for at in range(4, 14):
-            steps.append(routed.model(ids_BT[:, at : at + 1], past_key_values=cache).logits)
+            steps.append(routed.model(ids_BT[:, at : at + 1], **given(cache)).logits)
             assert cache.get_seq_length() == at + 1
     torch.testing.assert_close(torch.cat(steps, dim=1), whole_BTV, atol=2e-4, rtol=2e-4)
 
@@ -121,12 +122,12 @@ def test_reordering_a_cache_takes_each_rows_own_decision_along() -> None:
     with torch.no_grad():
         cache, again = DynamicCache(), DynamicCache()
         with routed.forced(counts_BL):
-            routed.model(ids_BT, past_key_values=cache)
+            routed.model(ids_BT, **given(cache))
         cache.reorder_cache(order)
-        moved = routed.model(token_B1, past_key_values=cache).logits
+        moved = routed.model(token_B1, **given(cache)).logits
         with routed.forced(counts_BL[order]):
-            routed.model(ids_BT[order], past_key_values=again)
-            plain = routed.model(token_B1, past_key_values=again).logits
+            routed.model(ids_BT[order], **given(again))
+            plain = routed.model(token_B1, **given(again)).logits
     torch.testing.assert_close(moved, plain)
 
 
@@ -203,14 +204,14 @@ def test_after_the_prompt_a_block_that_many_call_runs_on_all(
     order = torch.tensor([1, 2, 2])
     with torch.no_grad(), routed.forced([[1, 0, 1, 1], [1, 2, 1, 1], [1, 1, 1, 1]]):
         cache = DynamicCache(config=routed.model.config)
-        steps = [routed.model(ids_BT[:, :4], past_key_values=cache).logits]
-        steps += [routed.model(ids_BT[:, at : at + 1], past_key_values=cache).logits for at in range(4, 12)]
+        steps = [routed.model(ids_BT[:, :4], **given(cache)).logits]
+        steps += [routed.model(ids_BT[:, at : at + 1], **given(cache)).logits for at in range(4, 12)]
         assert rows[:4] == [2, 1, *rows_after]
         whole = routed.model(ids_BT, use_cache=False).logits
     torch.testing.assert_close(torch.cat(steps, dim=1), whole, atol=2e-4, rtol=2e-4)
     cache.reorder_cache(order)
     with torch.no_grad():
-        moved = routed.model(torch.tensor([[5], [6], [7]]), past_key_values=cache).logits
+        moved = routed.model(torch.tensor([[5], [6], [7]]), **given(cache)).logits
         again = torch.cat([ids_BT[order], torch.tensor([[5], [6], [7]])], dim=1)
         with routed.forced([[1, 2, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1]]):
             fresh = routed.model(again, use_cache=False).logits[:, -1:]
@@ -280,9 +281,9 @@ def test_continuing_a_conversation_keeps_the_decisions() -> None:
     ids_BT, _ = prompts(rows=3)
     cache = DynamicCache()
     with torch.no_grad():
-        routed.model(ids_BT, past_key_values=cache)
+        routed.model(ids_BT, **given(cache))
         decided = routed.counts_BL
-        routed.model(torch.full((3, 5), 9), past_key_values=cache)
+        routed.model(torch.full((3, 5), 9), **given(cache))
     assert cache.get_seq_length() == 14
     assert torch.equal(torch.stack([s.counts_B for s in cache.layers], 1), decided)
 
@@ -303,30 +304,30 @@ def refusals() -> dict:
 
     def under_the_base(routed: RoutedDepth) -> None:
         cache = DynamicCache()
-        routed.unwrap()(ids_BT, past_key_values=cache)
-        RoutedDepth(model=routed.model).model(ids_BT, past_key_values=cache)
+        routed.unwrap()(ids_BT, **given(cache))
+        RoutedDepth(model=routed.model).model(ids_BT, **given(cache))
 
     def by_the_base(routed: RoutedDepth) -> None:
         cache = DynamicCache()
-        routed.model(ids_BT, past_key_values=cache)
-        routed.unwrap()(ids_BT, past_key_values=cache)
+        routed.model(ids_BT, **given(cache))
+        routed.unwrap()(ids_BT, **given(cache))
 
     def by_another_wrapper(routed: RoutedDepth) -> None:
         cache = DynamicCache()
-        routed.model(ids_BT, past_key_values=cache)
-        RoutedDepth(model=routed.unwrap()).model(ids_BT, past_key_values=cache)
+        routed.model(ids_BT, **given(cache))
+        RoutedDepth(model=routed.unwrap()).model(ids_BT, **given(cache))
 
     def other_decisions(routed: RoutedDepth) -> None:
         cache = DynamicCache()
         with routed.forced([1, 0, 1, 1]):
-            routed.model(ids_BT, past_key_values=cache)
+            routed.model(ids_BT, **given(cache))
         with routed.forced([1, 1, 1, 1]):
-            routed.model(ids_BT, past_key_values=cache)
+            routed.model(ids_BT, **given(cache))
 
     def another_batch(routed: RoutedDepth) -> None:
         cache = DynamicCache()
-        routed.model(ids_BT, past_key_values=cache)
-        routed.model(ids_BT[:2], past_key_values=cache)
+        routed.model(ids_BT, **given(cache))
+        routed.model(ids_BT[:2], **given(cache))
 
     def forced(counts: object):
         def run(routed: RoutedDepth) -> None:
@@ -344,10 +345,10 @@ def refusals() -> dict:
         "layers 0 to 3": forced([1, 1, 1, 1, 0]),
         "got: \\[0, 1, 3\\]": forced([0, 1, 3, 1]),
         "3 rows, or one for all; got: 2": forced([[1, 1, 1, 1], [1, 1, 1, 0]]),
-        "cache past_key_values.*DynamicCache.*got: 'StaticCache'": lambda routed: routed.model(
-            ids_BT, past_key_values=StaticCache(config=routed.model.config, max_cache_len=32)
+        "kind of cache.*DynamicCache.*got: 'StaticCache'": lambda routed: routed.model(
+            ids_BT, **given(StaticCache(config=routed.model.config, max_cache_len=32))
         ),
-        "past_key_values.*got: 'StaticCache'; leave .*cache_implementation": lambda routed: (
+        "kind of cache.*got: 'StaticCache'; leave .*cache_implementation": lambda routed: (
             routed.model.generate(ids_BT, max_new_tokens=2, cache_implementation="static")
         ),
         "empty prompt": lambda routed: routed.model(ids_BT[:, :0]),
@@ -391,9 +392,9 @@ def test_a_cache_can_be_reset_and_used_under_another_decision() -> None:
     ids_BT, _ = prompts(rows=3)
     cache = DynamicCache()
     with torch.no_grad():
-        routed.model(ids_BT, past_key_values=cache)
+        routed.model(ids_BT, **given(cache))
         cache.reset()
         with routed.forced([1, 2, 0, 1]):
-            reused = routed.model(ids_BT, past_key_values=cache).logits
-            fresh = routed.model(ids_BT, past_key_values=DynamicCache()).logits
+            reused = routed.model(ids_BT, **given(cache)).logits
+            fresh = routed.model(ids_BT, **given(DynamicCache())).logits
     assert torch.equal(reused, fresh)

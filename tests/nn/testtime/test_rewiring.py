@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from tests.nn.given import NAME, given
 from tests.nn.moe_models import decisive, tokens
 from turnout.core.errors import InputError, ShapeError
 from turnout.nn.testtime.context import next_token_loss
@@ -268,19 +269,19 @@ def test_a_cache_made_under_another_routing_is_refused() -> None:
     ids_BT = tokens()
     rewiring = Rewiring(model=model)
     cache = DynamicCache()
-    model(input_ids=ids_BT, past_key_values=cache)
+    model(input_ids=ids_BT, **given(cache))
     with rewiring.applied(rewiring.zeros(2)):
         with pytest.raises(InputError, match="another routing"):
-            model(input_ids=ids_BT[:, :1], past_key_values=cache)
+            model(input_ids=ids_BT[:, :1], **given(cache))
         own = DynamicCache()
-        model(input_ids=ids_BT, past_key_values=own)
-        model(input_ids=ids_BT[:, :1], past_key_values=own)
+        model(input_ids=ids_BT, **given(own))
+        model(input_ids=ids_BT[:, :1], **given(own))
     with rewiring.applied(rewiring.zeros(2)), pytest.raises(InputError, match="another routing"):
-        model(input_ids=ids_BT[:, :1], past_key_values=own)
+        model(input_ids=ids_BT[:, :1], **given(own))
     with Rewiring(model=model, is_cache_kept=True).applied(rewiring.zeros(2)):
-        model(input_ids=ids_BT[:, :1], past_key_values=own)
+        model(input_ids=ids_BT[:, :1], **given(own))
     with pytest.raises(InputError, match="another routing"):
-        rewiring.generate(ids_BT, max_new_tokens=2, past_key_values=cache)
+        rewiring.generate(ids_BT, max_new_tokens=2, **given(cache))
 
 
 @torch.no_grad()
@@ -289,24 +290,24 @@ def test_a_cache_that_was_filled_in_a_block_is_refused_after_it() -> None:
     ids_BT = tokens()
     rewiring = Rewiring(model=model)
     with rewiring.applied(rewiring.zeros(2)):
-        given = DynamicCache()
-        model(input_ids=ids_BT, past_key_values=given)
+        filled = DynamicCache()
+        model(input_ids=ids_BT, **given(filled))
         with rewiring.applied(rewiring.zeros(2)), pytest.raises(InputError, match="another routing"):
-            model(input_ids=ids_BT[:, :1], past_key_values=given)
-        own = model(input_ids=ids_BT, use_cache=True).past_key_values
-        copied = copy.deepcopy(given)
-        for cache in (given, own, copied):
-            model(input_ids=ids_BT[:, :1], past_key_values=cache)
-    for cache in (given, own, copied, copy.deepcopy(own)):
+            model(input_ids=ids_BT[:, :1], **given(filled))
+        own = model(input_ids=ids_BT, use_cache=True)[NAME]
+        copied = copy.deepcopy(filled)
+        for cache in (filled, own, copied):
+            model(input_ids=ids_BT[:, :1], **given(cache))
+    for cache in (filled, own, copied, copy.deepcopy(own)):
         assert isinstance(cache, DynamicCache)
         with pytest.raises(InputError, match="another routing"):
-            model(input_ids=ids_BT[:, :1], past_key_values=cache)
+            model(input_ids=ids_BT[:, :1], **given(cache))
         with pytest.raises(InputError, match="another routing"):
-            model.model(input_ids=ids_BT[:, :1], past_key_values=cache)
-    given.crop(-given.get_seq_length())
-    model(input_ids=ids_BT, past_key_values=given)
-    model(input_ids=ids_BT[:, :1], past_key_values=given)
-    assert type(given) is DynamicCache
+            model.model(input_ids=ids_BT[:, :1], **given(cache))
+    filled.crop(-filled.get_seq_length())
+    model(input_ids=ids_BT, **given(filled))
+    model(input_ids=ids_BT[:, :1], **given(filled))
+    assert type(filled) is DynamicCache
     assert not any(m._forward_pre_hooks or m._forward_hooks for m in model.modules())
 
 

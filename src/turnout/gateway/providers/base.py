@@ -35,6 +35,8 @@ class Call:
     decision_id: str
     protocol: str = "chat"
     """The API that the client speaks (`Protocol.name`); the reply is in it too."""
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    """What rules send upstream besides the provider's own; names in lower case."""
     work: Work = field(default_factory=Work)
     """Filled by the provider while it works."""
 

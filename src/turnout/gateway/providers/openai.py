@@ -92,7 +92,7 @@ class OpenAIProvider(Provider):
         body = upstream_body(call, self.settings)
         try:
             async with asyncio.timeout(self.settings.first_byte_s):
-                response = await self._send(body)
+                response = await self._send(body, _headers_of(self._headers, call))
                 return await self._reply(call, response)
         except TimeoutError as error:
             raise self._slow(error) from error
@@ -103,19 +103,21 @@ class OpenAIProvider(Provider):
         except (aiohttp.ClientError, OSError) as error:
             raise self._unreachable(type(error).__name__) from error
 
-    async def _send(self, body: bytes) -> aiohttp.ClientResponse:
+    async def _send(self, body: bytes, headers: dict[str, str]) -> aiohttp.ClientResponse:
         """Send once more where a kept connection was closed under us before any byte came back."""
         if self._session is None:
             raise RuntimeError(f"provider {self.name!r} was asked before it was started")
         try:
-            return await self._post(self._session, body)
+            return await self._post(self._session, body, headers)
         except aiohttp.ClientConnectorError:
             raise
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-            return await self._post(self._session, body)
+            return await self._post(self._session, body, headers)
 
-    async def _post(self, session: aiohttp.ClientSession, body: bytes) -> aiohttp.ClientResponse:
-        return await session.post(self._url, data=body, headers=self._headers, allow_redirects=False)
+    async def _post(
+        self, session: aiohttp.ClientSession, body: bytes, headers: dict[str, str]
+    ) -> aiohttp.ClientResponse:
+        return await session.post(self._url, data=body, headers=headers, allow_redirects=False)
 
     async def _reply(self, call: Call, response: aiohttp.ClientResponse) -> Reply:
         is_events = response.content_type == "text/event-stream"
@@ -237,6 +239,13 @@ def cut(name: str, error: Exception, *, may_fall_back: bool) -> Fault:
     return Fault(
         ApiError(502, message, code="upstream_cut", kind="upstream_error"), may_fall_back=may_fall_back
     )
+
+
+def _headers_of(own: dict[str, str], call: Call) -> dict[str, str]:
+    """Return the provider's headers with those that rules add; its own win."""
+    if not call.headers:
+        return own
+    return {name.decode(): value.decode("latin-1") for name, value in call.headers} | own
 
 
 def _passed(response: aiohttp.ClientResponse) -> Headers:

@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from turnout.core.errors import InputError, sentence
+from turnout.nn.caches import cache_keyword
 from turnout.nn.depth.routed import RoutedDepth
 from turnout.nn.depth.slots import take_rows
 
@@ -34,7 +35,7 @@ def generate_grouped(
     for rows in groups(counts_BL):
         inputs = {"input_ids": input_ids_BT[rows], "attention_mask": attention_mask_BT[rows]}
         if cache is not None:
-            inputs["past_key_values"] = cache if len(rows) == len(input_ids_BT) else take_rows(cache, rows)
+            inputs[cache_keyword(model)] = cache if len(rows) == len(input_ids_BT) else take_rows(cache, rows)
             answers.append((rows, model.generate(**inputs, **options)))
             continue
         with routed.forced(counts_BL[rows]):
@@ -65,9 +66,9 @@ def read_prompts(
         input_ids=input_ids_BT,
         attention_mask=attention_mask_BT,
         position_ids=position_BT,
-        past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,
+        **{cache_keyword(model): cache},
     )
     counts_BL = torch.stack([slots.counts_B for slots in cache.layers], dim=1)
     if input_ids_BT.shape[1] < 2:

@@ -218,10 +218,10 @@ def check_kind(cache: object) -> None:
     if not isinstance(cache, DynamicCache) or getattr(cache, "offloading", False):
         raise InputError(
             sentence(
-                "depth routing: the cache past_key_values",
+                "depth routing: the kind of cache",
                 allowed="a DynamicCache, not offloaded",
                 got=type(cache).__name__,
-                do="leave past_key_values and cache_implementation out",
+                do="leave the cache and cache_implementation out",
             )
         )
 

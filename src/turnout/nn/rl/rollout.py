@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from turnout.core.validation import check_count
+from turnout.nn.caches import cache_keyword, find_cache
 from turnout.nn.rl.dialogue import Dialogue
 
 
@@ -90,10 +91,10 @@ def roll_out(
             input_ids=ids_BT,
             attention_mask=mask_BT,
             position_ids=positions_BT,
-            past_key_values=cache,
             use_cache=True,
+            **{cache_keyword(model): cache},
         )
-        cache = out.past_key_values
+        cache = find_cache(out.values())
         logprobs_BV = torch.log_softmax(_tempered(out.logits[:, -1].float(), temperature), dim=-1)
         drawn_B = _draw(logprobs_BV, temperature, generator)
         chosen_B = logprobs_BV.gather(1, drawn_B[:, None])[:, 0]

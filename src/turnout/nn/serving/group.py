@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from turnout.nn.caches import cache_keyword
 from turnout.nn.serving.row import Row
 
 
@@ -52,9 +53,9 @@ class Group:
             input_ids=self._ids_RT,
             attention_mask=self._mask_RT,
             position_ids=positions_RT,
-            past_key_values=self.cache,
             use_cache=True,
             logits_to_keep=1,
+            **{cache_keyword(self.model): self.cache},
         ).logits[:, -1]
         picked = [row.pick(logits_V) for row, logits_V in zip(self.rows, logits_RV, strict=True)]
         for row, token in zip(self.rows, picked, strict=True):

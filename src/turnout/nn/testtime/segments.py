@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from turnout.core.errors import InputError, sentence
+from turnout.nn.caches import cache_keyword, find_cache
 
-OWNED = ("inputs", "input_ids", "attention_mask", "past_key_values", "max_length", "return_dict_in_generate")
+CACHES = ("cache", "past_key_values")
+OWNED = ("inputs", "input_ids", "attention_mask", *CACHES, "max_length", "return_dict_in_generate")
 """Arguments of `generate` that are set here."""
 
 
@@ -61,12 +63,12 @@ class Segments:
         out = self.model.generate(
             input_ids=ids_BT,
             attention_mask=mask_BT,
-            past_key_values=self._cache if is_cache_kept else None,
             max_new_tokens=count,
             return_dict_in_generate=True,
             # At least so many in all: what is left of it, within this stretch.
             min_new_tokens=max(min(count, self.least), 0),
             pad_token_id=self.pad,
+            **{cache_keyword(self.model): self._cache if is_cache_kept else None},
             **self.options,
         )
         self.least -= count
@@ -81,7 +83,7 @@ class Segments:
         going = (~has_ended_B).nonzero().flatten()
         self.active = [self.active[i] for i in going.tolist()] if self.remaining else []
         if is_cache_kept and self.active:
-            self._cache = out.past_key_values
+            self._cache = find_cache(out.values())
             self._cache.batch_select_indices(going)
 
     def _append(self, rows: Tensor, new_BT: Tensor, is_text_BT: Tensor) -> None:
@@ -107,9 +109,7 @@ def _setting(model: Any, options: Mapping[str, Any], name: str) -> Any:
 def _check_options(model: Any, options: Mapping[str, Any]) -> None:
     for name in OWNED:
         if name in options:
-            what = (
-                "a cache made under another routing" if name == "past_key_values" else f"the option {name!r}"
-            )
+            what = "a cache made under another routing" if name in CACHES else f"the option {name!r}"
             raise InputError(sentence(f"rewiring: generate takes {what} from nobody", do=f"leave out {name}"))
     for name in ("num_beams", "num_return_sequences"):
         value = _setting(model, options, name)

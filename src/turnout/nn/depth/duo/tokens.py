@@ -12,6 +12,7 @@ from transformers import DynamicCache
 
 from turnout.core.errors import InputError, sentence
 from turnout.core.validation import check_count
+from turnout.nn.caches import cache_keyword
 from turnout.nn.depth.duo.choices import check_choice
 from turnout.nn.depth.duo.model import DuoModel
 from turnout.nn.depth.duo.problem import Floats, Ints, Problem
@@ -90,8 +91,8 @@ class TokenLoss:
             logits_PTV = self.duo.model(
                 input_ids=batch.input_ids_BT[row_P, window].to(device),
                 attention_mask=batch.attention_mask_BT[row_P, : column + 1].to(device),
-                past_key_values=self._cache(column, row_P.to(device)),
                 use_cache=True,
+                **{cache_keyword(self.duo.model): self._cache(column, row_P.to(device))},
             ).logits
         labels_PT = batch.labels_BT[row_P, column : column + 2].to(device)
         padded_PTV = torch.cat([logits_PTV, logits_PTV], dim=1)
@@ -114,7 +115,7 @@ class TokenLoss:
             self.duo.model(
                 input_ids=self.batch.input_ids_BT.to(device),
                 attention_mask=self.batch.attention_mask_BT.to(device),
-                past_key_values=cache,
                 use_cache=True,
+                **{cache_keyword(self.duo.model): cache},
             )
         return [(layer.keys, layer.values) for layer in cache.layers]

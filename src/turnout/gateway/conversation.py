@@ -1,0 +1,149 @@
+"""This module reads and rewrites the texts of a request, whichever API it came in.
+
+Chat Completions and Messages keep turns in `messages`, Responses in `input`; instructions stand in the first
+turn, in `system` or in `instructions`. What is not rewritten keeps its bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, final
+
+import msgspec
+
+from turnout.gateway.wire import Members
+
+USER = "user"
+_TURNS = ("messages", "input")
+_INSTRUCTIONS = {"messages": "system", "responses": "instructions"}
+"""Protocol -> the member that holds its instructions; Chat Completions has them in a turn."""
+_SYSTEM_ROLES = ("system", "developer")
+
+_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.encode
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Turn:
+    """One message of a conversation."""
+
+    role: str
+    text: str
+
+
+def read_turns(members: Members) -> tuple[Turn, ...]:
+    """Return the turns in order, instructions first; what has no text is left out."""
+    found = [
+        Turn(role="system", text=_text_in(_decode(members[name])))
+        for name in _INSTRUCTIONS.values()
+        if name in members
+    ]
+    for turn in [turn for name in _TURNS for turn in _turns_of(members, name)]:
+        value = _decode(turn)
+        if isinstance(value, dict):
+            found.append(Turn(role=str(value.get("role", "tool")), text=_text_in(_content_of(value))))
+    if isinstance(plain := _plain_input(members), str):
+        found.append(Turn(role=USER, text=plain))
+    return tuple(turn for turn in found if turn.text)
+
+
+def map_texts(members: Members, change: Callable[[str], str]) -> Members:
+    """Return the members with every text put through `change`; a turn that stays the same keeps its bytes."""
+    changed = dict(members)
+    for name in _INSTRUCTIONS.values():
+        if name in members:
+            changed[name] = _mapped(members[name], lambda value: _map_content(value, change))
+    if _plain_input(members) is not None:
+        changed["input"] = _mapped(members["input"], change)
+    for name in _TURNS:
+        if old := _turns_of(members, name):
+            turns = [_mapped(turn, lambda value: _map_turn(value, change)) for turn in old]
+            changed[name] = msgspec.Raw(b"[" + b",".join(bytes(turn) for turn in turns) + b"]")
+    return changed
+
+
+def with_system(members: Members, text: str, *, place: str, protocol: str) -> Members:
+    """Return the members with a text in the instructions: before, after or instead of the client's own."""
+    name = _INSTRUCTIONS.get(protocol)
+    if name is not None:
+        own = _text_in(_decode(members[name])) if name in members else ""
+        joined = _joined(own, text, place)
+        return members if joined is None else {**members, name: msgspec.Raw(_encode(joined))}
+    turns = _turns_of(members, "messages")
+    first = _decode(turns[0]) if turns else None
+    has_own = isinstance(first, dict) and first.get("role") in _SYSTEM_ROLES
+    own = _text_in(_content_of(first)) if has_own and isinstance(first, dict) else ""
+    joined = _joined(own, text, place)
+    if joined is None:
+        return members
+    turn = {**first, "content": joined} if has_own and first else {"role": "system", "content": joined}
+    kept = [bytes(_encode(turn)), *(bytes(old) for old in turns[1 if has_own else 0 :])]
+    return {**members, "messages": msgspec.Raw(b"[" + b",".join(kept) + b"]")}
+
+
+def _joined(own: str, text: str, place: str) -> str | None:
+    """Return both texts as `place` says; None where the client's own stays as it is."""
+    if not own or place == "instead":
+        return text
+    if place == "if_missing":
+        return None
+    return f"{own}\n\n{text}" if place == "after" else f"{text}\n\n{own}"
+
+
+def _turns_of(members: Members, name: str) -> list[msgspec.Raw]:
+    if name in members and bytes(members[name]).lstrip().startswith(b"["):
+        return _decode_list(members[name])
+    return []
+
+
+def _plain_input(members: Members) -> str | None:
+    """Return the text of a Responses request whose input is a plain string."""
+    if "input" in members and bytes(members["input"]).lstrip().startswith(b'"'):
+        return str(_decode(members["input"]))
+    return None
+
+
+def _content_of(turn: dict[str, Any]) -> object:
+    """Return what a turn says; a tool's result of the Responses API calls it `output`."""
+    return turn.get("content", turn.get("output"))
+
+
+def _text_in(content: object) -> str:
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        parts = [part for part in content if isinstance(part, dict)]
+        texts = [part.get("text") or _text_in(part.get("content")) for part in parts]
+        return "\n".join(text for text in texts if isinstance(text, str) and text)
+    return ""
+
+
+def _map_turn(turn: Any, change: Callable[[str], str]) -> Any:
+    if not isinstance(turn, dict):
+        return turn
+    kept = {name: _map_content(turn[name], change) for name in ("content", "output") if name in turn}
+    return {**turn, **kept}
+
+
+def _map_content(content: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(content, str):
+        return change(content)
+    if isinstance(content, list):
+        return [_map_part(part, change) for part in content]
+    return content
+
+
+def _map_part(part: Any, change: Callable[[str], str]) -> Any:
+    if not isinstance(part, dict):
+        return part
+    kept = {name: _map_content(part[name], change) for name in ("text", "content") if name in part}
+    return {**part, **kept}
+
+
+def _mapped(raw: msgspec.Raw, change: Callable[[Any], Any]) -> msgspec.Raw:
+    value = _decode(raw)
+    new = change(value)
+    return raw if new == value else msgspec.Raw(_encode(new))

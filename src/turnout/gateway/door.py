@@ -1,0 +1,101 @@
+"""This module guards the paths that serve no model: what is open, what needs a key, what an admin's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+from turnout.core.clock import Clock
+from turnout.core.errors import sentence
+from turnout.gateway.admission import Admission
+from turnout.gateway.config import Config
+from turnout.gateway.disconnect import Scope
+from turnout.gateway.errors import ApiError
+from turnout.gateway.key import Key
+from turnout.gateway.keyfile import open_keyfile
+from turnout.gateway.keyring import Keyring
+from turnout.gateway.keystore import KeyStore, Remembered, SqliteKeyStore
+from turnout.gateway.limits import Limits
+from turnout.gateway.limits_sqlite import SqliteLimits
+
+KEY = "turnout.key"
+"""Where a handler finds the client's key in its scope, if keys are asked for."""
+
+OPEN = frozenset({"/healthz", "/readyz"})
+"""Paths for load balancers, which have no key."""
+
+ADMIN = ("/admin/", "/metrics", "/ui")
+"""How paths begin that need a key with `is_admin`, where keys are asked for."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Books:
+    """Where keys and their spend are kept."""
+
+    keys: KeyStore
+    limits: Limits
+
+    async def close(self) -> None:
+        """Close both."""
+        await self.limits.close()
+
+
+async def open_books(config: Config, clock: Clock) -> Books:
+    """Open what the settings name; raises `ConfigError`."""
+    connection = open_keyfile(config.auth.path)
+    return Books(
+        keys=SqliteKeyStore(connection=connection, clock=clock),
+        limits=SqliteLimits(connection=connection, clock=clock),
+    )
+
+
+async def open_admission(config: Config, keys: list[Key], clock: Clock) -> Admission | None:
+    """Open what keys need, or return None where nobody needs one; raises `ConfigError`."""
+    if not config.asks_for_keys:
+        return None
+    books = await open_books(config, clock)
+    remembered = Remembered(store=books.keys, clock=clock, refresh_s=config.auth.refresh_s)
+    return Admission(
+        keyring=Keyring(keys=keys, store=remembered, clock=clock),
+        limits=books.limits,
+        settings=config.auth,
+        clock=clock,
+    )
+
+
+async def guard(scope: Scope, admission: Admission | None) -> None:
+    """Let a request pass to a path that serves no model; raises `ApiError` (401, 403)."""
+    path: str = scope["path"]
+    is_admin = path.startswith(ADMIN)
+    if is_admin and scope["method"] not in ("GET", "HEAD"):
+        _check_site(scope)
+    if admission is None or path in OPEN:
+        return
+    key = await admission.recognise(scope["headers"])
+    if is_admin and not key.is_admin:
+        raise _no_admin(key, path)
+    scope[KEY] = key
+
+
+def _check_site(scope: Scope) -> None:
+    """Refuse what another site's page makes a browser send: a browser adds the password by itself."""
+    site = next((value for name, value in scope["headers"] if name == b"sec-fetch-site"), b"none")
+    if site not in (b"none", b"same-origin"):
+        message = sentence(
+            "the request comes from a page of another site",
+            allowed="requests of this gateway's own pages, or of no page",
+            got=site.decode("latin-1"),
+            do="send it from the command line",
+        )
+        raise ApiError(403, message, code="cross_site")
+
+
+def _no_admin(key: Key, path: str) -> ApiError:
+    message = sentence(
+        f"the key {key.name!r} may not use this path",
+        allowed="a key with 'is_admin'",
+        got=path,
+        do="send such a key",
+    )
+    return ApiError(403, message, code="admin_only")

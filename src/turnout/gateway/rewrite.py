@@ -1,0 +1,49 @@
+"""This module changes a request as a rule says, before anybody upstream sees it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from turnout.core.errors import sentence
+from turnout.features.pii import KINDS, find_pii, redact
+from turnout.gateway.conversation import map_texts, with_system
+from turnout.gateway.errors import ApiError
+from turnout.gateway.protocols.base import Protocol
+from turnout.gateway.settings_rules import ALL_PII, RuleSettings
+from turnout.gateway.wire import ChatRequest, render
+
+BLOCKED = "blocked_by_rule"
+"""The code of a request that a rule refuses."""
+
+
+def rewritten(request: ChatRequest, rules: tuple[RuleSettings, ...], protocol: Protocol) -> ChatRequest:
+    """Return the request with what the rules add and replace; the same one where they change nothing."""
+    members = request.members
+    kinds = _kinds(rules)
+    if kinds:
+        members = map_texts(members, lambda text: redact(text, find_pii(text, kinds)))
+    for rule in rules:
+        if rule.system_prompt is not None:
+            members = with_system(
+                members, rule.system_prompt, place=rule.system_place, protocol=protocol.name
+            )
+        if rule.set_fields:
+            fields = rule.set_fields.items()
+            members = members | {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in fields}
+    return request if members is request.members else protocol.parse(render(members))
+
+
+def refusal(rule: RuleSettings) -> ApiError:
+    """403 with what the rule says; the client learns which rule it was, and not how it is written."""
+    message = sentence(
+        str(rule.block),
+        allowed="a request on which this rule does not hold",
+        got=f"rule {rule.name}",
+        do="change the request, or ask whoever runs this gateway",
+    )
+    return ApiError(403, message, code=BLOCKED, kind="permission_error")
+
+
+def _kinds(rules: tuple[RuleSettings, ...]) -> tuple[str, ...]:
+    wanted = {kind for rule in rules for kind in rule.redact}
+    return KINDS if ALL_PII in wanted else tuple(sorted(wanted))

@@ -1,0 +1,96 @@
+"""Texts are found and replaced in the shapes of all three APIs; what stays the same keeps its bytes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from turnout.gateway.conversation import map_texts, read_turns, with_system
+
+PARTS = [{"type": "text", "text": "one"}, {"type": "image_url", "image_url": {"url": "data:one"}}]
+CHAT = {"messages": [{"role": "system", "content": "be one"}, {"role": "user", "content": PARTS}]}
+MESSAGES = {
+    "system": [{"type": "text", "text": "be one"}],
+    "messages": [
+        {"role": "user", "content": "one"},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "one", "content": PARTS[:1]}]},
+    ],
+}
+RESPONSES = {
+    "instructions": "be one",
+    "input": [
+        {"role": "user", "content": [{"type": "input_text", "text": "one"}]},
+        {"type": "function_call_output", "call_id": "one", "output": "one"},
+    ],
+}
+PLAIN = {"input": "one"}
+
+
+def members(body: dict[str, Any]) -> dict[str, msgspec.Raw]:
+    return msgspec.json.decode(json.dumps(body, indent=1).encode(), type=dict[str, msgspec.Raw])
+
+
+def plain(found: dict[str, msgspec.Raw]) -> dict[str, Any]:
+    return {name: json.loads(bytes(value)) for name, value in found.items()}
+
+
+@pytest.mark.parametrize(
+    ("body", "roles"),
+    [
+        (CHAT, ["system", "user"]),
+        (MESSAGES, ["system", "user", "user"]),
+        (RESPONSES, ["system", "user", "tool"]),
+        (PLAIN, ["user"]),
+    ],
+)
+def test_every_text_is_read_and_replaced(body: dict[str, Any], roles: list[str]) -> None:
+    turns = read_turns(members(body))
+    assert [turn.role for turn in turns] == roles
+    assert {turn.text for turn in turns} <= {"one", "be one"}
+    changed = plain(map_texts(members(body), lambda text: text.replace("one", "two")))
+    assert {turn.text for turn in read_turns(members(changed))} <= {"two", "be two"}
+    # Names, addresses and media are no texts.
+    assert json.dumps(changed).count("one") == json.dumps(body).count("one") - len(turns)
+
+
+def test_a_turn_that_stays_the_same_keeps_its_bytes() -> None:
+    body = b'{"messages": [{"role":"user", "content":"\\u0061", "n": 1.50}, {"role":"user","content":"one"}]}'
+    raw = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    changed = bytes(map_texts(raw, lambda text: text.replace("one", "two"))["messages"])
+    assert changed == b'[{"role":"user", "content":"\\u0061", "n": 1.50},{"role":"user","content":"two"}]'
+
+
+@pytest.mark.parametrize("own", [None, "mine"])
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        ("before", {None: "rule", "mine": "rule\n\nmine"}),
+        ("after", {None: "rule", "mine": "mine\n\nrule"}),
+        ("instead", {None: "rule", "mine": "rule"}),
+        ("if_missing", {None: "rule", "mine": "mine"}),
+    ],
+)
+@pytest.mark.parametrize("protocol", ["chat", "messages", "responses"])
+def test_a_system_prompt_stands_where_the_rule_says(
+    protocol: str, place: str, expected: dict[str | None, str], own: str | None
+) -> None:
+    turn = [{"role": "user", "content": "hello"}]
+    bodies: dict[str, dict[str, Any]] = {
+        "chat": {"messages": ([{"role": "developer", "content": own}] if own else []) + turn},
+        "messages": {"messages": turn} | ({"system": own} if own else {}),
+        "responses": {"input": turn} | ({"instructions": own} if own else {}),
+    }
+    changed = with_system(members(bodies[protocol]), "rule", place=place, protocol=protocol)
+    turns = read_turns(changed)
+    assert [found.text for found in turns] == [expected[own], "hello"]
+    if protocol == "chat" and own:
+        assert turns[0].role == "developer"
+
+
+def test_odd_shapes_are_left_alone() -> None:
+    odd = members({"messages": ["text", 3, {"role": "user"}, {"content": None}], "input": {"a": 1}})
+    assert read_turns(odd) == ()
+    assert plain(map_texts(odd, str.upper)) == plain(odd)
