@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from turnout.gateway.config import (
-    BreakerSettings,
-    Config,
-    LedgerSettings,
-    OpenAISettings,
-    RoutingSettings,
-    ServerSettings,
-)
+from turnout.gateway.config import BreakerSettings, Config, LedgerSettings, RoutingSettings, ServerSettings
+from turnout.gateway.settings_providers import OpenAISettings
 
 
 def make_config(base_url: str, ledger: Path, **changes: object) -> Config:

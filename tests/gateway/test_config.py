@@ -11,7 +11,8 @@ from tests.gateway.pool import make_deployment
 from tests.gateway.settings import make_config
 from turnout.core import ArtifactError, ConfigError
 from turnout.gateway.app import build_app
-from turnout.gateway.config import Config, OpenAISettings, ReplaySettings, demo_config, load_config
+from turnout.gateway.config import Config, demo_config, load_config
+from turnout.gateway.settings_providers import OpenAISettings, ReplaySettings
 
 GOOD = """
 deployment = "fitted"
@@ -90,7 +91,7 @@ provider = "recorded"
         (GOOD + '[candidates."a.b"]\nmodel = 3\n', ("candidates.a.b.model", "a string or null; got: 3;")),
         ("server = 3\n" + GOOD, ("'server'", "allowed: an object; got: 3;")),
         (GOOD + "[ledger]\nflush_ms = 5000\n", ("ledger.flush_ms", "100")),
-        (GOOD.replace('"openai"', '"opneai"'), ("providers.main.kind", "'openai' or 'replay'")),
+        (GOOD.replace('"openai"', '"opneai"'), ("providers.main.kind", "'openai' or 'anthropic'")),
         (GOOD.replace('kind = "openai"\n', ""), ("providers.main.kind",)),
         (GOOD.replace('base_url = "http', 'base_url = "ftp'), ("providers.main.base_url", "http://")),
         ('deployment = "x"\n', ("providers", "missing")),

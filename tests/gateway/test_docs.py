@@ -12,15 +12,18 @@ from turnout.gateway.config import (
     CandidateSettings,
     Config,
     LedgerSettings,
-    LocalSettings,
-    OpenAISettings,
-    ReplaySettings,
     RoutingSettings,
     SequencerSettings,
     ServerSettings,
 )
 from turnout.gateway.settings import GoalSettings, Settings
 from turnout.gateway.settings_keys import AuthSettings, KeySettings
+from turnout.gateway.settings_providers import (
+    AnthropicSettings,
+    LocalSettings,
+    OpenAISettings,
+    ReplaySettings,
+)
 from turnout.gateway.settings_rules import RuleSettings
 from turnout.gateway.settings_signals import SIGNAL_KINDS
 
@@ -34,6 +37,7 @@ SECTIONS: dict[str, type[Settings]] = {
     "ledger.": LedgerSettings,
     "providers.NAME.": OpenAISettings,
     "providers.NAME. ": ReplaySettings,
+    "providers.NAME.   ": AnthropicSettings,
     "providers.NAME.  ": LocalSettings,
     "candidates.NAME.": CandidateSettings,
     "auth.": AuthSettings,

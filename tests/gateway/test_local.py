@@ -23,8 +23,9 @@ from tests.gateway.pool import make_deployment
 from tests.nn.serving.models import PAIRS, VARIANTS, save_folder
 from turnout.core import PriceCard
 from turnout.core.errors import ConfigError
-from turnout.gateway.config import Config, LedgerSettings, LocalSettings, ServerSettings, load_config
+from turnout.gateway.config import Config, LedgerSettings, ServerSettings, load_config
 from turnout.gateway.lifecycle import running
+from turnout.gateway.settings_providers import LocalSettings
 
 UNKNOWN = {
     "response_format": {"type": "json_object"},

@@ -14,6 +14,7 @@ import msgspec
 from turnout.core.errors import ConfigError, InputError, did_you_mean, sentence
 from turnout.gateway.settings import Count, GoalSettings, Name, Port, Seconds, Settings
 from turnout.gateway.settings_keys import AuthSettings, KeySettings
+from turnout.gateway.settings_providers import ProviderSettings, ReplaySettings, UpstreamSettings
 from turnout.gateway.settings_rules import RuleSettings, check_rules
 from turnout.gateway.settings_signals import SignalSettings
 
@@ -98,66 +99,6 @@ class LedgerSettings(Settings, frozen=True, kw_only=True):
     """Rows kept in memory while the disk refuses them; beyond it new requests are answered with 503."""
     keep_text: bool = False
     """Whether to store the text that was routed on (the last user message); off by default."""
-
-
-class OpenAISettings(Settings, frozen=True, kw_only=True, tag_field="kind", tag="openai"):
-    """Any server that speaks the OpenAI API."""
-
-    base_url: Name
-    """URL up to and including `/v1`."""
-    api_key_env: Name | None = None
-    """Name of the environment variable that holds the key; none means no `authorization` header."""
-    connect_s: Seconds = 5.0
-    """Seconds to wait for a connection."""
-    first_byte_s: Seconds = 300.0
-    """Seconds to wait for the first byte of the answer; without streaming that is the whole answer."""
-    idle_s: Seconds = 120.0
-    """Seconds of silence after the first byte before a stream counts as cut."""
-    max_tokens_field: Name = "max_completion_tokens"
-    """Request field that carries a candidate's token budget; older servers know `max_tokens`."""
-    adapter_model: Name = "{model}:{adapter}"
-    """How the upstream names a model with an adapter; vLLM takes `{adapter}`."""
-    ask_usage: bool = True
-    """Whether to ask a stream for its usage where the client did not; the extra chunk is taken out again."""
-
-    def check(self, name: str) -> None:
-        """Raise `ConfigError` where the URL is none."""
-        if not self.base_url.startswith(("http://", "https://")):
-            raise ConfigError(
-                sentence(
-                    f"the setting 'providers.{name}.base_url' is wrong",
-                    allowed="a URL that starts with http:// or https://",
-                    got=self.base_url,
-                    do="write the address up to and including /v1",
-                )
-            )
-
-
-class ReplaySettings(Settings, frozen=True, kw_only=True, tag_field="kind", tag="replay"):
-    """A recording that answers known questions."""
-
-    table: Name
-    """Folder of an outcome table whose outcomes have a column `answer`."""
-
-
-class LocalSettings(Settings, frozen=True, kw_only=True, tag_field="kind", tag="local"):
-    """A model of one's own in this process; needs the extra `nn`."""
-
-    folder: Name
-    """Checkpoint folder, with its variants (compute budgets, adapters) beside it."""
-    max_batch: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 16
-    """Most requests that are read together."""
-    max_waiting: Count = 256
-    """Most requests that wait; one more is answered with 503, or goes to the next ranked candidate."""
-    max_output_tokens: Count = 1024
-    """Most tokens of an answer, whatever the request asks for."""
-    temperature: Annotated[float, msgspec.Meta(ge=0, le=100)] = 0.0
-    """Temperature where a request sets none; 0 is greedy, as recorded tables are."""
-    threads: Count | None = None
-    """Threads of the model's arithmetic; none leaves the library's default."""
-
-
-ProviderSettings = OpenAISettings | ReplaySettings | LocalSettings
 
 
 class CandidateSettings(Settings, frozen=True, kw_only=True):
@@ -262,7 +203,7 @@ class Config(Settings, frozen=True, kw_only=True):
                     )
                 )
         for name, provider in self.providers.items():
-            if isinstance(provider, OpenAISettings):
+            if isinstance(provider, UpstreamSettings):
                 provider.check(name)
         if len(self.providers) > 1 and self.default_provider is None:
             raise ConfigError(

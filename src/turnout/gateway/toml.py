@@ -13,24 +13,24 @@ from typing import Any
 import msgspec
 
 from turnout.core.errors import ConfigError, did_you_mean, sentence
-from turnout.gateway.config import (
-    CandidateSettings,
-    Config,
-    LocalSettings,
-    OpenAISettings,
-    ProviderSettings,
-    ReplaySettings,
-    SequencerSettings,
-)
+from turnout.gateway.config import CandidateSettings, Config, SequencerSettings
 from turnout.gateway.expected import mismatch
 from turnout.gateway.secret import resolved
 from turnout.gateway.settings import Settings
 from turnout.gateway.settings_keys import KeySettings
+from turnout.gateway.settings_providers import (
+    AnthropicSettings,
+    LocalSettings,
+    OpenAISettings,
+    ProviderSettings,
+    ReplaySettings,
+)
 from turnout.gateway.settings_rules import RuleSettings
 from turnout.gateway.settings_signals import SIGNAL_KINDS, DomainSettings, SignalSettings
 
 _KINDS: dict[str, type[Settings]] = {
     "openai": OpenAISettings,
+    "anthropic": AnthropicSettings,
     "replay": ReplaySettings,
     "local": LocalSettings,
 }

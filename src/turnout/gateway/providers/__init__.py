@@ -1,21 +1,38 @@
 """Who answers: a provider takes a request and a candidate and returns a reply.
 
-`openai` is any server with the OpenAI API, `replay` is a recording, and `local` is a model in this process. A
-new kind is one module here, one settings struct in `gateway.config` and one line in `build`.
+`openai` is any server with the OpenAI API, `anthropic` one with Anthropic's, `replay` is a recording, and
+`local` is a model in this process. A new kind of upstream is one dialect here, one settings struct in
+`gateway.config` and one line in `build`; `http` carries the bytes of all of them.
 """
 
 from __future__ import annotations
 
-from turnout.gateway.config import LocalSettings, OpenAISettings, ProviderSettings
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from turnout.gateway.providers.base import Provider
+from turnout.gateway.settings_providers import (
+    AnthropicSettings,
+    LocalSettings,
+    OpenAISettings,
+    ProviderSettings,
+    UpstreamSettings,
+)
+
+if TYPE_CHECKING:
+    from turnout.gateway.providers.dialect import Dialect
 
 
 def build(name: str, settings: ProviderSettings) -> Provider:
     """Return the provider for its settings; reads the key or the table, opens no connection."""
     if isinstance(settings, OpenAISettings):
-        from turnout.gateway.providers.openai import OpenAIProvider, read_key
+        from turnout.gateway.providers.openai import OpenAIDialect
 
-        return OpenAIProvider(name=name, settings=settings, api_key=read_key(name, settings))
+        return _http(name, settings, lambda key: OpenAIDialect(settings=settings, api_key=key))
+    if isinstance(settings, AnthropicSettings):
+        from turnout.gateway.providers.anthropic import AnthropicDialect
+
+        return _http(name, settings, lambda key: AnthropicDialect(settings=settings, api_key=key))
     if isinstance(settings, LocalSettings):
         from turnout.gateway.providers.local import LocalProvider
 
@@ -24,3 +41,9 @@ def build(name: str, settings: ProviderSettings) -> Provider:
     from turnout.gateway.providers.replay import ReplayProvider
 
     return ReplayProvider(name=name, recording=read_recording(settings.table))
+
+
+def _http(name: str, settings: UpstreamSettings, dialect: Callable[[str | None], Dialect]) -> Provider:
+    from turnout.gateway.providers.http import HttpProvider, read_key
+
+    return HttpProvider(name=name, settings=settings, dialect=dialect(read_key(name, settings)))

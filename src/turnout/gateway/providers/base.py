@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 from turnout.core.candidate import Candidate
-from turnout.core.errors import ProviderError
+from turnout.core.errors import ProviderError, sentence
 from turnout.gateway.config import Config
 from turnout.gateway.errors import ApiError, Headers
 from turnout.gateway.wire import ChatRequest
@@ -34,7 +34,7 @@ class Call:
     """The upstream's name for the candidate."""
     decision_id: str
     protocol: str = "chat"
-    """The API that the client speaks (`Protocol.name`); the reply is in it too."""
+    """The API that the request is written in (`Protocol.name`); the reply is in it too."""
     headers: tuple[tuple[bytes, bytes], ...] = ()
     """What rules send upstream besides the provider's own; names in lower case."""
     work: Work = field(default_factory=Work)
@@ -107,8 +107,24 @@ class Fault(ProviderError):
         self.retry_after_s = retry_after_s
 
 
+def cut(name: str, error: Exception, *, may_fall_back: bool) -> Fault:
+    """Return the fault of an upstream that stopped in the middle of its answer."""
+    message = sentence(
+        f"the upstream {name!r} stopped in the middle of its answer",
+        allowed="an answer that comes to its end",
+        got=type(error).__name__,
+        do="what was received is incomplete; ask again",
+    )
+    return Fault(
+        ApiError(502, message, code="upstream_cut", kind="upstream_error"), may_fall_back=may_fall_back
+    )
+
+
 class Provider(ABC):
     """Answers calls."""
+
+    speaks: frozenset[str] = frozenset({"chat"})
+    """The APIs (`Protocol.name`) that a call may come in; every provider speaks `chat`."""
 
     is_replay: ClassVar[bool] = False
     """Whether replies come from a recording: nothing is spent, and usage is an estimate."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from turnout.core.candidate import Candidate
-from turnout.gateway.config import OpenAISettings
 from turnout.gateway.providers.base import Call
+from turnout.gateway.settings_providers import OpenAISettings
 from turnout.gateway.wire import render, with_usage
 
 _LIMITS = ("max_completion_tokens", "max_tokens")

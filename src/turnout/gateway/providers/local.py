@@ -15,11 +15,11 @@ from turnout.core.candidate import Candidate
 from turnout.core.errors import ConfigError, InputError, MissingExtraError, UnknownNameError, sentence
 from turnout.core.generation import EngineFullError, Event, Failed, Finished, Generation, LocalServer, Ticket
 from turnout.core.registry import find_registry
-from turnout.gateway.config import LocalSettings
 from turnout.gateway.errors import ApiError
 from turnout.gateway.providers.base import Call, Chunks, Fault, Provider, Reply
 from turnout.gateway.providers.local_request import CODE, LocalRequest
 from turnout.gateway.providers.written import ChatEvents, Usage, usage_of, whole_reply
+from turnout.gateway.settings_providers import LocalSettings
 from turnout.gateway.wire import CHARS_PER_TOKEN
 
 

@@ -12,10 +12,10 @@ from typing import Annotated, Any, final
 import msgspec
 
 from turnout.core.errors import ABSENT, sentence
-from turnout.gateway.config import LocalSettings
 from turnout.gateway.errors import ApiError
 from turnout.gateway.expected import mismatch
 from turnout.gateway.providers.base import Call, Fault
+from turnout.gateway.settings_providers import LocalSettings
 
 CODE = "local_bad_request"
 """Code of the errors of this module."""

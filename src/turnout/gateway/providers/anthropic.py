@@ -1,0 +1,82 @@
+"""This module is the language of a server that speaks Anthropic's Messages API."""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar, final
+
+import msgspec
+
+from turnout.core.errors import sentence
+from turnout.gateway.errors import ApiError
+from turnout.gateway.providers.base import Call, Fault, Reply
+from turnout.gateway.providers.dialect import Dialect, Outgoing
+from turnout.gateway.settings_providers import AnthropicSettings
+from turnout.gateway.translate.chat_request_as_messages import messages_request
+from turnout.gateway.translate.events import Translator
+from turnout.gateway.translate.messages_answer_as_chat import chat_completion
+from turnout.gateway.translate.messages_stream_as_chat import MessagesAsChat
+from turnout.gateway.translate.words import chat_error
+
+_ERROR = re.compile(rb'\s*(?:event: ?error\r?\n|data: ?\{\s*"type"\s*:\s*"error")')
+
+
+@final
+class AnthropicDialect(Dialect):
+    """Anthropic's Messages.
+
+    Parameters
+    ----------
+    settings:
+        Base URL, version and defaults.
+    api_key:
+        The key itself; it goes into the `x-api-key` header and nowhere else.
+    """
+
+    speaks: ClassVar[frozenset[str]] = frozenset({"chat"})
+
+    def __init__(self, *, settings: AnthropicSettings, api_key: str | None) -> None:
+        self.settings = settings
+        self._url = settings.base_url.rstrip("/") + "/messages"
+        self._headers = {
+            "content-type": "application/json",
+            "accept-encoding": "identity",
+            "anthropic-version": settings.version,
+        }
+        if api_key is not None:
+            self._headers["x-api-key"] = api_key
+
+    def outgoing(self, call: Call) -> Outgoing:
+        """Return the request; raises `Fault` for what cannot be said."""
+        body = messages_request(
+            call.request.members, model=call.model, candidate=call.candidate, settings=self.settings
+        )
+        return Outgoing(url=self._url, headers=self._headers, body=body)
+
+    def whole(self, call: Call, reply: Reply) -> Reply:
+        """Return a whole answer or an error as chat has it; raises `Fault` for a 200 that is no answer."""
+        if reply.status != 200:
+            return Reply(status=reply.status, headers=reply.headers, body=chat_error(reply.body))
+        try:
+            body = chat_completion(reply.body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise _no_message(error) from error
+        return Reply(status=200, headers=reply.headers, body=body)
+
+    def translator(self, call: Call) -> Translator:
+        """Return what turns a stream into chat chunks."""
+        return MessagesAsChat(asks_usage=call.request.asks_usage)
+
+    def starts_with_error(self, first: bytes) -> bool:
+        """Whether a stream begins with an `error` event."""
+        return _ERROR.match(first) is not None
+
+
+def _no_message(error: Exception) -> Fault:
+    message = sentence(
+        "an upstream of kind 'anthropic' answered 200 without a message",
+        allowed="an object with 'id', 'model' and 'content'",
+        got=str(error),
+        do="check that its base_url is Anthropic's API",
+    )
+    return Fault(ApiError(502, message, code="upstream_error", kind="upstream_error"))

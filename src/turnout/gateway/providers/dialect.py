@@ -1,0 +1,51 @@
+"""This module states what an upstream's language is: where a request goes, and how both are written."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+from turnout.core.candidate import Candidate
+from turnout.gateway.providers.base import Call, Reply
+from turnout.gateway.translate.events import Translator
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outgoing:
+    """One request as it is sent."""
+
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Dialect(ABC):
+    """The language of a kind of upstream. It holds no state of a request."""
+
+    speaks: ClassVar[frozenset[str]] = frozenset({"chat"})
+    """The APIs that a call may be written in: bytes of its own language are passed on, others translated."""
+    stream_type: ClassVar[str] = "text/event-stream"
+    """Content type of the upstream's streams."""
+
+    @abstractmethod
+    def outgoing(self, call: Call) -> Outgoing:
+        """Return what to send; raises `Fault` for a request that cannot be said in this language."""
+
+    def model_name(self, candidate: Candidate) -> str:
+        """Return the upstream's name for a candidate that the configuration gives no other name."""
+        return candidate.model
+
+    def whole(self, call: Call, reply: Reply) -> Reply:
+        """Return a whole reply, an error too, in the language of the call."""
+        return reply
+
+    def translator(self, call: Call) -> Translator | None:
+        """Return what translates a stream into the language of the call; None passes it on as it is."""
+        return None
+
+    @abstractmethod
+    def starts_with_error(self, first: bytes) -> bool:
+        """Whether the first bytes of a stream are an error in place of an answer."""

@@ -1,0 +1,263 @@
+"""This module asks an upstream over HTTP and hands bytes on as they arrive; a dialect knows its language."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Mapping
+from typing import final
+
+import aiohttp
+import msgspec
+
+from turnout.core.candidate import Candidate
+from turnout.core.errors import ConfigError, sentence
+from turnout.gateway.errors import ApiError, Headers
+from turnout.gateway.providers.base import Call, Chunks, Fault, Provider, Reply, cut
+from turnout.gateway.providers.dialect import Dialect, Outgoing
+from turnout.gateway.retry import read_retry_after
+from turnout.gateway.settings_providers import UpstreamSettings
+from turnout.gateway.translate.events import Translated
+
+KEEP_ALIVE_S = 15.0
+"""Seconds an idle connection is kept; servers close theirs after 5 to 75, and a closed one costs a retry."""
+
+_READ_BYTES = 2**16
+_OVERLOADED = (503, 529)
+_PASSED = ("content-type", "request-id", "retry-after", "retry-after-ms", "x-request-id", "x-should-retry")
+_PASSED_PREFIXES = ("x-ratelimit-", "openai-", "anthropic-")
+_EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
+
+
+def read_key(name: str, settings: UpstreamSettings) -> str | None:
+    """Return the key that `api_key_env` refers to; raises `ConfigError` when the variable is not set."""
+    if settings.api_key_env is None:
+        return None
+    key = os.environ.get(settings.api_key_env, "").strip()
+    if not key:
+        raise ConfigError(
+            sentence(
+                f"the provider {name!r} needs a key",
+                allowed=f"a key in the environment variable {settings.api_key_env!r}",
+                got="nothing",
+                do="set it, or remove api_key_env",
+            )
+        )
+    return key
+
+
+@final
+class HttpProvider(Provider):
+    """Passes requests to an upstream.
+
+    Parameters
+    ----------
+    name:
+        The provider's name in the configuration.
+    settings:
+        Time limits.
+    dialect:
+        The upstream's language, with its address and key.
+    """
+
+    def __init__(self, *, name: str, settings: UpstreamSettings, dialect: Dialect) -> None:
+        super().__init__(name=name)
+        self.settings = settings
+        self.dialect = dialect
+        self.speaks = dialect.speaks
+        self._session: aiohttp.ClientSession | None = None
+
+    def model_name(self, candidate: Candidate) -> str:
+        """Return the upstream's name for a candidate, as the dialect writes it."""
+        return self.dialect.model_name(candidate)
+
+    async def start(self) -> None:
+        """Open the connection pool; the number of connections is bounded by the requests in flight."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S, ttl_dns_cache=300),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self.settings.connect_s),
+            read_bufsize=_READ_BYTES,
+        )
+
+    async def close(self) -> None:
+        """Close the pool."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def ask(self, call: Call) -> Reply:
+        """Send the request; a stream's reply is returned once its first bytes are there."""
+        sent = self.dialect.outgoing(call)
+        try:
+            async with asyncio.timeout(self.settings.first_byte_s):
+                response = await self._send(sent, _headers_of(sent.headers, call))
+                return await self._reply(call, response)
+        except TimeoutError as error:
+            raise self._slow(error) from error
+        except aiohttp.ClientPayloadError as error:
+            raise cut(self.name, error, may_fall_back=True) from error
+        except aiohttp.ClientConnectorError as error:
+            raise self._unreachable(str(error.os_error.strerror or error)) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._unreachable(type(error).__name__) from error
+
+    async def _send(self, sent: Outgoing, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+        """Send once more where a kept connection was closed under us before any byte came back."""
+        if self._session is None:
+            raise RuntimeError(f"provider {self.name!r} was asked before it was started")
+        try:
+            return await _post(self._session, sent, headers)
+        except aiohttp.ClientConnectorError:
+            raise
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            return await _post(self._session, sent, headers)
+
+    async def _reply(self, call: Call, response: aiohttp.ClientResponse) -> Reply:
+        is_events = response.content_type == self.dialect.stream_type
+        try:
+            if response.status == 200 and call.request.is_stream and is_events:
+                first = await response.content.readany()
+                self._check_first(first)
+                return self._streamed(call, response, first)
+            body = await response.read()
+        except BaseException:
+            response.close()
+            raise
+        if response.status == 200 and not _is_object(body):
+            raise self._no_answer(body)
+        reply = Reply(status=response.status, headers=_passed(response), body=body)
+        if response.status == 429 or response.status >= 500 or 300 <= response.status < 400:
+            raise self._refused(call, reply)
+        return self.dialect.whole(call, reply)
+
+    def _streamed(self, call: Call, response: aiohttp.ClientResponse, first: bytes) -> Reply:
+        """Return the reply of a stream that has begun, in the client's language."""
+        headers = _passed(response)
+        chunks: Chunks = _Arriving(self.name, response, first, self.settings.idle_s)
+        translator = self.dialect.translator(call)
+        if translator is not None:
+            chunks = Translated(chunks, translator, upstream=self.name)
+            headers = [_EVENTS, *(header for header in headers if header[0] != b"content-type")]
+        return Reply(status=200, headers=headers, chunks=chunks)
+
+    def _no_answer(self, body: bytes) -> Fault:
+        """Return the fault of a reply that says 200 and is no JSON object, as a proxy's error page is."""
+        got = body[:60].decode("utf-8", "replace")
+        message = sentence(
+            f"the upstream {self.name!r} answered 200 without an answer",
+            allowed="a JSON object",
+            got=got,
+            do=f"check that providers.{self.name}.base_url is the API that its kind says",
+        )
+        return Fault(ApiError(502, message, code="upstream_error", kind="upstream_error"))
+
+    def _check_first(self, first: bytes) -> None:
+        """Raise where a stream ends, or fails, before it has begun: then the next candidate can be asked."""
+        if not first:
+            raise cut(self.name, EOFError(), may_fall_back=True)
+        if self.dialect.starts_with_error(first):
+            got = first[:120].decode("utf-8", "replace")
+            message = sentence(
+                f"the upstream {self.name!r} began its stream with an error",
+                allowed="an event with a choice",
+                got=got,
+                do="read the upstream's own message, or ask again",
+            )
+            raise Fault(ApiError(502, message, code="upstream_error", kind="upstream_error"))
+
+    def _slow(self, error: TimeoutError) -> Fault:
+        if isinstance(error, aiohttp.ServerTimeoutError):
+            what, limit = "did not accept a connection in time", "connect_s"
+        else:
+            what, limit = "did not send a first byte in time", "first_byte_s"
+        message = sentence(
+            f"the upstream {self.name!r} {what}",
+            allowed=f"{getattr(self.settings, limit):g} s",
+            do=f"ask again, or raise providers.{self.name}.{limit}",
+        )
+        return Fault(ApiError(504, message, code="upstream_timeout", kind="timeout_error"))
+
+    def _unreachable(self, got: str) -> Fault:
+        message = sentence(
+            f"the upstream {self.name!r} cannot be reached",
+            allowed=f"a server at providers.{self.name}.base_url",
+            got=got,
+            do="check that it runs there",
+        )
+        error = ApiError(503, message, code="upstream_unreachable", kind="upstream_error")
+        return Fault(error, may_retry=True)
+
+    def _refused(self, call: Call, reply: Reply) -> Fault:
+        got = f"status {reply.status}: {reply.body[:80].decode('utf-8', 'replace')}"
+        message = sentence(
+            f"the upstream {self.name!r} failed",
+            allowed="an answer or a client error",
+            got=got,
+            do="ask again later" if reply.status == 429 else "read the upstream's log, or ask again",
+        )
+        retry_after_s = read_retry_after(reply.headers, time.time())
+        if reply.status == 429:
+            reply = self.dialect.whole(call, reply)
+            error = ApiError(429, message, code="upstream_rate_limited", kind="rate_limit_error")
+            return Fault(error, may_retry=True, reply=reply, is_limit=True, retry_after_s=retry_after_s)
+        return Fault(
+            ApiError(502, message, code="upstream_error", kind="upstream_error"),
+            may_retry=reply.status >= 500,
+            is_limit=reply.status in _OVERLOADED and retry_after_s is not None,
+            retry_after_s=retry_after_s,
+        )
+
+
+@final
+class _Arriving(Chunks):
+    def __init__(self, name: str, response: aiohttp.ClientResponse, first: bytes, idle_s: float) -> None:
+        self._name = name
+        self._response = response
+        self._first = first
+        self._idle_s = idle_s
+
+    async def read(self) -> bytes:
+        if self._first:
+            block, self._first = self._first, b""
+            return block
+        try:
+            async with asyncio.timeout(self._idle_s):
+                return await self._response.content.readany()
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise cut(self._name, error, may_fall_back=False) from error
+
+    def close(self) -> None:
+        # A response that was read to its end has given its connection back already; closing it is free.
+        self._response.close()
+
+
+async def _post(
+    session: aiohttp.ClientSession, sent: Outgoing, headers: Mapping[str, str]
+) -> aiohttp.ClientResponse:
+    return await session.post(sent.url, data=sent.body, headers=headers, allow_redirects=False)
+
+
+def _headers_of(own: Mapping[str, str], call: Call) -> Mapping[str, str]:
+    """Return the provider's headers with those that are sent besides them; its own win."""
+    if not call.headers:
+        return own
+    return {name.decode(): value.decode("latin-1") for name, value in call.headers} | dict(own)
+
+
+def _passed(response: aiohttp.ClientResponse) -> Headers:
+    """Return the response headers that concern the client."""
+    return [
+        (name.lower().encode(), value.encode("latin-1", "replace"))
+        for name, value in response.headers.items()
+        if name.lower() in _PASSED or name.lower().startswith(_PASSED_PREFIXES)
+    ]
+
+
+def _is_object(body: bytes) -> bool:
+    try:
+        msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True

@@ -1,0 +1,86 @@
+"""This module holds the settings of providers, one struct for each kind."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from turnout.core.errors import ConfigError, sentence
+from turnout.gateway.settings import Count, Name, Seconds, Settings
+
+
+class UpstreamSettings(Settings, frozen=True, kw_only=True):
+    """What every upstream over HTTP has in common."""
+
+    base_url: Name
+    """URL up to and including the version, such as `/v1`."""
+    api_key_env: Name | None = None
+    """Name of the environment variable that holds the key; none means that no key is sent."""
+    connect_s: Seconds = 5.0
+    """Seconds to wait for a connection."""
+    first_byte_s: Seconds = 300.0
+    """Seconds to wait for the first byte of the answer; without streaming that is the whole answer."""
+    idle_s: Seconds = 120.0
+    """Seconds of silence after the first byte before a stream counts as cut."""
+
+    def check(self, name: str) -> None:
+        """Raise `ConfigError` where the URL is none."""
+        if not self.base_url.startswith(("http://", "https://")):
+            raise ConfigError(
+                sentence(
+                    f"the setting 'providers.{name}.base_url' is wrong",
+                    allowed="a URL that starts with http:// or https://",
+                    got=self.base_url,
+                    do="write the address up to and including /v1",
+                )
+            )
+
+
+class OpenAISettings(UpstreamSettings, frozen=True, kw_only=True, tag_field="kind", tag="openai"):
+    """Any server that speaks the OpenAI API."""
+
+    max_tokens_field: Name = "max_completion_tokens"
+    """Request field that carries a candidate's token budget; older servers know `max_tokens`."""
+    adapter_model: Name = "{model}:{adapter}"
+    """How the upstream names a model with an adapter; vLLM takes `{adapter}`."""
+    ask_usage: bool = True
+    """Whether to ask a stream for its usage where the client did not; the extra chunk is taken out again."""
+
+
+class AnthropicSettings(UpstreamSettings, frozen=True, kw_only=True, tag_field="kind", tag="anthropic"):
+    """Any server that speaks Anthropic's Messages API."""
+
+    version: Name = "2023-06-01"
+    """The `anthropic-version` that is sent where the client sends none."""
+    default_max_tokens: Count = 8192
+    """Token limit of a request that sets none; this API requires one."""
+    thinking: Literal["adaptive", "effort", "budget"] = "adaptive"
+    """How an effort is written: as an effort, as one with adaptive thinking, or as a budget of thinking."""
+
+
+class ReplaySettings(Settings, frozen=True, kw_only=True, tag_field="kind", tag="replay"):
+    """A recording that answers known questions."""
+
+    table: Name
+    """Folder of an outcome table whose outcomes have a column `answer`."""
+
+
+class LocalSettings(Settings, frozen=True, kw_only=True, tag_field="kind", tag="local"):
+    """A model of one's own in this process; needs the extra `nn`."""
+
+    folder: Name
+    """Checkpoint folder, with its variants (compute budgets, adapters) beside it."""
+    max_batch: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 16
+    """Most requests that are read together."""
+    max_waiting: Count = 256
+    """Most requests that wait; one more is answered with 503, or goes to the next ranked candidate."""
+    max_output_tokens: Count = 1024
+    """Most tokens of an answer, whatever the request asks for."""
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=100)] = 0.0
+    """Temperature where a request sets none; 0 is greedy, as recorded tables are."""
+    threads: Count | None = None
+    """Threads of the model's arithmetic; none leaves the library's default."""
+
+
+ProviderSettings = OpenAISettings | AnthropicSettings | ReplaySettings | LocalSettings

@@ -1,0 +1,13 @@
+"""How is one API said in another? Everything passes through OpenAI's chat, which every provider speaks.
+
+| module | what it turns into what |
+|---|---|
+| `events` | the frame of every stream translator |
+| `refusal` | a field that has no counterpart into a fault, so that the next candidate may be asked |
+| `words` | stop reasons, usage and errors, both ways |
+| `chat_request_as_messages` | a chat request into one of Anthropic's Messages |
+| `messages_answer_as_chat` | an answer of Anthropic's into a chat completion |
+| `messages_stream_as_chat` | the same for a stream |
+
+Where client and upstream speak the same language nothing here runs: bytes are passed on.
+"""

@@ -1,0 +1,148 @@
+"""This module writes a chat request as one of Anthropic's Messages.
+
+What has a counterpart is translated, what changes an answer and has none is refused by name, hints that
+change no answer are left out, and a member that neither list knows is passed on: it may be Anthropic's own.
+System messages are gathered into `system` wherever they stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from turnout.core.candidate import Candidate
+from turnout.gateway.settings_providers import AnthropicSettings
+from turnout.gateway.translate.chat_messages import ChatMessage, read_messages
+from turnout.gateway.translate.chat_tools import tool_choice, tools
+from turnout.gateway.translate.messages_blocks import turns
+from turnout.gateway.translate.refusal import plain, refuse
+from turnout.gateway.wire import Members
+
+LANGUAGE = "Anthropic's Messages"
+
+_COPIED = frozenset({"temperature", "top_p", "stream"})
+_HINTS = frozenset(
+    "seed user safety_identifier store metadata service_tier prediction prompt_cache_key prompt_cache_options"
+    " prompt_cache_retention verbosity stream_options moderation".split()
+)
+_NEUTRAL: Mapping[str, tuple[object, ...]] = {
+    "n": (1,),
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "logit_bias": ({},),
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
+    "modalities": (["text"], []),
+    "audio": (),
+    "web_search_options": (),
+    "functions": ([],),
+    "function_call": ("none", "auto"),
+}
+_DONE = frozenset(
+    "messages model tools tool_choice parallel_tool_calls response_format reasoning_effort stop "
+    "max_tokens max_completion_tokens".split()
+)
+_BUDGET_SHARE = {"minimal": 0.1, "low": 0.2, "medium": 0.5, "high": 0.8, "xhigh": 0.9, "max": 0.95}
+_MIN_BUDGET = 1024
+
+
+def messages_request(
+    members: Members, *, model: str, candidate: Candidate, settings: AnthropicSettings
+) -> bytes:
+    """Return the body; raises `Fault` (400) for what cannot be said."""
+    said = read_messages(members["messages"])
+    limit = _limit(members, candidate, settings)
+    body: dict[str, Any] = {"model": model, "max_tokens": limit}
+    if system := _system(said):
+        body["system"] = system
+    body["messages"] = turns(said, LANGUAGE)
+    if given := tools(members.get("tools"), LANGUAGE):
+        body["tools"] = given
+        if (choice := tool_choice(members, LANGUAGE)) is not None:
+            body["tool_choice"] = choice
+    _format(members, body)
+    _effort(members, candidate, settings, body)
+    stop = plain(members.get("stop"))
+    if stop:
+        body["stop_sequences"] = [stop] if isinstance(stop, str) else stop
+    user = plain(members.get("safety_identifier")) or plain(members.get("user"))
+    if user:
+        body["metadata"] = {"user_id": user}
+    for name, raw in members.items():
+        _rest(name, raw, body)
+    return msgspec.json.encode(body)
+
+
+def _rest(name: str, raw: msgspec.Raw, body: dict[str, Any]) -> None:
+    """Copy, leave out or refuse a member that has no translation of its own."""
+    if name in _DONE or name in _HINTS or bytes(raw) == b"null":
+        return
+    if name in _NEUTRAL:
+        if plain(raw) not in _NEUTRAL[name]:
+            raise refuse(name, LANGUAGE, bytes(raw))
+        return
+    if name in _COPIED or name not in body:
+        body[name] = raw
+
+
+def _limit(members: Members, candidate: Candidate, settings: AnthropicSettings) -> int:
+    given = [plain(members.get(name)) for name in ("max_completion_tokens", "max_tokens")]
+    limits = [number for number in [*given, candidate.max_output_tokens] if isinstance(number, int)]
+    return min(limits, default=settings.default_max_tokens)
+
+
+def _system(said: list[ChatMessage]) -> str | list[dict[str, Any]] | None:
+    """Return the system prompt: a text where one message said it plainly, else blocks."""
+    own = [message for message in said if message.role in ("system", "developer")]
+    if len(own) == 1 and isinstance(own[0].content, str):
+        return own[0].content
+    return [block for message in own for block in message.text_blocks()] or None
+
+
+def _format(members: Members, body: dict[str, Any]) -> None:
+    wanted = plain(members.get("response_format"))
+    if wanted is None or wanted == {"type": "text"}:
+        return
+    schema = wanted.get("json_schema") if isinstance(wanted, dict) else None
+    if not isinstance(schema, dict) or not isinstance(schema.get("schema"), dict):
+        raise refuse("response_format", LANGUAGE, wanted)
+    body["output_config"] = {"format": {"type": "json_schema", "schema": schema["schema"]}}
+
+
+def _effort(
+    members: Members, candidate: Candidate, settings: AnthropicSettings, body: dict[str, Any]
+) -> None:
+    """Write the candidate's effort, or the client's; `none` switches thinking off."""
+    effort = candidate.effort or plain(members.get("reasoning_effort"))
+    if not isinstance(effort, str):
+        return
+    if effort == "none":
+        body["thinking"] = {"type": "disabled"}
+        return
+    _WRITERS[settings.thinking](effort, body)
+
+
+def _as_effort(effort: str, body: dict[str, Any]) -> None:
+    config = body.setdefault("output_config", {})
+    config["effort"] = "low" if effort == "minimal" else effort
+
+
+def _as_adaptive(effort: str, body: dict[str, Any]) -> None:
+    _as_effort(effort, body)
+    body["thinking"] = {"type": "adaptive"}
+
+
+def _as_budget(effort: str, body: dict[str, Any]) -> None:
+    """Write a share of the token limit, which must hold the answer too."""
+    tokens = max(_MIN_BUDGET, int(body["max_tokens"] * _BUDGET_SHARE.get(effort, 0.5)))
+    if tokens < body["max_tokens"]:
+        body["thinking"] = {"type": "enabled", "budget_tokens": tokens}
+
+
+_WRITERS: Mapping[str, Callable[[str, dict[str, Any]], None]] = {
+    "adaptive": _as_adaptive,
+    "effort": _as_effort,
+    "budget": _as_budget,
+}

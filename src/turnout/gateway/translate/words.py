@@ -1,0 +1,78 @@
+"""This module holds the words of OpenAI's chat and Anthropic's Messages side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+FINISH_OF_STOP = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "pause_turn": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "refusal": "content_filter",
+}
+"""Chat's finish reason for each stop reason of Messages."""
+
+STOP_OF_FINISH = {
+    "stop": "end_turn",
+    "length": "max_tokens",
+    "tool_calls": "tool_use",
+    "function_call": "tool_use",
+    "content_filter": "refusal",
+}
+"""And back."""
+
+_KIND_OF_STATUS = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+
+
+def chat_usage(usage: Mapping[str, Any]) -> dict[str, Any]:
+    """Return chat's usage of one of Messages, whose input leaves out what a cache gave or took."""
+    read, written = _count(usage, "cache_read_input_tokens"), _count(usage, "cache_creation_input_tokens")
+    tokens_in = _count(usage, "input_tokens") + read + written
+    tokens_out = _count(usage, "output_tokens")
+    told: dict[str, Any] = {
+        "prompt_tokens": tokens_in,
+        "completion_tokens": tokens_out,
+        "total_tokens": tokens_in + tokens_out,
+        "prompt_tokens_details": {"cached_tokens": read, "cache_write_tokens": written},
+    }
+    details = usage.get("output_tokens_details")
+    if isinstance(details, dict) and isinstance(details.get("thinking_tokens"), int):
+        told["completion_tokens_details"] = {"reasoning_tokens": details["thinking_tokens"]}
+    return told
+
+
+def chat_error(body: bytes) -> bytes:
+    """Return an error of Messages as OpenAI's clients read it; a body that is none stays as it came."""
+    try:
+        error = msgspec.json.decode(body)["error"]
+        kind, message = str(error["type"]), str(error["message"])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError):
+        return body
+    told = {"message": message, "type": kind, "param": None, "code": kind}
+    return msgspec.json.encode({"error": told})
+
+
+def messages_kind(status: int) -> str:
+    """Return the word for an HTTP status among the errors of Messages."""
+    return _KIND_OF_STATUS.get(status, "invalid_request_error" if status < 500 else "api_error")
+
+
+def _count(usage: Mapping[str, Any], name: str) -> int:
+    value = usage.get(name)
+    return value if isinstance(value, int) else 0
