@@ -17,6 +17,8 @@ A request passes these steps, each in a module of its own; `exchange` carries it
 | `routes` | the table: (method, path) -> handler; a new endpoint is one `routes.add` |
 | `endpoints` | handlers that read and change nothing: models, health |
 | `parts` | what a gateway is made of under one configuration; swapped whole, never changed |
+| `explain`, `reasons` | what a request would lead to, and why |
+| `feedback` | scores that come later |
 | `exchange` | one request on its way through the steps |
 | `flow` | the steps in their order, and what becomes of a request that fails in one of them |
 | `admit`, `body` | may it come in: capacity; the body up to its limit |

@@ -8,8 +8,11 @@ import time
 from dataclasses import dataclass
 from typing import Any, final
 
+import msgspec
+
 from turnout.core.candidate import Candidate
 from turnout.core.clock import Clock
+from turnout.core.estimate import Estimate
 from turnout.gateway.key import Key
 from turnout.gateway.ledger import Ledger
 from turnout.gateway.schema import DecisionRow, ResultRow
@@ -209,7 +212,23 @@ def _described(selection: Selection) -> dict[str, Any]:
         "expected_quality": _known(selection.expected_quality),
         "expected_cost_usd": _known(selection.expected_cost_usd),
         "decision_s": selection.decision_s,
+        "scores": _scores(selection.estimate),
     }
+
+
+def _scores(estimate: Estimate | None) -> str | None:
+    """Return what every candidate that might have served was expected to give and to cost."""
+    if estimate is None:
+        return None
+    rows = zip(
+        estimate.names,
+        estimate.quality_QM[0].tolist(),
+        estimate.cost_usd_QM[0].tolist(),
+        estimate.allowed_QM[0].tolist(),
+        strict=True,
+    )
+    # The encoder writes NaN, which is what unknown is, as null.
+    return msgspec.json.encode({name: (quality, usd) for name, quality, usd, may in rows if may}).decode()
 
 
 def _known(value: float) -> float | None:

@@ -18,6 +18,8 @@ from turnout.gateway.door import guard, open_admission
 from turnout.gateway.endpoints import ReadOnly
 from turnout.gateway.errors import ApiError
 from turnout.gateway.exchange import Exchange
+from turnout.gateway.explain import Explain
+from turnout.gateway.feedback import Feedback
 from turnout.gateway.flow import serve_exchange
 from turnout.gateway.key import Key
 from turnout.gateway.keyring import config_keys
@@ -77,7 +79,8 @@ class Gateway:
         self._accounted = frozenset(protocol.path for protocol in PROTOCOLS)
         for protocol in PROTOCOLS:
             self.routes.add("POST", protocol.path, self._answers(protocol))
-        ReadOnly(parts=lambda: self.parts).add_to(self.routes)
+        for endpoint in (ReadOnly, Explain, Feedback):
+            endpoint(parts=lambda: self.parts).add_to(self.routes)
         self.notices: tuple[str, ...] = ()
         self.startup_error: TurnoutError | None = None
         self.num_running = 0

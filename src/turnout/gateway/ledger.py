@@ -10,9 +10,11 @@ import logging
 import sqlite3
 import threading
 from collections import deque
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import final
+from urllib.parse import quote
 
 import msgspec
 
@@ -39,6 +41,15 @@ _INSERTS: dict[type[msgspec.Struct], str] = {
     TraceRow: insert_statement(TraceRow, "traces"),
     FeedbackRow: insert_statement(FeedbackRow, "feedback"),
 }
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Owner:
+    """Whose request a decision was."""
+
+    tenant: str | None
+    """As the client's key said; None where nobody needs a key."""
 
 
 @final
@@ -117,6 +128,19 @@ class Ledger:
         self._rows.append(row)
         if len(self._rows) >= self.settings.flush_rows:
             self._wake.set()
+
+    def owner(self, decision_id: str) -> Owner | None:
+        """Return whose request a decision was, or None where there is none of that id; reads the file."""
+        for row in tuple(self._rows):
+            if isinstance(row, DecisionRow) and row.decision_id == decision_id:
+                return Owner(tenant=row.tenant)
+        connection = sqlite3.connect(f"file:{quote(str(self.path))}?mode=ro", uri=True)
+        try:
+            query = "SELECT tenant FROM decisions WHERE decision_id = ?"
+            found = connection.execute(query, (decision_id,)).fetchone()
+        finally:
+            connection.close()
+        return None if found is None else Owner(tenant=found[0])
 
     def close(self) -> None:
         """Write what is queued, mark the session as closed, close the file. Safe to call twice."""

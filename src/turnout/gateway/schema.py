@@ -13,7 +13,7 @@ import msgspec
 
 from turnout.core.errors import ConfigError, sentence
 
-VERSION = 4
+VERSION = 5
 """Version of the tables that this code writes."""
 
 
@@ -41,6 +41,8 @@ class DecisionRow(msgspec.Struct, frozen=True, kw_only=True):
     """Whose request it is, as the key says."""
     rule: str | None = None
     """Names of the rules that hold."""
+    scores: str | None = None
+    """JSON: name of each candidate that might have served -> its expected quality and cost in USD."""
 
 
 class ResultRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,7 +145,16 @@ SELECT decisions.*, end_s, served, provider, is_replay, input_tokens, output_tok
 FROM decisions LEFT JOIN results ON results.decision_id = decisions.decision_id
 """
 
-MIGRATIONS = (_FIRST, _SECOND, _THIRD, _FOURTH)
+_FIFTH = """
+ALTER TABLE decisions ADD COLUMN scores TEXT;
+DROP VIEW requests;
+CREATE VIEW requests AS
+SELECT decisions.*, end_s, served, provider, is_replay, input_tokens, output_tokens, cached_tokens,
+    usage_estimated, usd, status, error, attempts, faults, latency_s, first_byte_s
+FROM decisions LEFT JOIN results ON results.decision_id = decisions.decision_id
+"""
+
+MIGRATIONS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
 """Script number n brings version n to n + 1; a released script never changes."""
 
 _VERSIONS = "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER PRIMARY KEY, applied_s REAL NOT NULL)"

@@ -13,6 +13,7 @@ import numpy as np
 from turnout.core.budget import Goal
 from turnout.core.candidate import Candidate
 from turnout.core.errors import InputError, did_you_mean, sentence
+from turnout.core.estimate import Estimate
 from turnout.core.outcomes import Bools
 from turnout.core.query import Query
 from turnout.gateway.caps import check_cap
@@ -51,6 +52,8 @@ class Selection:
     fingerprint: str
     decision_s: float
     pacer: Pacer | None = None
+    estimate: Estimate | None = None
+    """What the decision was made from, a query of one row; None where the client named the candidate."""
 
 
 @final
@@ -105,11 +108,17 @@ class Selector:
         return frozenset(name for name, may in zip(self.by_name, self.allowed_M, strict=True) if may)
 
     def choose(
-        self, request: ChatRequest, query: Query, goal: Goal | None, whose: str | None = None
+        self,
+        request: ChatRequest,
+        query: Query,
+        goal: Goal | None,
+        whose: str | None = None,
+        rng: np.random.Generator | None = None,
     ) -> Selection:
         """Return the selection; raises `ApiError` for an unknown model or where nobody may serve.
 
-        `whose` says in words who set the goal, where it was not a header of the request.
+        `whose` says in words who set the goal, where it was not a header of the request. `rng` stands in for
+        the selector's own, for a choice that is only looked at.
         """
         started_s = time.perf_counter()
         if request.model != self.alias:
@@ -120,14 +129,15 @@ class Selector:
                 check_cap(self.deployment, goal, whose or _header_of(goal))
             pacer = self.pacers.get(wanted)
             price = None if pacer is None else pacer.price
-            decisions = self.deployment.decide(
-                [query], goal=wanted, price=price, allowed_QM=self.allowed_M, rng=self.rng
+            decisions, estimate = self.deployment.consider(
+                [query], goal=wanted, price=price, allowed_QM=self.allowed_M, rng=rng or self.rng
             )
         except InputError as error:
             raise self._refused(query, goal, whose, error) from error
         decision = decisions[0]
         if decision.candidate is None:
-            raise infeasible(query, self.deployment)
+            cause = "the deployment's budget" if self.allowed_M is None else "a rule leaves it out"
+            raise infeasible(query, self.deployment, cause)
         return Selection(
             ranked=decision.ranked or (decision.candidate,),
             reason=decision.reason,
@@ -139,6 +149,7 @@ class Selector:
             fingerprint=decision.fingerprint,
             decision_s=time.perf_counter() - started_s,
             pacer=pacer,
+            estimate=estimate,
         )
 
     def _named(self, model: str, started_s: float) -> Selection:

@@ -95,9 +95,9 @@ class RuleSettings(Settings, frozen=True, kw_only=True):
         return not (self.candidates is None and self.effort is None and self.adapter is None)
 
     @property
-    def names(self) -> set[str]:
-        """The signals that the condition names."""
-        return set(names_in(self.when))
+    def names(self) -> list[str]:
+        """The signals that the condition names, in order."""
+        return names_in(self.when)
 
 
 def names_in(condition: Any) -> list[str]:

@@ -167,7 +167,22 @@ class Deployment(Configured):
         allowed_QM: Bools | None = None,
         rng: np.random.Generator | None = None,
     ) -> Decisions:
-        """Return one decision per query.
+        """Return one decision per query; see `consider`."""
+        return self.consider(queries, goal=goal, budget=budget, price=price, allowed_QM=allowed_QM, rng=rng)[
+            0
+        ]
+
+    def consider(
+        self,
+        queries: Sequence[Query],
+        *,
+        goal: Goal | None = None,
+        budget: Budget | None = None,
+        price: float | None = None,
+        allowed_QM: Bools | None = None,
+        rng: np.random.Generator | None = None,
+    ) -> tuple[Decisions, Estimate]:
+        """Return one decision per query, and the masked estimate that it was made from.
 
         `goal` replaces the deployment's own dial; `budget` adds hard caps (its price is not read);
         `price` replaces the calibrated one, as a `Pacer` does to keep a spend cap.
@@ -187,7 +202,7 @@ class Deployment(Configured):
             decisions = self.policy.decide(estimate, caps, self._rng if rng is None else rng)
         else:
             decisions = _step_aside(estimate, caps, plan.single)
-        return decisions.signed(self.fingerprint)
+        return decisions.signed(self.fingerprint), estimate
 
     def estimate(self, queries: Sequence[Query], *, goal: Goal | None = None) -> Estimate:
         """Return the estimate that decides for `goal`: the router's, or the fallback's behind the guard."""
