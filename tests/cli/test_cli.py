@@ -25,6 +25,7 @@ def test_the_list_of_flags_is_frozen() -> None:
     always = {"-h", "--help", "--json", "--debug"}
     splits = {"--train-split", "--test-split", "--resplit", "--seed"}
     expected = {
+        "bench": {f"--{name}" for name in "setting gates seeds steps text out jobs device".split()},
         "demo": {"--once", "--table", "--out", "--host", "--port", "--seed"} | dial,
         "local": {
             "--once",

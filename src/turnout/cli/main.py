@@ -20,6 +20,7 @@ COMMANDS = {
     "serve": ("serve", "serve an OpenAI-compatible endpoint"),
     "keys": ("keys", "make, list and revoke the keys of a gateway's clients"),
     "nn": ("nn", "show what the gates of a mixture-of-experts model do"),
+    "bench": ("bench", "train the same small language model with every gate, and compare them"),
     "import": ("importing", "convert another project's outcome file into an outcome table"),
 }
 """Command -> (module in turnout.cli, one-line purpose). A module has `configure` and `run`."""

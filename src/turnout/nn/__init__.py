@@ -10,6 +10,7 @@ backed by a counter of executed operations.
 |---|---|---|
 | `gates` | which experts does this token deserve? | S32 and the rows of each gate |
 | `executors` | how is a plan run? | - |
+| `bench` | which gate is worth its price? | - |
 | `depth` | how deep must this sequence go? | S12, Dr.LLM |
 | `depth.duo` | big, small or no feed-forward? | S22, Duo-LLM |
 | `testtime` | which experts, now that the prompt is known? | S26, Rewiring Experts |

@@ -1,0 +1,50 @@
+"""This module records `turnout bench gates --setting small`: six gates and the controls on equal terms.
+
+    TURNOUT_DATA=<data> python -m benchmarks.bench_gates [--folder DIR] [--jobs N]
+
+The text is that of corpora/text below TURNOUT_DATA; without it the made-up text is taken. Cells that stand in
+the folder are not trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+
+from benchmarks import record
+from turnout.core.errors import InputError, sentence
+from turnout.nn.bench.corpus import load_corpus
+from turnout.nn.bench.fight import fight
+from turnout.nn.bench.picture import draw
+from turnout.nn.bench.setting import SETTINGS
+from turnout.nn.bench.summary import summarise, to_json, to_text
+
+
+def main() -> None:
+    """Run what is missing, then write gates.json and gates.png."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--setting", choices=sorted(SETTINGS), default="small")
+    parser.add_argument("--folder", type=Path, help="where cells are kept (default: a new one)")
+    parser.add_argument("--jobs", type=int, default=2)
+    options = parser.parse_args()
+    setting = SETTINGS[options.setting]
+    data = os.environ.get("TURNOUT_DATA")
+    text = Path(data) / "corpora" / "text" if data else None
+    if text is not None and not text.is_dir():
+        raise InputError(sentence("TURNOUT_DATA", allowed="a folder with corpora/text", got=data))
+    folder = options.folder or Path(tempfile.mkdtemp())
+    corpus = load_corpus(text)
+    cells = fight(setting, folder, text=text, jobs=options.jobs)
+    rows = summarise(cells)
+    name = "gates" if setting.name == "small" else f"gates_{setting.name}"
+    body = to_json(setting, corpus.name, rows, cells)
+    record.write(name, {**body, "fingerprint": corpus.fingerprint}, seed=0)
+    title = f"{setting.name}: {corpus.name}, {setting.seeds} seeds, 95 % intervals"
+    (record.RESULTS / f"{name}.png").write_bytes(draw(rows, title))
+    print(to_text(setting, corpus.name, rows))
+
+
+if __name__ == "__main__":
+    main()

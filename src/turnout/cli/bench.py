@@ -1,0 +1,95 @@
+"""This module is `turnout bench`: every gate on equal terms, in a small language model trained here."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from turnout.cli.console import finite, progress_bar, show, show_json, tell
+from turnout.cli.options import count
+from turnout.core.errors import MissingExtraError, sentence
+
+if TYPE_CHECKING:
+    from turnout.nn.bench.setting import Setting
+
+TEXT_PLACE = Path("corpora") / "text"
+"""Where text lies below TURNOUT_DATA."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument(
+        "what", choices=("gates",), help="gates: the same small language model with each gate"
+    )
+    parser.add_argument("--setting", choices=("small", "full", "gpu"), default="small", help="size (small)")
+    parser.add_argument("--gates", help="names with commas between (default: those of the setting)")
+    parser.add_argument("--seeds", type=count, help="training runs of each gate, 2 to 10")
+    parser.add_argument("--steps", type=count, help="training steps (default: those of the setting)")
+    parser.add_argument("--text", type=Path, help="folder of .txt files (default: TURNOUT_DATA, or made up)")
+    parser.add_argument("--out", type=Path, default=Path("turnout-gates"), help="folder; a run goes on in it")
+    parser.add_argument("--jobs", type=count, help="cells at a time, one thread each (default: the cores)")
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda with one cell at a time (cpu)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train what is missing, then write the table, the JSON and the picture."""
+    try:
+        from turnout.nn.bench.corpus import load_corpus
+        from turnout.nn.bench.fight import fight
+        from turnout.nn.bench.picture import draw
+        from turnout.nn.bench.summary import summarise, to_json, to_text
+    except ImportError as error:
+        raise MissingExtraError(
+            sentence(
+                "turnout bench trains models",
+                allowed="an installation with the extra 'nn'",
+                got=str(error),
+                do="pip install 'turnout[nn]'",
+            )
+        ) from error
+    setting, text = _setting(options), _text(options)
+    jobs = 1 if options.device != "cpu" else options.jobs or os.cpu_count() or 1
+    corpus = load_corpus(text)
+    tell(f"{len(setting.cells())} cells in {options.out}, {jobs} at a time; stop it and it goes on there")
+    with progress_bar(quiet=options.json) as progress:
+        cells = fight(
+            setting, options.out / "cells", text=text, jobs=jobs, device=options.device, progress=progress
+        )
+    rows = summarise(cells, clock="cpu" if options.device == "cpu" else "wall")
+    body = finite(to_json(setting, corpus.name, rows, cells))
+    paths = [options.out / "gates.json", options.out / "gates.png"]
+    paths[0].write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+    paths[1].write_bytes(draw(rows, f"{setting.name}: {corpus.name}, {setting.seeds} seeds, 95 % intervals"))
+    if options.json:
+        show_json({"written": [str(path) for path in paths], **body})
+        return 0
+    show(to_text(setting, corpus.name, rows))
+    show()
+    for path in paths:
+        show(f"written  {path}")
+    return 0
+
+
+def _setting(options: argparse.Namespace) -> Setting:
+    from turnout.nn.bench.contenders import CONTROLS
+    from turnout.nn.bench.setting import SETTINGS
+
+    setting = SETTINGS[options.setting]
+    if options.gates:
+        named = [name.strip() for name in options.gates.split(",")]
+        setting = replace(setting, contenders=tuple(dict.fromkeys([*CONTROLS, *named])))
+    changes = {name: getattr(options, name) for name in ("seeds", "steps") if getattr(options, name)}
+    return replace(setting, **changes)
+
+
+def _text(options: argparse.Namespace) -> Path | None:
+    if options.text is not None:
+        text: Path = options.text
+        return text
+    data = os.environ.get("TURNOUT_DATA")
+    place = Path(data) / TEXT_PLACE if data else None
+    return place if place is not None and place.is_dir() else None

@@ -1,0 +1,125 @@
+"""This module says how each gate takes part: how many experts compute a token, and what its losses weigh.
+
+Equal terms: experts are so wide that those which compute a token cost together what the dense feed-forward
+costs. Where a gate is free in how many it takes, the number it aims at is counted, and what it really spent
+is measured and shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from turnout.core.errors import InputError, did_you_mean, sentence
+from turnout.nn import registry
+from turnout.nn.bench.controls import ChanceGate
+from turnout.nn.bench.model import Dense, Size
+from turnout.nn.experts import Experts
+from turnout.nn.gates.contract import Gate
+from turnout.nn.mixture import MoE
+
+K = 2
+"""Experts of a token, where a gate asks for a number."""
+
+BALANCE = 0.01
+"""Factor of a loss of balance, that of Switch Transformers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """One gate's entry.
+
+    `active` is the number of experts that a token is meant to have, out of E; `factors` weigh the losses of
+    its plans; `has_switch_loss` adds the balance loss of Switch to a gate that has none of its own;
+    `arguments` are those of the gate, out of E.
+    """
+
+    name: str
+    gate: str = ""
+    active: Callable[[int], float] = lambda _experts: float(K)
+    factors: Mapping[str, float] = field(default_factory=lambda: {"balance": BALANCE})
+    arguments: Callable[[Size], dict[str, object]] = lambda _size: {}
+    has_switch_loss: bool = False
+    always: int = 0
+    """The first so many experts compute every token; balance is that of the others."""
+    is_shared: bool = False
+    """Whether all layers have one gate together."""
+
+    def feeds(self, size: Size) -> list[nn.Module]:
+        """Return a feed-forward for each layer."""
+        if not self.gate:
+            return [Dense(size.width, size.inner) for _ in range(size.layers)]
+        gates = [self._gate(size) for _ in range(1 if self.is_shared else size.layers)]
+        inner = round(size.inner / self.active(size.experts))
+        return [
+            MoE(
+                gate=gates[0] if self.is_shared else gates[layer],
+                experts=Experts(width=size.width, inner=inner, num_experts=size.experts),
+            )
+            for layer in range(size.layers)
+        ]
+
+    def _gate(self, size: Size) -> Gate:
+        cls = ChanceGate if self.gate == "chance" else registry.get(self.gate)
+        gate = cls(width=size.width, num_experts=size.experts, **self.arguments(size))
+        assert isinstance(gate, Gate)
+        return gate
+
+
+def _top_k(size: Size) -> dict[str, object]:
+    return {"k": min(K, size.experts)}
+
+
+ENTRIES: tuple[Contender, ...] = (
+    Contender(name="dense"),
+    Contender(name="random", gate="chance", arguments=_top_k),
+    Contender(name="top_k", gate="top_k", arguments=_top_k, has_switch_loss=True),
+    Contender(name="switch", gate="switch", active=lambda _: 1.0),
+    Contender(
+        name="deepseek_moe",
+        gate="deepseek_moe",
+        arguments=lambda _: {"k": K - 1, "num_shared": 1},
+        always=1,
+    ),
+    Contender(name="loss_free", gate="loss_free", arguments=_top_k),
+    Contender(name="relu", gate="relu", arguments=_top_k, factors={"sparsity": 1.0}),
+    Contender(
+        name="null_experts",
+        gate="null_experts",
+        # Of the k chosen, E / (E + M) are true where all are chosen as often.
+        arguments=lambda size: {"k": K + 1, "num_null": size.experts // 2},
+    ),
+    Contender(
+        name="block_ffn",
+        gate="block_ffn",
+        # About half of all logits are positive at the start; the losses move that, and it is measured.
+        active=lambda experts: experts / 2,
+        factors={"locality": 1e-4, "chunk": 1e-2},
+    ),
+    Contender(name="expert_choice", gate="expert_choice", arguments=_top_k),
+    Contender(
+        name="soft",
+        gate="soft",
+        # E P slots cost as much as S tokens with K experts each.
+        arguments=lambda size: {"slots": max(K * size.positions // size.experts, 1)},
+    ),
+    Contender(name="smear", gate="smear", active=lambda _: 1.0),
+)
+"""All entries; controls first."""
+
+CONTENDERS: dict[str, Contender] = {entry.name: entry for entry in ENTRIES}
+
+CONTROLS = ("dense", "random")
+"""What stands beside the gates in every table."""
+
+SIX = ("top_k", "switch", "deepseek_moe", "loss_free", "relu", "null_experts")
+"""The gates of the small setting: all causal, each of another kind."""
+
+
+def find_contender(name: str) -> Contender:
+    """Return the entry of a name; raises `InputError` with the nearest names for another."""
+    if name not in CONTENDERS:
+        raise InputError(sentence("gate", got=name, do=did_you_mean(name, CONTENDERS)))
+    return CONTENDERS[name]

@@ -1,0 +1,134 @@
+"""This module trains every gate with every seed, writes one JSON a cell, and goes on where it was stopped."""
+
+from __future__ import annotations
+
+import json
+import math
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from turnout.core.errors import InputError, sentence
+from turnout.core.progress import Progress, silent
+from turnout.core.validation import check_count
+from turnout.nn.bench.cells import run_cell
+from turnout.nn.bench.corpus import Corpus, load_corpus
+from turnout.nn.bench.setting import Setting
+
+Cells = list[dict[str, Any]]
+
+
+def fight(
+    setting: Setting,
+    folder: Path,
+    *,
+    text: Path | None = None,
+    jobs: int = 1,
+    device: str = "cpu",
+    progress: Progress = silent,
+) -> Cells:
+    """Return the results of all cells; what stands in `folder` from before is not trained again.
+
+    Each cell is one process's work with one thread where `jobs` is above 1. A cell of another setting or
+    another text in the folder raises `InputError`: two comparisons must not be mixed.
+    """
+    check_count("fight: jobs", jobs)
+    corpus = load_corpus(text)
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = setting.cells()
+    missing = [cell for cell in wanted if read_cell(folder, *cell, setting=setting, corpus=corpus) is None]
+    if jobs == 1:
+        for number, cell in enumerate(missing):
+            done = len(wanted) - len(missing) + number
+            _write(
+                folder,
+                run_cell(setting, *cell, corpus, device=device, progress=_part(progress, done, wanted)),
+            )
+    else:
+        _run_many(setting, folder, missing, text, jobs, progress)
+    found = [read_cell(folder, *cell, setting=setting, corpus=corpus) for cell in wanted]
+    return [cell for cell in found if cell is not None]
+
+
+def read_cell(
+    folder: Path, name: str, seed: int, *, setting: Setting, corpus: Corpus
+) -> dict[str, Any] | None:
+    """Return a cell that was written before, None if there is none or it was cut off."""
+    path = _path(folder, name, seed)
+    if not path.exists():
+        return None
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+    for key, here in (("key", setting.key), ("corpus", corpus.fingerprint)):
+        if found.get(key) != here:
+            raise InputError(
+                sentence(
+                    f"{path.name} belongs to another {'setting' if key == 'key' else 'text'}",
+                    allowed=f"{key} {here}",
+                    got=found.get(key),
+                    do="name another folder",
+                )
+            )
+    return found
+
+
+def _path(folder: Path, name: str, seed: int) -> Path:
+    return folder / f"{name}-{seed}.json"
+
+
+def _write(folder: Path, found: dict[str, Any]) -> None:
+    """Write a cell in one go, so that an interruption leaves no half of it."""
+    body = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in found.items()}
+    path = _path(folder, found["gate"], found["seed"])
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+def _part(progress: Progress, done: int, wanted: Sequence[object]) -> Progress:
+    """Return a progress of one cell's steps among all cells."""
+
+    def report(phrase: str, step: int, steps: int) -> None:
+        progress(f"{phrase} ({done + 1} of {len(wanted)})", done * steps + step, len(wanted) * steps)
+
+    return report
+
+
+def _run_many(
+    setting: Setting,
+    folder: Path,
+    missing: Sequence[tuple[str, int]],
+    text: Path | None,
+    jobs: int,
+    progress: Progress,
+) -> None:
+    """Run cells in processes of one thread each; results are written as they come."""
+    context = multiprocessing.get_context("spawn")
+    total = len(setting.cells())
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_one_thread) as pool:
+        waiting: set[Future[dict[str, Any]]] = {
+            pool.submit(_work, setting, name, seed, text) for name, seed in missing
+        }
+        try:
+            while waiting:
+                ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in ready:
+                    _write(folder, future.result())
+                progress("cells", total - len(waiting), total)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _work(setting: Setting, name: str, seed: int, text: Path | None) -> dict[str, Any]:
+    return run_cell(setting, name, seed, load_corpus(text))

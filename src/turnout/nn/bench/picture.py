@@ -1,0 +1,69 @@
+"""This module draws the comparison of gates."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from turnout.nn.bench.summary import Row, Spread
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+DPI = 160
+INK, SOFT, FAIR, UNFAIR = "#111827", "#4b5563", "#1d4ed8", "#9ca3af"
+
+
+def draw(rows: Sequence[Row], title: str) -> bytes:
+    """Return one PNG: loss against dense, unevenness, and training speed, gate by gate."""
+    shown = [row for row in rows if row.loss is not None][::-1]
+    figure = Figure(figsize=(11.5, 1.4 + 0.34 * len(shown)), dpi=DPI, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, 3, sharey=True, width_ratios=(1.5, 1.0, 1.0))
+    _panel(
+        axes[0],
+        shown,
+        lambda row: row.against_dense,
+        "Loss minus dense, nats a byte (left: better)",
+        zero=0.0,
+    )
+    _panel(axes[1], shown, lambda row: row.max_vio, "MaxVio (0: even)", zero=0.0)
+    _panel(axes[2], shown, lambda row: row.speed, "Training speed over dense", zero=1.0)
+    for panel in axes[1:]:
+        # An interval may reach below what can be.
+        panel.set_xlim(left=0.0)
+        panel.tick_params(left=False)
+    names = [row.gate if row.is_language_model else f"{row.gate} (sees later bytes)" for row in shown]
+    axes[0].set_yticks(range(len(shown)), names)
+    figure.suptitle(title, color=INK, fontsize=10, x=0.01, ha="left")
+    file = io.BytesIO()
+    figure.savefig(file, format="png", metadata={"Software": "turnout"})
+    return file.getvalue()
+
+
+def _panel(
+    axes: Axes, rows: Sequence[Row], value: Callable[[Row], Spread | None], title: str, *, zero: float
+) -> None:
+    """Draw one number of each row with its interval."""
+    axes.axvline(zero, color=SOFT, linewidth=0.8)
+    for place, row in enumerate(rows):
+        found = value(row)
+        if found is None:
+            continue
+        color = FAIR if row.is_language_model else UNFAIR
+        if found.low is not None and found.high is not None:
+            axes.plot(
+                [found.low, found.high], [place, place], color=color, linewidth=1.6, solid_capstyle="butt"
+            )
+        axes.plot([found.value], [place], "o", color=color, markersize=4.5)
+    axes.set_title(title, color=INK, fontsize=9, loc="left")
+    axes.tick_params(labelsize=8, colors=SOFT)
+    axes.grid(axis="x", color="#e5e7eb", linewidth=0.6)
+    axes.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(SOFT)

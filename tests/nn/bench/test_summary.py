@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.nn.bench.test_cells import TINY
+from turnout.nn.bench.picture import draw
+from turnout.nn.bench.summary import spread, summarise, to_text
+
+
+def cell(gate: str, seed: int, loss: float | None, **more: Any) -> dict[str, Any]:
+    return {
+        "gate": gate, "seed": seed, "loss": loss, "sees": "token", "parameters": 10,
+        "tokens_per_s": 50.0, "tokens_per_cpu_s": 100.0, "feed_flops_per_token": 8.0, **more,
+    }  # fmt: skip
+
+
+CELLS = [
+    cell("dense", 0, 2.0),
+    cell("dense", 1, 3.0),
+    cell("dense", 2, 4.0),
+    cell("top_k", 0, 1.9, tokens_per_cpu_s=50.0, best_fixed_loss=2.4, max_vio=0.5),
+    cell("top_k", 1, 2.8, tokens_per_cpu_s=50.0, best_fixed_loss=3.4, max_vio=0.7),
+    cell("top_k", 2, 3.9, tokens_per_cpu_s=50.0, best_fixed_loss=4.4, max_vio=0.6),
+    cell("soft", 0, 0.1, sees="sequence"),
+    cell("soft", 1, 0.1, sees="sequence"),
+    cell("soft", 2, None, sees="sequence"),
+]
+
+
+def test_an_interval_is_that_of_student() -> None:
+    found = spread([1.0, 2.0, 3.0])
+    assert found is not None
+    assert found.value == 2.0
+    assert found.high == pytest.approx(2.0 + 4.303 / 3**0.5)
+    assert found.low == pytest.approx(2.0 - 4.303 / 3**0.5)
+    assert spread([]) is None
+
+
+def test_differences_are_taken_seed_by_seed() -> None:
+    rows = {row.gate: row for row in summarise(CELLS)}
+    gain = rows["top_k"].against_dense
+    assert gain is not None
+    assert gain.value == pytest.approx(-0.4 / 3)
+    # The seeds differ by 1 and their differences by a tenth: an unpaired interval would be ten times as wide.
+    assert gain.high is not None
+    assert gain.high < 0.02
+    assert rows["top_k"].speed is not None
+    assert rows["top_k"].speed.value == pytest.approx(0.5)
+    assert rows["dense"].against_dense is None
+    fixed = rows["top_k, best fixed choice"].against_dense
+    assert fixed is not None
+    assert fixed.value == pytest.approx(0.4)
+
+
+def test_who_sees_later_bytes_comes_last_and_is_marked() -> None:
+    rows = summarise(CELLS)
+    assert [row.gate for row in rows] == ["top_k", "dense", "top_k, best fixed choice", "soft"]
+    text = to_text(TINY, "some text", rows)
+    assert "soft *" in text
+    assert "not to be compared" in text
+    assert "top_k *" not in text
+
+
+def test_the_picture_is_drawn() -> None:
+    image = draw(summarise(CELLS), "a title")
+    assert image[:8] == b"\x89PNG\r\n\x1a\n"
+    assert len(image) > 10_000
