@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from turnout.routers.inferred_group import InferredGroupRouter
     from turnout.routers.knn import KNNRouter
     from turnout.routers.neural.routerdc import RouterDCRouter
+    from turnout.routers.r2 import R2Router
     from turnout.routers.ridge import RidgeRouter
     from turnout.routers.similarity_ranking import SimilarityRankingRouter
     from turnout.routers.uniform import UniformRouter
@@ -45,6 +46,7 @@ TABLE = {
     "group_mean": "turnout.routers.group_mean:GroupMeanRouter",
     "inferred_group": "turnout.routers.inferred_group:InferredGroupRouter",
     "knn": "turnout.routers.knn:KNNRouter",
+    "r2": "turnout.routers.r2:R2Router",
     "ridge": "turnout.routers.ridge:RidgeRouter",
     "routerdc": "turnout.routers.neural.routerdc:RouterDCRouter",
     "similarity_ranking": "turnout.routers.similarity_ranking:SimilarityRankingRouter",
@@ -67,6 +69,7 @@ __all__ = [
     "GroupMeanRouter",
     "InferredGroupRouter",
     "KNNRouter",
+    "R2Router",
     "RidgeRouter",
     "RouterDCRouter",
     "SimilarityRankingRouter",

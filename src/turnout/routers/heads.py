@@ -208,6 +208,28 @@ class Heads:
             value_QC[:, place] = scale.back(value_QH) * group.factor_H
         return value_QC, error_QC
 
+    def with_added(self, other: Heads) -> Heads:
+        """Return these columns, then the other's."""
+        moved = [replace(group, column=group.column + self.unit_C.size) for group in other.groups]
+        return Heads(self.groups + moved, np.concatenate([self.unit_C, other.unit_C]))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return everything by name; `heads_from` reads it back."""
+        groups = {
+            f"{i}/{name}": a for i, group in enumerate(self.groups) for name, a in group.arrays().items()
+        }
+        return {"unit": self.unit_C, **groups}
+
+
+def heads_from(arrays: Mapping[str, np.ndarray]) -> Heads:
+    """Rebuild from `Heads.arrays`."""
+    num = len({name.partition("/")[0] for name in arrays if "/" in name})
+    groups = [
+        group_from({n.removeprefix(f"{i}/"): a for n, a in arrays.items() if n.startswith(f"{i}/")})
+        for i in range(num)
+    ]
+    return Heads(groups, arrays["unit"])
+
 
 def _as_slice(column: Ints) -> slice | Ints:
     low, high = int(column[0]), int(column[-1]) + 1
