@@ -10,8 +10,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 USAGE = {"prompt_tokens": 100, "completion_tokens": 10}
 
-Say = Callable[[dict], str | int | None]
-"""From the body of a request to an answer, a status, or None for an answer without text."""
+Say = Callable[[dict], "str | int | Iterator[str] | None"]
+"""From the body of a request to an answer, a status, or None for an answer without text.
+
+Pieces of an answer are sent as the events of a stream; they end early where the iterator raises `EOFError`.
+"""
 
 
 class Scripted(ThreadingHTTPServer):
@@ -48,6 +51,11 @@ class _Handler(BaseHTTPRequestHandler):
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.server.seen.append(asked)
         said = self.server.say[asked["model"]](asked)
+        if isinstance(said, Iterator):
+            if asked.get("stream"):
+                self._stream(said)
+                return
+            said = "".join(said)
         body: dict = {"error": {"message": "told to", "type": "t", "param": None, "code": "told"}}
         if not isinstance(said, int):
             message = {"role": "assistant", "content": said}
@@ -69,6 +77,24 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
         except ConnectionError:
             return
+
+    def _stream(self, said: Iterator[str]) -> None:
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.end_headers()
+        try:
+            for piece in said:
+                self._event({"choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None}]})
+            self._event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+            self._event({"choices": [], "usage": {**USAGE, "total_tokens": sum(USAGE.values())}})
+            self.wfile.write(b"data: [DONE]\n\n")
+        except (ConnectionError, EOFError):
+            self.close_connection = True
+
+    def _event(self, fields: dict) -> None:
+        chunk = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", **fields}
+        self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
+        self.wfile.flush()
 
     def log_message(self, *args: object) -> None:
         return

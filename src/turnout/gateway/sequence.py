@@ -14,16 +14,13 @@ from typing import TYPE_CHECKING, final
 import msgspec
 
 from turnout.core.budget import Goal
-from turnout.core.candidate import Candidate
 from turnout.core.errors import sentence
 from turnout.core.query import Query
 from turnout.gateway.account import Account
 from turnout.gateway.dial import goal_of
-from turnout.gateway.disconnect import Attended, Send
-from turnout.gateway.errors import ApiError, Headers
-from turnout.gateway.providers.base import Call, Reply
-from turnout.gateway.providers.written import ChatEvents, usage_of, whole_reply
-from turnout.gateway.reply import header_text, reply_headers, send_body, start_events
+from turnout.gateway.disconnect import Attended
+from turnout.gateway.errors import ApiError
+from turnout.gateway.sequence_answer import AnswerSender
 from turnout.gateway.sequence_build import Sequence
 from turnout.gateway.sequence_client import ProviderClient
 from turnout.gateway.sequence_end import answer_of, faults_of, spent_by, trace_row
@@ -35,7 +32,6 @@ from turnout.sequential.trace import Trace
 if TYPE_CHECKING:
     from turnout.gateway.exchange import Exchange
 
-_CHARS_PER_EVENT = 24
 _BYTES_PER_TOKEN = 2
 _REFUSED = {"tools", "logprobs", "vision", "audio"}
 
@@ -71,7 +67,7 @@ class SequenceHandler:
 
     async def serve(self, sequence: Sequence, exchange: Exchange) -> None:
         """Serve a parsed request from its decision to its last byte; raises `ApiError`."""
-        request, account, send = exchange.request, exchange.account, exchange.send
+        request, account = exchange.request, exchange.account
         _check(request)
         allowed_usd = _allowed_usd(goal_of(exchange.headers, account.key)[0])
         admission, hold = exchange.parts.admission, exchange.hold
@@ -80,7 +76,8 @@ class SequenceHandler:
         bounds = sequence.bounds(allowed_usd)
         account.decide(None, chosen=sequence.name, reason=type(sequence.sequencer).__name__)
         client = ProviderClient(request=request, places=sequence.places, decision_id=account.decision_id)
-        environment = _environment(sequence, client, request)
+        sender = AnswerSender(exchange, sequence)
+        environment = _environment(sequence, client, request, sender)
         query = _query(request, account.decision_id, whole=sequence.thinker is not None)
         trace = start(environment, query, bounds=bounds, seed=self._seed_of(account.decision_id))
         try:
@@ -88,7 +85,11 @@ class SequenceHandler:
                 outcome = await carry_on_async(environment, sequence.sequencer, trace)
         finally:
             _account_for(trace, sequence, client, account)
-        await _send(answer_of(trace, outcome.ended, sequence.name), trace, sequence, send, account)
+        try:
+            text = answer_of(trace, outcome.ended, sequence.name)
+            await sender.finish(text, trace)
+        except ApiError as error:
+            await sender.cut(error)
 
     def _seed_of(self, decision_id: str) -> int:
         digest = hashlib.sha256(f"{self.seed}/{decision_id}".encode()).digest()
@@ -123,9 +124,12 @@ def _allowed_usd(goal: Goal | None) -> float | None:
     return goal.usd_per_1k / 1000
 
 
-def _environment(sequence: Sequence, client: ProviderClient, request: ChatRequest) -> LiveEnvironment:
+def _environment(
+    sequence: Sequence, client: ProviderClient, request: ChatRequest, sender: AnswerSender
+) -> LiveEnvironment:
     return LiveEnvironment(
         client=client,
+        listen=sender.listen,
         candidates=sequence.pool,
         thinker=sequence.thinker,
         timeout_s=sequence.settings.call_s,
@@ -164,50 +168,3 @@ def _account_for(trace: Trace, sequence: Sequence, client: ProviderClient, accou
     account.unknown_usd = trace.reserved_usd
     account.faults.extend(faults_of(trace))
     account.ledger.add(trace_row(trace, account.decision_id, sequence.name, keep_text=account.keep_text))
-
-
-async def _send(text: str, trace: Trace, sequence: Sequence, send: Send, account: Account) -> None:
-    request, spent = account.request, account.spent
-    if request is None or spent is None:
-        raise RuntimeError("an answer is sent after it was accounted for")
-    call = Call(
-        request=request,
-        candidate=Candidate(model=sequence.name),
-        model=sequence.name,
-        decision_id=account.decision_id,
-    )
-    usage = usage_of(spent.input_tokens or 0, spent.output_tokens or 0)
-    headers = [*reply_headers(account), *_headers(trace, sequence, account)]
-    account.first_byte_s = account.elapsed_s()
-    account.end(200)
-    account.is_sending = True
-    if not request.is_stream:
-        reply = whole_reply(call, text, finish="stop", usage=usage)
-        await send_body(send, reply, headers, is_estimated=account.is_estimated)
-        return
-    events = ChatEvents(call)
-    await start_events(
-        send, Reply(status=200, headers=events.headers), headers, is_estimated=account.is_estimated
-    )
-    parts = [events.begin(), *(events.piece(part) for part in pieces(text))]
-    for part in [*parts, events.end("stop", usage if request.asks_usage else None)]:
-        await send({"type": "http.response.body", "body": part, "more_body": True})
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-def pieces(text: str) -> list[str]:
-    """Cut a text into parts for the events of a stream."""
-    return [text[at : at + _CHARS_PER_EVENT] for at in range(0, len(text), _CHARS_PER_EVENT)]
-
-
-def _headers(trace: Trace, sequence: Sequence, account: Account) -> Headers:
-    """Return the headers that say how the answer came about."""
-    headers: Headers = [
-        (b"x-turnout-model", header_text(sequence.name)),
-        (b"x-turnout-reason", header_text(type(sequence.sequencer).__name__)),
-        (b"x-turnout-calls", b"%d" % trace.num_calls),
-        (b"x-turnout-ended", header_text(getattr(trace.last, "how", ""))),
-    ]
-    if account.spent is not None and account.spent.usd is not None:
-        headers.append((b"x-turnout-usd", f"{account.spent.usd:.6g}".encode()))
-    return headers

@@ -11,10 +11,11 @@ import msgspec
 from turnout.core.candidate import Candidate
 from turnout.gateway.account import estimate_tokens
 from turnout.gateway.completion import parse_completion
-from turnout.gateway.providers.base import Call, Fault, Place, Provider
+from turnout.gateway.providers.base import Call, Chunks, Fault, Place, Provider
+from turnout.gateway.sequence_hear import hear_chunks
 from turnout.gateway.stream import UsageCount
 from turnout.gateway.wire import ChatRequest, parse_chat, render
-from turnout.sequential.live_client import Ask, Told
+from turnout.sequential.live_client import Ask, Hear, Told
 
 _DROPPED = ("model", "stream", "stream_options", "n")
 _BILLED_UNKNOWN = frozenset({"upstream_timeout", "upstream_cut"})
@@ -59,6 +60,8 @@ class ProviderClient:
         except Fault as fault:
             spent = None if fault.error.code in _BILLED_UNKNOWN else 0
             return Told(error=fault.error.message, input_tokens=spent, output_tokens=spent)
+        if reply.chunks is not None and ask.hear is not None:
+            return await self._heard(reply.chunks, ask.hear, request)
         if reply.status != 200:
             said = reply.body[:120].decode("utf-8", "replace")
             error = f"the upstream {provider.name!r} refused with status {reply.status}: {said}"
@@ -73,9 +76,18 @@ class ProviderClient:
             members.update({name: value for name, value in kept if name not in _DROPPED})
         else:
             members["messages"] = msgspec.json.encode([dict(message) for message in ask.messages])
+        if ask.hear is not None:
+            members["stream"] = b"true"
         if ask.stop:
             members["stop"] = msgspec.json.encode(list(ask.stop))
         return parse_chat(render(members))
+
+    async def _heard(self, chunks: Chunks, hear: Hear, request: ChatRequest) -> Told:
+        try:
+            text, usage, error = await hear_chunks(chunks, hear)
+        except Fault as fault:
+            return Told(error=fault.error.message)
+        return self._priced(text, usage, request, error)
 
     def _told(self, body: bytes, request: ChatRequest) -> Told:
         try:
@@ -84,18 +96,24 @@ class ProviderClient:
             return Told(error="the upstream's answer cannot be read")
         message = completion.choices[0].message if completion.choices else None
         text = None if message is None else message.content
-        usage = completion.usage or UsageCount()
+        error = "the upstream's answer holds no text" if text is None else None
+        return self._priced(text or "", completion.usage, request, error)
+
+    def _priced(
+        self, text: str, reported: UsageCount | None, request: ChatRequest, error: str | None
+    ) -> Told:
+        usage = reported or UsageCount()
         tokens_in, tokens_out = usage.prompt_tokens, usage.completion_tokens
         if tokens_in is None or tokens_out is None:
             self.is_estimated = True
             tokens_in = request.input_tokens if tokens_in is None else tokens_in
-            tokens_out = estimate_tokens(text or "") if tokens_out is None else tokens_out
+            tokens_out = estimate_tokens(text) if tokens_out is None else tokens_out
         return Told(
-            text=text or "",
+            text=text,
             input_tokens=tokens_in,
             output_tokens=tokens_out,
             cached_tokens=usage.cached_tokens or 0,
-            error="the upstream's answer holds no text" if text is None else None,
+            error=error,
         )
 
 

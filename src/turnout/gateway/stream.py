@@ -166,6 +166,11 @@ def _event_start(data: bytes, low: int, high: int) -> int:
     return max((place + length for place, length in places if place >= 0), default=low)
 
 
+def events_in(whole: bytes) -> list[bytes]:
+    """Return the events of a block that holds whole ones."""
+    return [event for event in _BOUNDARY.split(whole) if event]
+
+
 def event_data(event: bytes) -> bytes:
     """Return the data of one event: its `data:` lines joined by newlines, without one leading space."""
     lines = [line[5:].removeprefix(b" ") for line in event.splitlines() if line.startswith(b"data:")]

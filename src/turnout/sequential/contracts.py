@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -14,6 +14,13 @@ from turnout.core.errors import InputError, sentence
 from turnout.core.query import Query
 from turnout.sequential.actions import Call, Choice, Think
 from turnout.sequential.trace import Chosen, Observed, Thought, Trace
+
+
+class Watch(Protocol):
+    """Reads a thought while it is written."""
+
+    def feed(self, piece: str, /) -> str:
+        """Return what can be told of the final answer now, and was not before."""
 
 
 class Sequencer(Configured):
@@ -26,6 +33,13 @@ class Sequencer(Configured):
     @abstractmethod
     def next(self, trace: Trace, rng: np.random.Generator) -> Choice:
         """Return the next choice; `trace.admissible` names the candidates that may be called."""
+
+    def watch(self, trace: Trace) -> Watch | None:
+        """Return what reads the thought that is written next; None where nothing can be told before its end.
+
+        Where the thought turns out to be an answer, all that the watch returned together is its beginning.
+        """
+        return None
 
 
 class Scorer(Configured):

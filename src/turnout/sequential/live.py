@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, final
 
 from turnout.core.candidate import Candidate, check_unique
 from turnout.core.validation import check_count, check_number
 from turnout.sequential.actions import Call, Think
 from turnout.sequential.contracts import AsyncEnvironment, Environment, no_thinker
-from turnout.sequential.live_client import Ask, AsyncClient, Client, Messages, Told
+from turnout.sequential.live_client import Ask, AsyncClient, Client, Hear, Messages, Told
 from turnout.sequential.trace import Observed, Thought, Trace
 
 _BYTES_PER_TOKEN = 2
@@ -90,13 +90,16 @@ class _Live:
             timeout_s=timeout_s,
         )
 
-    def _of_thought(self, request: Think, thinker: Candidate, timeout_s: float) -> Ask:
+    def _of_thought(
+        self, request: Think, thinker: Candidate, timeout_s: float, hear: Hear | None = None
+    ) -> Ask:
         return Ask(
             candidate=thinker,
             messages=request.messages,
             max_output_tokens=request.max_output_tokens,
             timeout_s=timeout_s,
             stop=request.stop,
+            hear=hear,
         )
 
     def _time_left_s(self, elapsed_s: float, trace: Trace) -> float:
@@ -122,11 +125,16 @@ class LiveEnvironment(_Live, AsyncEnvironment):
         Most output tokens of a candidate that has no budget of its own.
     input_tokens:
         Upper estimate of the conversation that the client holds; None where the query's text is all there is.
+    listen:
+        Asked before each thought who would like it while it is written; None for nobody.
     """
 
-    def __init__(self, *, client: AsyncClient, **settings: Any) -> None:
+    def __init__(
+        self, *, client: AsyncClient, listen: Callable[[Trace], Hear | None] | None = None, **settings: Any
+    ) -> None:
         super().__init__(**settings)
         self.client = client
+        self.listen = listen
 
     async def perform(self, calls: tuple[Call, ...], trace: Trace) -> tuple[Observed, ...]:
         """Ask the candidates; a failure is an observation."""
@@ -140,7 +148,8 @@ class LiveEnvironment(_Live, AsyncEnvironment):
         if self.thinker is None:
             raise no_thinker(self)
         timeout_s = self._time_left_s(self.elapsed_s(trace), trace)
-        return _thought(*await self._ask(self._of_thought(request, self.thinker, timeout_s)))
+        hear = None if self.listen is None else self.listen(trace)
+        return _thought(*await self._ask(self._of_thought(request, self.thinker, timeout_s, hear)))
 
     async def _ask(self, ask: Ask) -> tuple[Ask, Told, float]:
         if ask.timeout_s <= 0:

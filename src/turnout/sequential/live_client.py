@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, final
 
@@ -10,6 +10,9 @@ from turnout.core.candidate import Candidate
 from turnout.core.errors import InputError, sentence
 
 Messages = tuple[Mapping[str, str], ...]
+
+Hear = Callable[[str], Awaitable[None]]
+"""Is given a text while it arrives, piece by piece."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,6 +26,8 @@ class Ask:
     timeout_s: float
     """Seconds after which nobody waits any more."""
     stop: tuple[str, ...] = ()
+    hear: Hear | None = None
+    """Who would like the text while it arrives; a client that gets all of it at once leaves this alone."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -77,7 +77,7 @@ class Grammar:
     """Longest text that is read."""
 
 
-class _BrokenError(Exception):
+class BrokenError(Exception):
     """Carries a violation out of the walk."""
 
     def __init__(self, name: Fault, what: str, *, got: object = ABSENT, do: str | None = None) -> None:
@@ -94,10 +94,10 @@ def parse(text: str, grammar: Grammar) -> Parsed:
         kind, content = _find_action(text, grammar)
         if kind == grammar.tags.answer:
             if not content:
-                raise _BrokenError("empty_answer", "the answer is empty", do="write the answer")
+                raise BrokenError("empty_answer", "the answer is empty", do="write the answer")
             return Answer(text=content)
         return _route(content, grammar)
-    except _BrokenError as broken:
+    except BrokenError as broken:
         return broken.violation
 
 
@@ -112,10 +112,10 @@ def closed(text: str, tags: Tags) -> str:
 def _find_action(text: str, grammar: Grammar) -> tuple[str, str]:
     """Return (tag, content) of the one action."""
     if not text.strip():
-        raise _BrokenError("empty", "nothing was written", do=_reminder(grammar))
+        raise BrokenError("empty", "nothing was written", do=_reminder(grammar))
     if len(text) > grammar.max_chars:
-        raise _BrokenError("too_long", "the text is too long", got=f"{len(text)} characters", do="be brief")
-    walk = _Walk(grammar)
+        raise BrokenError("too_long", "the text is too long", got=f"{len(text)} characters", do="be brief")
+    walk = Walk(grammar)
     at = 0
     for match in grammar.tags.pattern.finditer(text):
         walk.text(text[at : match.start()])
@@ -128,8 +128,8 @@ def _find_action(text: str, grammar: Grammar) -> tuple[str, str]:
     return walk.end()
 
 
-class _Walk:
-    """Where the reading stands: inside which tag, and whether there was an action."""
+class Walk:
+    """Where the reading stands: inside which tag, and whether there was an action; raises `BrokenError`."""
 
     def __init__(self, grammar: Grammar) -> None:
         self.grammar = grammar
@@ -138,45 +138,49 @@ class _Walk:
         self.action: tuple[str, str] | None = None
 
     def text(self, piece: str) -> None:
+        """Take the text between two tags."""
         if self.inside is not None:
             self.content = piece
         elif not piece.strip():
             return
         elif self.action is not None:
-            raise _BrokenError("text_after", "there is text after the action", do="end with the action")
+            raise BrokenError("text_after", "there is text after the action", do="end with the action")
         elif not self.grammar.free_text:
             what = "there is text outside the tags"
-            raise _BrokenError("text_outside", what, do=f"think inside <{self.grammar.tags.think}>")
+            raise BrokenError("text_outside", what, do=f"think inside <{self.grammar.tags.think}>")
 
     def open(self, tag: str) -> None:
+        """Take an opening tag."""
         tags = self.grammar.tags
         if self.inside is not None:
             what = f"<{tag}> stands inside <{self.inside}>"
-            raise _BrokenError("nested", what, do="close one tag before the next")
+            raise BrokenError("nested", what, do="close one tag before the next")
         if tag == tags.information:
             what = f"<{tag}> is not yours to write"
-            raise _BrokenError("forged_information", what, do=f"route with <{tags.route}> and wait for it")
+            raise BrokenError("forged_information", what, do=f"route with <{tags.route}> and wait for it")
         if self.action is not None:
             if tag == tags.think:
-                raise _BrokenError("text_after", "there is text after the action", do="end with the action")
-            raise _BrokenError("two_actions", "there are two actions", do="keep the first and wait")
+                raise BrokenError("text_after", "there is text after the action", do="end with the action")
+            raise BrokenError("two_actions", "there are two actions", do="keep the first and wait")
         self.inside = tag
 
     def close(self, tag: str) -> None:
+        """Take a closing tag."""
         if self.inside != tag:
-            raise _BrokenError("stray_tag", f"</{tag}> closes nothing", do="open every tag before its end")
+            raise BrokenError("stray_tag", f"</{tag}> closes nothing", do="open every tag before its end")
         if tag != self.grammar.tags.think:
             self.action = (tag, self.content.strip())
         self.inside = None
 
     def end(self) -> tuple[str, str]:
+        """Return (tag, content) of the action."""
         if self.inside == self.grammar.tags.think:
             what = f"<{self.inside}> has no end"
-            raise _BrokenError("unclosed", what, do="close it, then act")
+            raise BrokenError("unclosed", what, do="close it, then act")
         if self.inside is not None:
             self.action = (self.inside, self.content.strip())
         if self.action is None:
-            raise _BrokenError("no_action", "there is no action", do=_reminder(self.grammar))
+            raise BrokenError("no_action", "there is no action", do=_reminder(self.grammar))
         return self.action
 
 
@@ -185,13 +189,13 @@ def _route(content: str, grammar: Grammar) -> Route:
     if found is None:
         head = content.partition(":")[0].strip()
         if not head or (":" not in content and grammar.sub_queries):
-            raise _BrokenError("no_model", "the call names no model", got=content, do=_reminder(grammar))
+            raise BrokenError("no_model", "the call names no model", got=content, do=_reminder(grammar))
         what = "the called model is not in the pool"
-        raise _BrokenError("unknown_model", what, got=head, do=did_you_mean(head, grammar.candidates))
+        raise BrokenError("unknown_model", what, got=head, do=did_you_mean(head, grammar.candidates))
     candidate, query = found
     if grammar.sub_queries and not query:
         what = f"the call of {candidate!r} asks nothing"
-        raise _BrokenError("empty_query", what, do=_reminder(grammar))
+        raise BrokenError("empty_query", what, do=_reminder(grammar))
     return Route(candidate=candidate, text=query if grammar.sub_queries else "")
 
 

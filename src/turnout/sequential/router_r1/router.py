@@ -18,6 +18,7 @@ from turnout.sequential.router_r1.parse import Answer, Grammar, Route, Violation
 from turnout.sequential.router_r1.prompt import system_text
 from turnout.sequential.router_r1.tags import PASS_ON, Tags
 from turnout.sequential.router_r1.transcript import Rules, Transcript, read_trace
+from turnout.sequential.router_r1.watch import AnswerWatch
 from turnout.sequential.trace import Refused, Thought, Trace
 
 AtEnd = Literal["abstain", "last"]
@@ -124,6 +125,10 @@ class RouterR1(Sequencer):
         if isinstance(read.parsed, Answer):
             return self._choice(_stop(read.parsed), "answer", broken)
         return self._choice(_call(read.parsed, trace), f"route {read.turns + 1}/{self.max_turns}", broken)
+
+    def watch(self, trace: Trace) -> AnswerWatch:
+        """Return what finds the answer in a thought while it is written."""
+        return AnswerWatch(self.rules(trace.started.candidates).grammar)
 
     def _think(self, trace: Trace, read: Transcript) -> Think:
         system = system_text(
