@@ -45,6 +45,7 @@ def test_the_list_of_flags_is_frozen() -> None:
         | splits,
         "route": {"--file", "--task", "--top"} | dial,
         "serve": {"--check"},
+        "config": set(),
         "keys": set(),
         "nn": {"--out", "--rho", "--seed", "--force"},
         "import": {"--out", "--format", "--force"},

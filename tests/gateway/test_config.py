@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway.client import check_advice
+from tests.gateway.client import ask, check_advice
 from tests.gateway.pool import make_deployment
 from tests.gateway.settings import make_config
+from tests.gateway.upstream import Upstream
 from turnout.core import ArtifactError, ConfigError
 from turnout.gateway.app import build_app
 from turnout.gateway.config import Config, demo_config, load_config
+from turnout.gateway.lifecycle import running
 from turnout.gateway.settings_providers import OpenAISettings, ReplaySettings
 
 GOOD = """
@@ -79,7 +81,9 @@ provider = "recorded"
     [
         (GOOD + "[server]\nprot = 1\n", ("server.prot", "did you mean 'port'")),
         (GOOD + "[sever]\n", ("'sever'", "did you mean 'server'")),
-        (GOOD + "api_key = 'x'\n", ("providers.main.api_key", "did you mean 'api_key_env'")),
+        (GOOD + "api_kye = 'env:X'\n", ("providers.main.api_kye", "did you mean 'api_key'")),
+        (GOOD + "api_key = 'sk-written-out'\n", ("providers.main.api_key", "no reference to a secret")),
+        (GOOD + "api_key = 'env:X'\napi_key_env = 'X'\n", ("providers.main", "names two keys")),
         (
             GOOD + "[candidates.small]\nprovide = 'main'\n",
             ("candidates.small.provide", "did you mean 'provider'"),
@@ -145,6 +149,15 @@ def test_a_key_is_read_from_the_environment_and_shown_nowhere(
     monkeypatch.setenv("TURNOUT_TEST_KEY", "very-secret")
     app = build_app(config, deployment=make_deployment())
     assert "very-secret" not in repr(config) + repr(app.parts.providers)
+
+
+def test_a_key_in_a_file_goes_upstream(tmp_path: Path, upstream: Upstream) -> None:
+    (tmp_path / "key").write_text("very-secret\n")
+    text = GOOD.replace("http://127.0.0.1:1/v1", upstream.base_url) + "api_key = 'file:key'\n"
+    config = load_config(write(tmp_path, text + "[server]\nport = 0\n"))
+    with running(config, deployment=make_deployment()) as ready:
+        assert ask(ready.base_url).status == 200
+    assert upstream.last.headers["authorization"] == "Bearer very-secret"
 
 
 def test_a_candidate_that_the_deployment_lacks_is_refused(tmp_path: Path) -> None:

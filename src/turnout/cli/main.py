@@ -18,6 +18,7 @@ COMMANDS = {
     "report": ("report", "write a report (HTML, PNG, JSON) on a table or a deployment"),
     "route": ("route", "decide for texts, without calling anybody"),
     "serve": ("serve", "serve an OpenAI-compatible endpoint"),
+    "config": ("config", "check and compare settings of a gateway, or print their schema"),
     "keys": ("keys", "make, list and revoke the keys of a gateway's clients"),
     "nn": ("nn", "show what the gates of a mixture-of-experts model do"),
     "bench": ("bench", "train the same small language model with every gate, and compare them"),

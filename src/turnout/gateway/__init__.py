@@ -13,9 +13,10 @@ A request passes these steps, each in a module of its own; `exchange` carries it
 | module | purpose |
 |---|---|
 | `config`, `settings*`, `toml`, `expected` | the settings, their file, the decoder's messages as sentences |
+| `build`, `reload`, `diff`, `config_schema` | what the settings name; other settings, whole or not at all |
 | `app` | the ASGI callable: makes the table of paths and lives from start to shutdown |
 | `routes` | the table: (method, path) -> handler; a new endpoint is one `routes.add` |
-| `endpoints` | handlers that read and change nothing: models, health |
+| `endpoints`, `admin` | handlers that read and change nothing: models, health; those that do |
 | `parts` | what a gateway is made of under one configuration; swapped whole, never changed |
 | `explain`, `reasons` | what a request would lead to, and why |
 | `feedback` | scores that come later |

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+from collections.abc import Callable
 from typing import final
 
-from turnout.core import artifact
 from turnout.core.clock import Clock, SystemClock
-from turnout.core.errors import ConfigError, InputError, TurnoutError, did_you_mean, sentence
+from turnout.core.errors import TurnoutError
 from turnout.core.query import Query
+from turnout.gateway.admin import Admin
+from turnout.gateway.build import Built, build_all
 from turnout.gateway.caps import unkept
 from turnout.gateway.config import Config
 from turnout.gateway.disconnect import Message, Receive, Scope, Send
@@ -21,14 +23,10 @@ from turnout.gateway.exchange import Exchange
 from turnout.gateway.explain import Explain
 from turnout.gateway.feedback import Feedback
 from turnout.gateway.flow import serve_exchange
-from turnout.gateway.key import Key
-from turnout.gateway.keyring import config_keys
 from turnout.gateway.ledger import Ledger
-from turnout.gateway.parts import make_parts
 from turnout.gateway.protocols import PROTOCOLS
 from turnout.gateway.protocols.base import Protocol
-from turnout.gateway.providers import build
-from turnout.gateway.providers.base import Provider
+from turnout.gateway.reload import Reloader
 from turnout.gateway.reply import send_error
 from turnout.gateway.routes import Handler, Routes
 from turnout.policies.deployment import Deployment
@@ -44,14 +42,12 @@ class Gateway:
 
     Parameters
     ----------
-    config:
-        The settings.
-    deployment:
-        What decides.
-    providers:
-        Who answers, by the name that the configuration gives them.
-    keys:
-        The keys of the settings.
+    built:
+        What the settings name.
+    given:
+        A deployment that stands for the artifact, where it was given in memory.
+    source:
+        Reads the settings again; None where they were given in memory.
     clock:
         What time it is.
     """
@@ -59,21 +55,17 @@ class Gateway:
     def __init__(
         self,
         *,
-        config: Config,
-        deployment: Deployment,
-        providers: dict[str, Provider],
-        keys: list[Key] | None = None,
+        built: Built,
+        given: Deployment | None = None,
+        source: Callable[[], Config] | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.clock = SystemClock() if clock is None else clock
-        self.keys = [] if keys is None else keys
-        self.parts = make_parts(
-            config,
-            deployment=deployment,
-            providers=providers,
-            ledger=Ledger(settings=config.ledger, clock=self.clock),
-            clock=self.clock,
-        )
+        self.keys = built.keys
+        self.given = given
+        self.reloader = Reloader(gateway=self, source=source)
+        ledger = Ledger(settings=built.config.ledger, clock=self.clock)
+        self.parts = built.parts(ledger=ledger, clock=self.clock)
         self.routes = Routes()
         # What asks a model is let in by its own steps, so that a refusal has a row and the words of its API.
         self._accounted = frozenset(protocol.path for protocol in PROTOCOLS)
@@ -81,6 +73,7 @@ class Gateway:
             self.routes.add("POST", protocol.path, self._answers(protocol))
         for endpoint in (ReadOnly, Explain, Feedback):
             endpoint(parts=lambda: self.parts).add_to(self.routes)
+        Admin(reloader=self.reloader).add_to(self.routes)
         self.notices: tuple[str, ...] = ()
         self.startup_error: TurnoutError | None = None
         self.num_running = 0
@@ -120,6 +113,7 @@ class Gateway:
         while self.num_running and waited_s < _LAST_CALLS_S:
             await asyncio.sleep(0.01)
             waited_s += 0.01
+        await self.reloader.close()
         for provider in self.parts.providers.values():
             await provider.close()
         if self.parts.admission is not None:
@@ -141,8 +135,14 @@ class Gateway:
         """Return the handler of a protocol's path."""
 
         async def handle(scope: Scope, receive: Receive, send: Send) -> None:
-            exchange = Exchange(parts=self.parts, protocol=protocol, scope=scope, receive=receive, send=send)
-            await serve_exchange(exchange)
+            parts = self.parts
+            parts.running.count += 1
+            try:
+                await serve_exchange(
+                    Exchange(parts=parts, protocol=protocol, scope=scope, receive=receive, send=send)
+                )
+            finally:
+                parts.running.count -= 1
 
         return handle
 
@@ -163,54 +163,11 @@ class Gateway:
                 return
 
 
-def build_app(config: Config, *, deployment: Deployment | None = None) -> Gateway:
+def build_app(
+    config: Config, *, deployment: Deployment | None = None, source: Callable[[], Config] | None = None
+) -> Gateway:
     """Load the deployment (unless one is given) and the providers; opens no socket and no ledger.
 
-    Raises `ArtifactError`, `TableError` or `ConfigError`.
+    `source` reads the settings again, for a reload. Raises `ArtifactError`, `TableError` or `ConfigError`.
     """
-    config.check()
-    loaded = load_deployment(config.deployment) if deployment is None else deployment
-    known = [candidate.name for candidate in loaded.candidates]
-    for name in config.candidates:
-        if name not in known:
-            raise ConfigError(
-                sentence(
-                    f"the section 'candidates.{name}' names no candidate of the deployment",
-                    allowed=f"one of its {len(known)} candidates",
-                    got=name,
-                    do=did_you_mean(name, known),
-                )
-            )
-    providers = {name: build(name, settings) for name, settings in config.providers.items()}
-    keys = config_keys(config.keys)
-    for key in keys:
-        check_goal_of(key, loaded)
-    try:
-        return Gateway(config=config, deployment=loaded, providers=providers, keys=keys)
-    except ConfigError:
-        raise
-    except InputError as error:
-        raise ConfigError(f"the section 'goal' cannot be served; {error}") from error
-
-
-def check_goal_of(key: Key, deployment: Deployment) -> None:
-    """Raise `ConfigError` where the deployment cannot serve the goal of a key."""
-    try:
-        _ = None if key.goal is None else deployment.plan(key.goal)
-    except InputError as error:
-        raise ConfigError(f"the section 'keys.{key.name}.goal' cannot be served; {error}") from error
-
-
-def load_deployment(folder: str) -> Deployment:
-    """Load a deployment; raises `ArtifactError`, or `ConfigError` for an artifact of another kind."""
-    loaded = artifact.load(folder)
-    if not isinstance(loaded, Deployment):
-        raise ConfigError(
-            sentence(
-                f"the artifact {folder!r} is not a deployment",
-                allowed="a folder that `turnout fit` wrote",
-                got=type(loaded).__name__,
-                do="name such a folder in the setting 'deployment'",
-            )
-        )
-    return loaded
+    return Gateway(built=build_all(config, deployment=deployment), given=deployment, source=source)

@@ -16,6 +16,7 @@ from turnout.gateway.routes import REST, Routes
 from turnout.gateway.wire import MODELS
 
 HEALTH = "/healthz"
+READY = "/readyz"
 BREAKERS = "/admin/breakers"
 
 
@@ -37,6 +38,7 @@ class ReadOnly:
         routes.add("GET", MODELS, self.models)
         routes.add("GET", MODELS + "/{id}", self.model)
         routes.add("GET", HEALTH, self.health)
+        routes.add("GET", READY, self.ready)
         routes.add("GET", BREAKERS, self.breakers)
 
     async def models(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,6 +64,18 @@ class ReadOnly:
             "candidates": len(parts.selector.by_name),
         }
         await _send(send, json_reply(body, status=200 if is_well else 503))
+
+    async def ready(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Say whether further requests should be sent here; a full house and a full ledger say no."""
+        parts = self._parts()
+        gate = parts.gate
+        reason = None
+        if parts.ledger.is_full:
+            reason = "the ledger holds as many rows as it may"
+        elif gate.num_running >= gate.settings.max_running:
+            reason = "as many requests run as may"
+        body = {"ready": reason is None, "reason": reason, "running": gate.num_running}
+        await _send(send, json_reply(body, status=200 if reason is None else 503))
 
     async def breakers(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Say for every upstream place whether it is called, rests, or is probed."""

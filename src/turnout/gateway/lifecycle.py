@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import functools
 import ipaddress
 import logging
 import signal
@@ -12,7 +14,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import final
+from typing import Any, final
 
 import uvicorn
 
@@ -51,14 +53,20 @@ def serve(
     `ready` is called once, when the socket accepts; without it, notices are logged. Raises `ConfigError` (a
     wrong setting, a taken port), `ArtifactError` or `TableError` before that.
     """
+    source = None if isinstance(config, Config) else functools.partial(load_config, config)
     settings = config if isinstance(config, Config) else load_config(config)
-    server = _prepare(settings, deployment, ready)
+    server = _prepare(settings, deployment, ready, source)
     server.run_bound()
 
 
 @contextlib.contextmanager
-def running(config: Config, *, deployment: Deployment | None = None) -> Iterator[Ready]:
-    """Serve from a thread while the block runs; raises what `serve` raises."""
+def running(
+    config: Config, *, deployment: Deployment | None = None, source: Callable[[], Config] | None = None
+) -> Iterator[Ready]:
+    """Serve from a thread while the block runs; raises what `serve` raises.
+
+    `source` reads the settings again when the gateway is told to reload.
+    """
     told: list[Ready] = []
     failed: list[BaseException] = []
     started = threading.Event()
@@ -67,7 +75,7 @@ def running(config: Config, *, deployment: Deployment | None = None) -> Iterator
         told.append(ready)
         started.set()
 
-    server = _prepare(config, deployment, on_ready)
+    server = _prepare(config, deployment, on_ready, source)
 
     def work() -> None:
         try:
@@ -112,6 +120,8 @@ class Server(uvicorn.Server):
         self.gateway = gateway
         self.listener = listener
         self.on_ready = ready
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._reloading: asyncio.Future[Any] | None = None
 
     def run_bound(self) -> None:
         """Run until `should_exit`; raises what the gateway's start raised."""
@@ -134,6 +144,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then say so."""
+        self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         if self.started:
             self.on_ready(_ready(self.gateway, self.listener))
@@ -145,11 +156,22 @@ class Server(uvicorn.Server):
             yield
             return
         before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        if hasattr(signal, "SIGHUP"):
+            before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._reload)
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def _reload(self, number: int, frame: FrameType | None) -> None:
+        """Reload the settings; what is wrong with them is logged, and nothing changes."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._begin_reload)
+
+    def _begin_reload(self) -> None:
+        self._reloading = asyncio.ensure_future(self.gateway.reloader.reload())
+        self._reloading.add_done_callback(_log_reload)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         """Drain on the first signal; a second Ctrl-C does not wait for running answers."""
@@ -158,13 +180,23 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
+def _log_reload(done: asyncio.Future[Any]) -> None:
+    if not done.cancelled() and (error := done.exception()) is not None:
+        logger.error("the settings were not reloaded, and those before stay in force: %s", error)
+
+
 def _log_notices(ready: Ready) -> None:
     for notice in ready.notices:
         logger.warning("%s", notice)
 
 
-def _prepare(config: Config, deployment: Deployment | None, ready: OnReady | None) -> Server:
-    gateway = build_app(config, deployment=deployment)
+def _prepare(
+    config: Config,
+    deployment: Deployment | None,
+    ready: OnReady | None,
+    source: Callable[[], Config] | None,
+) -> Server:
+    gateway = build_app(config, deployment=deployment, source=source)
     listener = _bind(config.server.host, config.server.port)
     return Server(gateway=gateway, listener=listener, ready=_log_notices if ready is None else ready)
 

@@ -7,7 +7,7 @@ therefore one assignment: requests before it see the old parts, those after it t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 from turnout.core.clock import Clock
@@ -25,6 +25,14 @@ from turnout.gateway.select import Selector
 from turnout.gateway.sequence import SequenceHandler
 from turnout.gateway.sequence_build import build_sequences
 from turnout.policies.deployment import Deployment
+
+
+@final
+@dataclass(kw_only=True, slots=True)
+class Running:
+    """How many requests hold these parts; they are closed when it is 0 and others are in force."""
+
+    count: int = 0
 
 
 @final
@@ -51,6 +59,7 @@ class Parts:
     hedges: Allowance
     admission: Admission | None = None
     """Who may come in; None where nobody needs a key."""
+    running: Running = field(default_factory=Running)
     created_s: int
     """When these parts were made, in seconds since the epoch."""
 

@@ -16,19 +16,24 @@ def read_secret(reference: str, where: str) -> str:
     `where` is the key of the setting. Only what is no reference at all is worth showing, and even that may be
     a secret that somebody pasted: it is not shown either.
     """
+    check_reference(reference, where)
     kind, _, name = reference.partition(":")
-    if kind == "env" and name:
+    if kind == "env":
         found = os.environ.get(name, "")
         do = f"set the environment variable {name!r}"
-    elif kind == "file" and name:
-        found, do = _read(name, where), f"write the secret into {name!r}"
     else:
-        raise ConfigError(
-            sentence(f"the setting {where!r} is no reference to a secret", allowed=FORMS, do="name its place")
-        )
+        found, do = _read(name, where), f"write the secret into {name!r}"
     if not found.strip():
         raise ConfigError(sentence(f"the secret of {where!r} is empty", allowed="a secret", do=do))
     return found.strip()
+
+
+def check_reference(reference: str, where: str) -> None:
+    """Raise `ConfigError` for what names no place."""
+    kind, _, name = reference.partition(":")
+    if kind not in ("env", "file") or not name:
+        what = f"the setting {where!r} is no reference to a secret"
+        raise ConfigError(sentence(what, allowed=FORMS, do="name its place"))
 
 
 def _read(name: str, where: str) -> str:
@@ -50,8 +55,3 @@ def resolved(reference: str, folder: Path) -> str:
     """Return a reference whose path starts at a folder; anything else as it is."""
     kind, _, name = reference.partition(":")
     return f"file:{folder / name}" if kind == "file" and name else reference
-
-
-def is_reference(text: str) -> bool:
-    """Whether a text names the place of a secret."""
-    return text.startswith(("env:", "file:"))

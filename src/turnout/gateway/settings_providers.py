@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from turnout.core.errors import ConfigError, sentence
+from turnout.gateway.secret import check_reference
 from turnout.gateway.settings import Count, Name, Seconds, Settings
 
 
@@ -17,6 +18,8 @@ class UpstreamSettings(Settings, frozen=True, kw_only=True):
     """URL up to and including the version, such as `/v1`."""
     api_key_env: Name | None = None
     """Name of the environment variable that holds the key; none means that no key is sent."""
+    api_key: Name | None = None
+    """Where the key is: `env:NAME` or `file:PATH`; instead of `api_key_env`."""
     connect_s: Seconds = 5.0
     """Seconds to wait for a connection."""
     first_byte_s: Seconds = 300.0
@@ -25,7 +28,17 @@ class UpstreamSettings(Settings, frozen=True, kw_only=True):
     """Seconds of silence after the first byte before a stream counts as cut."""
 
     def check(self, name: str) -> None:
-        """Raise `ConfigError` where the URL is none."""
+        """Raise `ConfigError` where the URL is none, or a key is written out."""
+        if self.api_key is not None:
+            check_reference(self.api_key, f"providers.{name}.api_key")
+            if self.api_key_env is not None:
+                raise ConfigError(
+                    sentence(
+                        f"the section 'providers.{name}' names two keys",
+                        allowed="one of 'api_key' and 'api_key_env'",
+                        do="keep one",
+                    )
+                )
         if not self.base_url.startswith(("http://", "https://")):
             raise ConfigError(
                 sentence(

@@ -233,7 +233,9 @@ def _resolve_provider(provider: ProviderSettings, folder: Path) -> ProviderSetti
         return msgspec.structs.replace(provider, table=str(folder / provider.table))
     if isinstance(provider, LocalSettings):
         return msgspec.structs.replace(provider, folder=str(folder / provider.folder))
-    return provider
+    if provider.api_key is None:
+        return provider
+    return msgspec.structs.replace(provider, api_key=resolved(provider.api_key, folder))
 
 
 def _resolve_signal(signal: SignalSettings, folder: Path) -> SignalSettings:

@@ -17,6 +17,7 @@ from turnout.gateway.errors import ApiError, Headers
 from turnout.gateway.providers.base import Call, Chunks, Fault, Provider, Reply, cut
 from turnout.gateway.providers.dialect import Dialect, Outgoing
 from turnout.gateway.retry import read_retry_after
+from turnout.gateway.secret import read_secret
 from turnout.gateway.settings_providers import UpstreamSettings
 from turnout.gateway.translate.events import Translated
 
@@ -31,7 +32,9 @@ _EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
 
 
 def read_key(name: str, settings: UpstreamSettings) -> str | None:
-    """Return the key that `api_key_env` refers to; raises `ConfigError` when the variable is not set."""
+    """Return the key that the settings refer to; raises `ConfigError` where it is not there."""
+    if settings.api_key is not None:
+        return read_secret(settings.api_key, f"providers.{name}.api_key")
     if settings.api_key_env is None:
         return None
     key = os.environ.get(settings.api_key_env, "").strip()

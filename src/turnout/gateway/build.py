@@ -1,0 +1,111 @@
+"""This module makes what a configuration names: the deployment, the providers, the keys; it opens nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import final
+
+from turnout.core import artifact
+from turnout.core.clock import Clock
+from turnout.core.errors import ConfigError, InputError, did_you_mean, sentence
+from turnout.gateway.config import Config
+from turnout.gateway.key import Key
+from turnout.gateway.keyring import config_keys
+from turnout.gateway.ledger import Ledger
+from turnout.gateway.parts import Parts, make_parts
+from turnout.gateway.providers import build
+from turnout.gateway.providers.base import Provider
+from turnout.gateway.settings_providers import LocalSettings
+from turnout.policies.deployment import Deployment
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Built:
+    """What a configuration names, loaded and checked."""
+
+    config: Config
+    deployment: Deployment
+    providers: Mapping[str, Provider]
+    keys: list[Key]
+
+    def parts(self, *, ledger: Ledger, clock: Clock) -> Parts:
+        """Put the parts together; raises `ConfigError` where the goal cannot be served."""
+        try:
+            return make_parts(
+                self.config,
+                deployment=self.deployment,
+                providers=self.providers,
+                ledger=ledger,
+                clock=clock,
+            )
+        except ConfigError:
+            raise
+        except InputError as error:
+            raise ConfigError(f"the section 'goal' cannot be served; {error}") from error
+
+
+def build_all(config: Config, *, deployment: Deployment | None = None, before: Parts | None = None) -> Built:
+    """Load what the settings name; raises `ArtifactError`, `TableError` or `ConfigError`.
+
+    A given deployment stands for the artifact. Models in this process that stay as they were are taken over
+    from the parts before: loading one takes its memory twice.
+    """
+    config.check()
+    loaded = load_deployment(config.deployment) if deployment is None else deployment
+    _check_candidates(config, loaded)
+    kept = {} if before is None else _local_as_before(config, before)
+    providers = {
+        name: kept[name] if name in kept else build(name, settings)
+        for name, settings in config.providers.items()
+    }
+    keys = config_keys(config.keys)
+    for key in keys:
+        check_goal_of(key, loaded)
+    return Built(config=config, deployment=loaded, providers=providers, keys=keys)
+
+
+def load_deployment(folder: str) -> Deployment:
+    """Load a deployment; raises `ArtifactError`, or `ConfigError` for an artifact of another kind."""
+    loaded = artifact.load(folder)
+    if not isinstance(loaded, Deployment):
+        raise ConfigError(
+            sentence(
+                f"the artifact {folder!r} is not a deployment",
+                allowed="a folder that `turnout fit` wrote",
+                got=type(loaded).__name__,
+                do="name such a folder in the setting 'deployment'",
+            )
+        )
+    return loaded
+
+
+def check_goal_of(key: Key, deployment: Deployment) -> None:
+    """Raise `ConfigError` where the deployment cannot serve the goal of a key."""
+    try:
+        _ = None if key.goal is None else deployment.plan(key.goal)
+    except InputError as error:
+        raise ConfigError(f"the section 'keys.{key.name}.goal' cannot be served; {error}") from error
+
+
+def _check_candidates(config: Config, deployment: Deployment) -> None:
+    known = [candidate.name for candidate in deployment.candidates]
+    for name in config.candidates:
+        if name not in known:
+            raise ConfigError(
+                sentence(
+                    f"the section 'candidates.{name}' names no candidate of the deployment",
+                    allowed=f"one of its {len(known)} candidates",
+                    got=name,
+                    do=did_you_mean(name, known),
+                )
+            )
+
+
+def _local_as_before(config: Config, before: Parts) -> dict[str, Provider]:
+    return {
+        name: before.providers[name]
+        for name, settings in config.providers.items()
+        if isinstance(settings, LocalSettings) and before.config.providers.get(name) == settings
+    }
