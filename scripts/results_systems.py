@@ -256,6 +256,31 @@ def local(data: Result) -> Iterator[str]:
         yield f"| {line['together']} | {rate:.0f} | {p50:.3f} | {p99:.3f} |"
 
 
+def gates(data: Result) -> Iterator[str]:
+    """Every gate on equal terms."""
+    result = data["result"]
+    setting = result["setting"]
+    size, seen = setting["size"], setting["steps"] * setting["batch"] * setting["size"]["positions"]
+    yield (
+        f"{size['layers']} layers of width {size['width']}, {size['experts']} experts, {seen:,} bytes of "
+        f"{result['corpus']}, {setting['seeds']} seeds, paired by seed with the dense model."
+    )
+    yield ""
+    heads = ("gate", "loss, nats a byte", "against dense", "MaxVio", "dead", "change", "speed", "FLOPs")
+    yield f"| {' | '.join(heads)} |"
+    yield "|---" * len(heads) + "|"
+    for row in result["rows"]:
+        mark = "" if row["sees"] in ("token", "past") else " (sees later bytes)"
+        numbers = (spread(row[key], form=".2f") for key in ("max_vio", "dead_share", "change_rate", "speed"))
+        flops = row["flops"]["value"] if row["flops"] else None
+        yield (
+            f"| {row['gate']}{mark} | {spread(row['loss'])} | {spread(row['against_dense'], form='+.3f')} "
+            f"| {' | '.join(numbers)} | {'-' if flops is None else format(flops, '.2f')} |"
+        )
+    yield ""
+    yield "What the columns mean stands in [bench_gates.md](bench_gates.md)."
+
+
 SYSTEMS: dict[str, tuple[str, Callable[[Result], Iterator[str]]]] = {
     "sequential": ("Sequences of calls: Router-R1's task (S7) on recorded outcomes", sequential),
     "router_r1": ("Router-R1's recipe (S7): warm start, then GRPO", router_r1),
@@ -263,6 +288,7 @@ SYSTEMS: dict[str, tuple[str, Callable[[Result], Iterator[str]]]] = {
     "duo": ("Module sizes: Duo-LLM (S22)", duo),
     "rewiring": ("Experts at test time: Rewiring (S26)", rewiring),
     "adapters": ("Adapters: Glider (S3), PHATGOOSE, Arrow", adapters),
+    "gates": ("Gates of experts on equal terms", gates),
     "local": ("One dial over models and depths", local),
 }
 """Result file -> heading and writer."""
