@@ -19,6 +19,7 @@ from turnout.gateway.providers.base import Reply
 from turnout.gateway.reply import reply_headers, send_body
 from turnout.gateway.select import Selection
 from turnout.gateway.settle import forward, send_whole
+from turnout.gateway.single import CHAT
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +78,8 @@ async def _serve(exchange: Exchange) -> None:
         await obey(parts.rules, exchange)
     sequence = parts.sequences.find(exchange.request.model)
     if sequence is not None:
+        if exchange.protocol.name != CHAT:
+            raise _no_sequence(exchange)
         await parts.sequences.serve(sequence, exchange)
         return
     selection = await parts.decider.decide(exchange)
@@ -109,6 +112,16 @@ async def _afford(exchange: Exchange, admission: Admission, hold: Hold, selectio
     )
     exchange.account.faults.extend(f"{name}: beyond_budget" for name in dropped)
     return selection
+
+
+def _no_sequence(exchange: Exchange) -> ApiError:
+    message = sentence(
+        f"the model {exchange.request.model!r} is a sequencer and does not speak this API",
+        allowed="POST /v1/chat/completions",
+        got=exchange.protocol.path,
+        do="ask it there, or name another model",
+    )
+    return ApiError(400, message, code="not_supported", param="model")
 
 
 async def _send_error(exchange: Exchange, error: ApiError) -> None:

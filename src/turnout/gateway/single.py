@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from dataclasses import dataclass
 from typing import final
 
 from turnout.core.candidate import Candidate
 from turnout.gateway.breakers import Pass
 from turnout.gateway.exchange import Exchange
+from turnout.gateway.protocols.base import Protocol
 from turnout.gateway.providers.base import Call, Fault, Provider, Reply
+
+CHAT = "chat"
+"""The API that every provider speaks."""
 
 
 @final
@@ -35,10 +40,14 @@ async def ask_one(exchange: Exchange, candidate: Candidate, leave: Pass) -> Answ
         model=model,
         decision_id=account.decision_id,
         protocol=exchange.protocol.name,
+        client_headers=exchange.headers,
         headers=() if exchange.ruling is None else exchange.ruling.request_headers,
     )
     try:
-        reply = await provider.ask(call)
+        if call.protocol in provider.speaks:
+            reply = await provider.ask(call)
+        else:
+            reply = await _ask_translated(exchange.protocol, provider, call)
     except Fault as fault:
         account.faults.append(f"{candidate.name}: {fault.error.code}")
         leave.failed(fault)
@@ -56,6 +65,18 @@ async def ask_one(exchange: Exchange, candidate: Candidate, leave: Pass) -> Answ
         leave.abandoned()
         raise
     return Answer(reply=reply, candidate=candidate, provider=provider, leave=leave)
+
+
+async def _ask_translated(protocol: Protocol, provider: Provider, call: Call) -> Reply:
+    """Ask in chat, which every provider speaks, and say the reply in the client's own API."""
+    chat = dataclasses.replace(call, request=protocol.to_chat(call.request), protocol=CHAT)
+    try:
+        reply = await provider.ask(chat)
+    except Fault as fault:
+        if fault.reply is not None:
+            fault.reply = protocol.from_chat(fault.reply, provider.name)
+        raise
+    return protocol.from_chat(reply, provider.name)
 
 
 def take(exchange: Exchange, answer: Answer) -> Reply:

@@ -27,7 +27,9 @@ _MARK = re.compile(rb'"usage"\s*:\s*\{|\[DONE\]|"error"')
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
 
 
-class _Cached(msgspec.Struct):
+class CachedCount(msgspec.Struct):
+    """What the provider's prompt cache gave."""
+
     cached_tokens: int | None = None
 
 
@@ -36,7 +38,7 @@ class UsageCount(msgspec.Struct):
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
-    prompt_tokens_details: _Cached | None = None
+    prompt_tokens_details: CachedCount | None = None
 
     @property
     def cached_tokens(self) -> int | None:
@@ -106,7 +108,7 @@ class EventScanner(Scanner):
     def feed(self, block: bytes) -> bytes:
         """Return the bytes to forward now; an unfinished event is held until its end arrives."""
         data = self._held + block if self._held else block
-        end = _event_start(data, 0, len(data))
+        end = event_start(data, 0, len(data))
         if end == 0 and len(data) > MAX_HELD_BYTES:
             self._held = b""
             return data
@@ -128,7 +130,7 @@ class EventScanner(Scanner):
         for match in _MARK.finditer(whole):
             if match.start() < at:
                 continue
-            start = _event_start(whole, at, match.start())
+            start = event_start(whole, at, match.start())
             boundary = _BOUNDARY.search(whole, match.end())
             stop = len(whole) if boundary is None else boundary.end()
             kept.append(whole[at:start])
@@ -160,7 +162,7 @@ def starts_with_error(first: bytes) -> bool:
     return re.match(rb'\s*data: ?\{\s*"error"\s*:\s*[{"]', first) is not None
 
 
-def _event_start(data: bytes, low: int, high: int) -> int:
+def event_start(data: bytes, low: int, high: int) -> int:
     """Return the place after the last end of an event in `data[low:high]`, or `low`."""
     places = [(data.rfind(end, low, high), len(end)) for end in _ENDS]
     return max((place + length for place, length in places if place >= 0), default=low)

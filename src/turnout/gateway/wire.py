@@ -72,6 +72,8 @@ class ChatRequest:
     """Whether the client wants server-sent events."""
     asks_usage: bool
     """Whether the client asked a stream for its usage chunk."""
+    is_translated: bool = False
+    """Whether the members were written here, for a client that speaks another API."""
 
     def query(self, decision_id: str) -> Query:
         """Return what the router sees."""
@@ -86,8 +88,8 @@ class ChatRequest:
 
 def parse_chat(body: bytes) -> ChatRequest:
     """Read a request; raises `ApiError` (400) that names the field at fault."""
-    members = _parse_members(body)
-    model = _parse_string(members, "model")
+    members = parse_members(body)
+    model = parse_string(members, "model")
     messages = _parse_messages(members)
     users = [message for message in messages if message.role == "user"]
     return ChatRequest(
@@ -97,7 +99,7 @@ def parse_chat(body: bytes) -> ChatRequest:
         num_turns=len(users),
         input_tokens=_estimate_tokens(members, messages),
         needs=_needs_of(members, messages),
-        is_stream=_parse_flag(members, "stream"),
+        is_stream=parse_flag(members, "stream"),
         asks_usage=_asks_usage(members),
     )
 
@@ -111,62 +113,65 @@ def render(members: Mapping[str, msgspec.Raw | bytes]) -> bytes:
 def with_usage(members: Mapping[str, msgspec.Raw | bytes]) -> dict[str, msgspec.Raw | bytes]:
     """Return the members with `stream_options.include_usage` on; other options stay as they were."""
     options: dict[str, msgspec.Raw | bytes] = {}
-    if _is_given(members, "stream_options"):
+    if is_given(members, "stream_options"):
         options.update(_members_decoder.decode(bytes(members["stream_options"])))
     options["include_usage"] = b"true"
     return {**members, "stream_options": render(options)}
 
 
-def _parse_members(body: bytes) -> Members:
+def parse_members(body: bytes) -> Members:
+    """Cut a body into its members; raises `ApiError` (400)."""
     if not body.strip():
-        raise _bad("the request body is empty", "empty_body", allowed=_BODY, do="send one")
+        raise bad("the request body is empty", "empty_body", allowed=_BODY, do="send one")
     try:
         body.decode("utf-8")
         return _members_decoder.decode(body)
     except UnicodeDecodeError as error:
         what, got = f"the request body is not UTF-8 (byte {error.start})", f"0x{body[error.start]:02x}"
         do = "encode the body as UTF-8"
-        raise _bad(what, "invalid_utf8", allowed="UTF-8", got=got, do=do) from error
+        raise bad(what, "invalid_utf8", allowed="UTF-8", got=got, do=do) from error
     except msgspec.ValidationError as error:
         what, got = "the request body is no object", mismatch(error).got
-        raise _bad(what, "invalid_json", allowed=_BODY, got=got, do="send an object") from error
+        raise bad(what, "invalid_json", allowed=_BODY, got=got, do="send an object") from error
     except msgspec.DecodeError as error:
         raise _malformed(body, str(error)) from error
     except RecursionError as error:
         what, do = "the request body is nested too deeply", "send fewer levels of lists and objects"
-        raise _bad(what, "invalid_json", allowed="some hundred levels", do=do) from error
+        raise bad(what, "invalid_json", allowed="some hundred levels", do=do) from error
 
 
 def _malformed(body: bytes, got: str) -> ApiError:
     """Return the error of a body that is no JSON, with the byte at which it stops being JSON."""
     at = "" if "(byte " in got else f" (byte {len(body)})"
     do = "check quotes, commas and brackets there"
-    return _bad("the request body is malformed JSON", "invalid_json", allowed=_BODY, got=got + at, do=do)
+    return bad("the request body is malformed JSON", "invalid_json", allowed=_BODY, got=got + at, do=do)
 
 
-def _parse_string(members: Members, name: str) -> str:
+def parse_string(members: Members, name: str) -> str:
+    """Return a required text; raises `ApiError` (400)."""
     if name not in members:
-        raise _missing(name, f"a string: a name that GET {MODELS} lists", f"add {name!r} to the body")
+        raise missing(name, f"a string: a name that GET {MODELS} lists", f"add {name!r} to the body")
     try:
         value = msgspec.json.decode(members[name], type=str)
     except msgspec.DecodeError as error:
-        raise _wrong(name, "a string", bytes(members[name]), f"send {name!r} as a string") from error
+        raise wrong(name, "a string", bytes(members[name]), f"send {name!r} as a string") from error
     if not value:
         what, allowed = f"the field {name!r} is empty", f"a name that GET {MODELS} lists"
-        raise _bad(what, "invalid_value", allowed=allowed, do="name a model", param=name)
+        raise bad(what, "invalid_value", allowed=allowed, do="name a model", param=name)
     return value
 
 
-def _parse_flag(members: Members, name: str) -> bool:
+def parse_flag(members: Members, name: str) -> bool:
+    """Return an optional flag; raises `ApiError` (400)."""
     raw = bytes(members.get(name, b"false"))
     if raw not in (b"true", b"false", b"null"):
-        raise _wrong(name, "true or false", raw, "leave the field out where it is not needed")
+        raise wrong(name, "true or false", raw, "leave the field out where it is not needed")
     return raw == b"true"
 
 
 def _parse_messages(members: Members) -> list[_Message]:
     if "messages" not in members:
-        raise _missing("messages", _MESSAGES, _SEND_MESSAGES)
+        raise missing("messages", _MESSAGES, _SEND_MESSAGES)
     try:
         messages = _messages_decoder.decode(members["messages"])
     except msgspec.ValidationError as error:
@@ -174,25 +179,25 @@ def _parse_messages(members: Members) -> list[_Message]:
         param = "messages" + found.place
         what = f"the field {param!r} is wrong"
         allowed = _MESSAGES if found.place == "" else found.allowed
-        raise _bad(
+        raise bad(
             what, "invalid_type", allowed=allowed, got=found.got, do=_SEND_MESSAGES, param=param
         ) from error
     except (msgspec.DecodeError, RecursionError) as error:
-        raise _wrong("messages", _MESSAGES, bytes(members["messages"]), _SEND_MESSAGES) from error
+        raise wrong("messages", _MESSAGES, bytes(members["messages"]), _SEND_MESSAGES) from error
     if not messages:
         what = "the field 'messages' is empty"
-        raise _bad(what, "invalid_value", allowed=_MESSAGES, do=_SEND_MESSAGES, param="messages")
+        raise bad(what, "invalid_value", allowed=_MESSAGES, do=_SEND_MESSAGES, param="messages")
     return messages
 
 
 def _asks_usage(members: Members) -> bool:
-    if not _is_given(members, "stream_options"):
+    if not is_given(members, "stream_options"):
         return False
     try:
         options = _members_decoder.decode(members["stream_options"])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         do = 'send for example {"include_usage": true}, or leave the field out'
-        raise _wrong("stream_options", "an object", bytes(members["stream_options"]), do) from error
+        raise wrong("stream_options", "an object", bytes(members["stream_options"]), do) from error
     return bytes(options.get("include_usage", b"")) == b"true"
 
 
@@ -204,7 +209,7 @@ def _text_of(message: _Message) -> str:
 
 def _estimate_tokens(members: Members, messages: list[_Message]) -> int:
     chars = sum(len(_text_of(message)) for message in messages)
-    chars += sum(len(bytes(members[name])) for name in ("tools", "functions") if _is_given(members, name))
+    chars += sum(len(bytes(members[name])) for name in ("tools", "functions") if is_given(members, name))
     return -(-chars // CHARS_PER_TOKEN)
 
 
@@ -212,7 +217,7 @@ def _needs_of(members: Members, messages: list[_Message]) -> frozenset[str]:
     needs = {
         need
         for name, need in (("tools", "tools"), ("functions", "tools"), ("logprobs", "logprobs"))
-        if _is_given(members, name)
+        if is_given(members, name)
     }
     if _type_of(members, "response_format") in ("json_object", "json_schema"):
         needs.add("json")
@@ -233,22 +238,25 @@ def _type_of(members: Members, name: str) -> str:
         return ""
 
 
-def _is_given(members: Mapping[str, msgspec.Raw | bytes], name: str) -> bool:
+def is_given(members: Mapping[str, msgspec.Raw | bytes], name: str) -> bool:
+    """Whether a member is there and says something."""
     return name in members and bytes(members[name]).strip() not in _EMPTY
 
 
-def _missing(name: str, allowed: str, do: str) -> ApiError:
+def missing(name: str, allowed: str, do: str) -> ApiError:
+    """Return the error of a required field."""
     what = f"the field {name!r} is missing"
-    return _bad(what, "missing_required_parameter", allowed=allowed, do=do, param=name)
+    return bad(what, "missing_required_parameter", allowed=allowed, do=do, param=name)
 
 
-def _wrong(name: str, allowed: str, raw: bytes, do: str) -> ApiError:
+def wrong(name: str, allowed: str, raw: bytes, do: str) -> ApiError:
     """Return the error of a field of the wrong kind; only its beginning is shown."""
     got = raw[:40].decode("utf-8", "replace")
-    return _bad(f"the field {name!r} is wrong", "invalid_type", allowed=allowed, got=got, do=do, param=name)
+    return bad(f"the field {name!r} is wrong", "invalid_type", allowed=allowed, got=got, do=do, param=name)
 
 
-def _bad(
+def bad(
     what: str, code: str, *, allowed: str, do: str, param: str | None = None, got: object = ABSENT
 ) -> ApiError:
+    """Return a 400 of one sentence."""
     return ApiError(400, sentence(what, allowed=allowed, got=got, do=do), code=code, param=param)

@@ -4,6 +4,7 @@
 |---|---|
 | `base` | the contract |
 | `chat` | OpenAI's Chat Completions |
+| `messages` | Anthropic's Messages |
 
 A further protocol is one module here and one line in `PROTOCOLS`; `turnout.gateway.app` serves its path.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 from turnout.gateway.protocols.base import Protocol
 from turnout.gateway.protocols.chat import ChatProtocol
+from turnout.gateway.protocols.messages import MessagesProtocol
 
-PROTOCOLS: tuple[Protocol, ...] = (ChatProtocol(),)
+PROTOCOLS: tuple[Protocol, ...] = (ChatProtocol(), MessagesProtocol())
 """Every protocol that is served; each names its path."""

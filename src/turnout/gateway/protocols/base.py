@@ -35,6 +35,14 @@ class Protocol(ABC):
     def read_answer(self, body: bytes) -> tuple[UsageCount | None, int | None]:
         """Return the usage that a whole answer reports, and its length in tokens as its text suggests."""
 
+    def to_chat(self, request: ChatRequest) -> ChatRequest:
+        """Return the request in chat, for a provider that does not speak this API; raises `Fault`."""
+        return request
+
+    def from_chat(self, reply: Reply, upstream: str) -> Reply:
+        """Return a chat reply, an error or a stream too, in this API; `upstream` is named in faults."""
+        return reply
+
     @abstractmethod
     def error_reply(self, error: ApiError) -> Reply:
         """Return an error of the gateway's own, in the words of this API."""

@@ -9,6 +9,7 @@ import msgspec
 
 from turnout.core.errors import sentence
 from turnout.gateway.errors import ApiError
+from turnout.gateway.providers.anthropic_body import own_body
 from turnout.gateway.providers.base import Call, Fault, Reply
 from turnout.gateway.providers.dialect import Dialect, Outgoing
 from turnout.gateway.settings_providers import AnthropicSettings
@@ -19,6 +20,9 @@ from turnout.gateway.translate.messages_stream_as_chat import MessagesAsChat
 from turnout.gateway.translate.words import chat_error
 
 _ERROR = re.compile(rb'\s*(?:event: ?error\r?\n|data: ?\{\s*"type"\s*:\s*"error")')
+
+_OWN = "messages"
+_CLIENT_HEADERS = (b"anthropic-version", b"anthropic-beta")
 
 
 @final
@@ -33,7 +37,7 @@ class AnthropicDialect(Dialect):
         The key itself; it goes into the `x-api-key` header and nowhere else.
     """
 
-    speaks: ClassVar[frozenset[str]] = frozenset({"chat"})
+    speaks: ClassVar[frozenset[str]] = frozenset({"chat", "messages"})
 
     def __init__(self, *, settings: AnthropicSettings, api_key: str | None) -> None:
         self.settings = settings
@@ -47,7 +51,10 @@ class AnthropicDialect(Dialect):
             self._headers["x-api-key"] = api_key
 
     def outgoing(self, call: Call) -> Outgoing:
-        """Return the request; raises `Fault` for what cannot be said."""
+        """Return the client's own bytes with what the candidate sets, or a translation; raises `Fault`."""
+        if call.protocol == _OWN:
+            headers = self._headers | _passed(call)
+            return Outgoing(url=self._url, headers=headers, body=own_body(call, self.settings))
         body = messages_request(
             call.request.members, model=call.model, candidate=call.candidate, settings=self.settings
         )
@@ -55,6 +62,8 @@ class AnthropicDialect(Dialect):
 
     def whole(self, call: Call, reply: Reply) -> Reply:
         """Return a whole answer or an error as chat has it; raises `Fault` for a 200 that is no answer."""
+        if call.protocol == _OWN:
+            return reply
         if reply.status != 200:
             return Reply(status=reply.status, headers=reply.headers, body=chat_error(reply.body))
         try:
@@ -63,13 +72,22 @@ class AnthropicDialect(Dialect):
             raise _no_message(error) from error
         return Reply(status=200, headers=reply.headers, body=body)
 
-    def translator(self, call: Call) -> Translator:
-        """Return what turns a stream into chat chunks."""
-        return MessagesAsChat(asks_usage=call.request.asks_usage)
+    def translator(self, call: Call) -> Translator | None:
+        """Return what turns a stream into chat chunks; None where the client speaks Messages."""
+        return None if call.protocol == _OWN else MessagesAsChat(asks_usage=call.request.asks_usage)
 
     def starts_with_error(self, first: bytes) -> bool:
         """Whether a stream begins with an `error` event."""
         return _ERROR.match(first) is not None
+
+
+def _passed(call: Call) -> dict[str, str]:
+    """Return the client's headers that Anthropic's API knows."""
+    return {
+        name.decode(): value.decode("latin-1")
+        for name, value in call.client_headers
+        if name in _CLIENT_HEADERS
+    }
 
 
 def _no_message(error: Exception) -> Fault:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, final
 
@@ -37,6 +37,8 @@ class Call:
     """The API that the request is written in (`Protocol.name`); the reply is in it too."""
     headers: tuple[tuple[bytes, bytes], ...] = ()
     """What rules send upstream besides the provider's own; names in lower case."""
+    client_headers: Sequence[tuple[bytes, bytes]] = ()
+    """What the client sent; a dialect picks what its API knows."""
     work: Work = field(default_factory=Work)
     """Filled by the provider while it works."""
 

@@ -24,6 +24,8 @@ def upstream_body(call: Call, settings: OpenAISettings) -> bytes:
         members["reasoning_effort"] = msgspec.json.encode(candidate.effort)
     if candidate.max_output_tokens is not None:
         _set_limit(members, candidate.max_output_tokens, settings.max_tokens_field)
+    if call.request.is_translated and "max_completion_tokens" in members:
+        members[settings.max_tokens_field] = members.pop("max_completion_tokens")
     if call.request.is_stream and settings.ask_usage and not call.request.asks_usage:
         members = with_usage(members)
     return render(members)

@@ -8,6 +8,10 @@
 | `chat_request_as_messages` | a chat request into one of Anthropic's Messages |
 | `messages_answer_as_chat` | an answer of Anthropic's into a chat completion |
 | `messages_stream_as_chat` | the same for a stream |
+| `messages_request_as_chat` | a request of Anthropic's Messages into a chat request |
+| `chat_answer_as_messages` | a chat completion into a message |
+| `chat_stream_as_messages` | the same for a stream |
+| `chat_messages`, `chat_tools`, `messages_blocks`, `messages_turns`, `effort` | the parts that these share |
 
 Where client and upstream speak the same language nothing here runs: bytes are passed on.
 """

@@ -7,7 +7,7 @@ System messages are gathered into `system` wherever they stand.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -16,6 +16,7 @@ from turnout.core.candidate import Candidate
 from turnout.gateway.settings_providers import AnthropicSettings
 from turnout.gateway.translate.chat_messages import ChatMessage, read_messages
 from turnout.gateway.translate.chat_tools import tool_choice, tools
+from turnout.gateway.translate.effort import write_effort
 from turnout.gateway.translate.messages_blocks import turns
 from turnout.gateway.translate.refusal import plain, refuse
 from turnout.gateway.wire import Members
@@ -44,8 +45,6 @@ _DONE = frozenset(
     "messages model tools tool_choice parallel_tool_calls response_format reasoning_effort stop "
     "max_tokens max_completion_tokens".split()
 )
-_BUDGET_SHARE = {"minimal": 0.1, "low": 0.2, "medium": 0.5, "high": 0.8, "xhigh": 0.9, "max": 0.95}
-_MIN_BUDGET = 1024
 
 
 def messages_request(
@@ -118,31 +117,4 @@ def _effort(
     effort = candidate.effort or plain(members.get("reasoning_effort"))
     if not isinstance(effort, str):
         return
-    if effort == "none":
-        body["thinking"] = {"type": "disabled"}
-        return
-    _WRITERS[settings.thinking](effort, body)
-
-
-def _as_effort(effort: str, body: dict[str, Any]) -> None:
-    config = body.setdefault("output_config", {})
-    config["effort"] = "low" if effort == "minimal" else effort
-
-
-def _as_adaptive(effort: str, body: dict[str, Any]) -> None:
-    _as_effort(effort, body)
-    body["thinking"] = {"type": "adaptive"}
-
-
-def _as_budget(effort: str, body: dict[str, Any]) -> None:
-    """Write a share of the token limit, which must hold the answer too."""
-    tokens = max(_MIN_BUDGET, int(body["max_tokens"] * _BUDGET_SHARE.get(effort, 0.5)))
-    if tokens < body["max_tokens"]:
-        body["thinking"] = {"type": "enabled", "budget_tokens": tokens}
-
-
-_WRITERS: Mapping[str, Callable[[str, dict[str, Any]], None]] = {
-    "adaptive": _as_adaptive,
-    "effort": _as_effort,
-    "budget": _as_budget,
-}
+    write_effort(effort, settings.thinking, body)

@@ -68,6 +68,33 @@ def chat_error(body: bytes) -> bytes:
     return msgspec.json.encode({"error": told})
 
 
+def messages_usage(usage: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the usage of Messages for one of chat; what a cache gave and took is counted apart there."""
+    details = usage.get("prompt_tokens_details")
+    details = details if isinstance(details, dict) else {}
+    read, written = _count(details, "cached_tokens"), _count(details, "cache_write_tokens")
+    told: dict[str, Any] = {
+        "input_tokens": max(0, _count(usage, "prompt_tokens") - read - written),
+        "cache_creation_input_tokens": written,
+        "cache_read_input_tokens": read,
+        "output_tokens": _count(usage, "completion_tokens"),
+    }
+    spent = usage.get("completion_tokens_details")
+    if isinstance(spent, dict) and isinstance(spent.get("reasoning_tokens"), int):
+        told["output_tokens_details"] = {"thinking_tokens": spent["reasoning_tokens"]}
+    return told
+
+
+def messages_error(body: bytes, status: int) -> bytes:
+    """Return an error of OpenAI's as Anthropic's clients read it; of another body, its beginning."""
+    try:
+        message = str(msgspec.json.decode(body)["error"]["message"])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError):
+        message = body[:500].decode("utf-8", "replace")
+    error = {"type": messages_kind(status), "message": message}
+    return msgspec.json.encode({"type": "error", "error": error, "request_id": None})
+
+
 def messages_kind(status: int) -> str:
     """Return the word for an HTTP status among the errors of Messages."""
     return _KIND_OF_STATUS.get(status, "invalid_request_error" if status < 500 else "api_error")

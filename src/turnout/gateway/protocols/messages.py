@@ -1,0 +1,85 @@
+"""This module speaks Anthropic's Messages."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, final
+
+import msgspec
+
+from turnout.gateway.account import estimate_tokens
+from turnout.gateway.errors import ApiError
+from turnout.gateway.protocols.base import Protocol
+from turnout.gateway.protocols.messages_scan import MessagesScanner, usage_count
+from turnout.gateway.protocols.messages_wire import parse_messages
+from turnout.gateway.providers.base import Reply
+from turnout.gateway.reply import json_reply
+from turnout.gateway.stream import Scanner, UsageCount
+from turnout.gateway.translate.chat_answer_as_messages import messages_reply
+from turnout.gateway.translate.chat_stream_as_messages import ChatAsMessages
+from turnout.gateway.translate.events import Translated, write_event
+from turnout.gateway.translate.messages_request_as_chat import chat_request
+from turnout.gateway.translate.words import messages_kind
+from turnout.gateway.wire import ChatRequest, parse_chat
+
+
+class _Block(msgspec.Struct):
+    text: str | None = None
+
+
+class _Answer(msgspec.Struct):
+    usage: dict[str, object] | None = None
+    content: list[_Block] = []
+
+
+_decoder = msgspec.json.Decoder(_Answer)
+
+
+@final
+class MessagesProtocol(Protocol):
+    """POST /v1/messages."""
+
+    name: ClassVar[str] = "messages"
+    path: ClassVar[str] = "/v1/messages"
+
+    def parse(self, body: bytes) -> ChatRequest:
+        """Read a request; raises `ApiError`."""
+        return parse_messages(body)
+
+    def scanner(self, request: ChatRequest) -> Scanner:
+        """Return a scanner that changes nothing: usage is part of every stream here."""
+        return MessagesScanner()
+
+    def read_answer(self, body: bytes) -> tuple[UsageCount | None, int | None]:
+        """Return usage and length; nothing of a body that cannot be read."""
+        try:
+            answer = _decoder.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None, None
+        usage = None if answer.usage is None else usage_count(answer.usage)
+        return usage, sum(estimate_tokens(block.text or "") for block in answer.content)
+
+    def to_chat(self, request: ChatRequest) -> ChatRequest:
+        """Return the request as a chat request; raises `Fault` for what chat cannot say."""
+        return dataclasses.replace(parse_chat(chat_request(request.members)), is_translated=True)
+
+    def from_chat(self, reply: Reply, upstream: str) -> Reply:
+        """Return a chat reply as a message, an error of Messages, or a stream of its events."""
+        if reply.chunks is None:
+            return messages_reply(reply, upstream)
+        chunks = Translated(reply.chunks, ChatAsMessages(), upstream=upstream)
+        return Reply(status=reply.status, headers=reply.headers, chunks=chunks)
+
+    def error_reply(self, error: ApiError) -> Reply:
+        """Return Anthropic's error envelope, with the code and the field besides."""
+        reply = json_reply(_envelope(error.message, messages_kind(error.status), error.code, error.param))
+        return Reply(status=error.status, headers=[*reply.headers, *error.headers], body=reply.body)
+
+    def error_event(self, message: str, *, code: str) -> bytes:
+        """Return an event that Anthropic's clients raise."""
+        return write_event(_envelope(message, "api_error", code, None), "error")
+
+
+def _envelope(message: str, kind: str, code: str, param: str | None) -> dict[str, object]:
+    error = {"type": kind, "message": message, "code": code, "param": param}
+    return {"type": "error", "error": error, "request_id": None}

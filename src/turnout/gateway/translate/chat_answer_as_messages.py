@@ -1,0 +1,105 @@
+"""This module writes a whole chat answer, or an error, as Anthropic's Messages have it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from turnout.core.errors import sentence
+from turnout.gateway.errors import ApiError
+from turnout.gateway.providers.base import Fault, Reply
+from turnout.gateway.translate.messages_blocks import tool_input
+from turnout.gateway.translate.words import STOP_OF_FINISH, messages_error, messages_usage
+
+
+class _Function(msgspec.Struct):
+    name: str
+    arguments: str = ""
+
+
+class _Call(msgspec.Struct):
+    id: str
+    function: _Function
+
+
+class _Message(msgspec.Struct):
+    content: str | None = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    tool_calls: list[_Call] | None = None
+
+
+class _Choice(msgspec.Struct):
+    message: _Message
+    finish_reason: str | None = None
+    stop_reason: str | int | None = None
+
+
+class _Completion(msgspec.Struct):
+    choices: list[_Choice]
+    id: str = ""
+    model: str = ""
+    usage: dict[str, Any] | None = None
+
+
+_decoder = msgspec.json.Decoder(_Completion)
+
+
+def messages_reply(reply: Reply, upstream: str) -> Reply:
+    """Return the reply as a message or an error; raises `Fault` for a 200 that is no completion."""
+    if reply.status != 200:
+        return Reply(
+            status=reply.status, headers=reply.headers, body=messages_error(reply.body, reply.status)
+        )
+    try:
+        completion = _decoder.decode(reply.body)
+        choice = completion.choices[0]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, IndexError) as error:
+        raise _no_completion(upstream, error) from error
+    body = {
+        "id": message_id(completion.id),
+        "type": "message",
+        "role": "assistant",
+        "model": completion.model,
+        "content": _blocks(choice.message),
+        **stop(choice.finish_reason, choice.stop_reason),
+        "usage": messages_usage(completion.usage or {}),
+    }
+    return Reply(status=200, headers=reply.headers, body=msgspec.json.encode(body))
+
+
+def _blocks(message: _Message) -> list[dict[str, Any]]:
+    blocks: list[dict[str, Any]] = []
+    if thoughts := message.reasoning_content or message.reasoning:
+        # Nobody signed them; when they come back, they are left out again.
+        blocks.append({"type": "thinking", "thinking": thoughts, "signature": ""})
+    if text := message.content or message.refusal:
+        blocks.append({"type": "text", "text": text})
+    for call in message.tool_calls or []:
+        given = tool_input(call.function.arguments)
+        blocks.append({"type": "tool_use", "id": call.id, "name": call.function.name, "input": given})
+    return blocks
+
+
+def message_id(chat_id: str) -> str:
+    """Return an id that looks like one of Messages and still names the completion."""
+    return chat_id if chat_id.startswith("msg_") else f"msg_{chat_id}"
+
+
+def stop(finish: str | None, matched: str | int | None) -> dict[str, str | None]:
+    """Return why the answer ended, and at which stop sequence where the upstream says so, as vLLM does."""
+    if finish == "stop" and isinstance(matched, str):
+        return {"stop_reason": "stop_sequence", "stop_sequence": matched}
+    return {"stop_reason": STOP_OF_FINISH.get(finish or "stop", "end_turn"), "stop_sequence": None}
+
+
+def _no_completion(upstream: str, error: Exception) -> Fault:
+    message = sentence(
+        f"the upstream {upstream!r} answered 200 without a completion",
+        allowed="an object with 'choices'",
+        got=str(error),
+        do="check that its base_url is the API that its kind says",
+    )
+    return Fault(ApiError(502, message, code="upstream_error", kind="upstream_error"))

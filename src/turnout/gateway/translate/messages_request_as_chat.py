@@ -1,0 +1,106 @@
+"""This module writes a request of Anthropic's Messages as a chat request.
+
+Thoughts of earlier turns are left out: only the model that signed them can read them. Results of tools come
+before what the user adds; their images, which chat's tools cannot return, follow in a message of the user's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from turnout.gateway.translate.messages_turns import system_message, turns
+from turnout.gateway.translate.refusal import plain, refuse, unreadable
+from turnout.gateway.wire import Members
+
+LANGUAGE = "OpenAI's chat"
+
+_COPIED = {"temperature", "top_p", "stream", "model"}
+_HINTS = frozenset(
+    "thinking cache_control service_tier context_management speed diagnostics metadata".split()
+)
+_NEUTRAL: Mapping[str, tuple[object, ...]] = {"mcp_servers": ([],), "container": (), "inference_geo": ()}
+_DONE = frozenset("system messages tools tool_choice max_tokens stop_sequences output_config".split())
+_CHOICES = {"auto": "auto", "any": "required", "none": "none"}
+
+
+class _Tool(msgspec.Struct):
+    name: str
+    type: str | None = None
+    description: str | None = None
+    input_schema: msgspec.Raw = msgspec.Raw(b"null")
+    strict: bool | None = None
+
+
+def chat_request(members: Members) -> bytes:
+    """Return the body; raises `Fault` (400) for what chat cannot say."""
+    body: dict[str, Any] = {"messages": [*system_message(members), *turns(members, LANGUAGE)]}
+    if tools := _tools(members):
+        body["tools"] = tools
+        _choose(members, body)
+    if "max_tokens" in members:
+        body["max_completion_tokens"] = members["max_tokens"]
+    if plain(members.get("stop_sequences")):
+        body["stop"] = members["stop_sequences"]
+    metadata = plain(members.get("metadata"))
+    if isinstance(metadata, dict) and metadata.get("user_id"):
+        body["user"] = metadata["user_id"]
+    _configure(members, body)
+    for name, raw in members.items():
+        if name in _NEUTRAL and bytes(raw) != b"null" and plain(raw) not in _NEUTRAL[name]:
+            raise refuse(name, LANGUAGE, bytes(raw))
+        if name in _COPIED or not (name in _DONE or name in _HINTS or name in _NEUTRAL or name in body):
+            body[name] = raw
+    return msgspec.json.encode(body)
+
+
+def _tools(members: Members) -> list[dict[str, Any]]:
+    raw = members.get("tools")
+    if raw is None or bytes(raw) == b"null":
+        return []
+    try:
+        given = msgspec.json.decode(raw, type=list[_Tool])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise unreadable("tools", error) from error
+    return [_tool(tool) for tool in given]
+
+
+def _tool(tool: _Tool) -> dict[str, Any]:
+    if tool.type not in (None, "custom") or bytes(tool.input_schema) == b"null":
+        raise refuse("tools[].type", LANGUAGE, tool.type)
+    function: dict[str, Any] = {"name": tool.name, "parameters": tool.input_schema}
+    if tool.description is not None:
+        function["description"] = tool.description
+    if tool.strict is not None:
+        function["strict"] = tool.strict
+    return {"type": "function", "function": function}
+
+
+def _choose(members: Members, body: dict[str, Any]) -> None:
+    choice = plain(members.get("tool_choice"))
+    if not isinstance(choice, dict):
+        return
+    kind = choice.get("type")
+    if kind == "tool":
+        body["tool_choice"] = {"type": "function", "function": {"name": choice.get("name")}}
+    elif kind in _CHOICES:
+        body["tool_choice"] = _CHOICES[kind]
+    else:
+        raise refuse("tool_choice", LANGUAGE, choice)
+    if choice.get("disable_parallel_tool_use") is True:
+        body["parallel_tool_calls"] = False
+
+
+def _configure(members: Members, body: dict[str, Any]) -> None:
+    """Write the form of the answer and the effort that the client asks for."""
+    config = plain(members.get("output_config"))
+    if not isinstance(config, dict):
+        return
+    if isinstance(config.get("effort"), str):
+        body["reasoning_effort"] = config["effort"]
+    form = config.get("format")
+    if isinstance(form, dict):
+        schema = {"name": "answer", "schema": form.get("schema"), "strict": True}
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
