@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from turnout.routers.group_mean import GroupMeanRouter
     from turnout.routers.inferred_group import InferredGroupRouter
     from turnout.routers.knn import KNNRouter
+    from turnout.routers.neural.graph import GraphRouter
     from turnout.routers.neural.routerdc import RouterDCRouter
     from turnout.routers.r2 import R2Router
     from turnout.routers.ridge import RidgeRouter
@@ -43,6 +44,7 @@ TABLE = {
     "blend": "turnout.routers.blend:BlendRouter",
     "composition": "turnout.routers.composition:CompositionRouter",
     "domain_experts": "turnout.routers.domain_experts:DomainExpertsRouter",
+    "graph": "turnout.routers.neural.graph:GraphRouter",
     "group_mean": "turnout.routers.group_mean:GroupMeanRouter",
     "inferred_group": "turnout.routers.inferred_group:InferredGroupRouter",
     "knn": "turnout.routers.knn:KNNRouter",
@@ -66,6 +68,7 @@ __all__ = [
     "BlendRouter",
     "CompositionRouter",
     "DomainExpertsRouter",
+    "GraphRouter",
     "GroupMeanRouter",
     "InferredGroupRouter",
     "KNNRouter",

@@ -17,7 +17,7 @@ class Line(torch.nn.Module):
 def test_a_step_is_that_of_adam_with_decoupled_decay() -> None:
     net = Line([1.0, -2.0, 0.5])
     # Four rows: none is held out, and every step sees all of them.
-    descent = TorchDescent(rate=0.05, decay=0.1, effort=6.0)
+    descent = TorchDescent(rate=0.05, decay=0.1, effort=12.0 / 4**0.6 + 1e-9)
     held_out = descent.run(
         net, lambda _: (net.weight**3).sum(), lambda _: torch.zeros(()), 4, np.random.default_rng(0)
     )

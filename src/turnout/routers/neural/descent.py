@@ -33,8 +33,8 @@ class TorchDescent:
     decay: float = 1e-4
     """Weight decay per step, in units of the rate."""
     batch_size: int = 256
-    effort: float = 8.0
-    """The number of steps is this times the root of the number of rows, at most `max_steps`."""
+    effort: float = 5.0
+    """The number of steps is this times the number of rows to the power 0.6, at most `max_steps`."""
     max_steps: int = 1_500
 
     def run(
@@ -54,7 +54,7 @@ class TorchDescent:
         num_out = min(int(_HELD_OUT * num_rows), _MAX_HELD_OUT)
         num_out = num_out if num_out >= _MIN_HELD_OUT else 0
         held_out, rows = np.sort(order[:num_out]), np.sort(order[num_out:])
-        num_steps = max(min(int(self.effort * np.sqrt(rows.size)), self.max_steps), 1)
+        num_steps = max(min(int(self.effort * rows.size**0.6), self.max_steps), 1)
         adam = _Adam(list(net.parameters()), self.decay)
         best = _Best(net, error, torch.from_numpy(held_out))
         every = max(num_steps // _NUM_CHECKS, 1)

@@ -43,10 +43,12 @@ class ScoreScale:
     deviation: Floats
     """Standard deviation of one quality: the spread where nothing is known of a query."""
 
-    def apply(self, score_QM: Floats, is_blank_Q: Bools) -> tuple[Floats, Floats]:
-        """Return quality in [0, 1] and its spread, both (Q, M); a blank query has the mean and no more."""
+    def apply(
+        self, score_QM: Floats, is_blank_Q: Bools, *, low: float = 0.0, high: float = 1.0
+    ) -> tuple[Floats, Floats]:
+        """Return quality, clipped, and its spread, both (Q, M); a blank query has the mean and no more."""
         away_QM = np.where(is_blank_Q[:, None], 0.0, score_QM - self.centre)
-        quality_QM = np.clip(self.level + self.slope * away_QM, 0.0, 1.0)
+        quality_QM = np.clip(self.level + self.slope * away_QM, low, high)
         spread_QM = np.sqrt(self.level_error**2 + (self.slope_error * away_QM) ** 2)
         return quality_QM, np.where(is_blank_Q[:, None], np.maximum(self.deviation, spread_QM), spread_QM)
 
@@ -54,6 +56,28 @@ class ScoreScale:
         """Return these candidates, then the other's."""
         pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(ScoreScale))
         return ScoreScale(*(np.concatenate(pair) for pair in pairs))
+
+    def newcomer(self, score_N1: Floats, quality_N1: Floats, means: Means) -> ScoreScale:
+        """Return the line of one more candidate, whose probe rows made its scores.
+
+        Rows that made a score say nothing of its slope, so the newcomer has the pool's, with an error for
+        the few rows.
+        """
+        known_N1 = np.isfinite(quality_N1)
+        centre = score_N1[known_N1].mean(keepdims=True) if known_N1.any() else np.zeros(1)
+        variance = np.where(np.isfinite(means.variance), means.variance, 0.25)
+        error = np.sqrt(variance / np.maximum(means.num, 1.0))
+        slope = self.slope.mean(keepdims=True)
+        deviation = float(np.std(score_N1[known_N1])) if known_N1.any() else 0.0
+        slope_error = np.minimum(error / max(deviation, 1e-6), slope) + self.slope_error.max(keepdims=True)
+        return ScoreScale(
+            level=means.quality,
+            centre=centre,
+            slope=slope,
+            level_error=np.maximum(error, _LEAST_ERROR),
+            slope_error=slope_error,
+            deviation=np.sqrt(variance),
+        )
 
     def fields(self) -> dict[str, Floats]:
         """Return everything by the name of its field."""
