@@ -26,6 +26,7 @@ from turnout.gateway.settings_providers import (
 )
 from turnout.gateway.settings_rules import RuleSettings
 from turnout.gateway.settings_signals import SIGNAL_KINDS
+from turnout.gateway.settings_telemetry import TelemetrySettings
 
 ROOT = Path(__file__).parents[2]
 SECTIONS: dict[str, type[Settings]] = {
@@ -41,6 +42,7 @@ SECTIONS: dict[str, type[Settings]] = {
     "providers.NAME.  ": LocalSettings,
     "candidates.NAME.": CandidateSettings,
     "auth.": AuthSettings,
+    "telemetry.": TelemetrySettings,
     "keys.NAME.": KeySettings,
     "keys.NAME.goal.": GoalSettings,
     "sequencers.NAME.": SequencerSettings,

@@ -38,6 +38,7 @@ A request passes these steps, each in a module of its own; `exchange` carries it
 | `disconnect` | a client that leaves ends the work |
 | `account`, `ledger`, `schema`, `session` | one row per request in an append-only memory |
 | `spend` | what a ledger sums to |
+| `metrics*`, `telemetry*` | what Prometheus and OpenTelemetry are told |
 | `sequence*` | several calls for one request |
 | `lifecycle` | sockets, signals, drain |
 

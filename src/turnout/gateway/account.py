@@ -81,6 +81,9 @@ class Account:
         """The most that charges of a sequencer which nobody reported may have come to."""
         self.status: int | None = None
         """How the request ended; None before that."""
+        self.error: str | None = None
+        self.latency_s = 0.0
+        self.served_name: str | None = None
         self.usd: float | None = None
         """What it cost, once it has ended and where that is known."""
         self.counted_tokens: tuple[int | None, int | None] = None, None
@@ -146,26 +149,28 @@ class Account:
             self.decide(None)
         input_tokens, output_tokens, cached_tokens = self._tokens()
         usd = self._usd(input_tokens, output_tokens, cached_tokens)
-        self.status, self.usd, self.counted_tokens = status, usd, (input_tokens, output_tokens)
+        self.status, self.error, self.latency_s = status, error, self.elapsed_s()
+        self.usd, self.counted_tokens = usd, (input_tokens, output_tokens)
+        self.served_name = served = self._served()
         if usd is not None and self.selection is not None and self.selection.pacer is not None:
             self.selection.pacer.observe(usd)
         self.ledger.add(
             ResultRow(
                 decision_id=self.decision_id,
-                end_s=self.time_s + self.elapsed_s(),
-                served=self._served(),
+                end_s=self.time_s + self.latency_s,
+                served=served,
                 provider=self.provider,
                 is_replay=self.is_replay,
                 input_tokens=input_tokens,
                 output_tokens=output_tokens,
                 cached_tokens=cached_tokens,
-                usage_estimated=self._served() is not None and self.is_estimated,
+                usage_estimated=served is not None and self.is_estimated,
                 usd=usd,
                 status=status,
                 error=error,
                 attempts=self.attempts,
                 faults="; ".join(self.faults) or None,
-                latency_s=self.elapsed_s(),
+                latency_s=self.latency_s,
                 first_byte_s=self.first_byte_s,
             )
         )

@@ -17,6 +17,7 @@ from turnout.gateway.settings_keys import AuthSettings, KeySettings
 from turnout.gateway.settings_providers import ProviderSettings, ReplaySettings, UpstreamSettings
 from turnout.gateway.settings_rules import RuleSettings, check_rules
 from turnout.gateway.settings_signals import SignalSettings
+from turnout.gateway.settings_telemetry import TelemetrySettings
 
 
 class ServerSettings(Settings, frozen=True, kw_only=True):
@@ -174,6 +175,8 @@ class Config(Settings, frozen=True, kw_only=True):
     """Who may ask, by a name of your choice."""
     auth: AuthSettings = AuthSettings()
     """How clients are told apart."""
+    telemetry: TelemetrySettings = TelemetrySettings()
+    """What OpenTelemetry is told."""
 
     @property
     def asks_for_keys(self) -> bool:

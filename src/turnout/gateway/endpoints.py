@@ -9,6 +9,7 @@ from turnout.gateway.disconnect import Receive, Scope, Send
 from turnout.gateway.door import KEY
 from turnout.gateway.errors import unknown_model
 from turnout.gateway.key import Key
+from turnout.gateway.metrics_text import CONTENT_TYPE, gauges_of, render
 from turnout.gateway.parts import Parts
 from turnout.gateway.providers.base import Reply
 from turnout.gateway.reply import json_reply, send_body
@@ -17,6 +18,7 @@ from turnout.gateway.wire import MODELS
 
 HEALTH = "/healthz"
 READY = "/readyz"
+METRICS = "/metrics"
 BREAKERS = "/admin/breakers"
 
 
@@ -39,6 +41,7 @@ class ReadOnly:
         routes.add("GET", MODELS + "/{id}", self.model)
         routes.add("GET", HEALTH, self.health)
         routes.add("GET", READY, self.ready)
+        routes.add("GET", METRICS, self.metrics)
         routes.add("GET", BREAKERS, self.breakers)
 
     async def models(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -76,6 +79,12 @@ class ReadOnly:
             reason = "as many requests run as may"
         body = {"ready": reason is None, "reason": reason, "running": gate.num_running}
         await _send(send, json_reply(body, status=200 if reason is None else 503))
+
+    async def metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Write the metrics for Prometheus."""
+        parts = self._parts()
+        body = render(parts.metrics.tally, gauges_of(parts))
+        await _send(send, Reply(status=200, headers=[(b"content-type", CONTENT_TYPE)], body=body))
 
     async def breakers(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Say for every upstream place whether it is called, rests, or is probed."""

@@ -32,8 +32,12 @@ async def serve_exchange(exchange: Exchange) -> None:
     try:
         await _attend(exchange)
     finally:
-        if exchange.hold is not None and exchange.parts.admission is not None:
-            exchange.parts.admission.leave(exchange.hold, exchange.account)
+        parts = exchange.parts
+        if exchange.hold is not None and parts.admission is not None:
+            parts.admission.leave(exchange.hold, exchange.account)
+        parts.metrics.observe(exchange.account)
+        if parts.telemetry is not None:
+            parts.telemetry.observe(exchange)
 
 
 async def _attend(exchange: Exchange) -> None:

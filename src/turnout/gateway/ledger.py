@@ -87,6 +87,11 @@ class Ledger:
         return len(self._rows) >= self.settings.max_pending
 
     @property
+    def num_pending(self) -> int:
+        """How many rows wait for the disk."""
+        return len(self._rows)
+
+    @property
     def failure(self) -> str | None:
         """What the disk said when the last write failed; None while writing works."""
         return self._failure

@@ -56,7 +56,19 @@ def serve(
     source = None if isinstance(config, Config) else functools.partial(load_config, config)
     settings = config if isinstance(config, Config) else load_config(config)
     server = _prepare(settings, deployment, ready, source)
-    server.run_bound()
+    stop = _set_up_telemetry(settings)
+    try:
+        server.run_bound()
+    finally:
+        stop()
+
+
+def _set_up_telemetry(config: Config) -> Callable[[], None]:
+    if not config.telemetry.otel:
+        return lambda: None
+    from turnout.gateway.telemetry_setup import set_up
+
+    return set_up()
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import final
+from typing import TYPE_CHECKING, final
 
 from turnout.core.clock import Clock
 from turnout.core.rng import make_rng
@@ -18,13 +18,18 @@ from turnout.gateway.config import Config
 from turnout.gateway.decide import Decider, RouterDecider
 from turnout.gateway.gate import Gate
 from turnout.gateway.ledger import Ledger
+from turnout.gateway.metrics import Metrics
 from turnout.gateway.providers.base import Place, Provider, places_of
 from turnout.gateway.retry import Allowance
 from turnout.gateway.rules import Rules
 from turnout.gateway.select import Selector
 from turnout.gateway.sequence import SequenceHandler
 from turnout.gateway.sequence_build import build_sequences
+from turnout.gateway.settings_telemetry import TelemetrySettings
 from turnout.policies.deployment import Deployment
+
+if TYPE_CHECKING:
+    from turnout.gateway.telemetry import Telemetry
 
 
 @final
@@ -59,6 +64,9 @@ class Parts:
     hedges: Allowance
     admission: Admission | None = None
     """Who may come in; None where nobody needs a key."""
+    metrics: Metrics = field(default_factory=Metrics)
+    telemetry: Telemetry | None = None
+    """Who is told of requests; None where nobody is."""
     running: Running = field(default_factory=Running)
     created_s: int
     """When these parts were made, in seconds since the epoch."""
@@ -105,4 +113,14 @@ def make_parts(
         retries=Allowance(share=config.routing.retry_share),
         hedges=Allowance(share=config.routing.hedge_share),
         created_s=int(clock.now_s()),
+        telemetry=_telemetry(config.telemetry),
     )
+
+
+def _telemetry(settings: TelemetrySettings) -> Telemetry | None:
+    """Return who is told of requests; the library is imported only where it is asked for."""
+    if not settings.otel:
+        return None
+    from turnout.gateway.telemetry import Telemetry
+
+    return Telemetry(settings=settings)
