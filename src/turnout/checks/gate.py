@@ -229,7 +229,12 @@ def gradients_reach_every_parameter(gate: Gate) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(11)
         plan = subject(given.x_BSD.reshape(-1, gate.width), given.context())
-    value = (plan.to_dense() * factor_TE).sum()
+        value = (plan.to_dense() * factor_TE).sum()
+        if plan.state is not None:
+            # What it remembers matters in the next layer.
+            context = replace(given.context(), state=plan.state, layer=1, num_layers=2)
+            above = subject(given.x_BSD.reshape(-1, gate.width), context)
+            value = value + (above.to_dense() * factor_TE).sum()
     reached = _reached(gate, value, named, "weights")
     require(reached, gate, "no gradient from the plan's weights", allowed="one parameter at least")
     if plan.logits_TE is not None and plan.logits_TE.requires_grad:

@@ -23,9 +23,12 @@ SETTINGS: dict[str, list[dict[str, object]]] = {
     "expert_choice": [{"weight": "choosers"}],
     "loss_free": [{"score": "softmax", "is_normalised": True}],
     "null_experts": [{"num_null": 0}],
+    "sinkhorn": [{"chance": 1.0}, {"chance": 0.0, "noise": 0.5}],
     "smear": [{"span": "past"}],
+    "smoe_dropout": [{"k_eval": 8}],
     "soft": [{"slots": 3}],
     "switch": [{"capacity_factor": 0.5, "eval_capacity_factor": 0.5}],
+    "thor": [{"unit": "token"}],
     "top_k": [
         {"score": "sigmoid", "weight": "guarded_sum", "is_biased": True, "num_groups": 4, "topk_group": 2},
         {"score": "raw", "weight": "softmax", "scale": 2.5},

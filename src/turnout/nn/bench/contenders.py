@@ -15,7 +15,7 @@ from torch import nn
 from turnout.core.errors import InputError, did_you_mean, sentence
 from turnout.nn import registry
 from turnout.nn.bench.controls import ChanceGate
-from turnout.nn.bench.model import Dense, Size
+from turnout.nn.bench.model import VOCABULARY, Dense, Size
 from turnout.nn.experts import Experts
 from turnout.nn.gates.contract import Gate
 from turnout.nn.mixture import MoE
@@ -97,6 +97,30 @@ ENTRIES: tuple[Contender, ...] = (
         # About half of all logits are positive at the start; the losses move that, and it is measured.
         active=lambda experts: experts / 2,
         factors={"locality": 1e-4, "chunk": 1e-2},
+    ),
+    Contender(name="sparse_mixer", gate="sparse_mixer", arguments=_top_k, has_switch_loss=True),
+    Contender(name="sinkhorn", gate="sinkhorn", arguments=lambda size: {**_top_k(size), "chance": 0.01}),
+    Contender(
+        name="omni",
+        gate="switch",
+        active=lambda _: 1.0,
+        # Omni-router, S69: the gate of Switch Transformers, one for all layers.
+        is_shared=True,
+    ),
+    Contender(
+        name="recurrent",
+        gate="recurrent",
+        arguments=lambda size: {**_top_k(size), "num_layers": size.layers, "hidden": size.width // 2},
+        has_switch_loss=True,
+        is_shared=True,
+    ),
+    Contender(name="hyper", gate="hyper", arguments=_top_k, has_switch_loss=True),
+    Contender(
+        name="stable",
+        gate="stable",
+        active=lambda _: 1.0,
+        arguments=lambda _: {"vocabulary": VOCABULARY, "steps": 100},
+        factors={"balance": 0.3, "distil": 0.3},
     ),
     Contender(name="expert_choice", gate="expert_choice", arguments=_top_k),
     Contender(
