@@ -1,14 +1,17 @@
 """This module is an upstream that answers chat requests at once, so that a benchmark sees the gateway alone.
 
 `python -m benchmarks.loopback 50` prints its port and answers until it is killed; a stream has 50
-text events. It reads just enough of HTTP to be fast.
+text events. A second number are milliseconds between them; each event then says when it was written, by the
+system's monotonic clock. A third is the share of requests that fail. It reads just enough of HTTP to be fast.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import random
 import sys
+import time
 
 _CHUNK = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m"}
 
@@ -42,13 +45,22 @@ def _frame(data: bytes) -> bytes:
 WHOLE = _whole()
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 EVENT = _frame(_event({"content": "word "}, None))
+FAILED = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 2\r\n\r\n{}"
 LAST = _frame(_event({}, "stop") + b"data: [DONE]\n\n") + b"0\r\n\r\n"
+
+
+def _stamped() -> bytes:
+    return _frame(_event({"content": f"{time.monotonic():.6f} "}, None))
 
 
 class Upstream(asyncio.Protocol):
     """One connection; requests come one after the other, each with a content-length."""
 
     num_events = 50
+    gap_s = 0.0
+    fault_share = 0.0
+    """Of requests that fail: one half with a status 500, the other by a connection that is cut."""
+    rng = random.Random(0)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember the transport."""
@@ -66,7 +78,13 @@ class Upstream(asyncio.Protocol):
         if len(body) < length:
             return
         self.data = b""
-        if b'"stream":true' in body:
+        is_faulty = self.fault_share > 0 and self.rng.random() < self.fault_share
+        if is_faulty and self.rng.random() < 0.5:
+            self.transport.write(FAILED)
+        elif is_faulty:
+            self.transport.write(STREAM + EVENT if b'"stream":true' in body else WHOLE[:40])
+            self.transport.close()
+        elif b'"stream":true' in body:
             self.streaming = asyncio.get_running_loop().create_task(self.stream())
         else:
             self.transport.write(WHOLE)
@@ -74,19 +92,24 @@ class Upstream(asyncio.Protocol):
     async def stream(self) -> None:
         """Write the events one by one, each in a turn of the loop of its own."""
         self.transport.write(STREAM)
+        loop = asyncio.get_running_loop()
+        next_s = loop.time()
         for _ in range(self.num_events):
-            self.transport.write(EVENT)
-            await asyncio.sleep(0)
+            self.transport.write(
+                _frame(_event({"content": f"{time.monotonic():.6f} "}, None)) if self.gap_s else EVENT
+            )
+            next_s += self.gap_s
+            await asyncio.sleep(max(0.0, next_s - loop.time()) if self.gap_s else 0)
         self.transport.write(LAST)
 
 
-async def main(num_events: int) -> None:
+async def main(num_events: int, gap_ms: float = 0.0, fault_share: float = 0.0) -> None:
     """Listen on a free port, print it, and serve."""
-    Upstream.num_events = num_events
+    Upstream.num_events, Upstream.gap_s, Upstream.fault_share = num_events, gap_ms / 1e3, fault_share
     server = await asyncio.get_running_loop().create_server(Upstream, "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1])))
+    asyncio.run(main(int(sys.argv[1]), *map(float, sys.argv[2:])))

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from scripts import results_systems
+from scripts import results_gateway, results_systems
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -162,6 +162,8 @@ def page() -> str:
             parts.extend(report_rows(name))
     parts += ["## Inside a model, and in sequence", ""]
     parts += results_systems.sections(read, lambda name: (RESULTS / name).exists())
+    parts += ["## The gateway", ""]
+    parts += results_gateway.sections(read, lambda name: (RESULTS / name).exists())
     parts += ["## Leakage", "", *leak_rows(), ""]
     parts += ["## Five folds", "", *fold_rows(), "", "## Speed", "", *speed_rows(), ""]
     return "\n".join(parts)

@@ -1,0 +1,73 @@
+"""This module writes the part of docs/results.md about the gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+Result = dict[str, Any]
+STREAMS = "streams_of_50_events_clients_16"
+
+
+def sections(read: Callable[[str], Result], is_there: Callable[[str], bool]) -> Iterator[str]:
+    """Yield the lines of every result that is there."""
+    for name, rows in (("gateway", load), ("gateway_streams", streams), ("gateway_soak", soak)):
+        if is_there(f"{name}.json"):
+            data = read(name)
+            yield f"`{name}.json`, commit {data['commit']}:"
+            yield ""
+            yield from rows(data["result"])
+            yield ""
+
+
+def load(result: Result) -> Iterator[str]:
+    """Throughput and added time, in turns with the upstream itself and with a peer."""
+    peer = result.get("litellm", "not measured")
+    yield (
+        "One worker on one core, upstream and clients on another, a ridge decision and the ledger on, "
+        "prompts of 80 tokens; blocks of requests in turns. Alone, the upstream is as fast as these clients "
+        f"ask. LiteLLM's proxy on the same core: {peer}."
+    )
+    yield ""
+    yield "| clients | upstream alone, a second | gateway | LiteLLM | gateway / LiteLLM | added p50, ms |"
+    yield "|---|---|---|---|---|---|"
+    for key, label in (("clients_1", "1"), ("clients_64", "64"), (STREAMS, "16, streams of 50 events")):
+        found = result[key]
+        rates = [f"{found[way]['per_second']:,.0f}" if way in found else "-" for way in ("direct", "gateway")]
+        other = f"{found['litellm']['per_second']:,.1f}" if "litellm" in found else "-"
+        times = f"{found['times_litellm']:.0f}" if "times_litellm" in found else "-"
+        added = found["added_total_p50_ms"]
+        yield f"| {label} | {' | '.join(rates)} | {other} | {times} | {added:.2f} |"
+    yield ""
+    decision_us, request_us = result["decision_p50_us"], result["gateway_cpu_us_per_request"]
+    yield f"A decision took {decision_us:.0f} us (median), a request {request_us:.0f} us of the processor."
+
+
+def streams(result: Result) -> Iterator[str]:
+    """What the gateway adds to slow streams."""
+    each = result["events_per_second_each"]
+    yield f"{result['clients']} streams of {each:.0f} events a second; medians of rounds that take turns."
+    yield ""
+    yield "| | direct p50, ms | direct p99 | gateway p50 | gateway p99 | added p50 | added p99 |"
+    yield "|---|---|---|---|---|---|---|"
+    labels = {"first": "request to first event", "way": "upstream to client", "gap": "between two events"}
+    for key, label in labels.items():
+        cells = [
+            f"{result[key][way][p]:.2f}"
+            for way in ("direct", "gateway", "added")
+            for p in ("p50_ms", "p99_ms")
+        ]
+        yield f"| {label} | {' | '.join(cells)} |"
+
+
+def soak(result: Result) -> Iterator[str]:
+    """Start, memory and ledger under a long mixed load."""
+    ledger = result["ledger"]
+    yield (
+        f"Start to first answer {result['start_to_first_answer_s']:.2f} s, then "
+        f"{result['rss_after_first_answer_mb']:.0f} MB. {result['minutes']:.0f} minutes of mixed load with "
+        f"faults and clients that leave: {result['sent']:,} requests, {ledger['of_this_run']:,} rows in the "
+        f"ledger, {ledger['twice']} twice, {ledger['open']} without an end. Memory "
+        f"{result['rss_minute_2_mb']:.1f} MB in minute 2, {result['rss_last_minute_mb']:.1f} MB in the last "
+        f"({result['rss_growth']:+.1%})."
+    )
