@@ -38,9 +38,10 @@ def test_the_list_of_flags_is_frozen() -> None:
             "--seed",
         }
         | dial,
-        "fit": {"--out", "--router", "--force"} | dial | splits,
+        "fit": {"--out", "--router", "--tasks-given", "--force"} | dial | splits,
         "evaluate": {"--resamples", "--allow-leakage"} | splits,
-        "report": {"--out", "--deployment", "--router", "--also", "--dense", "--resamples", "--allow-leakage"}
+        "report": {"--out", "--deployment", "--router", "--tasks-given", "--also", "--dense", "--resamples"}
+        | {"--allow-leakage"}
         | dial
         | splits,
         "route": {"--file", "--task", "--top"} | dial,

@@ -6,6 +6,7 @@ import pytest
 from tests.evaluation.cases import make_table
 from turnout.core import OutcomeTable
 from turnout.evaluation.baselines import (
+    adjusted_means,
     best_per_group,
     best_single,
     group_choices,
@@ -33,6 +34,28 @@ def test_a_mean_over_few_easy_queries_does_not_win() -> None:
 def test_sparse_candidates_are_compared_on_queries_that_all_of_them_answered() -> None:
     # m1 missed the hard first query; on the 20 that both answered m0 is better.
     quality = np.array([[0.0, NAN]] + [[0.9, 0.88]] * 20)
+    assert best_single(make_table(quality)) == "m0"
+
+
+def test_the_level_of_a_query_counts_out_of_what_a_candidate_adds() -> None:
+    rng = np.random.default_rng(0)
+    level_Q1, value_M = 0.8 * rng.random((400, 1)), np.array([0.2, 0.05, 0.1, 0.0])
+    quality_QM = level_Q1 + value_M
+    # The worst candidate was asked the easy queries, the best the hard ones.
+    asked_QM = rng.random((400, 4)) < np.where(level_Q1 > 0.4, [[0.5, 0.5, 0.5, 0.9]], [[0.9, 0.5, 0.5, 0.1]])
+    sparse_QM = np.where(asked_QM, quality_QM, NAN)
+    assert np.nanmean(sparse_QM, axis=0).argmax() == 3
+    found_M = adjusted_means(sparse_QM)
+    np.testing.assert_allclose(found_M - found_M.mean(), value_M - value_M.mean(), atol=2e-3)
+    assert best_single(make_table(sparse_QM)) == "m0"
+    dense_M = adjusted_means(quality_QM)
+    np.testing.assert_allclose(dense_M - dense_M.mean(), value_M - value_M.mean(), atol=1e-8)
+
+
+def test_where_no_query_is_shared_the_means_are_compared() -> None:
+    quality = np.array([[0.9, NAN], [0.7, NAN], [NAN, 0.6], [NAN, 0.4]])
+    found_M = adjusted_means(quality)
+    assert abs((found_M[0] - found_M[1]) - 0.3) < 1e-6
     assert best_single(make_table(quality)) == "m0"
 
 

@@ -67,11 +67,16 @@ def held(seed: int, num: int = 400) -> Held:
 
 
 def test_each_part_of_each_member_is_weighed_by_what_it_knows() -> None:
-    weights = learn_weights([held(0), held(1)])
+    folds = [held(0).evidence(), held(1).evidence()]
+    weights = learn_weights(folds)
     np.testing.assert_allclose(weights.own_K[0], 1.0, atol=0.1)
     np.testing.assert_allclose(weights.common_K[1], 1.0, atol=0.1)
     assert weights.own_K[2] + weights.common_K[2] < 0.1
     assert weights.cost_K.tolist() == [0.0, 1.0, 0.0]
+    some = learn_weights([fold.take([1, 2]) for fold in folds])
+    assert some.common_K[0] > 0.9
+    assert some.own_K[0] < 0.1
+    assert some.cost_K.tolist() == [1.0, 0.0]
 
 
 def test_disagreement_widens_the_spread_by_the_variance_of_the_mixture() -> None:

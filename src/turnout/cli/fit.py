@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from turnout.cli.console import progress_bar, show, show_json
-from turnout.cli.options import add_goal, add_splits, check_out, goal_of, parts_of, router_names
+from turnout.cli.options import add_goal, add_router, add_splits, check_out, goal_of, parts_of, wanted_router
 from turnout.policies import Deployment
 
 
@@ -14,11 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("table", help="a bundled name, a name below TURNOUT_DATA, or a folder")
     parser.add_argument("--out", type=Path, required=True, help="folder for the deployment")
-    parser.add_argument(
-        "--router",
-        metavar="NAMES",
-        help="router, or several separated by commas to select from by cross-validation (default: knn,ridge)",
-    )
+    add_router(parser)
     parser.add_argument("--force", action="store_true", help="overwrite the folder")
     add_goal(parser)
     add_splits(parser)
@@ -28,14 +26,21 @@ def run(options: argparse.Namespace) -> int:
     """Fit and save; print what was promised."""
     from turnout.core.artifact import save
     from turnout.datasets import load
-    from turnout.training import DEFAULT_ROUTERS, train
+    from turnout.training import train
 
-    names = DEFAULT_ROUTERS if options.router is None else router_names(options.router)
+    names = wanted_router(options.router)
     goal = goal_of(options)
     table, _ = parts_of(load(options.table), options)
     check_out(options.out, force=options.force)
     with progress_bar(quiet=options.json) as progress:
-        deployment = train(table, goal, router=names, seed=options.seed, progress=progress)
+        deployment = train(
+            table,
+            goal,
+            router=names,
+            tasks_given=options.tasks_given,
+            seed=options.seed,
+            progress=progress,
+        )
     save(deployment, options.out, about={"command": "turnout fit", "table": str(options.table)})
     if options.json:
         show_json({"deployment": str(options.out), **deployment.certificate})
@@ -49,7 +54,7 @@ def show_fit(deployment: Deployment) -> None:
     """Print the certificate for people."""
     about = deployment.certificate
     plan = deployment.plan()
-    show(f"router      {about['router']}")
+    show(f"router      {about['router']}{members_of(about)}")
     show(f"goal        {deployment.goal.describe()}")
     show(f"promise     {plan.text}")
     if plan.verdict is not None:
@@ -57,3 +62,10 @@ def show_fit(deployment: Deployment) -> None:
         gain = f"gain {plan.verdict.gain:+.4g}, at least {plan.verdict.low:+.4g} {plan.verdict.unit}"
         show(f"guard       {verdict} ({gain}; {plan.verdict.count} held-out queries)")
     show(f"fingerprint {deployment.fingerprint}")
+
+
+def members_of(about: Mapping[str, Any]) -> str:
+    """Return the members of an automatic blend in brackets, the heaviest first; nothing for other routers."""
+    members = about.get("auto", {}).get("members", {})
+    order = sorted(members, key=lambda name: -members[name]["own"])
+    return f" ({', '.join(order)})" if order else ""

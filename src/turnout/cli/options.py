@@ -81,6 +81,26 @@ def parts_of(table: OutcomeTable, options: argparse.Namespace) -> tuple[OutcomeT
     return parts
 
 
+def add_router(parser: argparse.ArgumentParser) -> None:
+    """Add the choice of the router, and whether requests come with a task."""
+    parser.add_argument(
+        "--router",
+        metavar="NAMES",
+        default="auto",
+        help="auto (default), a router, or several separated by commas to select from by cross-validation",
+    )
+    parser.add_argument(
+        "--tasks-given",
+        action="store_true",
+        help="requests will name their task (auto then believes it; by default it is inferred from the text)",
+    )
+
+
+def wanted_router(text: str) -> str | tuple[str, ...]:
+    """Parse `auto`, or a comma-separated list of router names."""
+    return "auto" if text.strip() == "auto" else router_names(text)
+
+
 def router_names(text: str) -> tuple[str, ...]:
     """Parse a comma-separated list of router names; an unknown one is refused with the nearest."""
     from turnout.routers import registry

@@ -8,12 +8,14 @@ from pathlib import Path
 from turnout.cli.console import progress_bar, show, show_json
 from turnout.cli.options import (
     add_goal,
+    add_router,
     add_splits,
     goal_of,
     load_deployment,
     make_out,
     parts_of,
     router_names,
+    wanted_router,
 )
 from turnout.core.budget import Goal
 
@@ -23,9 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("table", help="a bundled name, a name below TURNOUT_DATA, or a folder")
     parser.add_argument("--out", type=Path, required=True, help="folder for report.html, .png and .json")
     parser.add_argument("--deployment", help="folder that `turnout fit` wrote; without it one is fitted")
-    parser.add_argument(
-        "--router", metavar="NAMES", help="routers to fit and select from (default: knn,ridge)"
-    )
+    add_router(parser)
     parser.add_argument("--also", metavar="NAMES", help="further routers to compare with (default: ridge)")
     parser.add_argument("--dense", action="store_true", help="keep the dense part of a sparse table only")
     parser.add_argument("--resamples", type=int, default=1000, help="bootstrap resamples (default 1000)")
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     from turnout.core.registry import find_registry
     from turnout.datasets import load
     from turnout.evaluation import dense_part
-    from turnout.training import DEFAULT_ROUTERS, study, train
+    from turnout.training import study, train
 
     stated = goal_of(options)
     table = load(options.table)
@@ -49,13 +49,20 @@ def run(options: argparse.Namespace) -> int:
     table = dense_part(table) if options.dense else table
     train_part, test_part = parts_of(table, options)
     others = router_names(options.also or "ridge")
-    names = DEFAULT_ROUTERS if options.router is None else router_names(options.router)
+    names = wanted_router(options.router)
     with progress_bar(quiet=options.json) as progress:
         if options.deployment:
             deployment = load_deployment(options.deployment)
         else:
             goal = stated or _default_goal(table.has_costs)
-            deployment = train(train_part, goal, router=names, seed=options.seed, progress=progress)
+            deployment = train(
+                train_part,
+                goal,
+                router=names,
+                tasks_given=options.tasks_given,
+                seed=options.seed,
+                progress=progress,
+            )
         progress("evaluate", 4, 5)
         report = study(
             deployment,

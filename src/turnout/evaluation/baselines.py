@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
     from turnout.core.outcomes import Floats, Ints, OutcomeTable
 
-MIN_COVERAGE = 0.95
+MIN_COVERAGE = 0.5
 """Candidates observed on less than this share of the widest-observed one's queries cannot be best."""
+_LEVEL_PRIOR = 1e-3
+"""Weight of the common level in a query's own, in observations."""
 TIE = 1e-12
 """Qualities closer than this are equal: means over samples carry rounding noise."""
 
@@ -27,8 +29,8 @@ TIE = 1e-12
 def best_single(table: OutcomeTable) -> str:
     """Return the name of the candidate with the highest mean quality; ties go to the cheaper.
 
-    On a sparse table the candidates are compared on queries that all of them answered, and those observed
-    on few queries are left out: a mean over easier queries is no evidence.
+    On a sparse table a mean over easier queries is no evidence, so that how hard a query is counts out
+    (`adjusted_means`); candidates observed on few queries are left out.
     """
     return table.names[_best_column(table.quality_QM, table.cost_usd_QM, table.names)]
 
@@ -92,14 +94,34 @@ def _best_column(quality_QM: Floats, cost_usd_QM: Floats, names: tuple[str, ...]
     if not share_M.max() > 0:
         raise TableError(sentence("evaluate: the training table has no observed quality"))
     columns = np.flatnonzero(share_M >= MIN_COVERAGE * share_M.max())
-    shared_Q = observed_QM[:, columns].all(axis=1)
-    rows = shared_Q if shared_Q.any() else np.ones_like(shared_Q)
-    mean_M = _row_mean(quality_QM[rows][:, columns].T)
-    cost_M = _row_mean(cost_usd_QM[rows][:, columns].T)
+    quality_QC = quality_QM[:, columns]
+    is_dense = bool(observed_QM[:, columns].all())
+    mean_M = _row_mean(quality_QC.T) if is_dense else adjusted_means(quality_QC)
+    cost_M = _row_mean(cost_usd_QM[:, columns].T)
     best = np.flatnonzero(mean_M >= np.nanmax(mean_M) - TIE)
     rank = name_order(names)[columns]
     cost_key = np.where(np.isnan(cost_M), np.inf, cost_M)
     return int(columns[min(best, key=lambda k: (cost_key[k], rank[k]))])
+
+
+def adjusted_means(quality_QM: Floats) -> Floats:
+    """Return what each candidate adds to a query's own level, shape (M,).
+
+    On a dense table that is its mean, up to a constant.
+
+    Least squares of `quality_qm = level_q + value_m` over observed cells (F. Yates, "The principles of
+    orthogonality and confounding in replicated experiments", 1933): candidates are compared on the queries
+    that they share, pair by pair. Levels are drawn toward the common one by almost nothing, so that where
+    no query is shared their means are compared. Rounded to nine digits, so that ties are ties.
+    """
+    known_QM = ~np.isnan(quality_QM)
+    weight_QM = known_QM.astype(np.float64)
+    off_QM = np.where(known_QM, quality_QM - np.nanmean(quality_QM), 0.0)
+    num_Q1 = weight_QM.sum(axis=1, keepdims=True) + _LEVEL_PRIOR
+    pull_M = off_QM.sum(axis=0) - (weight_QM * (off_QM.sum(axis=1, keepdims=True) / num_Q1)).sum(axis=0)
+    gram_MM = np.diag(weight_QM.sum(axis=0)) - weight_QM.T @ (weight_QM / num_Q1)
+    value_M: Floats = np.linalg.solve(gram_MM, pull_M)
+    return value_M.round(9)
 
 
 def _row_mean(values_QM: Floats) -> Floats:

@@ -47,6 +47,9 @@ class WordRows:
     _unknown: dict[str, tuple[list[int], list[float]]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
+        # Rounded once, here, to what is stored: a loaded embedder gives the same vectors to the bit.
+        self.table_VF = self.table_VF.astype(np.float16).astype(np.float32)
+        self.gram_table_GF = self.gram_table_GF.astype(np.float16).astype(np.float32)
         self._word_rank = {word: rank for rank, word in enumerate(self.words)}
         self._pair_keys = np.append(self.pairs, np.iinfo(np.int64).max)
         self._gram_idf = self.gram_idf.tolist()
@@ -121,13 +124,13 @@ class WordRows:
         return found
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return everything learned as numeric arrays; `rows_from_arrays` reads them back."""
+        """Return everything learned as numeric arrays, rows in half precision; see `rows_from_arrays`."""
         return {
             "words": _pack(self.words),
             "pairs": self.pairs,
             "grams": _pack(self.grams),
-            "table": self.table_VF,
-            "gram_table": self.gram_table_GF,
+            "table": self.table_VF.astype(np.float16),
+            "gram_table": self.gram_table_GF.astype(np.float16),
             "gram_idf": self.gram_idf,
             "unknown_idf": np.array([self.unknown_idf]),
         }

@@ -204,7 +204,7 @@ class BlendRouter(Router):
     def _learn(self, table: OutcomeTable, members: Sequence[Router]) -> Weights:
         fold_Q = fold_of(table.queries, self.num_folds, seed=self.seed)
         held = [
-            hold_out(members, table.where(fold_Q != fold), table.where(fold_Q == fold))
+            hold_out(members, table.where(fold_Q != fold), table.where(fold_Q == fold)).evidence()
             for fold in np.unique(fold_Q)
             if _is_fair(table, fold_Q == fold)
         ]

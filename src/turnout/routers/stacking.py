@@ -73,6 +73,24 @@ def parts(quality_KQM: Floats, base_QM: Floats, pool_M: Bools) -> tuple[Floats, 
 
 
 @dataclass(frozen=True, slots=True)
+class Evidence:
+    """What one fold says about K members: enough to weigh any of them, on any set of folds."""
+
+    gram_CC: Floats
+    """Products of the 2K parts with each other: own parts first, then common ones."""
+    moment_C: Floats
+    """Products of the parts with what came true beyond the base."""
+    cost_error_K: Floats
+    """Summed squared error of cost, in units of each candidate's mean."""
+
+    def take(self, members: Sequence[int]) -> Evidence:
+        """Return what is said about some of the members."""
+        at = np.array(members, np.int64)
+        both = np.concatenate([at, at + self.cost_error_K.size])
+        return Evidence(self.gram_CC[np.ix_(both, both)], self.moment_C[both], self.cost_error_K[at])
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
     """Predictions for Q queries that took no part in learning them, and what came true."""
 
@@ -83,34 +101,33 @@ class Held:
     truth_QM: Floats
     cost_usd_QM: Floats
 
-    def products(self) -> tuple[Floats, Floats]:
-        """Return the products of the 2K parts with each other and with what came true beyond the base."""
+    def evidence(self) -> Evidence:
+        """Return what these queries say about the members."""
         known_QM = np.isfinite(self.truth_QM) & np.isfinite(self.base_QM)
         pool_M: Bools = np.asarray(np.isfinite(self.base_QM).all(axis=0))
         common_KQ1, own_KQM = parts(self.quality_KQM, self.base_QM, pool_M)
         column = [np.broadcast_to(part_Q1, known_QM.shape)[known_QM] for part_Q1 in common_KQ1]
         x_NC = np.stack([own_QM[known_QM] for own_QM in own_KQM] + column, axis=1)
-        return x_NC.T @ x_NC, x_NC.T @ (self.truth_QM - self.base_QM)[known_QM]
+        beyond_N = (self.truth_QM - self.base_QM)[known_QM]
+        return Evidence(x_NC.T @ x_NC, x_NC.T @ beyond_N, self._cost_errors())
 
-    def cost_errors(self) -> Floats:
-        """Return each member's summed squared error of cost, in units of the candidate's mean; shape (K,)."""
+    def _cost_errors(self) -> Floats:
         known_QM = np.isfinite(self.cost_usd_QM)
         num_M = np.maximum(known_QM.sum(axis=0), 1)
         unit_M = np.where(known_QM, self.cost_usd_QM, 0.0).sum(axis=0) / num_M
-        unit_M = np.where(unit_M > 0, unit_M, 1.0)
-        off_KQM = (self.cost_KQM - self.cost_usd_QM) / unit_M
+        off_KQM = (self.cost_KQM - self.cost_usd_QM) / np.where(unit_M > 0, unit_M, 1.0)
         errors_K: Floats = np.where(np.isfinite(off_KQM), off_KQM**2, 0.0).sum(axis=(1, 2))
         return errors_K
 
 
-def learn_weights(held: Sequence[Held]) -> Weights:
-    """Return the weights of least squared error over all folds; cost is left to its best member."""
-    products = [part.products() for part in held]
-    gram_CC, moment_C = (np.sum([pair[i] for pair in products], axis=0) for i in range(2))
-    weight_C = nonnegative(gram_CC, moment_C)
+def learn_weights(folds: Sequence[Evidence]) -> Weights:
+    """Return the weights of least squared error over some folds; cost is left to its best member."""
+    weight_C = nonnegative(
+        np.sum([fold.gram_CC for fold in folds], axis=0), np.sum([fold.moment_C for fold in folds], axis=0)
+    )
     num = weight_C.size // 2
     cost_K = np.zeros(num)
-    cost_K[int(np.sum([part.cost_errors() for part in held], axis=0).argmin())] = 1.0
+    cost_K[int(np.sum([fold.cost_error_K for fold in folds], axis=0).argmin())] = 1.0
     return Weights(weight_C[:num], weight_C[num:], cost_K)
 
 

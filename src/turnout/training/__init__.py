@@ -6,8 +6,20 @@ Imports: core, features, routers, policies, evaluation.
 
 from __future__ import annotations
 
+from turnout.training.auto import Auto, learn_auto
+from turnout.training.learned import AUTO, Shares
 from turnout.training.select import select_router
 from turnout.training.study import study, train_and_test, unused_splits
-from turnout.training.train import DEFAULT_ROUTERS, Shares, train
+from turnout.training.train import train
 
-__all__ = ["DEFAULT_ROUTERS", "Shares", "select_router", "study", "train", "train_and_test", "unused_splits"]
+__all__ = [
+    "AUTO",
+    "Auto",
+    "Shares",
+    "learn_auto",
+    "select_router",
+    "study",
+    "train",
+    "train_and_test",
+    "unused_splits",
+]

@@ -8,6 +8,7 @@ import numpy as np
 
 from turnout.core.contracts import Policy, Router
 from turnout.core.decision import NONE, Decisions
+from turnout.core.estimate import Estimate
 from turnout.core.outcomes import Floats, OutcomeTable
 from turnout.core.rng import make_rng
 from turnout.policies import feasible, sweep
@@ -29,7 +30,13 @@ def realised_sweep(
     router: Router, policy: Policy, table: OutcomeTable, prices: Sequence[float] | Floats, *, seed: int
 ) -> tuple[Floats, Floats]:
     """Return recorded quality and cost at every price, both of shape (P, Q)."""
-    estimate = router.estimate(table.queries)
+    return realised_estimate(router.estimate(table.queries), policy, table, prices, seed=seed)
+
+
+def realised_estimate(
+    estimate: Estimate, policy: Policy, table: OutcomeTable, prices: Sequence[float] | Floats, *, seed: int
+) -> tuple[Floats, Floats]:
+    """Return the same for what was estimated of the table's queries."""
     estimate = estimate.restrict(feasible(table.queries, estimate.candidates))
     runs = sweep(policy, estimate, prices, rng=make_rng(seed, "sweep"))
     pairs = [realised(decisions, table) for decisions in runs]

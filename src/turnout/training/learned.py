@@ -1,0 +1,150 @@
+"""This module learns a router and sets aside what judges it: named routers on a cut, `auto` on folds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+
+from turnout.core.budget import Goal
+from turnout.core.contracts import Policy, Router
+from turnout.core.errors import InputError, sentence
+from turnout.core.estimate import Estimate
+from turnout.core.outcomes import Floats, OutcomeTable
+from turnout.core.progress import Progress
+from turnout.core.registry import find_registry
+from turnout.core.validation import check_number
+from turnout.evaluation import near_duplicates
+from turnout.evaluation import split as split_table
+from turnout.policies import Pairs, measure_pairs
+from turnout.routers import BestSingleRouter
+from turnout.training.auto import learn_auto
+from turnout.training.replay import realised_estimate
+from turnout.training.select import Trial, select_router
+from turnout.training.sharing import remember_vectors, share_embedders
+
+AUTO = "auto"
+"""The name under which `train` picks and combines routers by itself."""
+CALIBRATE_FOLDS = (0, 1)
+"""Folds of `auto` that calibrate the dial; the others guard. The first fold eliminated learners, so it must
+not be among those that guard."""
+
+Wanted = Router | str | Sequence[str] | Mapping[str, Router]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shares:
+    """How the training table is cut; same and near-same texts stay in one part."""
+
+    fit: float = 0.6
+    """Share on which the router is selected and learns."""
+    calibrate: float = 0.2
+    """Share on which the dial is calibrated."""
+    guard: float = 0.2
+    """Share on which the guard compares the router with the best single model."""
+
+    def __post_init__(self) -> None:
+        for name in ("fit", "calibrate", "guard"):
+            check_number(f"Shares.{name}", getattr(self, name), low=0.0, high=1.0, allow_low=False)
+        total = self.fit + self.calibrate + self.guard
+        if abs(total - 1.0) > 1e-9:
+            raise InputError(sentence("Shares", allowed="three numbers that sum to 1", got=round(total, 12)))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Judged:
+    """Queries on which a router is judged, and what it said about them without having seen them."""
+
+    table: OutcomeTable
+    estimate: Estimate
+
+    def options(self, policy: Policy, prices: Floats, *, seed: int) -> Pairs:
+        """Return the router at every price against every single model."""
+        quality_PQ, usd_PQ = realised_estimate(self.estimate, policy, self.table, prices, seed=seed)
+        return measure_pairs(quality_PQ, usd_PQ, self.table.quality_QM.T, self.table.cost_usd_QM.T)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Learned:
+    """A fitted router and the queries that were set aside to calibrate and to guard it."""
+
+    name: str
+    router: Router
+    fallback: Router
+    calibrate: Judged
+    guard: Judged
+    num_fit: int
+    """Queries that the router learned from."""
+    trials: tuple[Trial, ...] = ()
+    about: dict[str, object] = field(default_factory=dict)
+    """What `auto` says about its members."""
+
+
+def learn_automatically(table: OutcomeTable, *, tasks_given: bool, seed: int, progress: Progress) -> Learned:
+    """Let `auto` pick and combine; every query is judged by what was learned without it."""
+    found = learn_auto(table, tasks_given=tasks_given, seed=seed, progress=progress)
+    is_calibrate_Q = np.isin(found.fold_Q, CALIBRATE_FOLDS)
+    return Learned(
+        name=AUTO,
+        router=found.router,
+        fallback=BestSingleRouter().fit(table),
+        calibrate=Judged(table=table.where(is_calibrate_Q), estimate=found.estimate.rows(is_calibrate_Q)),
+        guard=Judged(table=table.where(~is_calibrate_Q), estimate=found.estimate.rows(~is_calibrate_Q)),
+        num_fit=len(table.queries),
+        about=found.about,
+    )
+
+
+def learn_named(
+    router: Wanted,
+    table: OutcomeTable,
+    goal: Goal,
+    policy: Policy,
+    *,
+    shares: Shares,
+    seed: int,
+    progress: Progress,
+) -> Learned:
+    """Cut the table, select among the named routers, and fit the one on the fit share."""
+    progress("split", 0, 5)
+    parts = split_table(table, asdict(shares), seed=seed)
+    progress("select", 1, 5)
+    (name, chosen), trials = _select(router, parts["fit"], goal, policy, seed=seed, progress=progress)
+    progress(f"fit {name}", 2, 5)
+    learned = chosen.clone().fit(parts["fit"])
+    progress("estimate", 3, 5)
+    calibrate, guard = (
+        Judged(table=parts[part], estimate=learned.estimate(parts[part].queries))
+        for part in ("calibrate", "guard")
+    )
+    return Learned(
+        name=name,
+        router=learned,
+        fallback=BestSingleRouter().fit(parts["fit"]),
+        num_fit=len(parts["fit"].queries),
+        calibrate=calibrate,
+        guard=guard,
+        trials=trials,
+    )
+
+
+def _select(
+    router: Wanted, table: OutcomeTable, goal: Goal, policy: Policy, *, seed: int, progress: Progress
+) -> tuple[tuple[str, Router], tuple[Trial, ...]]:
+    pool = share_embedders(_pool(router), table.queries)
+    if len(pool) == 1:
+        return next(iter(pool.items())), ()
+    groups: list[object] = near_duplicates([query.words for query in table.queries], seed=seed).tolist()
+    trial_pool = remember_vectors(pool, len(table.queries))
+    name, trials = select_router(trial_pool, table, goal, policy, groups=groups, seed=seed, progress=progress)
+    return (name, pool[name]), trials
+
+
+def _pool(router: Wanted) -> dict[str, Router]:
+    if isinstance(router, Router):
+        return {find_registry("routers").name_of(type(router)): router}
+    if isinstance(router, Mapping):
+        return dict(router)
+    names = [router] if isinstance(router, str) else list(router)
+    return {name: find_registry("routers").get(name)() for name in names}

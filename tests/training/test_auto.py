@@ -1,0 +1,226 @@
+"""Auto: it joins what is known, steps aside from noise, and holds on tables of any size and fill."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.routers.tables import keep_rows, worded_queries
+from turnout.core import Candidate, Goal, InputError, OutcomeTable, TableError, UnknownNameError
+from turnout.core.artifact import load, save
+from turnout.datasets import load as load_table
+from turnout.datasets import synthetic
+from turnout.features import TextEmbedder
+from turnout.policies import Deployment
+from turnout.routers import BlendRouter
+from turnout.routers.stacking import Evidence, Weights
+from turnout.training import Shares, learn_auto, train
+from turnout.training.auto import kept, triples
+from turnout.training.cross_fit import Fold, cut
+from turnout.training.learners import MAX_STORED, learners
+
+WORLD = synthetic(num_queries=1500, seed=3)
+SMALL = TextEmbedder(num_features=32, max_words=2_000, max_pairs=1_000, max_grams=1_000)
+
+
+def world(
+    num_queries: int, num_candidates: int, *, fill: float = 1.0, signal: float = 0.25, seed: int = 0
+) -> tuple[OutcomeTable, np.ndarray]:
+    """Return outcomes that depend on the words of a text, and the true chance of each cell.
+
+    Each candidate has one of three kinds of text that it is good at.
+    """
+    rng = np.random.default_rng(seed)
+    queries = worded_queries(num_queries, seed=seed)
+    is_own_KM = np.arange(3)[:, None] == np.arange(num_candidates) % 3
+    of_kind_KM = signal * np.where(is_own_KM, 1.0, -0.5) + 0.05 * rng.standard_normal(num_candidates)
+    chance_QM = 0.5 + of_kind_KM[np.arange(num_queries) % 3]
+    keep_N = rng.random(chance_QM.size) < fill
+    return (
+        OutcomeTable(
+            queries=queries,
+            candidates=[Candidate(model=f"m{j}") for j in range(num_candidates)],
+            query_index=np.repeat(np.arange(num_queries), num_candidates)[keep_N],
+            candidate_index=np.tile(np.arange(num_candidates), num_queries)[keep_N],
+            quality=(rng.random(chance_QM.size) < chance_QM.ravel())[keep_N].astype(float),
+        ),
+        chance_QM,
+    )
+
+
+def shuffled(table: OutcomeTable, seed: int) -> OutcomeTable:
+    """Give every query another query's outcomes: nothing is left to learn but the means."""
+    order = np.random.default_rng(seed).permutation(len(table.queries))
+    return OutcomeTable(
+        queries=table.queries,
+        candidates=table.candidates,
+        query_index=order[table.query_index],
+        candidate_index=table.candidate_index,
+        quality=table.quality,
+        cost_usd=table.cost_usd,
+    )
+
+
+@cache
+def deployment() -> Deployment:
+    return train(WORLD.table.select(split="train"), Goal(usd_per_quality=0.02), seed=0)
+
+
+def worth(made: Deployment, price: float) -> float:
+    """Return quality minus price times usd in the true world."""
+    choice_Q = made.decide(WORLD.table.select(split="test").queries).choice_Q
+    quality, usd = WORLD.worth_of(choice_Q, split="test")
+    return quality - price * usd
+
+
+def test_on_a_world_with_signal_it_beats_ridge_and_the_best_single_model() -> None:
+    goal, part = Goal(usd_per_quality=0.02), WORLD.table.select(split="train")
+    assert deployment().plan().is_open
+    assert isinstance(deployment().router, BlendRouter)
+    ridge = worth(train(part, goal, router="ridge", seed=0), 50.0)
+    choice_Q = deployment().fallback.estimate(WORLD.table.select(split="test").queries).quality_QM
+    assert worth(deployment(), 50.0) > ridge
+    single = WORLD.worth_of(choice_Q.argmax(axis=1), split="test")
+    assert worth(deployment(), 50.0) > single[0] - 50.0 * single[1] + 0.02
+
+
+def test_it_learns_from_all_and_is_judged_by_what_did_not_see_the_query() -> None:
+    part = WORLD.table.select(split="train")
+    queries = deployment().certificate["table"]["queries"]  # type: ignore[index]
+    assert queries["fit"] == len(part.queries) == queries["calibrate"] + queries["guard"]
+    assert queries["guard"] > queries["calibrate"]
+    about = deployment().certificate["auto"]
+    assert isinstance(about, dict)
+    assert about["error"]["auto"] <= min(about["error"].values()) + 0.01
+
+
+def test_what_cannot_be_known_is_not_claimed_to_be_known() -> None:
+    # An estimate that had seen the outcomes would have a smaller error than the means.
+    for seed in range(2):
+        found = learn_auto(shuffled(WORLD.table, seed), embedder=SMALL, seed=seed)
+        error = found.about["error"]
+        assert isinstance(error, dict)
+        assert 0.995 < error["auto"] < 1.01
+
+
+def test_the_guard_opens_on_noise_as_rarely_as_it_says() -> None:
+    opened = 0
+    for seed in range(8):
+        table, _ = world(300, 3, signal=0.0, seed=seed)
+        opened += train(table, Goal(), seed=seed).plan().is_open
+    assert opened <= 2
+
+
+@pytest.mark.parametrize(
+    ("num_queries", "num_candidates", "fill", "share"),
+    [(500, 2, 0.5, 0.0), (500, 80, 0.5, 0.7), (700, 10, 1.0, 0.7), (1500, 5, 0.5, 0.7)],
+)
+def test_sizes_and_holes(num_queries: int, num_candidates: int, fill: float, share: float) -> None:
+    table, chance_QM = world(num_queries, num_candidates, fill=fill, signal=0.3)
+    made = train(table, Goal(), seed=0)
+    found = chance_QM[np.arange(num_queries), made.decide(table.queries).choice_Q].mean()
+    best, oracle = chance_QM.mean(axis=0).max(), chance_QM.max(axis=1).mean()
+    assert found >= best + share * (oracle - best) - 1e-9
+
+
+@pytest.mark.parametrize("name", ["open9", "reason18"])
+def test_a_real_table_of_500_queries_with_half_its_cells_is_not_made_worse(name: str) -> None:
+    table = load_table(name)
+    order = np.random.default_rng(0).permutation(len(table.queries))
+    mine, rest = np.zeros(order.size, np.bool_), np.zeros(order.size, np.bool_)
+    mine[order[:500]], rest[order[500:1500]] = True, True
+    part = table.where(mine)
+    sparse = keep_rows(part, np.random.default_rng(1).random(part.num_rows) < 0.5)
+    made, test = train(sparse, Goal(), seed=0), table.where(rest)
+    assert made.frontier is not None
+    quality_Q = test.quality_QM[np.arange(len(test.queries)), made.decide(test.queries).choice_Q]
+    single_Q = test.quality_QM[:, made.frontier.best]
+    error = (quality_Q - single_Q).std() / len(test.queries) ** 0.5
+    assert (quality_Q - single_Q).mean() > -2.0 * error - 1e-12
+    assert np.isfinite(made.router.estimate(test.queries).quality_QM).all()
+
+
+def test_a_task_is_read_only_where_it_is_said_to_come() -> None:
+    table, _ = world(600, 4)
+    claimed = [replace(query, task="story") for query in table.queries[:30]]
+    inferred = train(table, Goal())
+    assert inferred.decide(claimed).names_Q == inferred.decide(table.queries[:30]).names_Q
+    given = train(table, Goal(), tasks_given=True)
+    silent = [replace(query, text="", task=query.task) for query in table.queries[:30]]
+    assert given.decide(silent).names_Q == given.decide(table.queries[:30]).names_Q
+    assert len(set(given.decide(silent).names_Q)) > 1
+
+
+def test_learners_follow_the_table() -> None:
+    table, _ = world(60, 3)
+    blind = OutcomeTable(
+        queries=[replace(query, task=None) for query in table.queries],
+        candidates=table.candidates,
+        query_index=table.query_index,
+        candidate_index=table.candidate_index,
+        quality=table.quality,
+    )
+    assert set(learners(blind, tasks_given=True)) == {"ridge", "avengers", "uniroute", "knn"}
+    assert {"inferred_group", "group_mean"} <= set(learners(table, tasks_given=True))
+    untold = learners(table, tasks_given=False)
+    assert "group_mean" not in untold
+    assert untold["inferred_group"].config()["reads_task"] is False
+    large = synthetic(num_queries=MAX_STORED + 1, seed=0).table
+    assert "knn" not in learners(large, tasks_given=False)
+
+
+def test_who_earns_nothing_is_left_out_unless_it_knows_the_costs() -> None:
+    gram_CC = np.eye(6)
+    evidence = Evidence(gram_CC, np.array([0.5, 0.01, 0.0, 0.0, 0.02, 0.3]), np.array([3.0, 1.0, 2.0]))
+    fold = Fold(rows_Q=np.ones(1, np.bool_), base=None, estimates=dict.fromkeys("abc"), evidence=evidence)  # type: ignore[arg-type]
+    assert kept([fold], ["a", "b", "c"], has_costs=False) == ["a", "c"]
+    assert kept([fold], ["a", "b", "c"], has_costs=True) == ["a", "b", "c"]
+    nobody = Fold(
+        rows_Q=fold.rows_Q, base=fold.base, estimates=fold.estimates,
+        evidence=Evidence(gram_CC, np.zeros(6), np.zeros(3)),
+    )  # fmt: skip
+    assert kept([nobody], ["a", "b", "c"], has_costs=False) == ["a"]
+    assert triples(Weights(np.array([0.5]), np.array([0.25]), np.array([1.0]))) == ((0.5, 0.25, 1.0),)
+
+
+def test_the_artifact_decides_the_same_and_is_small(tmp_path: Path) -> None:
+    json.dumps(deployment().certificate, allow_nan=False)
+    copy = load(save(deployment(), tmp_path))
+    assert isinstance(copy, Deployment)
+    assert copy.fingerprint == deployment().fingerprint
+    queries = WORLD.table.queries[:40]
+    assert copy.decide(queries).names_Q == deployment().decide(queries).names_Q
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 20e6
+
+
+def test_progress_counts_up_and_a_seed_repeats() -> None:
+    steps: list[tuple[int, int]] = []
+    table, _ = world(150, 3)
+    first = learn_auto(table, embedder=SMALL, progress=lambda _, done, total: steps.append((done, total)))
+    assert steps == [(done, 7) for done in range(7)]
+    again = learn_auto(table, embedder=SMALL)
+    np.testing.assert_array_equal(first.estimate.quality_QM, again.estimate.quality_QM)
+
+
+def test_same_texts_share_a_fold_and_too_few_are_refused() -> None:
+    table, _ = world(60, 3)
+    fold_Q = cut(table, 5, seed=0)
+    texts = [query.words for query in table.queries]
+    assert all(len({f for f, t in zip(fold_Q.tolist(), texts, strict=True) if t == x}) == 1 for x in texts)
+    with pytest.raises(TableError, match="4 groups of queries"):
+        train(table.where(np.arange(60) < 4), Goal())
+
+
+def test_options_that_do_not_go_together_are_refused() -> None:
+    table, _ = world(60, 3)
+    with pytest.raises(InputError, match="tasks_given"):
+        train(table, router="knn", tasks_given=True)
+    with pytest.raises(InputError, match="shares"):
+        train(table, shares=Shares())
+    with pytest.raises(UnknownNameError, match="'auto'"):
+        train(table, router=("auto", "knn"))
