@@ -91,6 +91,16 @@ def check_goal_of(key: Key, deployment: Deployment) -> None:
 
 def _check_candidates(config: Config, deployment: Deployment) -> None:
     known = [candidate.name for candidate in deployment.candidates]
+    for name in config.models:
+        if name in [*known, config.routing.alias]:
+            raise ConfigError(
+                sentence(
+                    f"the section 'models.{name}' takes a name that is taken",
+                    allowed="a name that is no candidate of the deployment and not the alias",
+                    got=name,
+                    do=f"give it another name, and the upstream's as models.{name}.model",
+                )
+            )
     for name in config.candidates:
         if name not in known:
             raise ConfigError(

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from turnout.core.candidate import PriceCard
 from turnout.core.errors import ConfigError, InputError, did_you_mean, sentence
 from turnout.gateway.settings import Count, GoalSettings, Name, Port, Seconds, Settings
 from turnout.gateway.settings_keys import AuthSettings, KeySettings
@@ -111,6 +112,28 @@ class CandidateSettings(Settings, frozen=True, kw_only=True):
     """The upstream's name for it; none means the candidate's model."""
 
 
+class ModelSettings(Settings, frozen=True, kw_only=True):
+    """A model outside the pool, such as one for embeddings."""
+
+    provider: Name | None = None
+    """Provider that serves it; none means `default_provider`."""
+    model: Name | None = None
+    """The upstream's name for it; none means its own."""
+    input_usd_per_mtok: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    """Tariff in USD per million input tokens; without it nothing is charged for."""
+    output_usd_per_mtok: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """Tariff in USD per million output tokens."""
+
+    @property
+    def price_card(self) -> PriceCard | None:
+        """The tariff; None where it is unknown."""
+        if self.input_usd_per_mtok is None:
+            return None
+        return PriceCard(
+            input_usd_per_mtok=self.input_usd_per_mtok, output_usd_per_mtok=self.output_usd_per_mtok
+        )
+
+
 class SequencerSettings(Settings, frozen=True, kw_only=True):
     """A sequencer, which clients ask as the model `turnout/NAME`."""
 
@@ -155,6 +178,8 @@ class Config(Settings, frozen=True, kw_only=True):
     """Provider of every candidate that names none; needed only with more than one provider."""
     candidates: dict[str, CandidateSettings] = msgspec.field(default_factory=dict)
     """Candidates that differ, by candidate name."""
+    models: dict[str, ModelSettings] = msgspec.field(default_factory=dict)
+    """Models outside the pool, by the name that clients ask for: served, never chosen."""
     sequencers: dict[str, SequencerSettings] = msgspec.field(default_factory=dict)
     """Sequencers, by a name of your choice."""
     signals: dict[str, SignalSettings] = msgspec.field(default_factory=dict)
@@ -185,7 +210,7 @@ class Config(Settings, frozen=True, kw_only=True):
 
     def provider_of(self, candidate: str) -> str:
         """Return the name of the provider that serves a candidate."""
-        own = self.candidates.get(candidate)
+        own = self.candidates.get(candidate) or self.models.get(candidate)
         if own is not None and own.provider is not None:
             return own.provider
         return self.default_provider or next(iter(self.providers))
@@ -193,6 +218,8 @@ class Config(Settings, frozen=True, kw_only=True):
     def check(self) -> Config:
         """Return the same settings, or raise `ConfigError` where two of them contradict each other."""
         named = {"default_provider": self.default_provider}
+        for name, outside in self.models.items():
+            named[f"models.{name}.provider"] = outside.provider
         for name, own in self.candidates.items():
             named[f"candidates.{name}.provider"] = own.provider
         for key, wanted in named.items():

@@ -98,7 +98,7 @@ def _may_ask(scope: Scope, name: str) -> bool:
 
 
 def _model(name: str, parts: Parts) -> dict[str, object]:
-    owner = parts.config.provider_of(name) if name in parts.selector.by_name else "turnout"
+    owner = parts.config.provider_of(name) if name in parts.places else "turnout"
     return {"id": name, "object": "model", "created": parts.created_s, "owned_by": owner}
 
 

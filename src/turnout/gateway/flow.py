@@ -86,10 +86,14 @@ async def _serve(exchange: Exchange) -> None:
             raise _no_sequence(exchange)
         await parts.sequences.serve(sequence, exchange)
         return
+    if not exchange.protocol.is_routed and exchange.request.model == parts.config.routing.alias:
+        raise _not_routed(exchange)
     selection = await parts.decider.decide(exchange)
     if isinstance(selection, Reply):
         await send_whole(exchange, selection)
         return
+    if exchange.request.follows:
+        selection = parts.pins.keep_to(exchange.request.follows, selection, parts.places)
     account.decide(selection)
     if admission is not None and exchange.hold is not None:
         selection = await _afford(exchange, admission, exchange.hold, selection)
@@ -126,6 +130,16 @@ def _no_sequence(exchange: Exchange) -> ApiError:
         do="ask it there, or name another model",
     )
     return ApiError(400, message, code="not_supported", param="model")
+
+
+def _not_routed(exchange: Exchange) -> ApiError:
+    message = sentence(
+        f"nobody is chosen for {exchange.protocol.path}: vectors of two models have nothing in common",
+        allowed="the name of one model",
+        got=exchange.request.model,
+        do="name a model, such as one of the section 'models'",
+    )
+    return ApiError(400, message, code="not_routed", param="model")
 
 
 async def _send_error(exchange: Exchange, error: ApiError) -> None:

@@ -19,7 +19,8 @@ from turnout.gateway.decide import Decider, RouterDecider
 from turnout.gateway.gate import Gate
 from turnout.gateway.ledger import Ledger
 from turnout.gateway.metrics import Metrics
-from turnout.gateway.providers.base import Place, Provider, places_of
+from turnout.gateway.pins import Pins
+from turnout.gateway.providers.base import Place, Provider, places_of, unrouted_of
 from turnout.gateway.retry import Allowance
 from turnout.gateway.rules import Rules
 from turnout.gateway.select import Selector
@@ -62,6 +63,8 @@ class Parts:
     breakers: Breakers
     retries: Allowance
     hedges: Allowance
+    pins: Pins = field(default_factory=Pins)
+    """Which provider keeps what later requests build on."""
     admission: Admission | None = None
     """Who may come in; None where nobody needs a key."""
     metrics: Metrics = field(default_factory=Metrics)
@@ -75,7 +78,11 @@ class Parts:
     def names(self) -> list[str]:
         """Every model name that a client may ask for."""
         routing = self.config.routing
-        return list(dict.fromkeys([routing.alias, *self.sequences.sequences, *self.selector.by_name]))
+        return list(
+            dict.fromkeys(
+                [routing.alias, *self.sequences.sequences, *self.selector.by_name, *self.selector.unrouted]
+            )
+        )
 
 
 def make_parts(
@@ -93,8 +100,9 @@ def make_parts(
         goal=None if config.goal is None else config.goal.goal(),
         rng=make_rng(config.routing.seed, "gateway"),
         pace=config.routing.pace,
+        unrouted=unrouted_of(config),
     )
-    places = places_of(config, deployment.candidates, providers)
+    places = places_of(config, [*deployment.candidates, *selector.unrouted.values()], providers)
     return Parts(
         config=config,
         selector=selector,

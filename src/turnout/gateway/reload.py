@@ -103,7 +103,9 @@ class Reloader:
         after.breakers.carry_over(before.breakers)
         before.gate.settings = after.config.server
         before.ledger.settings = after.config.ledger
-        self.gateway.parts = dataclasses.replace(after, gate=before.gate, metrics=before.metrics)
+        self.gateway.parts = dataclasses.replace(
+            after, gate=before.gate, pins=before.pins, metrics=before.metrics
+        )
         task = asyncio.create_task(self._retire(before, after))
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)

@@ -14,6 +14,7 @@ from turnout.core.errors import ConfigError, InputError, TurnoutError, did_you_m
 from turnout.core.rng import make_rng
 from turnout.gateway.conditions import holds
 from turnout.gateway.config import Config
+from turnout.gateway.providers.base import unrouted_of
 from turnout.gateway.select import Selector
 from turnout.gateway.settings_rules import RuleSettings
 from turnout.gateway.signals.base import Facts
@@ -102,6 +103,7 @@ class Rules:
                 goal=None if goal is None else goal.goal(),
                 rng=make_rng(routing.seed, "gateway", *(rule.name for rule in rules)),
                 pace=routing.pace,
+                unrouted=unrouted_of(self.config),
                 allowed_M=_allowed(self.deployment.candidates, rules, where),
                 binds_named=any(rule.binds_named for rule in rules),
             )

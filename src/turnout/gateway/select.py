@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import final
 
 import numpy as np
@@ -77,6 +78,8 @@ class Selector:
         Who may serve, in the order of the deployment's candidates; None means everybody.
     binds_named:
         Whether that holds for a request that names a candidate, too.
+    unrouted:
+        Models that are served by name and never chosen.
     """
 
     def __init__(
@@ -89,6 +92,7 @@ class Selector:
         pace: bool = True,
         allowed_M: Bools | None = None,
         binds_named: bool = False,
+        unrouted: Mapping[str, Candidate] = MappingProxyType({}),
     ) -> None:
         deployment.plan(goal)
         self.deployment = deployment
@@ -97,6 +101,7 @@ class Selector:
         self.rng = rng
         self.pacers = Pacers(deployment=deployment, is_on=pace)
         self.by_name = {candidate.name: candidate for candidate in deployment.candidates}
+        self.unrouted = unrouted
         self.allowed_M = allowed_M
         self.bound = None if allowed_M is None or not binds_named else self.allowed
 
@@ -153,9 +158,9 @@ class Selector:
         )
 
     def _named(self, model: str, started_s: float) -> Selection:
-        candidate = self.by_name.get(model)
+        candidate = self.by_name.get(model) or self.unrouted.get(model)
         if candidate is None:
-            raise unknown_model(model, [self.alias, *self.by_name])
+            raise unknown_model(model, [self.alias, *self.by_name, *self.unrouted])
         if self.bound is not None and model not in self.bound:
             raise _not_allowed(model, self.bound)
         return Selection(

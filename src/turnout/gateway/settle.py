@@ -18,6 +18,7 @@ async def send_whole(exchange: Exchange, reply: Reply) -> None:
     is_answer = reply.status == 200 and account.served is not None
     if is_answer:
         account.usage, estimate = exchange.protocol.read_answer(reply.body)
+        _pin(exchange, exchange.protocol.made(reply.body))
         if estimate is not None and account.is_estimated:
             account.output_estimate = estimate
     account.end(reply.status, None if reply.status < 400 else f"upstream_{reply.status}")
@@ -36,7 +37,10 @@ async def forward(exchange: Exchange, reply: Reply, chunks: Chunks) -> None:
         account.is_sending = True
         await start_events(send, reply, reply_headers(account), is_estimated=account.is_replay)
         while block := await chunks.read():
-            if whole := scanner.feed(block):
+            whole = scanner.feed(block)
+            if scanner.made:
+                _pin(exchange, scanner.made)
+            if whole:
                 await send({"type": "http.response.body", "body": whole, "more_body": True})
             if scanner.has_bad_event and (bad := f"{account.provider}: {_BAD_EVENT}") not in account.faults:
                 account.faults.append(bad)
@@ -58,6 +62,12 @@ async def forward(exchange: Exchange, reply: Reply, chunks: Chunks) -> None:
     account.end(fault.status, fault.code)
     event = exchange.protocol.error_event(fault.message, code=fault.code)
     await send({"type": "http.response.body", "body": event, "more_body": True})
+
+
+def _pin(exchange: Exchange, names: tuple[str, ...]) -> None:
+    """Remember what the upstream keeps, before the client can ask about it."""
+    if names and exchange.account.served is not None:
+        exchange.parts.pins.remember(names, exchange.account.served)
 
 
 def _tell_breaker(exchange: Exchange, *, is_good: bool) -> None:

@@ -69,6 +69,8 @@ class Scanner(ABC):
     """Whether the upstream sent an error event of its own."""
     has_bad_event: bool = False
     """Whether some event's data could not be read."""
+    made: tuple[str, ...] = ()
+    """Names of what the upstream now keeps, which a later request can be about."""
 
     @property
     @abstractmethod

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from turnout.core.errors import ConfigError, did_you_mean, sentence
-from turnout.gateway.config import CandidateSettings, Config, SequencerSettings
+from turnout.gateway.config import CandidateSettings, Config, ModelSettings, SequencerSettings
 from turnout.gateway.expected import mismatch
 from turnout.gateway.secret import resolved
 from turnout.gateway.settings import Settings
@@ -198,6 +198,7 @@ def _keys_of(place: str, data: Mapping[str, Any]) -> list[str | int]:
 
 _ENTRIES: dict[str, Any] = {
     "providers": ProviderSettings,
+    "models": ModelSettings,
     "sequencers": SequencerSettings,
     "keys": KeySettings,
     "signals": SignalSettings,

@@ -72,6 +72,8 @@ class ChatRequest:
     """Whether the client wants server-sent events."""
     asks_usage: bool
     """Whether the client asked a stream for its usage chunk."""
+    follows: tuple[str, ...] = ()
+    """Names of what only the upstream that made it can go on from, the most telling first."""
     is_translated: bool = False
     """Whether the members were written here, for a client that speaks another API."""
 

@@ -5,6 +5,8 @@
 | `base` | the contract |
 | `chat` | OpenAI's Chat Completions |
 | `messages` | Anthropic's Messages |
+| `responses` | OpenAI's Responses |
+| `embeddings` | OpenAI's Embeddings |
 
 A further protocol is one module here and one line in `PROTOCOLS`; `turnout.gateway.app` serves its path.
 """
@@ -13,7 +15,14 @@ from __future__ import annotations
 
 from turnout.gateway.protocols.base import Protocol
 from turnout.gateway.protocols.chat import ChatProtocol
+from turnout.gateway.protocols.embeddings import EmbeddingsProtocol
 from turnout.gateway.protocols.messages import MessagesProtocol
+from turnout.gateway.protocols.responses import ResponsesProtocol
 
-PROTOCOLS: tuple[Protocol, ...] = (ChatProtocol(), MessagesProtocol())
+PROTOCOLS: tuple[Protocol, ...] = (
+    ChatProtocol(),
+    MessagesProtocol(),
+    ResponsesProtocol(),
+    EmbeddingsProtocol(),
+)
 """Every protocol that is served; each names its path."""

@@ -22,6 +22,8 @@ class Protocol(ABC):
     """The word for it in `Call.protocol`: who speaks it passes bytes on, who does not translates."""
     path: ClassVar[str]
     """Where clients post."""
+    is_routed: ClassVar[bool] = True
+    """Whether a router may choose who answers; else a request names its model."""
 
     @abstractmethod
     def parse(self, body: bytes) -> ChatRequest:
@@ -34,6 +36,10 @@ class Protocol(ABC):
     @abstractmethod
     def read_answer(self, body: bytes) -> tuple[UsageCount | None, int | None]:
         """Return the usage that a whole answer reports, and its length in tokens as its text suggests."""
+
+    def made(self, body: bytes) -> tuple[str, ...]:
+        """Return the names of what the upstream keeps of a whole answer (`ChatRequest.follows`)."""
+        return ()
 
     def to_chat(self, request: ChatRequest) -> ChatRequest:
         """Return the request in chat, for a provider that does not speak this API; raises `Fault`."""

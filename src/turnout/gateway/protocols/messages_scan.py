@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, final
 
 import msgspec
 
-from turnout.gateway.stream import MAX_HELD_BYTES, CachedCount, Scanner, UsageCount, event_data, event_start
-
-_BOUNDARY = re.compile(rb"\r\n\r\n|\n\n|\r\r")
-_MARKS = (b"message_start", b"message_delta", b"message_stop", b'"error"')
-_ROLE_AND_END = 2
-"""What the account takes off the number of events."""
+from turnout.gateway.protocols.scan import NamedScanner
+from turnout.gateway.stream import CachedCount, UsageCount, event_data
 
 
 class _Usage(msgspec.Struct):
@@ -35,40 +30,18 @@ _decoder = msgspec.json.Decoder(_Event)
 
 
 @final
-class MessagesScanner(Scanner):
+class MessagesScanner(NamedScanner):
     """Reads along with a stream of Messages."""
 
+    marks = (b"message_start", b"message_delta", b"message_stop", b'"error"')
+    text_mark = b"event: content_block_delta"
+
     def __init__(self) -> None:
-        self.usage: UsageCount | None = None
-        self.num_events = _ROLE_AND_END
-        self.is_done = False
-        self.is_finished = False
-        self.has_error = False
-        self.has_bad_event = False
+        super().__init__()
         self._counted: dict[str, Any] = {}
-        self._held = b""
 
-    @property
-    def is_complete(self) -> bool:
-        """Whether the stream said that it ended: by `message_stop`, a stop reason, or an error."""
-        return self.is_done or self.is_finished or self.has_error
-
-    def feed(self, block: bytes) -> bytes:
-        """Return the bytes to forward now; an unfinished event is held until its end arrives."""
-        data = self._held + block if self._held else block
-        end = event_start(data, 0, len(data))
-        if end == 0 and len(data) > MAX_HELD_BYTES:
-            self._held = b""
-            return data
-        whole, self._held = (data, b"") if end == len(data) else (data[:end], data[end:])
-        self.num_events += whole.count(b"event: content_block_delta")
-        if any(mark in whole for mark in _MARKS):
-            for event in _BOUNDARY.split(whole):
-                if any(mark in event for mark in _MARKS):
-                    self._read(event)
-        return whole
-
-    def _read(self, event: bytes) -> None:
+    def read(self, event: bytes) -> None:
+        """Take over usage, the end, or an error."""
         try:
             told = _decoder.decode(event_data(event))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import ClassVar, final
+from typing import final
 
 import msgspec
 
@@ -37,7 +37,7 @@ class AnthropicDialect(Dialect):
         The key itself; it goes into the `x-api-key` header and nowhere else.
     """
 
-    speaks: ClassVar[frozenset[str]] = frozenset({"chat", "messages"})
+    speaks: frozenset[str] = frozenset({"chat", "messages"})
 
     def __init__(self, *, settings: AnthropicSettings, api_key: str | None) -> None:
         self.settings = settings

@@ -151,6 +151,11 @@ class Provider(ABC):
         return
 
 
+def unrouted_of(config: Config) -> dict[str, Candidate]:
+    """Return the models that are served by name and never chosen, by name."""
+    return {name: Candidate(model=name, price_card=own.price_card) for name, own in config.models.items()}
+
+
 Place = tuple[Provider, str]
 """Who serves a candidate, and under which name."""
 
@@ -162,7 +167,7 @@ def places_of(
     places: dict[str, Place] = {}
     for candidate in candidates:
         provider = providers[config.provider_of(candidate.name)]
-        own = config.candidates.get(candidate.name)
+        own = config.candidates.get(candidate.name) or config.models.get(candidate.name)
         model = None if own is None else own.model
         places[candidate.name] = provider, provider.model_name(candidate) if model is None else model
     return places

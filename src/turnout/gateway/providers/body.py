@@ -31,6 +31,26 @@ def upstream_body(call: Call, settings: OpenAISettings) -> bytes:
     return render(members)
 
 
+def responses_body(call: Call) -> bytes:
+    """Return the body of a request of Responses: model, effort and budget are written, the rest is copied."""
+    members: dict[str, msgspec.Raw | bytes] = dict(call.request.members)
+    members["model"] = msgspec.json.encode(call.model)
+    candidate = call.candidate
+    if candidate.effort is not None:
+        reasoning = _members(members, "reasoning")
+        members["reasoning"] = render({**reasoning, "effort": msgspec.json.encode(candidate.effort)})
+    if candidate.max_output_tokens is not None:
+        own = _number(members, "max_output_tokens")
+        if own is None or own > candidate.max_output_tokens:
+            members["max_output_tokens"] = str(candidate.max_output_tokens).encode()
+    return render(members)
+
+
+def embeddings_body(call: Call) -> bytes:
+    """Return the body of a request for embeddings: only the model's name is written."""
+    return render({**call.request.members, "model": msgspec.json.encode(call.model)})
+
+
 def upstream_model(candidate: Candidate, settings: OpenAISettings) -> str:
     """Return the upstream's name for a candidate; an adapter is written as the settings say."""
     if candidate.adapter is None:
@@ -51,3 +71,10 @@ def _number(members: dict[str, msgspec.Raw | bytes], name: str) -> float | None:
         return msgspec.json.decode(members.get(name, b"null"), type=float | None)
     except msgspec.DecodeError:
         return None
+
+
+def _members(members: dict[str, msgspec.Raw | bytes], name: str) -> dict[str, msgspec.Raw]:
+    try:
+        return msgspec.json.decode(members.get(name, b"{}"), type=dict[str, msgspec.Raw] | None) or {}
+    except msgspec.DecodeError:
+        return {}

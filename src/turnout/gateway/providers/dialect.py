@@ -25,7 +25,7 @@ class Outgoing:
 class Dialect(ABC):
     """The language of a kind of upstream. It holds no state of a request."""
 
-    speaks: ClassVar[frozenset[str]] = frozenset({"chat"})
+    speaks: frozenset[str] = frozenset({"chat"})
     """The APIs that a call may be written in: bytes of its own language are passed on, others translated."""
     stream_type: ClassVar[str] = "text/event-stream"
     """Content type of the upstream's streams."""

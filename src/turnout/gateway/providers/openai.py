@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, final
+from typing import final
 
 from turnout.core.candidate import Candidate
 from turnout.gateway.providers.base import Call
-from turnout.gateway.providers.body import upstream_body, upstream_model
+from turnout.gateway.providers.body import embeddings_body, responses_body, upstream_body, upstream_model
 from turnout.gateway.providers.dialect import Dialect, Outgoing
 from turnout.gateway.settings_providers import OpenAISettings
 from turnout.gateway.stream import starts_with_error
+
+_PATHS = {"chat": "/chat/completions", "responses": "/responses", "embeddings": "/embeddings"}
+_BODIES = {"responses": responses_body, "embeddings": embeddings_body}
 
 
 @final
@@ -24,11 +27,11 @@ class OpenAIDialect(Dialect):
         The key itself; it goes into the `authorization` header and nowhere else.
     """
 
-    speaks: ClassVar[frozenset[str]] = frozenset({"chat"})
-
     def __init__(self, *, settings: OpenAISettings, api_key: str | None) -> None:
         self.settings = settings
-        self._url = settings.base_url.rstrip("/") + "/chat/completions"
+        self.speaks = frozenset(["chat", *settings.apis])
+        base = settings.base_url.rstrip("/")
+        self._urls = {name: base + path for name, path in _PATHS.items()}
         self._headers = {"content-type": "application/json", "accept-encoding": "identity"}
         if api_key is not None:
             self._headers["authorization"] = f"Bearer {api_key}"
@@ -39,7 +42,9 @@ class OpenAIDialect(Dialect):
 
     def outgoing(self, call: Call) -> Outgoing:
         """Return the client's own bytes, with what the candidate sets."""
-        return Outgoing(url=self._url, headers=self._headers, body=upstream_body(call, self.settings))
+        write = _BODIES.get(call.protocol)
+        body = upstream_body(call, self.settings) if write is None else write(call)
+        return Outgoing(url=self._urls[call.protocol], headers=self._headers, body=body)
 
     def starts_with_error(self, first: bytes) -> bool:
         """Whether a stream begins with an error object."""

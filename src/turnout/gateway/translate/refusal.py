@@ -45,3 +45,14 @@ def plain(raw: bytes | msgspec.Raw | None) -> object:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return value
+
+
+def not_spoken(path: str) -> Fault:
+    """Return the fault of a provider that does not speak an API at all: 400, and no failure of its own."""
+    message = sentence(
+        f"the provider of this model does not serve {path}",
+        allowed="a model whose provider does",
+        do="name another model, or configure a provider of kind 'openai' that has this path among its 'apis'",
+    )
+    error = ApiError(400, message, code="not_supported", param="model")
+    return Fault(error, may_fall_back=True, is_failure=False)

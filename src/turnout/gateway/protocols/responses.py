@@ -1,0 +1,72 @@
+"""This module speaks OpenAI's Responses: bytes are passed on both ways.
+
+What an upstream keeps can only be gone on from there: an earlier response, a conversation, reasoning that it
+encrypted. Their names are read from answers, and from the requests that build on them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, final
+
+import msgspec
+
+from turnout.gateway.account import estimate_tokens
+from turnout.gateway.errors import ApiError
+from turnout.gateway.protocols.base import Protocol
+from turnout.gateway.protocols.responses_scan import Kept, ResponsesScanner
+from turnout.gateway.protocols.responses_wire import parse_responses
+from turnout.gateway.providers.base import Reply
+from turnout.gateway.reply import error_reply
+from turnout.gateway.stream import Scanner, UsageCount
+from turnout.gateway.translate.events import write_event
+from turnout.gateway.translate.refusal import not_spoken
+from turnout.gateway.wire import ChatRequest
+
+_decoder = msgspec.json.Decoder(Kept)
+
+
+@final
+class ResponsesProtocol(Protocol):
+    """POST /v1/responses."""
+
+    name: ClassVar[str] = "responses"
+    path: ClassVar[str] = "/v1/responses"
+
+    def parse(self, body: bytes) -> ChatRequest:
+        """Read a request; raises `ApiError`."""
+        return parse_responses(body)
+
+    def scanner(self, request: ChatRequest) -> Scanner:
+        """Return a scanner that changes nothing: usage is part of every stream here."""
+        return ResponsesScanner()
+
+    def read_answer(self, body: bytes) -> tuple[UsageCount | None, int | None]:
+        """Return usage and length; nothing of a body that cannot be read."""
+        kept = _read(body)
+        return (None, None) if kept is None else (kept.count, sum(map(estimate_tokens, kept.texts)))
+
+    def made(self, body: bytes) -> tuple[str, ...]:
+        """Return the names of the response, of its conversation and of its encrypted reasoning."""
+        kept = _read(body)
+        return () if kept is None else kept.names
+
+    def to_chat(self, request: ChatRequest) -> ChatRequest:
+        """Raise `Fault`: nothing is translated here."""
+        raise not_spoken(self.path)
+
+    def error_reply(self, error: ApiError) -> Reply:
+        """Return OpenAI's error object."""
+        return error_reply(error)
+
+    def error_event(self, message: str, *, code: str) -> bytes:
+        """Return the `error` event of this API, which OpenAI's clients raise for its member `error`."""
+        error: dict[str, Any] = {"message": message, "type": "upstream_error", "param": None, "code": code}
+        event = {"type": "error", "code": code, "message": message, "param": None, "error": error}
+        return write_event(event, "error")
+
+
+def _read(body: bytes) -> Kept | None:
+    try:
+        return _decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None

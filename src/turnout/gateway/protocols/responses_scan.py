@@ -1,0 +1,99 @@
+"""This module reads of OpenAI's Responses what is accounted, and what the upstream keeps."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import final
+
+import msgspec
+
+from turnout.gateway.protocols.scan import NamedScanner
+from turnout.gateway.stream import CachedCount, UsageCount, event_data
+
+_ENDS = ("response.completed", "response.incomplete", "response.failed")
+
+
+class _Usage(msgspec.Struct):
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    input_tokens_details: CachedCount | None = None
+
+
+class _Part(msgspec.Struct):
+    text: str | None = None
+
+
+class _Item(msgspec.Struct):
+    type: str = ""
+    encrypted_content: str | None = None
+    content: list[_Part] | None = None
+
+
+class _Conversation(msgspec.Struct):
+    id: str = ""
+
+
+class Kept(msgspec.Struct):
+    """The part of a response that is read here."""
+
+    id: str = ""
+    usage: _Usage | None = None
+    output: list[_Item] = []
+    conversation: _Conversation | None = None
+
+    @property
+    def count(self) -> UsageCount | None:
+        """The usage, in the words of the account."""
+        if self.usage is None:
+            return None
+        return UsageCount(
+            prompt_tokens=self.usage.input_tokens,
+            completion_tokens=self.usage.output_tokens,
+            prompt_tokens_details=self.usage.input_tokens_details,
+        )
+
+    @property
+    def texts(self) -> list[str]:
+        """What was said."""
+        return [part.text for item in self.output for part in item.content or [] if part.text is not None]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of what only this upstream can go on from."""
+        sealed = [seal(item.encrypted_content) for item in self.output if item.encrypted_content]
+        conversation = [] if self.conversation is None else [self.conversation.id]
+        return tuple(name for name in [self.id, *conversation, *sealed] if name)
+
+
+class _Event(msgspec.Struct):
+    type: str = ""
+    response: Kept = msgspec.field(default_factory=Kept)
+
+
+_decoder = msgspec.json.Decoder(_Event)
+
+
+@final
+class ResponsesScanner(NamedScanner):
+    """Reads along with a stream of Responses."""
+
+    marks = (b"response.created", *(end.encode() for end in _ENDS), b'"error"')
+    text_mark = b"event: response.output_text.delta"
+
+    def read(self, event: bytes) -> None:
+        """Take over what is kept, usage, the end, or an error."""
+        try:
+            told = _decoder.decode(event_data(event))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            self.has_bad_event = True
+            return
+        if told.type in ("response.created", *_ENDS):
+            self.made = told.response.names
+            self.usage = told.response.count or self.usage
+            self.is_done |= told.type in _ENDS
+        self.has_error |= told.type in ("error", "response.failed")
+
+
+def seal(encrypted: str) -> str:
+    """Return a short name for encrypted reasoning."""
+    return "sha256:" + hashlib.sha256(encrypted.encode()).hexdigest()

@@ -1,0 +1,114 @@
+"""This module reads what routing needs from a request of OpenAI's Responses; its bytes stay as they are."""
+
+from __future__ import annotations
+
+import msgspec
+
+from turnout.gateway.protocols.responses_scan import seal
+from turnout.gateway.translate.refusal import plain
+from turnout.gateway.wire import (
+    CHARS_PER_TOKEN,
+    ChatRequest,
+    Members,
+    is_given,
+    parse_flag,
+    parse_members,
+    parse_string,
+    wrong,
+)
+
+_INPUT = "a text, or a list of items"
+_DO = 'send for example {"input": "hello"}'
+_MEDIA = {"input_image": "vision", "input_audio": "audio"}
+
+
+class _Part(msgspec.Struct):
+    type: str = ""
+    text: str | None = None
+
+
+class _Item(msgspec.Struct):
+    type: str = "message"
+    role: str | None = None
+    content: str | list[_Part] | None = None
+    output: msgspec.Raw = msgspec.Raw(b"")
+    encrypted_content: str | None = None
+
+
+class _Form(msgspec.Struct):
+    type: str = ""
+
+
+class _Text(msgspec.Struct):
+    format: _Form | None = None
+
+
+_input_decoder = msgspec.json.Decoder(str | list[_Item])
+_text_decoder = msgspec.json.Decoder(_Text)
+
+
+def parse_responses(body: bytes) -> ChatRequest:
+    """Read a request; raises `ApiError` (400) that names the field at fault."""
+    members = parse_members(body)
+    model = parse_string(members, "model")
+    items = _items(members)
+    texts = [_text(item) for item in items if item.role == "user"]
+    asked = [text for text in texts if text]
+    return ChatRequest(
+        members=members,
+        model=model,
+        text=asked[-1] if asked else None,
+        num_turns=len(asked),
+        input_tokens=_estimate_tokens(members, items),
+        needs=_needs(members, items),
+        is_stream=parse_flag(members, "stream"),
+        asks_usage=True,
+        follows=_follows(members, items),
+    )
+
+
+def _items(members: Members) -> list[_Item]:
+    """Return the input as items; it may be absent, where a stored prompt stands for it."""
+    if not is_given(members, "input"):
+        return []
+    try:
+        given = _input_decoder.decode(members["input"])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise wrong("input", _INPUT, bytes(members["input"]), _DO) from error
+    return [_Item(role="user", content=given)] if isinstance(given, str) else given
+
+
+def _text(item: _Item) -> str:
+    if isinstance(item.content, list):
+        return "\n".join(part.text for part in item.content if part.text is not None)
+    return item.content or ""
+
+
+def _estimate_tokens(members: Members, items: list[_Item]) -> int:
+    chars = sum(len(_text(item)) + len(bytes(item.output)) for item in items)
+    chars += sum(len(bytes(members[name])) for name in ("tools", "instructions") if is_given(members, name))
+    return -(-chars // CHARS_PER_TOKEN)
+
+
+def _needs(members: Members, items: list[_Item]) -> frozenset[str]:
+    needs = {"tools"} if is_given(members, "tools") else set()
+    try:
+        form = _text_decoder.decode(members.get("text", b"{}")).format
+    except (msgspec.DecodeError, RecursionError):
+        form = None
+    if form is not None and form.type in ("json_schema", "json_object"):
+        needs.add("json")
+    for item in items:
+        if isinstance(item.content, list):
+            needs.update(_MEDIA[part.type] for part in item.content if part.type in _MEDIA)
+    return frozenset(needs)
+
+
+def _follows(members: Members, items: list[_Item]) -> tuple[str, ...]:
+    conversation = plain(members.get("conversation"))
+    if isinstance(conversation, dict):
+        conversation = conversation.get("id")
+    names = [plain(members.get("previous_response_id")), conversation]
+    # The latest reasoning is the one that the next step goes on from.
+    names += [seal(item.encrypted_content) for item in reversed(items) if item.encrypted_content]
+    return tuple(name for name in names if isinstance(name, str))
