@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from turnout.routers.inferred_group import InferredGroupRouter
     from turnout.routers.knn import KNNRouter
     from turnout.routers.neural.graph import GraphRouter
+    from turnout.routers.neural.probe import ProbeRouter
     from turnout.routers.neural.routerdc import RouterDCRouter
     from turnout.routers.r2 import R2Router
     from turnout.routers.ridge import RidgeRouter
@@ -49,6 +50,7 @@ TABLE = {
     "inferred_group": "turnout.routers.inferred_group:InferredGroupRouter",
     "knn": "turnout.routers.knn:KNNRouter",
     "r2": "turnout.routers.r2:R2Router",
+    "probe": "turnout.routers.neural.probe:ProbeRouter",
     "ridge": "turnout.routers.ridge:RidgeRouter",
     "routerdc": "turnout.routers.neural.routerdc:RouterDCRouter",
     "similarity_ranking": "turnout.routers.similarity_ranking:SimilarityRankingRouter",
@@ -73,6 +75,7 @@ __all__ = [
     "InferredGroupRouter",
     "KNNRouter",
     "R2Router",
+    "ProbeRouter",
     "RidgeRouter",
     "RouterDCRouter",
     "SimilarityRankingRouter",

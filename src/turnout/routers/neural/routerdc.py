@@ -15,15 +15,14 @@ from turnout.core.query import Query
 from turnout.core.rng import make_rng
 from turnout.core.validation import check_count, check_kind, check_number
 from turnout.routers.ground import Ground, ground_from, learn_ground, read_probe
-from turnout.routers.least_squares import solve
 from turnout.routers.means import means_of
 from turnout.routers.neighbours import Array
 from turnout.routers.neural.extra import require_torch
+from turnout.routers.neural.newcomer import find_direction
 from turnout.routers.neural.scale import ScoreScale, fit_scale, scale_from
 
 WIDTH = 64
 """Length D of the vectors."""
-_PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 
 @final
@@ -141,17 +140,13 @@ class RouterDCRouter(Router):
         """Find the direction in which the probe rows of one more candidate gain; returns self."""
         ground, scale = self._learned("add_candidate")
         lesson = read_probe(ground, candidate, table)
-        known_N = np.isfinite(lesson.targets.quality_QM[:, 0])
-        z_ND = unit_rows(lesson.x_NF[known_N] @ self.weight_FD).astype(np.float64)
-        solution = solve(z_ND, lesson.targets.quality_QM[known_N], _PENALTIES)
-        vector_1D = unit_rows(solution.weight_FH.T)
-        # What the rows without itself say of a row, in the unit of the cosine: it was not learned from.
-        length = float(np.linalg.norm(solution.weight_FH))
-        cosine_N1 = (solution.left_out_NH - solution.intercept_H) / max(length, 1e-12)
-        added = fit_scale(cosine_N1, lesson.targets.quality_QM[known_N], means_of(lesson.targets))
-        # The mean of left-out predictions is near 0, a mean cosine is not.
-        centre = (z_ND @ vector_1D.T).mean(axis=0)
-        added = ScoreScale(**{**added.fields(), "centre": centre})
+        z_ND = unit_rows(lesson.x_NF @ self.weight_FD)
+        found = find_direction(z_ND, lesson)
+        vector_1D = unit_rows(found.weight_D[None])
+        # What the other rows say of a row, in the unit of the cosine: a row's own cosine was learned from it.
+        length = max(float(np.linalg.norm(found.weight_D)), 1e-12)
+        cosine_N1 = (found.left_out_N1 - found.level) / length + float(found.centre_D @ vector_1D[0])
+        added = fit_scale(cosine_N1, found.quality_N1, means_of(lesson.targets))
         self.vector_MD = np.concatenate([self.vector_MD, vector_1D.astype(np.float32)])
         self.scale_ = scale.with_added(added)
         self.ground_ = ground.with_added(candidate, lesson)

@@ -79,10 +79,6 @@ class ScoreScale:
             deviation=np.sqrt(variance),
         )
 
-    def fields(self) -> dict[str, Floats]:
-        """Return everything by the name of its field."""
-        return {f.name: getattr(self, f.name) for f in fields(ScoreScale)}
-
     def arrays(self) -> dict[str, np.ndarray]:
         """Return everything by name; `scale_from` reads it back."""
         return {f"scale.{f.name}": getattr(self, f.name) for f in fields(ScoreScale)}
