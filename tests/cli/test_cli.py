@@ -47,6 +47,7 @@ def test_the_list_of_flags_is_frozen() -> None:
         "route": {"--file", "--task", "--top"} | dial,
         "serve": {"--check"},
         "config": set(),
+        "ledger": set(),
         "keys": set(),
         "nn": {"--out", "--rho", "--seed", "--force"},
         "import": {"--out", "--format", "--force"},

@@ -19,6 +19,7 @@ COMMANDS = {
     "route": ("route", "decide for texts, without calling anybody"),
     "serve": ("serve", "serve an OpenAI-compatible endpoint"),
     "config": ("config", "check and compare settings of a gateway, or print their schema"),
+    "ledger": ("ledger", "export what a gateway remembers, drop what is old, forget a tenant"),
     "keys": ("keys", "make, list and revoke the keys of a gateway's clients"),
     "nn": ("nn", "show what the gates of a mixture-of-experts model do"),
     "bench": ("bench", "train the same small language model with every gate, and compare them"),

@@ -21,6 +21,7 @@ import msgspec
 from turnout.core.clock import Clock, SystemClock
 from turnout.core.errors import ConfigError, sentence
 from turnout.gateway.config import LedgerSettings
+from turnout.gateway.ledger_delete import delete
 from turnout.gateway.schema import (
     DecisionRow,
     FeedbackRow,
@@ -32,6 +33,9 @@ from turnout.gateway.schema import (
 from turnout.gateway.session import Session
 
 logger = logging.getLogger(__name__)
+
+_PRUNE_EVERY_S = 3600.0
+_DAY_S = 86_400.0
 
 Row = DecisionRow | ResultRow | TraceRow | FeedbackRow
 
@@ -73,6 +77,7 @@ class Ledger:
         self._wake = threading.Event()
         self._is_stopping = False
         self._failure: str | None = None
+        self._next_prune_s = 0.0
         self._thread: threading.Thread | None = None
         self._connection: sqlite3.Connection | None = None
 
@@ -173,7 +178,23 @@ class Ledger:
             self._wake.wait(self.settings.flush_ms / 1000)
             self._wake.clear()
             self._flush()
+            if self.clock.monotonic_s() >= self._next_prune_s:
+                self._prune()
         self._flush()
+
+    def _prune(self) -> None:
+        """Delete what is older than it may be; between small steps, rows are written on time."""
+        self._next_prune_s = self.clock.monotonic_s() + _PRUNE_EVERY_S
+        if self.settings.keep_days is None or self._connection is None:
+            return
+        before_s = self.clock.now_s() - self.settings.keep_days * _DAY_S
+        try:
+            count = delete(self._connection, "time_s < ?", before_s, after_each=self._flush)
+        except sqlite3.Error as error:
+            logger.error("old rows of the ledger cannot be deleted: %s", error)
+            return
+        if count:
+            logger.info("%d requests older than %g days were deleted", count, self.settings.keep_days)
 
     def _flush(self) -> None:
         """Commit what is queued now; on failure keep it for the next time."""

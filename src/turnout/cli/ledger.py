@@ -1,0 +1,62 @@
+"""This module is `turnout ledger`: export what a gateway remembers, drop what is old, forget a tenant."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from turnout.cli.console import show, show_json
+from turnout.core.errors import InputError, sentence
+
+_DAY_S = 86_400.0
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    export = actions.add_parser("export", help="write one row per request to a parquet or CSV file")
+    export.add_argument("ledger", type=Path, help="SQLite file of a gateway")
+    export.add_argument("out", type=Path, help="file that ends in .parquet or .csv")
+    export.add_argument("--since", help="first day, such as 2026-11-01 (UTC)")
+    export.add_argument("--tenant", help="requests of this tenant only")
+    prune = actions.add_parser("prune", help="delete requests that are older than some days")
+    prune.add_argument("ledger", type=Path, help="SQLite file of a gateway")
+    prune.add_argument("--keep-days", type=float, required=True, help="days that are kept")
+    forget = actions.add_parser("forget", help="delete everything that belongs to a tenant")
+    forget.add_argument("ledger", type=Path, help="SQLite file of a gateway")
+    forget.add_argument("tenant", help="tenant, as the column `tenant` has it")
+    for action in actions.choices.values():
+        action.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="as JSON")
+        action.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="with traceback")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do what the action says."""
+    from turnout.gateway import ledger_admin
+
+    if options.action == "export":
+        since_s = None if options.since is None else _day(options.since)
+        count = ledger_admin.export(options.ledger, options.out, since_s=since_s, tenant=options.tenant)
+        words = f"{count} requests written to {options.out}"
+    elif options.action == "prune":
+        if not options.keep_days >= 0:
+            what = "--keep-days"
+            raise InputError(sentence(what, allowed="0 or more", got=options.keep_days, do="change it"))
+        before_s = time.time() - options.keep_days * _DAY_S
+        count = ledger_admin.prune(options.ledger, before_s=before_s)
+        words = f"{count} requests deleted"
+    else:
+        count = ledger_admin.forget(options.ledger, options.tenant)
+        words = f"{count} requests of {options.tenant!r} deleted"
+    show_json({"requests": count}) if options.json else show(words)
+    return 0
+
+
+def _day(text: str) -> float:
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()
+    except ValueError as error:
+        what = "--since"
+        raise InputError(sentence(what, allowed="a day as 2026-11-01", got=text, do="change it")) from error
