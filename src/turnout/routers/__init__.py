@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from turnout.routers.knn import KNNRouter
     from turnout.routers.neural.graph import GraphRouter
     from turnout.routers.neural.probe import ProbeRouter
+    from turnout.routers.mirt import MIRTRouter
     from turnout.routers.neural.routerdc import RouterDCRouter
     from turnout.routers.r2 import R2Router
     from turnout.routers.ridge import RidgeRouter
@@ -41,14 +42,15 @@ if TYPE_CHECKING:
 TABLE = {
     "avengers": "turnout.routers.avengers:AvengersRouter",
     "best_single": "turnout.routers.best_single:BestSingleRouter",
-    "carrot": "turnout.routers.carrot:CarrotRouter",
     "blend": "turnout.routers.blend:BlendRouter",
+    "carrot": "turnout.routers.carrot:CarrotRouter",
     "composition": "turnout.routers.composition:CompositionRouter",
     "domain_experts": "turnout.routers.domain_experts:DomainExpertsRouter",
     "graph": "turnout.routers.neural.graph:GraphRouter",
     "group_mean": "turnout.routers.group_mean:GroupMeanRouter",
     "inferred_group": "turnout.routers.inferred_group:InferredGroupRouter",
     "knn": "turnout.routers.knn:KNNRouter",
+    "mirt": "turnout.routers.mirt:MIRTRouter",
     "r2": "turnout.routers.r2:R2Router",
     "probe": "turnout.routers.neural.probe:ProbeRouter",
     "ridge": "turnout.routers.ridge:RidgeRouter",
@@ -66,14 +68,15 @@ __all__ = [
     "TABLE",
     "AvengersRouter",
     "BestSingleRouter",
-    "CarrotRouter",
     "BlendRouter",
+    "CarrotRouter",
     "CompositionRouter",
     "DomainExpertsRouter",
     "GraphRouter",
     "GroupMeanRouter",
     "InferredGroupRouter",
     "KNNRouter",
+    "MIRTRouter",
     "R2Router",
     "ProbeRouter",
     "RidgeRouter",
