@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from turnout.routers.group_mean import GroupMeanRouter
     from turnout.routers.inferred_group import InferredGroupRouter
     from turnout.routers.knn import KNNRouter
+    from turnout.routers.mirt import MIRTRouter
     from turnout.routers.neural.graph import GraphRouter
     from turnout.routers.neural.probe import ProbeRouter
-    from turnout.routers.mirt import MIRTRouter
     from turnout.routers.neural.routerdc import RouterDCRouter
     from turnout.routers.r2 import R2Router
     from turnout.routers.ridge import RidgeRouter
