@@ -19,6 +19,7 @@ A request passes these steps, each in a module of its own; `exchange` carries it
 | `endpoints`, `admin` | handlers that read and change nothing: models, health; those that do |
 | `parts` | what a gateway is made of under one configuration; swapped whole, never changed |
 | `explain`, `reasons` | what a request would lead to, and why |
+| `ui` | the page |
 | `feedback` | scores that come later |
 | `exchange` | one request on its way through the steps |
 | `flow` | the steps in their order, and what becomes of a request that fails in one of them |

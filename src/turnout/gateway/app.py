@@ -29,6 +29,7 @@ from turnout.gateway.protocols.base import Protocol
 from turnout.gateway.reload import Reloader
 from turnout.gateway.reply import send_error
 from turnout.gateway.routes import Handler, Routes
+from turnout.gateway.ui.endpoints import Ui
 from turnout.policies.deployment import Deployment
 
 logger = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ class Gateway:
         self._accounted = frozenset(protocol.path for protocol in PROTOCOLS)
         for protocol in PROTOCOLS:
             self.routes.add("POST", protocol.path, self._answers(protocol))
-        for endpoint in (ReadOnly, Explain, Feedback):
+        for endpoint in (ReadOnly, Explain, Feedback, Ui):
             endpoint(parts=lambda: self.parts).add_to(self.routes)
         Admin(reloader=self.reloader).add_to(self.routes)
         self.notices: tuple[str, ...] = ()

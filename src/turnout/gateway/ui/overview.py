@@ -1,0 +1,55 @@
+"""This module puts a look at the gateway together: one document, from one state of the ledger."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from turnout.gateway.parts import Parts
+from turnout.gateway.ui.curve import curve
+from turnout.gateway.ui.reading import Span, first_s, reading
+from turnout.gateway.ui.speeds import speeds
+from turnout.gateway.ui.timeline import timeline
+from turnout.gateway.ui.totals import by_model, groups, saving, totals
+
+SPANS_S = {"15m": 900.0, "1h": 3600.0, "24h": 86_400.0, "7d": 604_800.0, "30d": 2_592_000.0, "all": None}
+"""Name of a span -> its length in seconds; None begins with the first decision."""
+
+
+def overview(parts: Parts, name: str) -> dict[str, Any]:
+    """Return the document of a span that ends now; raises `sqlite3.Error` where the ledger cannot be read."""
+    deployment = parts.selector.deployment
+    frontier = deployment.frontier
+    single = None if frontier is None else deployment.candidates[frontier.best].name
+    now_s = parts.clock.now_s()
+    with reading(Path(parts.ledger.path)) as connection:
+        span = _span(name, now_s, first_s(connection))
+        ledger = {
+            "totals": totals(connection, span),
+            "models": by_model(connection, span),
+            "saving": saving(connection, span, single),
+            "timeline": timeline(connection, span),
+            "speeds": speeds(connection, span),
+            **groups(connection, span),
+        }
+    return {
+        "span": {"name": name, "since_s": span.since_s, "until_s": span.until_s},
+        **ledger,
+        "curve": curve(deployment, parts.selector.goal),
+        "breakers": parts.breakers.listed(),
+        "gateway": {
+            "fingerprint": deployment.fingerprint,
+            "candidates": list(parts.selector.by_name),
+            "ledger_failure": parts.ledger.failure,
+            "running": parts.gate.num_running,
+            "waiting": parts.gate.num_waiting,
+            "since_s": parts.created_s,
+        },
+    }
+
+
+def _span(name: str, now_s: float, first: float | None) -> Span:
+    length_s = SPANS_S[name]
+    since_s = (now_s - 1.0 if first is None else first) if length_s is None else now_s - length_s
+    # The end is left out, and a decision of this very moment shall be in.
+    return Span(since_s=min(since_s, now_s - 1.0), until_s=now_s + 1e-3)
