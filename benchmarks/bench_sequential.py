@@ -3,8 +3,8 @@
 S7's question on real tables: what does a learned multi-round policy reach beside one-shot kNN, the best
 single model, random, a two-model cascade and the oracle, at the same prices? Every table is cut once,
 near-same texts kept together: on `fit` (45 %) the router and the scorer learn, on `policy` (25 %) the learned
-policy is trained and the cascade searched, `test` (30 %) is only reported. One-shot kNN, the best single
-model and the prices come from `fit` and `policy` together. Intervals resample the queries of `test`.
+policy is trained and the cascade searched, `test` (30 %) is only reported. One-shot kNN and `auto`, the best
+single model and the prices come from `fit` and `policy` together. Intervals resample the queries of `test`.
 
     python -m benchmarks.bench_sequential [--quick] [table ...]
 """
@@ -50,6 +50,7 @@ from turnout.sequential import (
     run,
 )
 from turnout.sequential.episodes import SingleCalls, single_calls
+from turnout.training import train
 
 NAMES = ("zeroeval", "lookahead", "mot_cascade", "mot_cascade:date")
 SEED = 0
@@ -117,12 +118,14 @@ def frontier(prepared: Prepared, size: Size) -> dict[str, object]:
     router, scorer = _learn(parts["fit"], worlds["fit"], prepared, text)
     knn = KNNRouter(embedder=text).fit(known)
     deployment = Deployment(router=knn, fallback=BestSingleRouter().fit(known), policy=Best(), goal=Goal())
+    auto = train(known, Goal(), seed=SEED)
     prices = price_grid(knn.estimate(known.queries), num=size.prices + 1)[:-1]
     asked = single_calls(worlds["policy"], parts["policy"].queries)
     rows = []
     for price in prices.tolist():
         methods: dict[str, Sequencer] = {
             "one-shot kNN": OneShot(deployment=deployment, goal=_goal(price)),
+            "one-shot auto": OneShot(deployment=auto, goal=_goal(price)),
             "best single": FixedOrder(order=(_best_single(known, price),)),
             "random": RandomSequencer(),
             "cascade": _cascade(scorer, asked, price),
@@ -227,7 +230,7 @@ def _summary(row: dict[str, object]) -> str:
 def _verdict(rows: Sequence[dict[str, object]]) -> dict[str, object]:
     """Count the prices at which the learned policy is better or worse than each other method, at 95 %."""
     verdict: dict[str, object] = {"claim": CLAIM}
-    for name in ("one-shot kNN", "best single", "cascade", "random"):
+    for name in ("one-shot kNN", "one-shot auto", "best single", "cascade", "random"):
         lead = [row["learned_minus"][name] for row in rows]  # type: ignore[index]
         verdict[name] = {
             "better": sum(item["low"] > 0 for item in lead),

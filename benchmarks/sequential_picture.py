@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 COLORS = {
     "learned": "#2563eb",
     "one-shot kNN": "#d97706",
+    "one-shot auto": "#dc2626",
     "cascade": "#059669",
     "best single": "#6b7280",
     "random": "#9ca3af",

@@ -188,7 +188,8 @@ def sequential(data: Result) -> Iterator[str]:
         yield ""
         verdicts = [
             f"{name} {found['verdict'][name]['better']} better, {found['verdict'][name]['worse']} worse"
-            for name in ("one-shot kNN", "best single", "cascade")
+            for name in ("one-shot kNN", "one-shot auto", "best single", "cascade")
+            if name in found["verdict"]
         ]
         yield f"Learned against (of {len(found['prices'])} prices, by interval): {'; '.join(verdicts)}."
         yield ""
