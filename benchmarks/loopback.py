@@ -100,6 +100,8 @@ class Upstream(asyncio.Protocol):
             )
             next_s += self.gap_s
             await asyncio.sleep(max(0.0, next_s - loop.time()) if self.gap_s else 0)
+            if self.transport.is_closing():
+                return
         self.transport.write(LAST)
 
 

@@ -114,7 +114,7 @@ def test_a_failure_inside_is_a_500_without_its_inside(
         raise ZeroDivisionError("a secret of the inside")
 
     with running(make_config(upstream.base_url, tmp_path / "l.sqlite"), deployment=deployment) as ready:
-        monkeypatch.setattr(deployment, "decide", broken)
+        monkeypatch.setattr(deployment, "consider", broken)
         answer = ask(ready.base_url)
     assert (answer.status, answer.error["code"], answer.error["type"]) == (
         500,

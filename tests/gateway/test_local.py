@@ -211,7 +211,7 @@ def test_what_was_computed_for_a_client_that_left_is_accounted(
     with running(config(folder, ledger), deployment=make_deployment(pool)) as ready:
         url = urlsplit(ready.base_url)
         found: list[dict] = []
-        for _ in range(20):
+        for attempt in range(20):
             connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=20)
             body = {
                 "model": FULL,
@@ -224,7 +224,9 @@ def test_what_was_computed_for_a_client_that_left_is_accounted(
             connection.request("POST", url.path + "/chat/completions", json.dumps(body))
             time.sleep(0.02)
             connection.close()
-            time.sleep(0.1)
+            until_s = time.monotonic() + 10
+            while len(rows(ledger)) <= attempt and time.monotonic() < until_s:
+                time.sleep(0.02)
             found = [row for row in rows(ledger) if row["status"] == 499]
             if any(row["output_tokens"] for row in found):
                 break
@@ -246,9 +248,11 @@ def test_a_full_queue_is_answered_with_503(folder: Path, tmp_path: Path) -> None
     settings = config(folder, tmp_path / "ledger.sqlite", max_waiting=1, max_batch=1)
     statuses: list[int] = []
     with running(settings, deployment=make_deployment(POOL)) as ready:
+        together = threading.Barrier(16)
 
         def one() -> None:
             fields: dict = {"temperature": 50, "max_tokens": 50, "stop": ["cabbage"]}
+            together.wait(30)
             sent = ask(ready.base_url, model=FULL, messages=[{"role": "user", "content": "ab="}], **fields)
             statuses.append(sent.status)
 
