@@ -15,17 +15,17 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import record
-from benchmarks.bench_reports import prepare
-from turnout.core import Goal, InputError, LeakageError, OutcomeTable
+from benchmarks.auto_picture import draw
+from benchmarks.bench_reports import parts, prepare
+from turnout.core import Goal, OutcomeTable
 from turnout.core.artifact import save
 from turnout.core.contracts import Router
 from turnout.core.rng import make_rng
-from turnout.evaluation import check_split
 from turnout.evaluation.bootstrap import resampled_means
 from turnout.features import TextEmbedder
 from turnout.policies import Deployment
 from turnout.routers import GroupMeanRouter, KNNRouter, RidgeRouter
-from turnout.training import study, train, train_and_test
+from turnout.training import study, train
 
 NAMES = ("llmrouter", "zeroeval", "lookahead", "routerdc7", "routellm_pair", "alpacaeval1", "alpacaeval2")
 SEED = 0
@@ -35,16 +35,6 @@ NUM_COMPARISONS = len(RIVALS) * (len(NAMES) + len(record.SHIPPED))
 CONFIDENCE = 1.0 - 0.05 / NUM_COMPARISONS
 NUM_RESAMPLES = 20_000
 FLOOR = Goal(quality_floor=1.0)
-
-
-def parts(table: OutcomeTable) -> tuple[OutcomeTable, OutcomeTable]:
-    """Return the training and the held-out part; a split that leaks, or is half named, is cut anew."""
-    try:
-        train_part, test_part = train_and_test(table, seed=SEED)
-        check_split(train_part, test_part)
-    except (LeakageError, InputError):
-        return train_and_test(table, resplit=True, seed=SEED)
-    return train_part, test_part
 
 
 def chosen(quality_QM: np.ndarray, test: OutcomeTable) -> np.ndarray:
@@ -142,6 +132,7 @@ def measure(table: OutcomeTable) -> dict[str, object]:
     values = {"auto": auto_Q, "auto_given": given_Q, **rivals(train_part, test, single)}
     report = study(deployment, train_part, test, others={"ridge": RidgeRouter()}, seed=SEED).to_dict()
     return {
+        "fingerprint": table.fingerprint,
         "train": len(train_part.queries),
         "test": len(test.queries),
         "candidates": len(table.candidates),
@@ -178,7 +169,7 @@ def main(only: list[str]) -> None:
         print("  ", found["against"], flush=True)
     result["sets"] = sets
     if not only:
-        print(record.write("auto", result, seed=SEED).name)
+        print(record.write("auto", result, seed=SEED).name, draw(result, record.RESULTS / "auto.png").name)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from benchmarks import record
-from turnout.core import Goal, LeakageError, OutcomeTable
+from turnout.core import Goal, InputError, LeakageError, OutcomeTable
 from turnout.evaluation import Report, check_split, dense_part
 from turnout.routers import RidgeRouter
 from turnout.training import study, train, train_and_test
@@ -26,16 +26,22 @@ def prepare(table: OutcomeTable) -> OutcomeTable:
     return dense_part(table.select(candidates=names))
 
 
+def parts(table: OutcomeTable) -> tuple[OutcomeTable, OutcomeTable]:
+    """Return the training and the held-out part; a split that leaks, or is half named, is cut anew."""
+    try:
+        train_part, test_part = train_and_test(table, seed=SEED)
+        check_split(train_part, test_part)
+    except (LeakageError, InputError) as error:
+        print(f"note: the table's own split is not used: {error}")
+        return train_and_test(table, resplit=True, seed=SEED)
+    return train_part, test_part
+
+
 def report(table: OutcomeTable) -> tuple[Report, dict[str, object]]:
     """Train on the training split for equal quality at the least cost, and study the held-out split."""
-    train_part, test_part = train_and_test(table, seed=SEED)
-    try:
-        check_split(train_part, test_part)
-    except LeakageError as error:
-        print(f"note: the table's own split is not used: {error}")
-        train_part, test_part = train_and_test(table, resplit=True, seed=SEED)
+    train_part, test_part = parts(table)
     goal = Goal(quality_floor=1.0) if table.has_costs else Goal()
-    deployment = train(train_part, goal, router=("knn", "ridge", "group_mean"), seed=SEED)
+    deployment = train(train_part, goal, seed=SEED)
     found = study(deployment, train_part, test_part, others={"ridge": RidgeRouter()}, seed=SEED)
     return found, deployment.certificate
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from scripts import results_gateway, results_systems
+from scripts import results_gateway, results_routers, results_systems
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -160,6 +160,8 @@ def page() -> str:
     for name in SETS:
         if (RESULTS / f"report_{name}.json").exists():
             parts.extend(report_rows(name))
+    parts += ["## Routers of requests", ""]
+    parts += results_routers.sections(read, lambda name: (RESULTS / name).exists())
     parts += ["## Inside a model, and in sequence", ""]
     parts += results_systems.sections(read, lambda name: (RESULTS / name).exists())
     parts += ["## The gateway", ""]

@@ -1,0 +1,98 @@
+"""This module writes the parts of docs/results.md about the routers of requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from scripts.results_systems import spread
+
+Result = Mapping[str, Any]
+
+
+def auto(data: Result) -> Iterator[str]:
+    """The default against its rivals, on every trainable set with text."""
+    result = data["result"]
+    yield (
+        f"What `train` deploys for the best quality when nobody names a router, next to rivals that learned "
+        f"from the same training part. *Given*: requests name their task. Points of quality beyond a rival, "
+        f"with intervals of one family: {result['comparisons']} paired bootstrap intervals of confidence "
+        f"{result['confidence']:.2%} each (Bonferroni), so that all hold together with 95 %. Nothing was "
+        "chosen by looking at these held-out parts."
+    )
+    yield ""
+    yield "| held-out | best single | kNN | ridge | group mean (given) | auto | auto (given) | oracle |"
+    yield "|---|---|---|---|---|---|---|---|"
+    names = ("best_single", "knn", "ridge", "group_mean", "auto", "auto_given", "oracle")
+    for name, found in result["sets"].items():
+        cells = " | ".join(f"{found['quality'][other]['value']:.3f}" for other in names)
+        yield f"| {name} | {cells} |"
+    yield ""
+    heads = ("beyond best single", "beyond kNN", "given: beyond group mean", "diverted", "oracle gap, %")
+    yield f"| held-out | {' | '.join(heads)} |"
+    yield "|---|---|---|---|---|---|"
+    for name, found in result["sets"].items():
+        beyond = [
+            spread(found["against"][rival], scale=100, form="+.1f")
+            for rival in ("best_single", "knn", "group_mean")
+        ]
+        share = spread(found["oracle_share_auto"], scale=100, form=".0f")
+        yield f"| {name} | {' | '.join(beyond)} | {found['diverted']:.0%} | {share} |"
+    yield ""
+    yield from _equal_quality(result)
+    yield "| held-out | training x candidates | fit, s | decision p50, ms | artifact, MB | members |"
+    yield "|---|---|---|---|---|---|"
+    for name, found in result["sets"].items():
+        members = ", ".join(f"`{member}`" for member in found["about"]["members"])
+        yield (
+            f"| {name} | {found['train']:,} x {found['candidates']} | {found['fit_s']:.0f} "
+            f"| {found['p50_ms']:.2f} | {found['artifact_mb']:.0f} | {members} |"
+        )
+
+
+def _equal_quality(result: Result) -> Iterator[str]:
+    """Yield the saving at the best single model's quality, on the sets with prices."""
+    yield (
+        "Saving at the best single model's quality, in percent of its cost, anywhere on the curve (95 % "
+        "each); *never*: no point of the curve, or of a resample's, reaches that quality."
+    )
+    yield ""
+    yield "| held-out | auto | kNN | ridge | group mean (given) |"
+    yield "|---|---|---|---|---|"
+    for name, found in result["sets"].items():
+        rows = found["equal_quality"]
+        if rows:
+            cells = [saving(rows.get(other)) for other in ("router", "knn", "ridge", "group mean")]
+            yield f"| {name} | {' | '.join(cells)} |"
+    yield ""
+
+
+def saving(row: Result | None) -> str:
+    """Return the saving of one row in percent, or `never`."""
+    if row is None or row["saving"] is None:
+        return "-"
+    share = row["saving"]["share"]
+    if share["value"] is None:
+        return "never"
+    low, high = ("never" if share[end] is None else f"{100 * share[end]:.0f}" for end in ("low", "high"))
+    return f"{100 * share['value']:.0f} [{low}, {high}]"
+
+
+SECTIONS: Mapping[str, tuple[str, Callable[[Result], Iterator[str]]]] = {"auto": ("auto, the default", auto)}
+
+
+def sections(read: Callable[[str], Result], exists: Callable[[str], bool]) -> Iterator[str]:
+    """Yield the lines of every result that is there."""
+    for name, (heading, writer) in SECTIONS.items():
+        if not exists(f"{name}.json"):
+            continue
+        data = read(name)
+        yield f"### {heading}"
+        yield ""
+        yield f"`{name}.json`, commit {data['commit']}, seed {data['seed']}, `{data['command']}`."
+        yield ""
+        if exists(f"{name}.png"):
+            yield f"![{heading}](../benchmarks/results/{name}.png)"
+            yield ""
+        yield from writer(data)
+        yield ""
