@@ -45,7 +45,7 @@ def test_the_list_of_flags_is_frozen() -> None:
         | dial
         | splits,
         "route": {"--file", "--task", "--top"} | dial,
-        "serve": {"--check"},
+        "serve": {"--check", "--workers"},
         "config": set(),
         "ledger": set(),
         "keys": set(),

@@ -24,8 +24,9 @@ from tests.gateway.client import Answer, ask
 from tests.gateway.pool import make_deployment
 from tests.gateway.settings import make_config
 from tests.gateway.upstream import Upstream
+from turnout.gateway.address import bind
 from turnout.gateway.app import build_app
-from turnout.gateway.lifecycle import Server, _bind
+from turnout.gateway.lifecycle import Server
 from turnout.gateway.settings_telemetry import TelemetrySettings
 from turnout.gateway.telemetry import Telemetry
 
@@ -66,7 +67,7 @@ def told(upstream: Upstream, folder: Path, **settings: Any) -> Iterator[Told]:
     telemetry = Telemetry(settings=TelemetrySettings(otel=True, **settings), tracers=tracers, meters=meters)
     app.parts = dataclasses.replace(app.parts, telemetry=telemetry)
     started = threading.Event()
-    listener = _bind("127.0.0.1", 0)
+    listener = bind("127.0.0.1", 0)
     server = Server(gateway=app, listener=listener, ready=lambda _: started.set())
     base_url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
     thread = threading.Thread(target=server.run_bound)

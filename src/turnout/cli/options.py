@@ -157,7 +157,7 @@ def port(text: str) -> int:
 
 def check_free(host: str, port: int) -> None:
     """Refuse an address that is taken before the work is done; the message names the options."""
-    from turnout.gateway.lifecycle import check_address
+    from turnout.gateway.address import check_address
 
     check_address(host, port, do="choose another --port (0 takes a free one) or --host")
 

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from turnout.cli.console import show, show_json, tell
+from turnout.cli.options import count
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("config", type=Path, help="TOML file; docs/config.md has every setting")
+    parser.add_argument("--workers", type=count, default=1, help="processes that share the port (default 1)")
     parser.add_argument("--check", action="store_true", help="load what the configuration names, and stop")
 
 
@@ -19,9 +21,8 @@ def run(options: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM, then drain."""
     from turnout.gateway import build_app, load_config, serve
 
-    config = load_config(options.config)
     if options.check:
-        build_app(config)
+        build_app(load_config(options.config))
         show(f"{options.config}: ok") if not options.json else show_json(
             {"config": str(options.config), "ok": True}
         )
@@ -35,5 +36,5 @@ def run(options: argparse.Namespace) -> int:
         else:
             show(f"turnout serves {info.base_url} (Ctrl-C stops)")
 
-    serve(config, ready=ready)
+    serve(options.config, ready=ready, workers=options.workers)
     return 0

@@ -41,7 +41,8 @@ A request passes these steps, each in a module of its own; `exchange` carries it
 | `spend`, `ledger_admin`, `ledger_delete` | what a ledger sums to; exports, retention, deletion |
 | `metrics*`, `telemetry*` | what Prometheus and OpenTelemetry are told |
 | `sequence*` | several calls for one request |
-| `lifecycle` | sockets, signals, drain |
+| `lifecycle`, `address` | signals, drain; sockets |
+| `workers`, `worker`, `board` | several processes on one port, and their numbers together |
 
 The names below load on first use; importing the room imports no server and no client.
 """

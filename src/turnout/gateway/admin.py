@@ -39,6 +39,8 @@ class Admin:
         except TurnoutError as error:
             what = f"the configuration was not reloaded, and the one before stays in force; {error}"
             raise ApiError(409, what, code="bad_configuration") from error
+        if not only_check and self.reloader.on_reload is not None:
+            self.reloader.on_reload()
         body = {
             "applied": not only_check,
             "changes": [{"key": one.key, "before": one.before, "after": one.after} for one in changes],

@@ -12,6 +12,7 @@ from turnout.core.clock import Clock, SystemClock
 from turnout.core.errors import TurnoutError
 from turnout.core.query import Query
 from turnout.gateway.admin import Admin
+from turnout.gateway.board import PERIOD_S, Board
 from turnout.gateway.build import Built, build_all
 from turnout.gateway.caps import unkept
 from turnout.gateway.config import Config
@@ -24,6 +25,7 @@ from turnout.gateway.explain import Explain
 from turnout.gateway.feedback import Feedback
 from turnout.gateway.flow import serve_exchange
 from turnout.gateway.ledger import Ledger
+from turnout.gateway.metrics_text import snapshot_of
 from turnout.gateway.protocols import PROTOCOLS
 from turnout.gateway.protocols.base import Protocol
 from turnout.gateway.reload import Reloader
@@ -78,6 +80,7 @@ class Gateway:
         self.notices: tuple[str, ...] = ()
         self.startup_error: TurnoutError | None = None
         self.num_running = 0
+        self._writing: asyncio.Task[None] | None = None
 
     @property
     def config(self) -> Config:
@@ -107,6 +110,8 @@ class Gateway:
         self.parts = dataclasses.replace(self.parts, admission=admission)
         for provider in self.parts.providers.values():
             await provider.start()
+        if self.parts.metrics.board is not None:
+            self._writing = asyncio.create_task(self._write_numbers(self.parts.metrics.board))
 
     async def stop(self) -> None:
         """Let requests that were cut write their rows, then close clients and ledger."""
@@ -114,6 +119,10 @@ class Gateway:
         while self.num_running and waited_s < _LAST_CALLS_S:
             await asyncio.sleep(0.01)
             waited_s += 0.01
+        if self._writing is not None:
+            self._writing.cancel()
+        if self.parts.metrics.board is not None:
+            self.parts.metrics.board.write(snapshot_of(self.parts))
         await self.reloader.close()
         for provider in self.parts.providers.values():
             await provider.close()
@@ -122,6 +131,11 @@ class Gateway:
         if self.parts.rules is not None:
             self.parts.rules.close()
         self.parts.ledger.close()
+
+    async def _write_numbers(self, board: Board) -> None:
+        while True:
+            board.write(snapshot_of(self.parts))
+            await asyncio.sleep(PERIOD_S)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

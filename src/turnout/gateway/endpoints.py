@@ -9,7 +9,7 @@ from turnout.gateway.disconnect import Receive, Scope, Send
 from turnout.gateway.door import KEY
 from turnout.gateway.errors import unknown_model
 from turnout.gateway.key import Key
-from turnout.gateway.metrics_text import CONTENT_TYPE, gauges_of, render
+from turnout.gateway.metrics_text import CONTENT_TYPE, page
 from turnout.gateway.parts import Parts
 from turnout.gateway.providers.base import Reply
 from turnout.gateway.reply import json_reply, send_body
@@ -83,7 +83,7 @@ class ReadOnly:
     async def metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Write the metrics for Prometheus."""
         parts = self._parts()
-        body = render(parts.metrics.tally, gauges_of(parts))
+        body = page(parts)
         await _send(send, Reply(status=200, headers=[(b"content-type", CONTENT_TYPE)], body=body))
 
     async def breakers(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import ipaddress
 import logging
 import signal
 import socket
@@ -19,15 +18,14 @@ from typing import Any, final
 import uvicorn
 
 from turnout.core.errors import ConfigError, sentence
+from turnout.gateway.address import BACKLOG, bind, open_door_notice, shown_address
 from turnout.gateway.app import Gateway, build_app
 from turnout.gateway.config import Config, load_config
 from turnout.policies.deployment import Deployment
 
 logger = logging.getLogger(__name__)
 
-_BACKLOG = 2048
 _START_S = 60.0
-_DO = "choose another server.port (0 takes a free one) or server.host"
 _START_FAILED = "Application startup failed. Exiting."
 
 
@@ -46,24 +44,46 @@ OnReady = Callable[[Ready], None]
 
 
 def serve(
-    config: Config | str | Path, *, deployment: Deployment | None = None, ready: OnReady | None = None
+    config: Config | str | Path,
+    *,
+    deployment: Deployment | None = None,
+    ready: OnReady | None = None,
+    workers: int = 1,
 ) -> None:
     """Serve until SIGINT or SIGTERM, then drain, close the ledger and return; main thread only.
 
-    `ready` is called once, when the socket accepts; without it, notices are logged. Raises `ConfigError` (a
-    wrong setting, a taken port), `ArtifactError` or `TableError` before that.
+    `ready` is called once, when the socket accepts; without it, notices are logged. Several `workers` are
+    processes that share the port; they read the settings from a file. Raises `ConfigError` (a wrong
+    setting, a taken port), `ArtifactError` or `TableError` before that.
     """
+    if workers > 1:
+        _serve_crew(config, deployment, ready, workers)
+        return
     source = None if isinstance(config, Config) else functools.partial(load_config, config)
     settings = config if isinstance(config, Config) else load_config(config)
     server = _prepare(settings, deployment, ready, source)
-    stop = _set_up_telemetry(settings)
+    stop = set_up_telemetry(settings)
     try:
         server.run_bound()
     finally:
         stop()
 
 
-def _set_up_telemetry(config: Config) -> Callable[[], None]:
+def _serve_crew(
+    config: Config | str | Path, deployment: Deployment | None, ready: OnReady | None, workers: int
+) -> None:
+    if isinstance(config, Config) or deployment is not None:
+        what = "several workers need a settings file, which each of them reads"
+        raise ConfigError(
+            sentence(what, allowed="the path of one", do="pass the path, or serve by one worker")
+        )
+    from turnout.gateway.workers import Crew
+
+    Crew(path=Path(config), num_workers=workers, ready=_log_notices if ready is None else ready).run()
+
+
+def set_up_telemetry(config: Config) -> Callable[[], None]:
+    """Send telemetry where the settings say so; return what sends the rest and stops."""
     if not config.telemetry.otel:
         return lambda: None
     from turnout.gateway.telemetry_setup import set_up
@@ -126,7 +146,7 @@ class Server(uvicorn.Server):
                 server_header=False,
                 proxy_headers=False,
                 timeout_graceful_shutdown=gateway.config.server.drain_s,
-                backlog=_BACKLOG,
+                backlog=BACKLOG,
             )
         )
         self.gateway = gateway
@@ -209,57 +229,13 @@ def _prepare(
     source: Callable[[], Config] | None,
 ) -> Server:
     gateway = build_app(config, deployment=deployment, source=source)
-    listener = _bind(config.server.host, config.server.port)
+    listener = bind(config.server.host, config.server.port)
     return Server(gateway=gateway, listener=listener, ready=_log_notices if ready is None else ready)
 
 
-def check_address(host: str, port: int, *, do: str = _DO) -> None:
-    """Raise `ConfigError` where nothing can listen now, for whoever works long before it serves.
-
-    `do` says what to do in the caller's words; nothing is kept open.
-    """
-    _bind(host, port, do).close()
-
-
-def _bind(host: str, port: int, do: str = _DO) -> socket.socket:
-    """Bind before anything is started, so that a taken port is one sentence."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise _unbound(host, port, error, do) from error
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(_BACKLOG)
-        listener.setblocking(False)
-    except OSError as error:
-        listener.close()
-        raise _unbound(host, port, error, do) from error
-    return listener
-
-
-def _unbound(host: str, port: int, error: OSError, do: str) -> ConfigError:
-    return ConfigError(
-        sentence(
-            f"the gateway cannot listen on {host}:{port}",
-            allowed="a free port of an address of this machine",
-            got=error.strerror or str(error),
-            do=do,
-        )
-    )
-
-
 def _ready(gateway: Gateway, listener: socket.socket) -> Ready:
-    host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
     notices = gateway.notices
-    is_open = not gateway.config.asks_for_keys
-    if is_open and not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
-        notices += (
-            f"the gateway listens on {shown}:{port} and asks nobody for a key: everyone who reaches this "
-            'address can spend; server.host = "127.0.0.1" keeps it to this machine',
-        )
-    return Ready(base_url=f"http://{shown}:{port}/v1", notices=notices)
+    notice = None if gateway.config.asks_for_keys else open_door_notice(listener)
+    if notice is not None:
+        notices += (notice,)
+    return Ready(base_url=f"http://{shown_address(listener)}/v1", notices=notices)

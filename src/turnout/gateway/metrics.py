@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import msgspec
 
 from turnout.gateway.account import Account
+
+if TYPE_CHECKING:
+    from turnout.gateway.board import Board
 
 MAX_SERIES = 1000
 """Combinations of labels that one family keeps apart."""
@@ -89,6 +92,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.tally = Tally()
+        self.board: Board | None = None
+        """Where the numbers of the other workers are, if there are any."""
 
     def observe(self, account: Account) -> None:
         """Count a request that has ended."""

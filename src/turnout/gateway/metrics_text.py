@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import final
 
+from turnout.gateway.board import Snapshot
 from turnout.gateway.breaker import STATES
 from turnout.gateway.metrics import BOUNDS_S, COUNTERS, HISTOGRAMS, Labels, Tally
 from turnout.gateway.parts import Parts
@@ -27,47 +28,68 @@ class Gauge:
     values: Mapping[Labels, float] = field(default_factory=dict)
 
 
+def page(parts: Parts) -> bytes:
+    """Return the page of this gateway, all of its workers together."""
+    snapshot = snapshot_of(parts)
+    if parts.metrics.board is not None:
+        whole = Snapshot(tally=Tally(), configured_s=snapshot.configured_s)
+        for one in (snapshot, *parts.metrics.board.others()):
+            whole.add(one)
+        snapshot = whole
+    return render(snapshot.tally, _read(snapshot))
+
+
 def render(tally: Tally, gauges: list[Gauge]) -> bytes:
-    """Return the page."""
+    """Write counters, histograms and gauges."""
     return "".join([*_counters(tally), *_histograms(tally), *_gauges(gauges)]).encode("utf-8")
 
 
-def gauges_of(parts: Parts) -> list[Gauge]:
-    """Return what is so now, in this process."""
-    gate, ledger, breakers = parts.gate, parts.ledger, parts.breakers
+def snapshot_of(parts: Parts) -> Snapshot:
+    """Return the numbers of this worker."""
     now_s = parts.clock.now_s()
-    states = {key: breaker.state(now_s) for key, breaker in breakers.by_place.items()}
+    return Snapshot(
+        tally=parts.metrics.tally,
+        running=parts.gate.num_running,
+        waiting=parts.gate.num_waiting,
+        pending_rows=parts.ledger.num_pending,
+        is_ledger_up=parts.ledger.failure is None,
+        configured_s=parts.created_s,
+        breakers={
+            key: (STATES.index(breaker.state(now_s)), breaker.wait_s(now_s))
+            for key, breaker in parts.breakers.by_place.items()
+        },
+    )
+
+
+def _read(now: Snapshot) -> list[Gauge]:
     places = ("provider", "model")
+    configured = "When the configuration in force was made, in seconds since the epoch."
     return [
-        Gauge(name="turnout_running", text="Requests that run.", values={(): gate.num_running}),
-        Gauge(name="turnout_waiting", text="Requests that wait for a place.", values={(): gate.num_waiting}),
+        Gauge(name="turnout_running", text="Requests that run.", values={(): now.running}),
+        Gauge(name="turnout_waiting", text="Requests that wait for a place.", values={(): now.waiting}),
         Gauge(
             name="turnout_breaker_state",
             text="0 closed, 1 half open, 2 open.",
             labels=places,
-            values={key: STATES.index(state) for key, state in states.items()},
+            values={key: state for key, (state, _) in now.breakers.items()},
         ),
         Gauge(
             name="turnout_breaker_wait_seconds",
             text="Seconds until a call may pass.",
             labels=places,
-            values={key: breaker.wait_s(now_s) for key, breaker in breakers.by_place.items()},
+            values={key: wait_s for key, (_, wait_s) in now.breakers.items()},
         ),
         Gauge(
             name="turnout_ledger_pending_rows",
             text="Rows that wait for the disk.",
-            values={(): ledger.num_pending},
+            values={(): now.pending_rows},
         ),
         Gauge(
             name="turnout_ledger_up",
             text="1 while the ledger can be written.",
-            values={(): float(ledger.failure is None)},
+            values={(): float(now.is_ledger_up)},
         ),
-        Gauge(
-            name="turnout_configured_seconds",
-            text="When the configuration in force was made, in seconds since the epoch.",
-            values={(): parts.created_s},
-        ),
+        Gauge(name="turnout_configured_seconds", text=configured, values={(): now.configured_s}),
     ]
 
 

@@ -44,6 +44,8 @@ class Reloader:
     def __init__(self, *, gateway: Gateway, source: Callable[[], Config] | None) -> None:
         self.gateway = gateway
         self.source = source
+        self.on_reload: Callable[[], None] | None = None
+        """Told of a reload over HTTP, which reaches one worker of several."""
         self._lock = asyncio.Lock()
         self._is_closing = False
         self._retiring: set[asyncio.Task[None]] = set()
