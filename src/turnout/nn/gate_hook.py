@@ -59,6 +59,9 @@ class GateHook:
     ----------
     model
         Any `transformers` model whose mixture-of-experts blocks hold `gate` (or `router`) and `experts`.
+    needs_rules
+        Whether a family whose rule is not known is refused. Without rules, decisions can be recorded,
+        replayed and changed, but not steered through logits; `rules` is then empty.
 
     Attributes
     ----------
@@ -70,10 +73,10 @@ class GateHook:
     Source: the gate convention of `transformers` 5.23.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, needs_rules: bool = True) -> None:
         self.model = model
         self.layers: list[MoELayer] = find_moe_layers(model)
-        self.rules: list[GateRule] = [find_rule(layer) for layer in self.layers]
+        self.rules: list[GateRule] = [find_rule(layer) for layer in self.layers] if needs_rules else []
         self._changes: list[Change] = []
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
 

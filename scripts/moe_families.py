@@ -1,0 +1,228 @@
+"""This module writes docs/moe_families.md: what turnout can do with each family's gate.
+
+    python -m scripts.moe_families           write the page (about half a minute)
+
+Of every module that gives itself `experts` a tiny block with random weights is built, and asked: can its gate
+be recorded and replayed bit for bit, and does it follow a known rule? What cannot be built is listed too.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import logging
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+
+from turnout.core.errors import TurnoutError
+from turnout.nn.gate_hook import GateHook
+from turnout.nn.moe_rule import GateRule, find_rule
+from turnout.nn.replay import replaying
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "moe_families.md"
+MODELS = Path(transformers.__file__).parent / "models"
+WIDTH, INNER, EXPERTS, CHOSEN = 32, 16, 8, 2
+ARGUMENTS = {"layer_idx": 3, "layer_id": 3, "intermediate_size": INNER, "ffn_dim": INNER}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What was found of one block."""
+
+    family: str
+    block: str
+    replayed: str
+    """`exact`, or the obstacle."""
+    rule: GateRule | None
+    obstacle: str
+    """Why there is no rule."""
+
+
+def families() -> Iterator[Found]:
+    """Yield a finding for each block of experts in the installed `transformers`."""
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
+    for path in sorted(MODELS.glob("*/modeling_*.py")):
+        if "self.experts =" in path.read_text(encoding="utf-8"):
+            yield from family(path.parent.name, path.stem)
+
+
+def family(name: str, stem: str | None = None) -> Iterator[Found]:
+    """Yield a finding for each block of one family."""
+    modeling = importlib.import_module(f"transformers.models.{name}.{stem or f'modeling_{name}'}")
+    configuration = importlib.import_module(modeling.__name__.replace(".modeling_", ".configuration_"))
+    for block_class in _blocks(modeling):
+        built = _built(block_class, configuration)
+        if isinstance(built, str):
+            yield Found(family=name, block=block_class.__name__, replayed="-", rule=None, obstacle=built)
+        else:
+            yield _asked(name, built)
+
+
+def _blocks(modeling: ModuleType) -> Iterator[type[nn.Module]]:
+    """Yield the classes whose constructor makes `experts`."""
+    for value in vars(modeling).values():
+        is_own = inspect.isclass(value) and value.__module__ == modeling.__name__
+        if is_own and issubclass(value, nn.Module) and "__init__" in vars(value):
+            source = inspect.getsource(value.__init__)
+            if "self.experts =" in source:
+                yield value
+
+
+def _built(block_class: type[nn.Module], configuration: ModuleType) -> nn.Module | str:
+    """Return a tiny block with random weights, or why it cannot be built."""
+    parameters = inspect.signature(block_class.__init__).parameters
+    named = [getattr(p.annotation, "__name__", str(p.annotation)) for p in parameters.values()]
+    configs = [c for c in vars(configuration).values() if inspect.isclass(c) and hasattr(c, "model_type")]
+    configs = [c for c in configs if c.__module__ == configuration.__name__]
+    configs.sort(key=lambda c: c.__name__ not in named)
+    why = ""
+    for config_class in configs:
+        try:
+            config = _shrunk(config_class())
+            config._experts_implementation = "eager"
+            torch.manual_seed(0)
+            block = block_class(config, **{k: v for k, v in ARGUMENTS.items() if k in parameters})
+        except Exception as error:  # noqa: BLE001  (any class of any version; what it says is the finding)
+            why = why or f"not built: {type(error).__name__}: {error}".splitlines()[0][:110]
+            continue
+        for value in [*block.parameters(), *block.buffers()]:
+            if value.is_floating_point():
+                nn.init.normal_(value, std=0.5)
+        return block.eval()
+    return why or "not built: no configuration"
+
+
+def _shrunk(config: Any) -> Any:
+    """Make every size of a configuration small."""
+    for name, value in list(vars(config).items()):
+        if hasattr(value, "model_type"):
+            _shrunk(value)
+        elif name.startswith("enable_moe"):
+            setattr(config, name, True)
+        elif value is None or (isinstance(value, int) and not isinstance(value, bool)):
+            size = _size(name, value)
+            if size is not None:
+                setattr(config, name, size)
+    return config
+
+
+def _size(name: str, value: int | None) -> int | None:
+    """Return the small size of a setting, None for one that is no size."""
+    is_count = "expert" in name and "shared" not in name and "group" not in name
+    if "per_tok" in name or name in ("top_k", "moe_topk", "moe_k"):
+        return CHOSEN
+    if is_count and (name.startswith(("num", "n_")) or "num_experts" in name):
+        return EXPERTS
+    if value is None:
+        return 1 if "shared_experts" in name else None
+    if name in ("hidden_size", "d_model", "embed_dim"):
+        return WIDTH
+    if "intermediate" in name or name in ("expert_ffn_hidden_size", "ffn_hidden_size", "ffn_dim", "d_ff"):
+        return INNER
+    caps = {"n_group": 4, "num_expert_group": 4, "topk_group": 2, "vocab_size": 64, "head_dim": 8}
+    caps |= {"num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 4}
+    return min(value, caps[name]) if name in caps else None
+
+
+def _asked(name: str, block: nn.Module) -> Found:
+    holder = nn.Module()
+    holder.block = block
+    kind = type(block).__name__
+    try:
+        hook = GateHook(holder, needs_rules=False)
+    except TurnoutError as error:
+        return Found(family=name, block=kind, replayed=_got(error), rule=None, obstacle="no gate to ask")
+    replayed = _replayed(block, hook)
+    try:
+        return Found(family=name, block=kind, replayed=replayed, rule=find_rule(hook.layers[0]), obstacle="")
+    except TurnoutError as error:
+        return Found(family=name, block=kind, replayed=replayed, rule=None, obstacle=_got(error))
+
+
+@torch.no_grad()
+def _replayed(block: nn.Module, hook: GateHook) -> str:
+    """Return `exact` if what was recorded is repeated bit for bit by a gate that has changed."""
+    hidden_BSD = torch.randn(2, 5, WIDTH, generator=torch.Generator().manual_seed(0))
+    try:
+        with hook.recording() as records:
+            plain = _output(block(hidden_BSD.clone()))
+        for parameter in hook.layers[0].gate.parameters():
+            parameter.neg_()
+        changed = _output(block(hidden_BSD.clone()))
+        with replaying(hook, records):
+            again = _output(block(hidden_BSD.clone()))
+    except TurnoutError as error:
+        return _got(error)
+    except Exception as error:  # noqa: BLE001  (as above)
+        return f"not run: {type(error).__name__}: {error}".splitlines()[0][:110]
+    if not records[0]:
+        return "its gate is never called"
+    if not torch.equal(again, plain):
+        return "the output differs"
+    return "exact" if not torch.equal(changed, plain) else "the gate does not matter"
+
+
+def _output(out: object) -> Tensor:
+    found = out[0] if isinstance(out, tuple) else out
+    assert isinstance(found, Tensor)
+    return found.clone()
+
+
+def _got(error: TurnoutError) -> str:
+    """Return the obstacle that a sentence names."""
+    return str(error).partition("got: ")[2].strip("\"'") or str(error)
+
+
+def page() -> str:
+    """Return the page."""
+    found = list(families())
+    exact = sum(one.replayed == "exact" for one in found)
+    ruled = sum(one.rule is not None for one in found)
+    lines = [
+        "# Families of experts",
+        "",
+        "<!-- Written by scripts/moe_families.py: run `python -m scripts.moe_families`. -->",
+        "",
+        f"The blocks of experts in `transformers` {transformers.__version__}, each built tiny with random "
+        "weights and asked. *Replay*: what `GateHook.recording` kept is repeated by `replaying` bit for bit "
+        "after the gate was changed. *Rule*: score, weight, selection bias, groups; `GateHook.steered` and "
+        "`Rewiring` need it, and it is proved on the gate's own outputs.",
+        "",
+        f"{len(found)} blocks: {exact} replayed exactly, {ruled} with a known rule.",
+        "",
+        "| family | block | replay | rule, or its obstacle |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| {one.family} | `{one.block}` | {_cell(one.replayed)} | {_cell(_rule(one))} |" for one in found
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _rule(one: Found) -> str:
+    rule = one.rule
+    if rule is None:
+        return one.obstacle
+    parts: list[str] = [rule.score, rule.weight]
+    parts += ["selection bias"] if rule.bias_name else []
+    parts += [f"{rule.num_groups} groups"] if rule.num_groups > 1 else []
+    return ", ".join(parts)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
+    print(f"wrote {PAGE.relative_to(ROOT)}")

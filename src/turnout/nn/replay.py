@@ -1,0 +1,125 @@
+"""This module repeats what gates decided before: for reinforcement learning, and to look into a difference.
+
+A model that is trained on answers chooses other experts than the one that wrote them, if only by rounding;
+replaying the choice makes the two comparable. A file is one safetensors file, never a pickle.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from turnout.core.errors import ArtifactError, InputError, ShapeError, sentence
+from turnout.core.validation import check_choice
+from turnout.nn.gate_hook import GateHook, Routing
+
+FORMAT = "turnout-routings-1"
+PARTS = ("logits_TE", "weights_TK", "indices_TK")
+
+Weights = Literal["recorded", "current"]
+
+
+@contextmanager
+def replaying(
+    hook: GateHook, records: Sequence[Sequence[Routing]], *, weights: Weights = "recorded"
+) -> Iterator[None]:
+    """Let the n-th forward pass of each layer choose what the n-th one chose when it was recorded.
+
+    Parameters
+    ----------
+    hook
+        The gates of a model with as many layers; made with `needs_rules=False` it may be of any family that
+        returns (logits, weights, indices).
+    records
+        What `GateHook.recording` gave: a list for each layer, an entry for each pass.
+    weights
+        `recorded`: experts and weights as they were, bit for bit. `current`: the recorded experts, weighted
+        by what the gate says of them now, so that its gradient flows; needs the rule of each gate.
+
+    Raises `InputError` for another number of layers and for more passes than were recorded, `ShapeError` for
+    a pass of other tokens.
+    """
+    check_choice("replaying: weights", weights, ("recorded", "current"))
+    if len(records) != len(hook.layers):
+        allowed = f"one list for each of {len(hook.layers)} layers"
+        raise InputError(sentence("replaying: records", allowed=allowed, got=len(records)))
+    if weights == "current" and not hook.rules:
+        raise InputError(
+            sentence("replaying: weights='current'", allowed="a GateHook with the rules of its gates")
+        )
+    passes = [0] * len(records)
+
+    def change(number: int, now: Routing) -> Routing:
+        before = _recorded(records, number, passes[number], now)
+        passes[number] += 1
+        indices_TK = before.indices_TK.to(now.indices_TK.device)
+        weights_TK = before.weights_TK.to(now.weights_TK)
+        if weights == "current":
+            rule = hook.rules[number]
+            weights_TK = rule.weigh(rule.scores(now.logits_TE), indices_TK).to(now.weights_TK.dtype)
+        return Routing(
+            logits_TE=now.logits_TE, weights_TK=weights_TK, indices_TK=indices_TK, batch_size=now.batch_size
+        )
+
+    with hook.changed(change):
+        yield
+
+
+def _recorded(records: Sequence[Sequence[Routing]], number: int, count: int, now: Routing) -> Routing:
+    if count >= len(records[number]):
+        allowed = f"{len(records[number])} passes, as were recorded"
+        raise InputError(sentence(f"layer {number}: pass {count + 1}", allowed=allowed))
+    before = records[number][count]
+    if before.indices_TK.shape != now.indices_TK.shape:
+        raise ShapeError(
+            sentence(
+                f"layer {number}, pass {count + 1}: tokens and experts",
+                allowed=f"(T, K) = {tuple(before.indices_TK.shape)}, as recorded",
+                got=tuple(now.indices_TK.shape),
+            )
+        )
+    return before
+
+
+def save_routings(path: Path, records: Sequence[Sequence[Routing]]) -> Path:
+    """Write what was recorded, in one safetensors file."""
+    tensors: dict[str, Tensor] = {}
+    sizes: list[list[int | None]] = []
+    for number, passes in enumerate(records):
+        sizes.append([routing.batch_size for routing in passes])
+        for count, routing in enumerate(passes):
+            for part in PARTS:
+                tensors[f"{number}.{count}.{part}"] = getattr(routing, part).detach().cpu().contiguous()
+    save_file(tensors, path, metadata={"format": FORMAT, "batch_sizes": json.dumps(sizes)})
+    return path
+
+
+def load_routings(path: Path) -> list[list[Routing]]:
+    """Read what `save_routings` wrote; raises `ArtifactError` for another file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            notes = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ArtifactError(
+            sentence(f"{str(path)!r}", allowed="routings in safetensors", got=str(error))
+        ) from error
+    if notes.get("format") != FORMAT:
+        got = notes.get("format", "no format")
+        raise ArtifactError(sentence(f"{str(path)!r}", allowed=f"the format {FORMAT!r}", got=got))
+    records: list[list[Routing]] = []
+    for number, sizes in enumerate(json.loads(notes["batch_sizes"])):
+        passes = []
+        for count, size in enumerate(sizes):
+            parts: dict[str, torch.Tensor] = {part: tensors[f"{number}.{count}.{part}"] for part in PARTS}
+            passes.append(Routing(batch_size=size, **parts))
+        records.append(passes)
+    return records

@@ -1,0 +1,92 @@
+"""What was decided once is decided again, whatever the gate has become."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from tests.nn.moe_models import FAMILIES, decisive, tokens
+from turnout.core.errors import ArtifactError, InputError, ShapeError
+from turnout.nn.gate_hook import GateHook
+from turnout.nn.replay import load_routings, replaying, save_routings
+
+
+@pytest.fixture(params=list(FAMILIES))
+def model(request: pytest.FixtureRequest) -> PreTrainedModel:
+    return decisive(request.param)
+
+
+def disturb(hook: GateHook) -> None:
+    """Make gates that decide otherwise."""
+    with torch.no_grad():
+        for layer in hook.layers:
+            for parameter in layer.gate.parameters():
+                parameter.neg_()
+
+
+def test_the_output_is_that_of_the_recording_bit_for_bit_after_the_gates_changed(
+    model, tmp_path: Path
+) -> None:
+    hook = GateHook(model, needs_rules=False)
+    assert hook.rules == []
+    ids_BT = tokens()
+    with hook.recording() as records:
+        plain = model(input_ids=ids_BT).logits
+    disturb(hook)
+    assert not torch.equal(model(input_ids=ids_BT).logits, plain)
+    loaded = load_routings(save_routings(tmp_path / "routings.safetensors", records))
+    with replaying(hook, loaded):
+        assert torch.equal(model(input_ids=ids_BT).logits, plain)
+
+
+def test_generation_with_a_cache_is_replayed_pass_by_pass() -> None:
+    model = decisive("olmoe")
+    hook, ids_BT = GateHook(model), tokens()
+    options = {"max_new_tokens": 6, "do_sample": False, "attention_mask": torch.ones_like(ids_BT)}
+    with hook.recording() as records:
+        plain = model.generate(input_ids=ids_BT, **options)
+    disturb(hook)
+    with replaying(hook, records):
+        assert torch.equal(model.generate(input_ids=ids_BT, **options), plain)
+    assert len(records[0]) == 6
+
+
+def test_current_weights_are_those_of_the_gate_now_and_have_its_gradient(model) -> None:
+    hook, ids_BT = GateHook(model), tokens()
+    with hook.recording() as records:
+        plain = model(input_ids=ids_BT).logits
+    with replaying(hook, records, weights="current"):
+        assert torch.equal(model(input_ids=ids_BT).logits, plain)
+    disturb(hook)
+    with replaying(hook, records, weights="current"), hook.recording() as again:
+        loss = model(input_ids=ids_BT, labels=ids_BT).loss
+    assert torch.equal(again[0][0].indices_TK, records[0][0].indices_TK)
+    assert not torch.equal(again[0][0].weights_TK, records[0][0].weights_TK)
+    loss.backward()
+    weight = next(p for p in hook.layers[0].gate.parameters() if p.ndim == 2)
+    assert weight.grad is not None
+    assert bool(weight.grad.any())
+
+
+def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
+    model = decisive("olmoe")
+    hook = GateHook(model)
+    with hook.recording() as records:
+        model(input_ids=tokens())
+    with replaying(hook, records):
+        model(input_ids=tokens())
+        with pytest.raises(InputError, match="1 passes, as were recorded"):
+            model(input_ids=tokens())
+    with replaying(hook, records), pytest.raises(ShapeError, match="as recorded"):
+        model(input_ids=tokens(length=5))
+    with pytest.raises(InputError, match="one list for each of 3 layers"), replaying(hook, records[:1]):
+        pass
+    bare = GateHook(model, needs_rules=False)
+    with pytest.raises(InputError, match="rules"), replaying(bare, records, weights="current"):
+        pass
+    (tmp_path / "no.safetensors").write_bytes(b"no")
+    with pytest.raises(ArtifactError):
+        load_routings(tmp_path / "no.safetensors")
