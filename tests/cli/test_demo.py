@@ -44,6 +44,15 @@ def test_a_taken_port_is_said_before_anything_is_fitted(
     assert list((tmp_path / "demo").iterdir()) == []
 
 
+def test_a_table_without_answers_is_said_before_anything_is_fitted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "demo"
+    assert main(["demo", "--table", "open9", "--out", str(out), "--port", "0", "--once"]) == 1
+    assert "'open9' cannot be replayed" in capsys.readouterr().err
+    assert list(out.iterdir()) == []
+
+
 @pytest.mark.slow
 def test_the_demo_serves_the_official_client_until_it_is_stopped(tmp_path: Path) -> None:
     from openai import OpenAI

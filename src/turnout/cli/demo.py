@@ -28,7 +28,7 @@ _NOTE = "Answers are replays of recorded ones."
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("--once", action="store_true", help="ask the endpoint one question and stop")
-    parser.add_argument("--table", default="reason18", help="bundled example (default reason18)")
+    parser.add_argument("--table", default="reason18", help="table with recorded answers (default reason18)")
     parser.add_argument(
         "--out", type=Path, default=Path("turnout-demo"), help="folder (default turnout-demo)"
     )
@@ -56,9 +56,13 @@ def run(options: argparse.Namespace) -> int:
 
 def _study(options: argparse.Namespace, goal: Goal) -> tuple[Deployment, Report, OutcomeTable]:
     from turnout.datasets import load
+    from turnout.gateway.providers.recording import recording_of
     from turnout.training import study, train, train_and_test
 
-    train_part, test_part = train_and_test(load(options.table), seed=options.seed)
+    table = load(options.table)
+    # Nor should a table that cannot answer wait for it.
+    recording_of(table, where=options.table)
+    train_part, test_part = train_and_test(table, seed=options.seed)
     with progress_bar(quiet=options.json) as progress:
         deployment = train(train_part, goal, seed=options.seed, progress=progress)
         progress("evaluate", 4, 5)
