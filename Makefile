@@ -43,4 +43,5 @@ $(VENV)/.base: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing turnout and the tools of its developers into $(VENV) (a few minutes, once: torch is among them)"
 	@$(PIP) -e '.[dev,all]'
+	@sh scripts/system
 	@touch $@ $(VENV)/.base

@@ -101,5 +101,6 @@ def config_keys(sections: Mapping[str, KeySettings]) -> list[Key]:
 def _unknown(what: str, code: str) -> ApiError:
     # Nothing of the secret is shown: half of it may be right, and answers end up in logs.
     message = sentence(what, allowed=_WHERE, do="send one that `turnout keys` made or the settings name")
-    headers = [(b"www-authenticate", b'Bearer realm="turnout", Basic realm="turnout"')]
+    # One challenge a line: browsers read no further than the first of a line, and ask for no password then.
+    headers = [(b"www-authenticate", b'%s realm="turnout"' % kind) for kind in (b"Basic", b"Bearer")]
     return ApiError(401, message, code=code, headers=headers)
