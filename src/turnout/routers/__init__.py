@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from turnout.routers.knn import KNNRouter
     from turnout.routers.mirt import MIRTRouter
     from turnout.routers.neural.graph import GraphRouter
+    from turnout.routers.neural.lookahead import LookaheadRouter
     from turnout.routers.neural.probe import ProbeRouter
     from turnout.routers.neural.routerdc import RouterDCRouter
     from turnout.routers.r2 import R2Router
@@ -52,6 +53,7 @@ TABLE = {
     "knn": "turnout.routers.knn:KNNRouter",
     "mirt": "turnout.routers.mirt:MIRTRouter",
     "r2": "turnout.routers.r2:R2Router",
+    "lookahead": "turnout.routers.neural.lookahead:LookaheadRouter",
     "probe": "turnout.routers.neural.probe:ProbeRouter",
     "ridge": "turnout.routers.ridge:RidgeRouter",
     "routerdc": "turnout.routers.neural.routerdc:RouterDCRouter",
@@ -78,6 +80,7 @@ __all__ = [
     "KNNRouter",
     "MIRTRouter",
     "R2Router",
+    "LookaheadRouter",
     "ProbeRouter",
     "RidgeRouter",
     "RouterDCRouter",
