@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from scripts.results_systems import spread
+from turnout.training.bench.summary import to_markdown
 
 Result = Mapping[str, Any]
 
@@ -78,7 +79,20 @@ def saving(row: Result | None) -> str:
     return f"{100 * share['value']:.0f} [{low}, {high}]"
 
 
-SECTIONS: Mapping[str, tuple[str, Callable[[Result], Iterator[str]]]] = {"auto": ("auto, the default", auto)}
+def routers(data: Result) -> Iterator[str]:
+    """Every method on the same tables."""
+    yield (
+        "Every method with its defaults, on the same splits and vectors; [what the columns mean]"
+        "(bench_routers.md#what-is-measured). Times were taken while other work ran beside it; compare them "
+        "within a table."
+    )
+    yield from to_markdown(data["result"]["cells"])
+
+
+SECTIONS: Mapping[str, tuple[str, Callable[[Result], Iterator[str]]]] = {
+    "auto": ("auto, the default", auto),
+    "routers": ("Every method on the same tables", routers),
+}
 
 
 def sections(read: Callable[[str], Result], exists: Callable[[str], bool]) -> Iterator[str]:

@@ -25,7 +25,10 @@ def test_the_list_of_flags_is_frozen() -> None:
     always = {"-h", "--help", "--json", "--debug"}
     splits = {"--train-split", "--test-split", "--resplit", "--seed"}
     expected = {
-        "bench": {f"--{name}" for name in "setting gates seeds steps text out jobs device".split()},
+        "bench": {
+            f"--{name}"
+            for name in "setting gates seeds steps text out jobs device sets routers seed ray".split()
+        },
         "demo": {"--once", "--table", "--out", "--host", "--port", "--seed"} | dial,
         "local": {
             "--once",

@@ -1,4 +1,4 @@
-"""This module is `turnout bench`: every gate on equal terms, in a small language model trained here."""
+"""This module is `turnout bench`: gates in a small language model, or routers on tables, on equal terms."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from turnout.cli.bench_routers import run_routers
 from turnout.cli.console import finite, progress_bar, show, show_json, tell
-from turnout.cli.options import count
+from turnout.cli.options import count, seed
 from turnout.core.errors import MissingExtraError, sentence
 
 if TYPE_CHECKING:
@@ -23,20 +24,34 @@ TEXT_PLACE = Path("corpora") / "text"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument(
-        "what", choices=("gates",), help="gates: the same small language model with each gate"
+        "what",
+        choices=("gates", "routers"),
+        help="gates: the same small language model with each gate; routers: every method on outcome tables",
     )
     parser.add_argument("--setting", choices=("small", "full", "gpu"), default="small", help="size (small)")
     parser.add_argument("--gates", help="names with commas between (default: those of the setting)")
     parser.add_argument("--seeds", type=count, help="training runs of each gate, 2 to 10")
     parser.add_argument("--steps", type=count, help="training steps (default: those of the setting)")
     parser.add_argument("--text", type=Path, help="folder of .txt files (default: TURNOUT_DATA, or made up)")
-    parser.add_argument("--out", type=Path, default=Path("turnout-gates"), help="folder; a run goes on in it")
+    parser.add_argument("--out", type=Path, help="folder; a run goes on in it (turnout-gates or -routers)")
     parser.add_argument("--jobs", type=count, help="cells at a time, one thread each (default: the cores)")
+    parser.add_argument("--sets", metavar="NAMES", help="outcome tables (routers; default: reason18,open9)")
+    parser.add_argument("--routers", metavar="NAMES", help="methods (routers; default: all)")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of every random step (routers; 0)")
+    parser.add_argument("--ray", action="store_true", help="cells on Ray, a cluster or a local one (routers)")
     parser.add_argument("--device", default="cpu", help="cpu, or cuda with one cell at a time (cpu)")
 
 
 def run(options: argparse.Namespace) -> int:
+    """Run what is missing, then write the table, the JSON and the picture."""
+    if options.what == "routers":
+        return run_routers(options)
+    return run_gates(options)
+
+
+def run_gates(options: argparse.Namespace) -> int:
     """Train what is missing, then write the table, the JSON and the picture."""
+    out = options.out or Path("turnout-gates")
     try:
         from turnout.nn.bench.corpus import load_corpus
         from turnout.nn.bench.fight import fight
@@ -54,14 +69,12 @@ def run(options: argparse.Namespace) -> int:
     setting, text = _setting(options), _text(options)
     jobs = 1 if options.device != "cpu" else options.jobs or os.cpu_count() or 1
     corpus = load_corpus(text)
-    tell(f"{len(setting.cells())} cells in {options.out}, {jobs} at a time; stop it and it goes on there")
+    tell(f"{len(setting.cells())} cells in {out}, {jobs} at a time; stop it and it goes on there")
     with progress_bar(quiet=options.json) as progress:
-        cells = fight(
-            setting, options.out / "cells", text=text, jobs=jobs, device=options.device, progress=progress
-        )
+        cells = fight(setting, out / "cells", text=text, jobs=jobs, device=options.device, progress=progress)
     rows = summarise(cells, clock="cpu" if options.device == "cpu" else "wall")
     body = finite(to_json(setting, corpus.name, rows, cells))
-    paths = [options.out / "gates.json", options.out / "gates.png"]
+    paths = [out / "gates.json", out / "gates.png"]
     paths[0].write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
     paths[1].write_bytes(draw(rows, f"{setting.name}: {corpus.name}, {setting.seeds} seeds, 95 % intervals"))
     if options.json:

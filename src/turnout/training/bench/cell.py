@@ -1,0 +1,103 @@
+"""This module measures one method on one table, in a process of its own."""
+
+from __future__ import annotations
+
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from turnout.core.errors import TurnoutError
+from turnout.core.rng import make_rng
+from turnout.evaluation import Run, evaluate
+from turnout.evaluation.report import Row
+from turnout.evaluation.value import Value
+from turnout.policies import Best, price_grid, sweep
+from turnout.training.bench.contestants import Contestant, fit_contestant
+from turnout.training.bench.prepared import Prepared, read_prepared
+from turnout.training.train import finite
+
+NUM_TIMED = 200
+NUM_RESAMPLES = 1_000
+DIALS = (0.25, 0.5, 1.0)
+"""Spending as a share of the best single model's, at which quality is read off the curve."""
+
+
+def run_cell(place: Path, name: str, *, seed: int) -> dict[str, Any]:
+    """Return what one method reached on a prepared table; one that cannot run says why."""
+    cell: dict[str, Any] = {"set": place.name, "method": name, "seed": seed}
+    try:
+        cell.update(finite(_measure(name, read_prepared(place), seed=seed)))
+        return cell
+    except (TurnoutError, ImportError) as error:
+        return {**cell, "error": str(error)}
+
+
+def _measure(name: str, given: Prepared, *, seed: int) -> dict[str, Any]:
+    start = time.perf_counter()
+    contestant = fit_contestant(name, given, seed=seed)
+    fit_s = time.perf_counter() - start
+    taken = []
+    for query in given.test.queries[:NUM_TIMED]:
+        start = time.perf_counter()
+        contestant.decide([query])
+        taken.append(time.perf_counter() - start)
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {
+        **_judge(name, contestant, given, seed=seed),
+        "fit_s": fit_s,
+        "p50_ms": float(np.quantile(taken, 0.5) * 1e3),
+        "p99_ms": float(np.quantile(taken, 0.99) * 1e3),
+        "peak_mb": peak_mb,
+        "artifact_mb": contestant.artifact_mb(),
+    }
+
+
+def _judge(name: str, contestant: Contestant, given: Prepared, *, seed: int) -> dict[str, Any]:
+    estimate = contestant.estimate(given.test.queries)
+    runs = sweep(Best(), estimate, price_grid(estimate, num=50), rng=make_rng(seed, "bench"))
+    run = Run(chosen=contestant.decide(given.test.queries), sweep=runs, estimate=estimate)
+    report = evaluate(
+        {name: run}, given.test, train=given.train, seed=seed, num_resamples=NUM_RESAMPLES, leakage="skip"
+    )
+    row, single = report[name], report["best single"]
+    every = None if row.calibration is None else row.calibration.every
+    return {
+        "fingerprint": given.test.fingerprint,
+        "queries": len(given.test.queries),
+        "candidates": len(given.test.candidates),
+        "quality": _value(row.quality),
+        "against_best_single": _value(row.vs_best_single),
+        "oracle_share": _value(row.oracle_share),
+        "dials": _dials(row, single),
+        "cost_at_best_single": None if row.saving is None else _kept(row.saving.share),
+        "aiq": None if row.curve is None else _value(row.curve.aiq),
+        "apgr": None if row.curve is None or row.curve.pair is None else _value(row.curve.pair.apgr),
+        "ece": None if every is None else every.ece,
+        "brier": None if every is None else every.brier,
+    }
+
+
+def _value(value: Value | None) -> dict[str, float | None] | None:
+    return None if value is None else {"value": value.value, "low": value.low, "high": value.high}
+
+
+def _kept(share: Value) -> dict[str, float | None]:
+    """Return the cost at the best single model's quality, as a share of its cost; None is never."""
+    ends = {"value": share.value, "low": share.high, "high": share.low}
+    return {name: None if end is None else 1.0 - end for name, end in ends.items()}
+
+
+def _dials(row: Row, single: Row) -> dict[str, float | None]:
+    """Return the best quality of the curve's points at no more than some shares of the best single's cost."""
+    if row.curve is None or single.usd_per_1k is None or not single.usd_per_1k.value:
+        return {}
+    points = [(p.usd_per_1k.value, p.quality.value) for p in row.curve.points if p.usd_per_1k is not None]
+    found: dict[str, float | None] = {}
+    for share in DIALS:
+        cap = share * single.usd_per_1k.value
+        below = [quality for usd, quality in points if usd is not None and quality is not None and usd <= cap]
+        found[f"{share:g}"] = max(below, default=None)
+    return found

@@ -1,0 +1,110 @@
+"""Cells: every method on the same cut, one file each, gone on with after an interruption, here or on Ray."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.routers.tables import real_table
+from turnout.core.errors import InputError, UnknownNameError
+from turnout.routers import RidgeRouter
+from turnout.training.bench.cell import run_cell
+from turnout.training.bench.contestants import METHODS, fit_contestant
+from turnout.training.bench.fight import fight, read_cell
+from turnout.training.bench.prepared import prepare, read_prepared
+from turnout.training.bench.summary import ranked, to_markdown, to_text
+
+HAS_SKLEARN = importlib.util.find_spec("sklearn") is not None
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepare("small", real_table(), tmp_path_factory.mktemp("sets"), seed=0)
+
+
+def test_a_cell_holds_every_number_and_is_the_same_again(place: Path) -> None:
+    cell = run_cell(place, "ridge", seed=0)
+    given = read_prepared(place)
+    router = RidgeRouter(embedder=given.embedder).fit(given.train)
+    choice_Q = router.estimate(given.test.queries).quality_QM.argmax(axis=1)
+    truth = given.test.quality_QM[np.arange(choice_Q.size), choice_Q].mean()
+    assert cell["quality"]["value"] == pytest.approx(truth)
+    assert set(cell["dials"]) == {"0.25", "0.5", "1"}
+    assert cell["fit_s"] > 0
+    assert 0 < cell["p50_ms"] <= cell["p99_ms"]
+    assert cell["peak_mb"] > 10
+    assert cell["artifact_mb"] > 0
+    assert 0 <= cell["ece"] <= 1
+    again = run_cell(place, "ridge", seed=0)
+    assert {k: cell[k] for k in ("quality", "aiq", "dials", "ece")} == {
+        k: again[k] for k in ("quality", "aiq", "dials", "ece")
+    }
+
+
+def test_the_best_single_model_is_itself(place: Path) -> None:
+    cell = run_cell(place, "best_single", seed=0)
+    assert cell["against_best_single"]["value"] == 0.0
+    assert cell["oracle_share"]["value"] == 0.0
+    assert cell["cost_at_best_single"]["value"] == pytest.approx(1.0)
+
+
+def test_every_method_takes_part_and_who_cannot_says_why(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert METHODS[0] == "auto"
+    assert {"knn", "blend", "sklearn_mlp"} <= set(METHODS)
+    monkeypatch.setattr("turnout.training.bench.peers.PEERS", {"sklearn_knn": ("nowhere", "Nobody", {})})
+    cell = run_cell(place, "sklearn_knn", seed=0)
+    assert "pip install" in cell["error"]
+    assert "could not run" in to_text([cell])
+    with pytest.raises(UnknownNameError, match="nobody"):
+        fit_contestant("nobody", read_prepared(place), seed=0)
+
+
+@pytest.mark.skipif(not HAS_SKLEARN, reason="scikit-learn is not installed")
+def test_a_peer_learns_from_the_same_vectors(place: Path) -> None:
+    given = read_prepared(place)
+    peer = fit_contestant("sklearn_ridge", given, seed=0).estimate(given.test.queries)
+    mine = RidgeRouter(embedder=given.embedder).fit(given.train).estimate(given.test.queries)
+    assert np.corrcoef(peer.quality_QM.ravel(), mine.quality_QM.ravel())[0, 1] > 0.9
+    assert np.isfinite(peer.cost_usd_QM).all()
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(place: Path, tmp_path: Path) -> None:
+    steps: list[tuple[int, int]] = []
+    first = fight(
+        [place],
+        ["best_single", "uniform"],
+        tmp_path,
+        progress=lambda _, done, total: steps.append((done, total)),
+    )
+    assert steps == [(1, 2), (2, 2)]
+    kept = (tmp_path / "small--uniform.json").stat().st_mtime_ns
+    (tmp_path / "small--best_single.json").write_text("{", encoding="utf-8")
+    assert read_cell(tmp_path, place, "best_single", seed=0) is None
+    again = fight([place], ["best_single", "uniform"], tmp_path)
+    assert (tmp_path / "small--uniform.json").stat().st_mtime_ns == kept
+    assert [cell["quality"] for cell in again] == [cell["quality"] for cell in first]
+    assert [cell["method"] for cell in ranked(again)] == ["best_single", "uniform"]
+    assert sum("`" in line for line in to_markdown(again)) == 2
+    assert read_cell(tmp_path, place, "uniform", seed=1) is None
+
+
+def test_a_place_of_another_seed_is_refused(place: Path) -> None:
+    known = json.loads((place / "about.json").read_text())
+    assert known["seed"] == 0
+    assert prepare("small", real_table(), place.parent, seed=0) == place
+    with pytest.raises(InputError, match="another table or seed"):
+        prepare("small", real_table(), place.parent, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
+@pytest.mark.filterwarnings("ignore")
+def test_cells_run_on_a_real_local_ray(place: Path, tmp_path: Path) -> None:
+    (cell,) = fight([place], ["uniform"], tmp_path, use_ray=True)
+    assert cell["quality"] == run_cell(place, "uniform", seed=0)["quality"]
