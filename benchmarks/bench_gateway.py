@@ -17,10 +17,12 @@ import json
 import os
 import sqlite3
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import numpy as np
 
 from benchmarks import record
@@ -33,6 +35,7 @@ from benchmarks.gateway_load import (
     cpu_s,
     pin,
     process,
+    rss_mb,
     summarise,
     texts,
     two_cores,
@@ -46,6 +49,7 @@ BLOCKS = 5
 LOADS = {1: 200, 64: 1500}
 """Requests of one block, by the number of clients."""
 STREAM_CLIENTS, STREAMS, EVENTS = 16, 160, 50
+STARTS = 5
 
 
 async def compare(
@@ -70,6 +74,23 @@ async def compare(
     return result
 
 
+def start_s(config: Path, text: str, cores: set[int]) -> tuple[float, float]:
+    """Return the seconds from the process to the first answer, and the memory in MB after it."""
+    started_s = time.perf_counter()
+    with process(["-c", SERVE, str(config)], cores) as (line, child):
+        body = body_of(text, Way(url=""), stream=False)
+
+        async def once() -> None:
+            async with (
+                aiohttp.ClientSession() as session,
+                session.post(line.strip() + "/chat/completions", data=body) as response,
+            ):
+                assert response.status == 200, await response.text()
+
+        asyncio.run(once())
+        return time.perf_counter() - started_s, rss_mb(child)
+
+
 def decision_us(ledger: Path) -> float:
     """Return the median time of a decision, as the ledger has it."""
     connection = sqlite3.connect(ledger)
@@ -89,6 +110,10 @@ def main() -> None:
         port, _ = stack.enter_context(process(command, cores.others))
         direct = f"http://127.0.0.1:{port.strip()}/v1"
         config = write_config(folder, table, direct)
+        asked = texts(table)
+        starts = [start_s(config, text, cores.gateway) for text in asked[:STARTS]]
+        result["start_to_first_answer_s"] = float(np.median([s for s, _ in starts]))
+        result["rss_after_first_answer_mb"] = float(np.median([mb for _, mb in starts]))
         line, child = stack.enter_context(process(["-c", SERVE, str(config)], cores.gateway))
         peer, why_not = stack.enter_context(litellm_proxy(folder, direct, cores.gateway))
         ways = {"direct": Way(url=direct), "gateway": Way(url=line.strip())}
@@ -96,7 +121,7 @@ def main() -> None:
             ways["litellm"] = peer
         result["litellm"] = why_not or "measured"
         pin(0, cores.others)
-        asked, used_s = texts(table), cpu_s(child)
+        used_s = cpu_s(child)
         for clients, size in LOADS.items():
             result[f"clients_{clients}"] = asyncio.run(compare(ways, asked, clients, size))
         num_whole = (BLOCKS + 1) * sum(LOADS.values())

@@ -2,8 +2,7 @@
 
 Mixed load on the loopback: whole answers, streams, clients that leave in the middle, an upstream that fails
 one request in fifty, by status or by a cut connection. Memory is read every few seconds; growth is the median
-of the last minute over that of minute 2. In the end every request has exactly one row. Before that the start
-is timed, from the process to the first answer.
+of the last minute over that of minute 2. In the end every request has exactly one row.
 
     python -m benchmarks.bench_gateway_soak [minutes]
 """
@@ -42,7 +41,6 @@ from turnout.datasets import load
 CLIENTS, REQUESTS_PER_S = 16, 200.0
 FAULTS, LEAVERS = 0.02, 0.05
 EVERY_S = 2.0
-STARTS = 5
 
 
 class Load:
@@ -97,23 +95,6 @@ async def run(load_: Load, process_id: int, seconds: float) -> list[tuple[float,
     return seen
 
 
-def start_s(config: Path, way_model: str, text: str, cores: set[int]) -> tuple[float, float]:
-    """Return the seconds from the process to the first answer, and the memory in MB after it."""
-    started_s = time.perf_counter()
-    with process(["-c", SERVE, str(config)], cores) as (line, child):
-        body = body_of(text, Way(url="", model=way_model), stream=False)
-
-        async def once() -> None:
-            async with (
-                aiohttp.ClientSession() as session,
-                session.post(line.strip() + "/chat/completions", data=body) as response,
-            ):
-                assert response.status == 200, await response.text()
-
-        asyncio.run(once())
-        return time.perf_counter() - started_s, rss_mb(child)
-
-
 def ledger_rows(path: Path) -> dict[str, int]:
     """Return how many requests the ledger has, how many twice, and how many without an end."""
     connection = sqlite3.connect(path)
@@ -133,19 +114,15 @@ def main(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as name, process(command, cores.others) as (port, _):
         folder = Path(name)
         config = write_config(folder, table, f"http://127.0.0.1:{port.strip()}/v1")
-        starts = [start_s(config, "turnout/auto", asked[i], cores.gateway) for i in range(STARTS)]
-        before = ledger_rows(folder / "turnout.sqlite")
         with process(["-c", SERVE, str(config)], cores.gateway) as (line, child):
             pin(0, cores.others)
             busy = Load(Way(url=line.strip()), asked)
             seen = np.array(asyncio.run(run(busy, child, minutes * 60)))
-        after = ledger_rows(folder / "turnout.sqlite")
+        ledger = ledger_rows(folder / "turnout.sqlite")
     early = np.median(seen[(seen[:, 0] >= 60) & (seen[:, 0] < 120), 1]) if minutes > 2 else seen[0, 1]
     late = np.median(seen[seen[:, 0] >= seen[-1, 0] - 60, 1])
     result: dict[str, Any] = {
         "minutes": minutes,
-        "start_to_first_answer_s": float(np.median([s for s, _ in starts])),
-        "rss_after_first_answer_mb": float(np.median([mb for _, mb in starts])),
         "rss_minute_2_mb": float(early),
         "rss_last_minute_mb": float(late),
         "rss_growth": float(late / early - 1),
@@ -153,7 +130,7 @@ def main(arguments: list[str]) -> None:
         "sent": busy.sent,
         "left_early": busy.left,
         "statuses": busy.statuses,
-        "ledger": {**after, "of_this_run": after["requests"] - before["requests"]},
+        "ledger": ledger,
         "table": {"name": "reason18", "fingerprint": table.fingerprint},
         "load_average": os.getloadavg()[0],
     }

@@ -2,7 +2,8 @@
 
 64 clients read streams of 50 events a second, directly and through the gateway, in turns. Every event says
 when the upstream wrote it, so its way to the client is timed by itself; gaps are times between two events as
-a client sees them. The first event is timed from the request on.
+a client sees them. The first event is timed from the request on. Then two workers hold 2,000 streams of
+five events a second at once, on the same two cores as the clients and the upstream.
 """
 
 from __future__ import annotations
@@ -20,11 +21,25 @@ import aiohttp
 import numpy as np
 
 from benchmarks import record
-from benchmarks.gateway_load import SEED, SERVE, Way, body_of, pin, process, texts, two_cores, write_config
+from benchmarks.gateway_load import (
+    SEED,
+    SERVE,
+    Cores,
+    Way,
+    body_of,
+    pin,
+    process,
+    texts,
+    two_cores,
+    write_config,
+)
+from turnout.core import OutcomeTable
 from turnout.datasets import load
 
 CLIENTS, EVENTS, GAP_MS = 64, 100, 20.0
 ROUNDS = 5
+MANY, MANY_EVENTS, MANY_GAP_MS = 2000, 50, 200.0
+SERVE_TWO = SERVE.replace("serve(sys.argv[1], ", "serve(sys.argv[1], workers=2, ")
 _WRITTEN = re.compile(rb'"content": ?"([0-9.]+) "')
 
 
@@ -43,11 +58,11 @@ async def one_stream(session: aiohttp.ClientSession, way: Way, body: bytes, wait
     return {"first": seen_s[0] - started_s, "way": ways_s, "gap": np.diff(seen_s)}
 
 
-async def one_round(way: Way, asked: list[str]) -> list[dict[str, Any]]:
-    """Run all clients side by side, their starts spread over one gap times ten."""
+async def one_round(way: Way, asked: list[str], spread_s: float = GAP_MS / 100) -> list[dict[str, Any]]:
+    """Run all clients side by side, their starts spread over some seconds."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         bodies = [body_of(text, way, stream=True) for text in asked]
-        waits_s = np.linspace(0.0, GAP_MS / 100, len(bodies))
+        waits_s = np.linspace(0.0, spread_s, len(bodies))
         return await asyncio.gather(
             *(one_stream(session, way, body, float(wait)) for body, wait in zip(bodies, waits_s, strict=True))
         )
@@ -84,6 +99,28 @@ def measure(ways: dict[str, Way], asked: list[str]) -> dict[str, Any]:
     return result
 
 
+def hold_many(table: OutcomeTable, cores: Cores) -> dict[str, Any]:
+    """Return what 2,000 streams at once were like, directly and through two workers."""
+    command = ["-m", "benchmarks.loopback", str(MANY_EVENTS), str(MANY_GAP_MS)]
+    both = cores.gateway | cores.others
+    asked = (texts(table) * (MANY // len(table.queries) + 1))[:MANY]
+    each = 1e3 / MANY_GAP_MS
+    result: dict[str, Any] = {"streams": MANY, "workers": 2, "events_per_second_each": each}
+    with tempfile.TemporaryDirectory() as name, process(command, both) as (port, _):
+        direct = f"http://127.0.0.1:{port.strip()}/v1"
+        config = write_config(Path(name), table, direct)
+        with process(["-c", SERVE_TWO, str(config)], both) as (line, _):
+            pin(0, both)
+            for key, way in (("direct", Way(url=direct)), ("gateway", Way(url=line.strip()))):
+                found = asyncio.run(one_round(way, asked, spread_s=MANY_EVENTS * MANY_GAP_MS / 4e3))
+                result[key] = {
+                    what: percentiles(np.concatenate([np.atleast_1d(one[what]) for one in found]))
+                    for what in ("first", "way", "gap")
+                }
+                result[key]["events"] = sum(len(one["way"]) for one in found)
+    return result
+
+
 def main() -> None:
     """Measure and write the result."""
     table, cores = load("reason18"), two_cores()
@@ -101,6 +138,7 @@ def main() -> None:
             pin(0, cores.others)
             ways = {"direct": Way(url=direct), "gateway": Way(url=line.strip())}
             result.update(measure(ways, texts(table)))
+    result["many"] = hold_many(table, cores)
     result["load_average"] = os.getloadavg()[0]
     path = record.write("gateway_streams", result, seed=SEED)
     print(json.dumps(result, indent=1))

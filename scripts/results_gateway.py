@@ -40,6 +40,9 @@ def load(result: Result) -> Iterator[str]:
         yield f"| {label} | {' | '.join(rates)} | {other} | {times} | {added:.2f} |"
     yield ""
     decision_us, request_us = result["decision_p50_us"], result["gateway_cpu_us_per_request"]
+    if "start_to_first_answer_s" in result:
+        memory = result["rss_after_first_answer_mb"]
+        yield f"Start to first answer: {result['start_to_first_answer_s']:.2f} s, then {memory:.0f} MB."
     yield f"A decision took {decision_us:.0f} us (median), a request {request_us:.0f} us of the processor."
 
 
@@ -58,15 +61,29 @@ def streams(result: Result) -> Iterator[str]:
             for p in ("p50_ms", "p99_ms")
         ]
         yield f"| {label} | {' | '.join(cells)} |"
+    if "many" in result:
+        yield from _many(result["many"])
+
+
+def _many(found: Result) -> Iterator[str]:
+    first, way, alone = found["gateway"]["first"], found["gateway"]["way"], found["direct"]["way"]
+    yield ""
+    yield (
+        f"{found['streams']:,} streams of {found['events_per_second_each']:.0f} events a second, through "
+        f"{found['workers']} workers on the two cores that clients and upstream use too: "
+        f"{found['gateway']['events']:,} events of {found['direct']['events']:,} arrived, the first after "
+        f"{first['p50_ms']:.1f} ms (p99 {first['p99_ms']:.0f}), on their way for {way['p50_ms']:.1f} ms "
+        f"(p99 {way['p99_ms']:.0f}; without a gateway {alone['p99_ms']:.0f})."
+    )
 
 
 def soak(result: Result) -> Iterator[str]:
     """Start, memory and ledger under a long mixed load."""
     ledger = result["ledger"]
+    rows = ledger.get("of_this_run", ledger["requests"])
     yield (
-        f"Start to first answer {result['start_to_first_answer_s']:.2f} s, then "
-        f"{result['rss_after_first_answer_mb']:.0f} MB. {result['minutes']:.0f} minutes of mixed load with "
-        f"faults and clients that leave: {result['sent']:,} requests, {ledger['of_this_run']:,} rows in the "
+        f"{result['minutes']:.0f} minutes of mixed load with "
+        f"faults and clients that leave: {result['sent']:,} requests, {rows:,} rows in the "
         f"ledger, {ledger['twice']} twice, {ledger['open']} without an end. Memory "
         f"{result['rss_minute_2_mb']:.1f} MB in minute 2, {result['rss_last_minute_mb']:.1f} MB in the last "
         f"({result['rss_growth']:+.1%})."
