@@ -33,6 +33,7 @@ A request passes these steps, each in a module of its own; `exchange` carries it
 | `obey`, `rewrite`, `conversation` | what they put in force: the request is changed or refused |
 | `decide` | the contract of the step that decides, and the deployment as its plainest form |
 | `select`, `pacers`, `caps` | pure: a request and its headers to a ranked list; paced caps, unkept caps |
+| `warmth` | who has read a conversation already |
 | `attempt` | down the ranked list until somebody answers |
 | `providers` | who answers: any OpenAI-compatible server, a recording, a model in this process |
 | `settle`, `stream`, `reply` | the answer on its way out: whole or as events, its usage, its headers |

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -89,6 +90,8 @@ class Account:
         self.counted_tokens: tuple[int | None, int | None] = None, None
         """Input and output tokens, once it has ended."""
         self.first_byte_s: float | None = None
+        self.on_end: Callable[[Account], None] | None = None
+        """Told once, when the request has ended."""
         self.rule: str | None = None
         """Names of the rules that hold."""
         self.added_headers: tuple[tuple[bytes, bytes], ...] = ()
@@ -154,6 +157,8 @@ class Account:
         self.served_name = served = self._served()
         if usd is not None and self.selection is not None and self.selection.pacer is not None:
             self.selection.pacer.observe(usd)
+        if self.on_end is not None:
+            self.on_end(self)
         self.ledger.add(
             ResultRow(
                 decision_id=self.decision_id,

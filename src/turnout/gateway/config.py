@@ -63,6 +63,10 @@ class RoutingSettings(Settings, frozen=True, kw_only=True):
     """Whether the price of a spend cap follows what is really spent, so that the cap is kept online."""
     seed: int = 0
     """Seed of the generator that a stochastic policy draws from."""
+    sticky: bool = False
+    """Whether a change of the model counts what the new one charges for reading a conversation again."""
+    sticky_idle_s: Seconds = 300.0
+    """Seconds of silence after which a provider's prompt cache counts as cold."""
     sequencer: Name | None = None
     """Sequencer that serves the alias instead of the router."""
 

@@ -12,6 +12,8 @@ from typing import Any, final
 
 import msgspec
 
+from turnout.core.errors import sentence
+from turnout.gateway.errors import ApiError
 from turnout.gateway.wire import Members
 
 USER = "user"
@@ -21,8 +23,18 @@ _INSTRUCTIONS = {"messages": "system", "responses": "instructions"}
 _SYSTEM_ROLES = ("system", "developer")
 
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_decode = msgspec.json.Decoder().decode
+_decoder = msgspec.json.Decoder()
 _encode = msgspec.json.encode
+
+
+def _decode(raw: msgspec.Raw) -> Any:
+    """Return a value; raises `ApiError` (400) for one that is nested too deeply to be read."""
+    try:
+        return _decoder.decode(raw)
+    except RecursionError as error:
+        what, do = "the request is nested too deeply", "send fewer levels of lists and objects"
+        message = sentence(what, allowed="some hundred levels", do=do)
+        raise ApiError(400, message, code="invalid_json") from error
 
 
 @final

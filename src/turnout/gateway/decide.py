@@ -10,9 +10,12 @@ import asyncio
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, final
 
+from turnout.core.outcomes import Floats
+from turnout.gateway.account import Account
 from turnout.gateway.dial import goal_of
 from turnout.gateway.providers.base import Reply
 from turnout.gateway.select import Selection, Selector
+from turnout.gateway.warmth import Warmth, key_of, reading_usd
 
 if TYPE_CHECKING:
     from turnout.gateway.exchange import Exchange
@@ -51,6 +54,32 @@ class RouterDecider(Decider):
         goal, whose = goal_of(exchange.headers, exchange.account.key)
         selector = self.selector if exchange.ruling is None else exchange.ruling.selector
         query = request.query(exchange.account.decision_id)
+        extra_usd_M = None if exchange.parts.warmth is None else _reading(exchange, exchange.parts.warmth)
         if request.text is None or len(request.text) <= INLINE_CHARS:
-            return selector.choose(request, query, goal, whose)
-        return await asyncio.to_thread(selector.choose, request, query, goal, whose)
+            return selector.choose(request, query, goal, whose, extra_usd_M=extra_usd_M)
+        return await asyncio.to_thread(selector.choose, request, query, goal, whose, extra_usd_M=extra_usd_M)
+
+
+def _reading(exchange: Exchange, warmth: Warmth) -> Floats | None:
+    """Return what each candidate charges for the turns before; None where nobody has them warm."""
+    request, account = exchange.request, exchange.account
+    tenant = None if account.key is None else account.key.tenant
+    key = key_of(request, exchange.headers, tenant)
+
+    def note(ended: Account) -> None:
+        tokens_in, tokens_out = ended.counted_tokens
+        if ended.status == 200 and ended.served is not None and tokens_in is not None:
+            cached = None if ended.usage is None else ended.usage.cached_tokens
+            warmth.note(
+                key,
+                ended.served.name,
+                input_tokens=tokens_in,
+                output_tokens=tokens_out or 0,
+                cached_tokens=cached,
+            )
+
+    account.on_end = note
+    warm = warmth.find(key)
+    if warm is None:
+        return None
+    return reading_usd(warm, exchange.parts.selector.deployment.candidates, request.input_tokens)

@@ -27,6 +27,7 @@ from turnout.gateway.select import Selector
 from turnout.gateway.sequence import SequenceHandler
 from turnout.gateway.sequence_build import build_sequences
 from turnout.gateway.settings_telemetry import TelemetrySettings
+from turnout.gateway.warmth import Warmth
 from turnout.policies.deployment import Deployment
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ class Parts:
     breakers: Breakers
     retries: Allowance
     hedges: Allowance
+    warmth: Warmth | None = None
+    """Who has read which conversation; None where conversations do not count."""
     pins: Pins = field(default_factory=Pins)
     """Which provider keeps what later requests build on."""
     admission: Admission | None = None
@@ -120,6 +123,7 @@ def make_parts(
         breakers=Breakers(settings=config.breakers, clock=clock, places=places.values()),
         retries=Allowance(share=config.routing.retry_share),
         hedges=Allowance(share=config.routing.hedge_share),
+        warmth=Warmth(idle_s=config.routing.sticky_idle_s, clock=clock) if config.routing.sticky else None,
         created_s=int(clock.now_s()),
         telemetry=_telemetry(config.telemetry),
     )

@@ -103,6 +103,8 @@ class Reloader:
     def _swap(self, before: Parts, after: Parts) -> None:
         """Make the new parts the ones in force; what counts and remembers is taken over."""
         after.breakers.carry_over(before.breakers)
+        if after.warmth is not None and before.warmth is not None:
+            after.warmth.carry_over(before.warmth)
         before.gate.settings = after.config.server
         before.ledger.settings = after.config.ledger
         self.gateway.parts = dataclasses.replace(

@@ -15,7 +15,7 @@ from turnout.core.budget import Goal
 from turnout.core.candidate import Candidate
 from turnout.core.errors import InputError, did_you_mean, sentence
 from turnout.core.estimate import Estimate
-from turnout.core.outcomes import Bools
+from turnout.core.outcomes import Bools, Floats
 from turnout.core.query import Query
 from turnout.gateway.caps import check_cap
 from turnout.gateway.errors import ApiError, unknown_model
@@ -119,11 +119,12 @@ class Selector:
         goal: Goal | None,
         whose: str | None = None,
         rng: np.random.Generator | None = None,
+        extra_usd_M: Floats | None = None,
     ) -> Selection:
         """Return the selection; raises `ApiError` for an unknown model or where nobody may serve.
 
         `whose` says in words who set the goal, where it was not a header of the request. `rng` stands in for
-        the selector's own, for a choice that is only looked at.
+        the selector's own, for a choice that is only looked at. `extra_usd_M` is added to the expected costs.
         """
         started_s = time.perf_counter()
         if request.model != self.alias:
@@ -135,7 +136,12 @@ class Selector:
             pacer = self.pacers.get(wanted)
             price = None if pacer is None else pacer.price
             decisions, estimate = self.deployment.consider(
-                [query], goal=wanted, price=price, allowed_QM=self.allowed_M, rng=rng or self.rng
+                [query],
+                goal=wanted,
+                price=price,
+                allowed_QM=self.allowed_M,
+                extra_usd_QM=extra_usd_M,
+                rng=rng or self.rng,
             )
         except InputError as error:
             raise self._refused(query, goal, whose, error) from error

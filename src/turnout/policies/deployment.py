@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import Any, ClassVar, final
 
@@ -180,6 +181,7 @@ class Deployment(Configured):
         budget: Budget | None = None,
         price: float | None = None,
         allowed_QM: Bools | None = None,
+        extra_usd_QM: Floats | None = None,
         rng: np.random.Generator | None = None,
     ) -> tuple[Decisions, Estimate]:
         """Return one decision per query, and the masked estimate that it was made from.
@@ -187,12 +189,15 @@ class Deployment(Configured):
         `goal` replaces the deployment's own dial; `budget` adds hard caps (its price is not read);
         `price` replaces the calibrated one, as a `Pacer` does to keep a spend cap.
         `allowed_QM` (broadcast from (M,)) adds a mask in the order of `candidates`, for health and
-        access. `rng` drives stochastic policies; without one a generator of the deployment's own, of a
-        fixed seed, runs on.
+        access. `extra_usd_QM` (broadcast from (M,)) is added to the expected costs, for what only the
+        moment knows, such as who would read a conversation again. `rng` drives stochastic policies;
+        without one a generator of the deployment's own, of a fixed seed, runs on.
         """
         plan = self.plan(goal)
         caps = _at_price(_NO_CAPS if budget is None else budget, plan.price if price is None else price)
         estimate = self._estimator(plan).estimate(queries)
+        if extra_usd_QM is not None:
+            estimate = replace(estimate, cost_usd_QM=estimate.cost_usd_QM + extra_usd_QM)
         mask_QM = feasible(queries, estimate.candidates, limits_M=self._limits_M)
         if allowed_QM is not None:
             mask_QM = mask_QM & allowed_QM
