@@ -95,7 +95,7 @@ provider = "recorded"
         (GOOD + '[candidates."a.b"]\nmodel = 3\n', ("candidates.a.b.model", "a string or null; got: 3;")),
         ("server = 3\n" + GOOD, ("'server'", "allowed: an object; got: 3;")),
         (GOOD + "[ledger]\nflush_ms = 5000\n", ("ledger.flush_ms", "100")),
-        (GOOD.replace('"openai"', '"opneai"'), ("providers.main.kind", "'openai' or 'anthropic'")),
+        (GOOD.replace('"openai"', '"opneai"'), ("providers.main.kind", "'openai' or 'azure'")),
         (GOOD.replace('kind = "openai"\n', ""), ("providers.main.kind",)),
         (GOOD.replace('base_url = "http', 'base_url = "ftp'), ("providers.main.base_url", "http://")),
         ('deployment = "x"\n', ("providers", "missing")),

@@ -21,6 +21,8 @@ from turnout.gateway.settings import GoalSettings, Settings
 from turnout.gateway.settings_keys import AuthSettings, KeySettings
 from turnout.gateway.settings_providers import (
     AnthropicSettings,
+    AzureSettings,
+    GeminiSettings,
     LocalSettings,
     OpenAISettings,
     ReplaySettings,
@@ -40,6 +42,8 @@ SECTIONS: dict[str, type[Settings]] = {
     "providers.NAME.": OpenAISettings,
     "providers.NAME. ": ReplaySettings,
     "providers.NAME.   ": AnthropicSettings,
+    "providers.NAME.    ": AzureSettings,
+    "providers.NAME.     ": GeminiSettings,
     "providers.NAME.  ": LocalSettings,
     "candidates.NAME.": CandidateSettings,
     "models.NAME.": ModelSettings,

@@ -52,8 +52,8 @@ class UpstreamSettings(Settings, frozen=True, kw_only=True):
             )
 
 
-class OpenAISettings(UpstreamSettings, frozen=True, kw_only=True, tag_field="kind", tag="openai"):
-    """Any server that speaks the OpenAI API."""
+class OpenAIBodySettings(UpstreamSettings, frozen=True, kw_only=True):
+    """What is written into a body of OpenAI's."""
 
     max_tokens_field: Name = "max_completion_tokens"
     """Request field that carries a candidate's token budget; older servers know `max_tokens`."""
@@ -63,6 +63,24 @@ class OpenAISettings(UpstreamSettings, frozen=True, kw_only=True, tag_field="kin
     """The upstream's paths; a request for another one is not sent there."""
     ask_usage: bool = True
     """Whether to ask a stream for its usage where the client did not; the extra chunk is taken out again."""
+
+
+class OpenAISettings(OpenAIBodySettings, frozen=True, kw_only=True, tag_field="kind", tag="openai"):
+    """Any server that speaks the OpenAI API."""
+
+
+class AzureSettings(OpenAIBodySettings, frozen=True, kw_only=True, tag_field="kind", tag="azure"):
+    """Azure OpenAI, where a model's name is that of a deployment."""
+
+    api_version: Name = "2024-10-21"
+    """The `api-version` of every request."""
+
+
+class GeminiSettings(UpstreamSettings, frozen=True, kw_only=True, tag_field="kind", tag="gemini"):
+    """Google's Gemini API."""
+
+    thinking_field: Literal["thinkingLevel", "thinkingBudget"] = "thinkingLevel"
+    """How an effort is written; models before Gemini 3 know budgets only."""
 
 
 class AnthropicSettings(UpstreamSettings, frozen=True, kw_only=True, tag_field="kind", tag="anthropic"):
@@ -100,4 +118,6 @@ class LocalSettings(Settings, frozen=True, kw_only=True, tag_field="kind", tag="
     """Threads of the model's arithmetic; none leaves the library's default."""
 
 
-ProviderSettings = OpenAISettings | AnthropicSettings | ReplaySettings | LocalSettings
+ProviderSettings = (
+    OpenAISettings | AzureSettings | AnthropicSettings | GeminiSettings | ReplaySettings | LocalSettings
+)

@@ -20,6 +20,8 @@ from turnout.gateway.settings import Settings
 from turnout.gateway.settings_keys import KeySettings
 from turnout.gateway.settings_providers import (
     AnthropicSettings,
+    AzureSettings,
+    GeminiSettings,
     LocalSettings,
     OpenAISettings,
     ProviderSettings,
@@ -30,7 +32,9 @@ from turnout.gateway.settings_signals import SIGNAL_KINDS, DomainSettings, Signa
 
 _KINDS: dict[str, type[Settings]] = {
     "openai": OpenAISettings,
+    "azure": AzureSettings,
     "anthropic": AnthropicSettings,
+    "gemini": GeminiSettings,
     "replay": ReplaySettings,
     "local": LocalSettings,
 }

@@ -1,8 +1,8 @@
 """Who answers: a provider takes a request and a candidate and returns a reply.
 
-`openai` is any server with the OpenAI API, `anthropic` one with Anthropic's, `replay` is a recording, and
-`local` is a model in this process. A new kind of upstream is one dialect here, one settings struct in
-`gateway.config` and one line in `build`; `http` carries the bytes of all of them.
+`openai` is any server with the OpenAI API and `azure` the same at Azure; `anthropic` and `gemini` speak their
+own; `replay` is a recording, `local` a model in this process. A new kind of upstream is one dialect here, one
+settings struct in `gateway.settings_providers` and one line in `build`; `http` carries the bytes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from turnout.gateway.providers.base import Provider
 from turnout.gateway.settings_providers import (
     AnthropicSettings,
+    AzureSettings,
+    GeminiSettings,
     LocalSettings,
     OpenAISettings,
     ProviderSettings,
@@ -33,6 +35,14 @@ def build(name: str, settings: ProviderSettings) -> Provider:
         from turnout.gateway.providers.anthropic import AnthropicDialect
 
         return _http(name, settings, lambda key: AnthropicDialect(settings=settings, api_key=key))
+    if isinstance(settings, AzureSettings):
+        from turnout.gateway.providers.azure import AzureDialect
+
+        return _http(name, settings, lambda key: AzureDialect(settings=settings, api_key=key))
+    if isinstance(settings, GeminiSettings):
+        from turnout.gateway.providers.gemini import GeminiDialect
+
+        return _http(name, settings, lambda key: GeminiDialect(settings=settings, api_key=key))
     if isinstance(settings, LocalSettings):
         from turnout.gateway.providers.local import LocalProvider
 

@@ -6,13 +6,13 @@ import msgspec
 
 from turnout.core.candidate import Candidate
 from turnout.gateway.providers.base import Call
-from turnout.gateway.settings_providers import OpenAISettings
+from turnout.gateway.settings_providers import OpenAIBodySettings
 from turnout.gateway.wire import render, with_usage
 
 _LIMITS = ("max_completion_tokens", "max_tokens")
 
 
-def upstream_body(call: Call, settings: OpenAISettings) -> bytes:
+def upstream_body(call: Call, settings: OpenAIBodySettings) -> bytes:
     """Return the request body: the model's name, effort and budget are written, the rest is copied.
 
     The client's own token limit stays where it is the smaller one.
@@ -51,7 +51,7 @@ def embeddings_body(call: Call) -> bytes:
     return render({**call.request.members, "model": msgspec.json.encode(call.model)})
 
 
-def upstream_model(candidate: Candidate, settings: OpenAISettings) -> str:
+def upstream_model(candidate: Candidate, settings: OpenAIBodySettings) -> str:
     """Return the upstream's name for a candidate; an adapter is written as the settings say."""
     if candidate.adapter is None:
         return candidate.model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -26,6 +27,13 @@ class File(msgspec.Struct):
     filename: str | None = None
 
 
+class Audio(msgspec.Struct):
+    """A sound, in base64."""
+
+    data: str
+    format: str = "wav"
+
+
 class ChatPart(msgspec.Struct):
     """One part of a content."""
 
@@ -34,6 +42,7 @@ class ChatPart(msgspec.Struct):
     refusal: str | None = None
     image_url: Link | None = None
     file: File | None = None
+    input_audio: Audio | None = None
     cache_control: msgspec.Raw = NULL
 
 
@@ -50,6 +59,14 @@ class ToolCall(msgspec.Struct):
     id: str
     function: Function | None = None
     type: str = "function"
+    extra_content: dict[str, Any] | None = None
+
+    @property
+    def signature(self) -> str | None:
+        """Gemini's signature of the thoughts before the call, where its answer brought one."""
+        found = (self.extra_content or {}).get("google")
+        signature = found.get("thought_signature") if isinstance(found, dict) else None
+        return signature if isinstance(signature, str) else None
 
 
 class ChatMessage(msgspec.Struct):
@@ -76,6 +93,8 @@ class ChatMessage(msgspec.Struct):
         return [text_block(part) for part in self.parts if part.text]
 
 
+_DATA_URL = re.compile(r"data:([^;,]+)(?:;[^;,]+)*;base64,", re.IGNORECASE)
+
 _decoder = msgspec.json.Decoder(list[ChatMessage])
 
 
@@ -90,6 +109,12 @@ def read_messages(raw: msgspec.Raw) -> list[ChatMessage]:
 def marked(block: dict[str, Any], mark: msgspec.Raw) -> dict[str, Any]:
     """Return a block with its mark for the prompt cache, where it has one."""
     return block if bytes(mark) == b"null" else {**block, "cache_control": mark}
+
+
+def read_data_url(url: str) -> tuple[str, str] | None:
+    """Return the media type and the base64 of a `data:` URL; None for another one."""
+    found = _DATA_URL.match(url)
+    return None if found is None else (found.group(1), url[found.end() :])
 
 
 def text_block(part: ChatPart) -> dict[str, Any]:

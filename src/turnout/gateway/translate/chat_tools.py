@@ -13,7 +13,9 @@ from turnout.gateway.wire import Members
 _CHOICES = {"auto": "auto", "required": "any", "none": "none"}
 
 
-class _Function(msgspec.Struct):
+class Function(msgspec.Struct):
+    """A function that the model may call."""
+
     name: str
     description: str | None = None
     parameters: msgspec.Raw = NULL
@@ -22,31 +24,43 @@ class _Function(msgspec.Struct):
 
 class _Tool(msgspec.Struct):
     type: str
-    function: _Function | None = None
+    function: Function | None = None
     cache_control: msgspec.Raw = NULL
 
 
 def tools(raw: msgspec.Raw | None, language: str) -> list[dict[str, Any]]:
     """Return the tools; a schema is copied byte for byte. Raises `Fault` for a tool that is no function."""
+    return [_told(tool, _function(tool, language)) for tool in _read(raw)]
+
+
+def read_functions(raw: msgspec.Raw | None, language: str) -> list[Function]:
+    """Return the functions among which the model may choose; raises `Fault` for a tool that is none."""
+    return [_function(tool, language) for tool in _read(raw)]
+
+
+def _read(raw: msgspec.Raw | None) -> list[_Tool]:
     if raw is None or bytes(raw) == b"null":
         return []
     try:
-        given = msgspec.json.decode(raw, type=list[_Tool])
+        return msgspec.json.decode(raw, type=list[_Tool])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise unreadable("tools", error) from error
-    return [_tool(tool, language) for tool in given]
 
 
-def _tool(tool: _Tool, language: str) -> dict[str, Any]:
+def _function(tool: _Tool, language: str) -> Function:
     if tool.function is None:
         raise refuse("tools[].type", language, tool.type)
-    told: dict[str, Any] = {"name": tool.function.name}
-    if tool.function.description is not None:
-        told["description"] = tool.function.description
-    schema = tool.function.parameters
+    return tool.function
+
+
+def _told(tool: _Tool, function: Function) -> dict[str, Any]:
+    told: dict[str, Any] = {"name": function.name}
+    if function.description is not None:
+        told["description"] = function.description
+    schema = function.parameters
     told["input_schema"] = {"type": "object", "properties": {}} if bytes(schema) == b"null" else schema
-    if tool.function.strict is not None:
-        told["strict"] = tool.function.strict
+    if function.strict is not None:
+        told["strict"] = function.strict
     return marked(told, tool.cache_control)
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import msgspec
 
-from turnout.gateway.translate.chat_messages import ChatMessage, ChatPart, marked, text_block
+from turnout.gateway.translate.chat_messages import ChatMessage, ChatPart, marked, read_data_url, text_block
 from turnout.gateway.translate.refusal import refuse
 
-_DATA_URL = re.compile(r"data:([^;,]+)(?:;[^;,]+)*;base64,", re.IGNORECASE)
 _object_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 Block = dict[str, Any] | msgspec.Raw
@@ -97,7 +95,7 @@ def _block(part: ChatPart, language: str) -> Block:
 
 def _source(url: str) -> dict[str, Any]:
     """Return where an image or a document comes from; a `data:` URL is taken apart, its bytes stay base64."""
-    found = _DATA_URL.match(url)
+    found = read_data_url(url)
     if found is None:
         return {"type": "url", "url": url}
-    return {"type": "base64", "media_type": found.group(1), "data": url[found.end() :]}
+    return {"type": "base64", "media_type": found[0], "data": found[1]}

@@ -1,0 +1,57 @@
+"""This module is the language of Azure OpenAI: OpenAI's bytes at another address."""
+
+from __future__ import annotations
+
+from typing import final
+from urllib.parse import quote
+
+from turnout.core.candidate import Candidate
+from turnout.gateway.providers.base import Call
+from turnout.gateway.providers.body import embeddings_body, responses_body, upstream_body, upstream_model
+from turnout.gateway.providers.dialect import Dialect, Outgoing
+from turnout.gateway.settings_providers import AzureSettings
+from turnout.gateway.stream import starts_with_error
+
+_PATHS = {
+    "chat": "/openai/deployments/{name}/chat/completions",
+    "embeddings": "/openai/deployments/{name}/embeddings",
+    "responses": "/openai/responses",
+}
+_BODIES = {"responses": responses_body, "embeddings": embeddings_body}
+
+
+@final
+class AzureDialect(Dialect):
+    """Azure OpenAI. The upstream's name of a model is the name of a deployment there.
+
+    Parameters
+    ----------
+    settings:
+        Base URL, version, and how budgets and adapters are written.
+    api_key:
+        The key itself; it goes into the `api-key` header and nowhere else.
+    """
+
+    def __init__(self, *, settings: AzureSettings, api_key: str | None) -> None:
+        self.settings = settings
+        self.speaks = frozenset(["chat", *settings.apis])
+        self._base = settings.base_url.rstrip("/")
+        self._query = f"?api-version={quote(settings.api_version)}"
+        self._headers = {"content-type": "application/json", "accept-encoding": "identity"}
+        if api_key is not None:
+            self._headers["api-key"] = api_key
+
+    def model_name(self, candidate: Candidate) -> str:
+        """Return the deployment's name, with the adapter as `adapter_model` writes it."""
+        return upstream_model(candidate, self.settings)
+
+    def outgoing(self, call: Call) -> Outgoing:
+        """Return the client's own bytes, with what the candidate sets."""
+        path = _PATHS[call.protocol].replace("{name}", quote(call.model, safe=""))
+        write = _BODIES.get(call.protocol)
+        body = upstream_body(call, self.settings) if write is None else write(call)
+        return Outgoing(url=self._base + path + self._query, headers=self._headers, body=body)
+
+    def starts_with_error(self, first: bytes) -> bool:
+        """Whether a stream begins with an error object."""
+        return starts_with_error(first)
