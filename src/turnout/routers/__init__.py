@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from turnout.routers.carrot import CarrotRouter
     from turnout.routers.composition import CompositionRouter
     from turnout.routers.domain_experts import DomainExpertsRouter
+    from turnout.routers.factorisation import FactorisationRouter
     from turnout.routers.group_mean import GroupMeanRouter
     from turnout.routers.inferred_group import InferredGroupRouter
     from turnout.routers.knn import KNNRouter
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from turnout.routers.neural.lookahead import LookaheadRouter
     from turnout.routers.neural.probe import ProbeRouter
     from turnout.routers.neural.routerdc import RouterDCRouter
+    from turnout.routers.preference_factors import PreferenceFactorsRouter
     from turnout.routers.r2 import R2Router
     from turnout.routers.ridge import RidgeRouter
     from turnout.routers.similarity_ranking import SimilarityRankingRouter
@@ -47,6 +49,7 @@ TABLE = {
     "carrot": "turnout.routers.carrot:CarrotRouter",
     "composition": "turnout.routers.composition:CompositionRouter",
     "domain_experts": "turnout.routers.domain_experts:DomainExpertsRouter",
+    "factorisation": "turnout.routers.factorisation:FactorisationRouter",
     "graph": "turnout.routers.neural.graph:GraphRouter",
     "group_mean": "turnout.routers.group_mean:GroupMeanRouter",
     "inferred_group": "turnout.routers.inferred_group:InferredGroupRouter",
@@ -54,7 +57,9 @@ TABLE = {
     "mirt": "turnout.routers.mirt:MIRTRouter",
     "r2": "turnout.routers.r2:R2Router",
     "lookahead": "turnout.routers.neural.lookahead:LookaheadRouter",
+    "preference_factors": "turnout.routers.preference_factors:PreferenceFactorsRouter",
     "probe": "turnout.routers.neural.probe:ProbeRouter",
+    "r2": "turnout.routers.r2:R2Router",
     "ridge": "turnout.routers.ridge:RidgeRouter",
     "routerdc": "turnout.routers.neural.routerdc:RouterDCRouter",
     "similarity_ranking": "turnout.routers.similarity_ranking:SimilarityRankingRouter",
@@ -74,6 +79,7 @@ __all__ = [
     "CarrotRouter",
     "CompositionRouter",
     "DomainExpertsRouter",
+    "FactorisationRouter",
     "GraphRouter",
     "GroupMeanRouter",
     "InferredGroupRouter",
@@ -81,7 +87,9 @@ __all__ = [
     "MIRTRouter",
     "R2Router",
     "LookaheadRouter",
+    "PreferenceFactorsRouter",
     "ProbeRouter",
+    "R2Router",
     "RidgeRouter",
     "RouterDCRouter",
     "SimilarityRankingRouter",
