@@ -10,6 +10,7 @@ import openai
 import pytest
 
 from tests.gateway.pool import ADAPTED, LARGE, SMALL, THINKING, make_deployment
+from tests.gateway.servers import PostgresServer, RedisServer, postgres_server, redis_server
 from tests.gateway.settings import make_config
 from tests.gateway.upstream import Upstream, upstream_server
 from turnout.gateway.lifecycle import running
@@ -23,6 +24,20 @@ class Served:
 
     base_url: str
     ledger: Path
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[RedisServer]:
+    """A real Redis; who uses it takes a prefix of its own."""
+    with redis_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A real PostgreSQL."""
+    with postgres_server() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

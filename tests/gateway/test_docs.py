@@ -28,6 +28,7 @@ from turnout.gateway.settings_providers import (
     ReplaySettings,
 )
 from turnout.gateway.settings_rules import RuleSettings
+from turnout.gateway.settings_shared import SharedSettings
 from turnout.gateway.settings_signals import SIGNAL_KINDS
 from turnout.gateway.settings_telemetry import TelemetrySettings
 
@@ -48,6 +49,7 @@ SECTIONS: dict[str, type[Settings]] = {
     "candidates.NAME.": CandidateSettings,
     "models.NAME.": ModelSettings,
     "auth.": AuthSettings,
+    "shared.": SharedSettings,
     "telemetry.": TelemetrySettings,
     "keys.NAME.": KeySettings,
     "keys.NAME.goal.": GoalSettings,

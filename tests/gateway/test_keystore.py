@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import psycopg
 import pytest
 
 from tests.gateway.client import ask, check_advice
 from tests.gateway.pool import make_deployment
+from tests.gateway.servers import PostgresServer
 from tests.gateway.settings import make_config
 from tests.gateway.upstream import Upstream
 from turnout.cli.main import main
@@ -23,11 +25,13 @@ from turnout.gateway.key import Key, digest_of, new_secret, period_of
 from turnout.gateway.keyfile import open_keyfile
 from turnout.gateway.keyring import Keyring
 from turnout.gateway.keystore import KeyStore, Remembered, SqliteKeyStore
+from turnout.gateway.keystore_postgres import PostgresKeyStore
 from turnout.gateway.lifecycle import running
 from turnout.gateway.settings import GoalSettings
 from turnout.gateway.settings_keys import AuthSettings, KeySettings
 
 Make = Callable[[], KeyStore]
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
 @pytest.fixture
@@ -35,15 +39,39 @@ def clock() -> ManualClock:
     return ManualClock(start_s=1e9)
 
 
-@pytest.fixture(params=["sqlite"])
-def make(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Iterator[Make]:
-    connection = open_keyfile(tmp_path / "keys.sqlite")
-    yield lambda: SqliteKeyStore(connection=connection, clock=clock)
-    connection.close()
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """One loop for a test: a connection belongs to the loop that made it."""
+    made = asyncio.new_event_loop()
+    yield made
+    made.close()
 
 
-def run(work: Coroutine[Any, Any, Any]) -> Any:
-    return asyncio.run(work)
+@pytest.fixture(params=["sqlite", "postgres"])
+def make(
+    request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock, loop: asyncio.AbstractEventLoop
+) -> Iterator[Make]:
+    stores: list[KeyStore] = []
+    if request.param == "postgres":
+        server: PostgresServer = request.getfixturevalue("postgres")
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute("DROP TABLE IF EXISTS turnout_keys")
+
+    def made() -> KeyStore:
+        if request.param == "postgres":
+            stores.append(PostgresKeyStore(url=server.url, clock=clock))
+        else:
+            stores.append(SqliteKeyStore(connection=open_keyfile(tmp_path / "keys.sqlite"), clock=clock))
+        return stores[-1]
+
+    yield made
+    for store in stores:
+        loop.run_until_complete(store.close())
+
+
+@pytest.fixture
+def run(loop: asyncio.AbstractEventLoop) -> Callable[[Coroutine[Any, Any, Any]], Any]:
+    return loop.run_until_complete
 
 
 FULL = KeySettings(
@@ -59,7 +87,7 @@ FULL = KeySettings(
 )
 
 
-def test_what_a_key_allows_comes_back_as_it_was(make: Make) -> None:
+def test_what_a_key_allows_comes_back_as_it_was(run: Run, make: Make) -> None:
     store = make()
     secret = run(store.create("team", FULL, expires_s=2e9))
     key = run(store.find(digest_of(secret)))
@@ -72,7 +100,7 @@ def test_what_a_key_allows_comes_back_as_it_was(make: Make) -> None:
     assert len(record.hint) < 10
 
 
-def test_a_revoked_key_is_found_no_more_and_keeps_its_name(make: Make) -> None:
+def test_a_revoked_key_is_found_no_more_and_keeps_its_name(run: Run, make: Make) -> None:
     store = make()
     secret = run(store.create("team", KeySettings()))
     run(store.revoke("team"))
@@ -86,7 +114,7 @@ def test_a_revoked_key_is_found_no_more_and_keeps_its_name(make: Make) -> None:
 
 
 @pytest.mark.parametrize("name", ["", " team", "te\nam"])
-def test_a_name_is_printable(make: Make, name: str) -> None:
+def test_a_name_is_printable(run: Run, make: Make, name: str) -> None:
     with pytest.raises(InputError, match="the name of a key"):
         run(make().create(name, KeySettings()))
 
@@ -97,7 +125,7 @@ def test_secrets_are_long_and_never_the_same() -> None:
     assert all(len(secret) == 46 and secret.startswith("tk-") for secret in made)
 
 
-def test_a_lookup_is_remembered_for_a_while(make: Make, clock: ManualClock) -> None:
+def test_a_lookup_is_remembered_for_a_while(run: Run, make: Make, clock: ManualClock) -> None:
     store = make()
     remembered = Remembered(store=store, clock=clock, refresh_s=5.0)
     secret = run(store.create("team", KeySettings()))
@@ -110,7 +138,7 @@ def test_a_lookup_is_remembered_for_a_while(make: Make, clock: ManualClock) -> N
 
 
 def test_strangers_do_not_fill_the_memory(
-    make: Make, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    run: Run, make: Make, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("turnout.gateway.keystore._MAX_REMEMBERED", 10)
     remembered = Remembered(store=make(), clock=clock, refresh_s=5.0)
@@ -119,7 +147,7 @@ def test_strangers_do_not_fill_the_memory(
     assert len(remembered._found) == 10
 
 
-def test_an_expired_key_is_refused(make: Make, clock: ManualClock) -> None:
+def test_an_expired_key_is_refused(run: Run, make: Make, clock: ManualClock) -> None:
     store = make()
     secret = run(store.create("team", KeySettings(), expires_s=1e9 + 10))
     ring = Keyring(keys=[], store=Remembered(store=store, clock=clock, refresh_s=60.0), clock=clock)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import secrets
 import tempfile
 import threading
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from turnout.core import ManualClock
 from turnout.gateway.keyfile import open_keyfile
 from turnout.gateway.limits import Limits, Rate, Spend, largest
+from turnout.gateway.limits_redis import RedisLimits
 from turnout.gateway.limits_sqlite import SqliteLimits
 
 Make = Callable[[], Limits]
@@ -27,9 +29,20 @@ def clock() -> ManualClock:
     return ManualClock(start_s=1e9)
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "redis"])
 def make(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Make:
     """Return a maker of counters that share one count."""
+
+    if request.param == "redis":
+        url = request.getfixturevalue("redis").url
+        prefix = secrets.token_hex(4)
+
+        def in_redis() -> Limits:
+            from redis.asyncio import Redis
+
+            return RedisLimits(client=Redis.from_url(url), clock=clock, prefix=prefix, timeout_s=5.0)
+
+        return in_redis
 
     def made() -> Limits:
         return SqliteLimits(connection=open_keyfile(tmp_path / "keys.sqlite"), clock=clock)
@@ -37,8 +50,11 @@ def make(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> 
     return made
 
 
-def run(limits: Limits, work: Callable) -> object:
+def run(make: Make, work: Callable) -> object:
+    """Do some work with counters of their own, in an event loop of its own."""
+
     async def main() -> object:
+        limits = make()
         try:
             return await work(limits)
         finally:
@@ -64,7 +80,7 @@ def test_the_largest_sum_that_is_left_is_reserved(make: Make) -> None:
         assert await limits.spend("b", "p") == Spend()
         assert (await limits.reserve("a", "q", budget_usd=1.0, wanted_usd=[1.0]))[0] == 1.0
 
-    run(make(), work)
+    run(make, work)
 
 
 def test_all_that_is_left_may_be_asked_for(make: Make) -> None:
@@ -74,7 +90,7 @@ def test_all_that_is_left_may_be_asked_for(make: Make) -> None:
         assert (await limits.reserve("a", "p", budget_usd=1.0, wanted_usd=[math.inf]))[0] is None
         assert (await limits.reserve("a", "p", budget_usd=1.0, wanted_usd=[0.0]))[0] == 0.0
 
-    run(make(), work)
+    run(make, work)
 
 
 def test_workers_together_never_reserve_more_than_the_budget(make: Make) -> None:
@@ -94,7 +110,7 @@ def test_workers_together_never_reserve_more_than_the_budget(make: Make) -> None
                     if chance.random() < 0.5:
                         limits.settle("a", "p", held_usd=usd, usd=usd)
 
-        run(make(), work)
+        run(make, work)
 
     threads = [threading.Thread(target=worker, args=(seed,)) for seed in range(4)]
     for thread in threads:
@@ -102,7 +118,7 @@ def test_workers_together_never_reserve_more_than_the_budget(make: Make) -> None
     for thread in threads:
         thread.join()
     assert 0.95 < sum(got) <= 1.0 + 1e-9
-    spend = run(make(), lambda limits: limits.spend("a", "p"))
+    spend = run(make, lambda limits: limits.spend("a", "p"))
     assert isinstance(spend, Spend)
     assert spend.spent_usd + spend.held_usd == pytest.approx(sum(got))
 
@@ -131,7 +147,7 @@ def test_spent_and_held_stay_within_the_budget(steps: list[tuple[float, float, b
 
     with tempfile.TemporaryDirectory() as folder:
         connection = open_keyfile(Path(folder) / "keys.sqlite")
-        run(SqliteLimits(connection=connection, clock=ManualClock(start_s=0.0)), work)
+        run(lambda: SqliteLimits(connection=connection, clock=ManualClock(start_s=0.0)), work)
 
 
 def test_a_budget_that_is_spent_in_equal_parts_pays_the_last_of_them() -> None:
@@ -160,7 +176,7 @@ def test_a_rate_gives_a_minutes_worth_and_then_its_speed(make: Make, clock: Manu
         clock.advance(3600.0)
         assert [await limits.take("a", [rate]) is None for _ in range(7)] == [True] * 6 + [False]
 
-    run(make(), work)
+    run(make, work)
 
 
 def test_all_rates_give_or_none_does(make: Make) -> None:
@@ -177,7 +193,7 @@ def test_all_rates_give_or_none_does(make: Make) -> None:
         assert await limits.take("a", [requests]) is None
         assert await limits.take("a", [requests]) is not None
 
-    run(make(), work)
+    run(make, work)
 
 
 def test_tokens_are_corrected_by_what_was_used(make: Make) -> None:
@@ -191,7 +207,7 @@ def test_tokens_are_corrected_by_what_was_used(make: Make) -> None:
         assert refused is not None
         assert refused.wait_s == pytest.approx((1.0 + 20.0) * 0.6)
 
-    run(make(), work)
+    run(make, work)
 
 
 def test_a_request_larger_than_the_bucket_passes_when_it_is_full(make: Make, clock: ManualClock) -> None:
@@ -204,4 +220,4 @@ def test_a_request_larger_than_the_bucket_passes_when_it_is_full(make: Make, clo
         clock.advance(150.1)
         assert await limits.take("a", [huge]) is None
 
-    run(make(), work)
+    run(make, work)

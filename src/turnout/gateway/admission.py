@@ -17,10 +17,11 @@ from turnout.core.clock import Clock
 from turnout.core.errors import sentence
 from turnout.gateway.account import CLIENT_LEFT, Account
 from turnout.gateway.afford import most_output_tokens, most_usd, prompt_usd
+from turnout.gateway.books import Books
 from turnout.gateway.errors import ApiError
 from turnout.gateway.key import Key, period_of
 from turnout.gateway.keyring import Keyring
-from turnout.gateway.limits import Limits, Rate, Spend, TooFast
+from turnout.gateway.limits import Rate, Spend, TooFast
 from turnout.gateway.select import Selection
 from turnout.gateway.settings_keys import AuthSettings
 from turnout.gateway.wire import ChatRequest
@@ -47,17 +48,18 @@ class Admission:
     ----------
     keyring:
         Who is known.
-    limits:
-        Where spend and rates are counted.
+    books:
+        Where keys are kept, and spend and rates counted.
     settings:
         How many tokens to reserve where nobody sets a limit.
     clock:
         What time it is.
     """
 
-    def __init__(self, *, keyring: Keyring, limits: Limits, settings: AuthSettings, clock: Clock) -> None:
+    def __init__(self, *, keyring: Keyring, books: Books, settings: AuthSettings, clock: Clock) -> None:
         self.keyring = keyring
-        self.limits = limits
+        self.books = books
+        self.limits = books.limits
         self.settings = settings
         self.clock = clock
 
@@ -139,8 +141,8 @@ class Admission:
         self.limits.settle(hold.key.name, hold.period, held_usd=hold.usd, usd=usd)
 
     async def close(self) -> None:
-        """Close what spend and rates are counted in."""
-        await self.limits.close()
+        """Close what keys are kept in, and spend and rates counted."""
+        await self.books.close()
 
     async def _reserve(self, hold: Hold, wanted_usd: list[float]) -> float:
         key = hold.key

@@ -15,6 +15,7 @@ from turnout.gateway.admin import Admin
 from turnout.gateway.board import PERIOD_S, Board
 from turnout.gateway.build import Built, build_all
 from turnout.gateway.caps import unkept
+from turnout.gateway.central import Sender
 from turnout.gateway.config import Config
 from turnout.gateway.disconnect import Message, Receive, Scope, Send
 from turnout.gateway.door import guard, open_admission
@@ -31,6 +32,9 @@ from turnout.gateway.protocols.base import Protocol
 from turnout.gateway.reload import Reloader
 from turnout.gateway.reply import send_error
 from turnout.gateway.routes import Handler, Routes
+from turnout.gateway.settings_shared import read_url
+from turnout.gateway.shared import redis_client
+from turnout.gateway.shared_breakers import SharedBreakers
 from turnout.gateway.ui.endpoints import Ui
 from turnout.policies.deployment import Deployment
 
@@ -68,6 +72,9 @@ class Gateway:
         self.given = given
         self.reloader = Reloader(gateway=self, source=source)
         ledger = Ledger(settings=built.config.ledger, clock=self.clock)
+        if built.config.shared.postgres is not None:
+            url = read_url(built.config.shared.postgres, "shared.postgres")
+            ledger.sender = Sender(url=url, path=ledger.path)
         self.parts = built.parts(ledger=ledger, clock=self.clock)
         self.routes = Routes()
         # What asks a model is let in by its own steps, so that a refusal has a row and the words of its API.
@@ -80,7 +87,7 @@ class Gateway:
         self.notices: tuple[str, ...] = ()
         self.startup_error: TurnoutError | None = None
         self.num_running = 0
-        self._writing: asyncio.Task[None] | None = None
+        self._beside: list[asyncio.Task[None]] = []
 
     @property
     def config(self) -> Config:
@@ -111,7 +118,9 @@ class Gateway:
         for provider in self.parts.providers.values():
             await provider.start()
         if self.parts.metrics.board is not None:
-            self._writing = asyncio.create_task(self._write_numbers(self.parts.metrics.board))
+            self._beside.append(asyncio.create_task(self._write_numbers(self.parts.metrics.board)))
+        if self.config.shared.redis is not None:
+            self._beside.append(asyncio.create_task(self._share_breakers()))
 
     async def stop(self) -> None:
         """Let requests that were cut write their rows, then close clients and ledger."""
@@ -119,8 +128,9 @@ class Gateway:
         while self.num_running and waited_s < _LAST_CALLS_S:
             await asyncio.sleep(0.01)
             waited_s += 0.01
-        if self._writing is not None:
-            self._writing.cancel()
+        for task in self._beside:
+            task.cancel()
+        await asyncio.gather(*self._beside, return_exceptions=True)
         if self.parts.metrics.board is not None:
             self.parts.metrics.board.write(snapshot_of(self.parts))
         await self.reloader.close()
@@ -136,6 +146,18 @@ class Gateway:
         while True:
             board.write(snapshot_of(self.parts))
             await asyncio.sleep(PERIOD_S)
+
+    async def _share_breakers(self) -> None:
+        client = redis_client(self.config.shared)
+        try:
+            await SharedBreakers(
+                client=client,
+                breakers=lambda: self.parts.breakers,
+                clock=self.clock,
+                prefix=self.config.shared.redis_prefix,
+            ).run()
+        finally:
+            await client.aclose()
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

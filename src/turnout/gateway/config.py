@@ -17,6 +17,7 @@ from turnout.gateway.settings import Count, GoalSettings, Name, Port, Seconds, S
 from turnout.gateway.settings_keys import AuthSettings, KeySettings
 from turnout.gateway.settings_providers import ProviderSettings, ReplaySettings, UpstreamSettings
 from turnout.gateway.settings_rules import RuleSettings, check_rules
+from turnout.gateway.settings_shared import SharedSettings
 from turnout.gateway.settings_signals import SignalSettings
 from turnout.gateway.settings_telemetry import TelemetrySettings
 
@@ -206,6 +207,8 @@ class Config(Settings, frozen=True, kw_only=True):
     """Who may ask, by a name of your choice."""
     auth: AuthSettings = AuthSettings()
     """How clients are told apart."""
+    shared: SharedSettings = SharedSettings()
+    """What gateways on several hosts share."""
     telemetry: TelemetrySettings = TelemetrySettings()
     """What OpenTelemetry is told."""
 
@@ -249,6 +252,7 @@ class Config(Settings, frozen=True, kw_only=True):
                     do="with more than one provider, name the one that serves by default",
                 )
             )
+        self.shared.check()
         for name, own_key in self.keys.items():
             own_key.check(name)
         check_rules(self.rules, set(self.signals))

@@ -13,7 +13,15 @@ from turnout.gateway.config import Config
 ABSENT = "not set"
 
 _HIDDEN = ("sha256",)
-_RESTART = ("server.host", "server.port", "server.drain_s", "ledger.path")
+_RESTART = (
+    "server.host",
+    "server.port",
+    "server.drain_s",
+    "ledger.path",
+    "shared.redis",
+    "shared.redis_prefix",
+    "shared.postgres",
+)
 
 
 @final

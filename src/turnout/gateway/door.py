@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import final
-
 from turnout.core.clock import Clock
 from turnout.core.errors import sentence
 from turnout.gateway.admission import Admission
+from turnout.gateway.books import open_books
 from turnout.gateway.config import Config
 from turnout.gateway.disconnect import Scope
 from turnout.gateway.errors import ApiError
 from turnout.gateway.key import Key
-from turnout.gateway.keyfile import open_keyfile
 from turnout.gateway.keyring import Keyring
-from turnout.gateway.keystore import KeyStore, Remembered, SqliteKeyStore
-from turnout.gateway.limits import Limits
-from turnout.gateway.limits_sqlite import SqliteLimits
+from turnout.gateway.keystore import Remembered
 
 KEY = "turnout.key"
 """Where a handler finds the client's key in its scope, if keys are asked for."""
@@ -28,28 +23,6 @@ ADMIN = ("/admin/", "/metrics", "/ui")
 """How paths begin that need a key with `is_admin`, where keys are asked for."""
 
 
-@final
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Books:
-    """Where keys and their spend are kept."""
-
-    keys: KeyStore
-    limits: Limits
-
-    async def close(self) -> None:
-        """Close both."""
-        await self.limits.close()
-
-
-async def open_books(config: Config, clock: Clock) -> Books:
-    """Open what the settings name; raises `ConfigError`."""
-    connection = open_keyfile(config.auth.path)
-    return Books(
-        keys=SqliteKeyStore(connection=connection, clock=clock),
-        limits=SqliteLimits(connection=connection, clock=clock),
-    )
-
-
 async def open_admission(config: Config, keys: list[Key], clock: Clock) -> Admission | None:
     """Open what keys need, or return None where nobody needs one; raises `ConfigError`."""
     if not config.asks_for_keys:
@@ -58,7 +31,7 @@ async def open_admission(config: Config, keys: list[Key], clock: Clock) -> Admis
     remembered = Remembered(store=books.keys, clock=clock, refresh_s=config.auth.refresh_s)
     return Admission(
         keyring=Keyring(keys=keys, store=remembered, clock=clock),
-        limits=books.limits,
+        books=books,
         settings=config.auth,
         clock=clock,
     )

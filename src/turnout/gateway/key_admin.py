@@ -11,8 +11,8 @@ import msgspec
 
 from turnout.core.clock import SystemClock
 from turnout.core.errors import InputError, sentence
+from turnout.gateway.books import Books, open_books
 from turnout.gateway.config import Config
-from turnout.gateway.door import Books, open_books
 from turnout.gateway.expected import mismatch
 from turnout.gateway.key import period_of
 from turnout.gateway.settings_keys import KeySettings

@@ -20,6 +20,7 @@ import msgspec
 
 from turnout.core.clock import Clock, SystemClock
 from turnout.core.errors import ConfigError, sentence
+from turnout.gateway.central import Sender, outbox_row
 from turnout.gateway.config import LedgerSettings
 from turnout.gateway.ledger_delete import delete
 from turnout.gateway.schema import (
@@ -36,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 _PRUNE_EVERY_S = 3600.0
 _DAY_S = 86_400.0
+_NOTE = "INSERT INTO outbox (origin, kind, body) VALUES (?, ?, ?)"
 
 Row = DecisionRow | ResultRow | TraceRow | FeedbackRow
 
@@ -78,6 +80,9 @@ class Ledger:
         self._is_stopping = False
         self._failure: str | None = None
         self._next_prune_s = 0.0
+        self._num_noted = 0
+        self.sender: Sender | None = None
+        """Who sends every row on, where hosts share a PostgreSQL."""
         self._thread: threading.Thread | None = None
         self._connection: sqlite3.Connection | None = None
 
@@ -129,6 +134,12 @@ class Ledger:
             self._drop()
             raise
         self._is_stopping = False
+        if self.sender is not None:
+            try:
+                self.sender.start()
+            except BaseException:
+                self._drop()
+                raise
         self._thread = threading.Thread(target=self._run, name="turnout-ledger", daemon=True)
         self._thread.start()
         return notices
@@ -159,6 +170,8 @@ class Ledger:
             self._wake.set()
             self._thread.join()
             self._thread = None
+        if self.sender is not None:
+            self.sender.close()
         if self._connection is not None:
             if self._rows:
                 logger.error("the ledger lost %d rows: %s", len(self._rows), self._failure)
@@ -212,6 +225,11 @@ class Ledger:
         for _ in range(count):
             self._rows.popleft()
 
+    def _note(self, row: Row) -> tuple[str, str, bytes]:
+        """Return a row's entry in the outbox; its origin is its own and that of no other row."""
+        self._num_noted += 1
+        return f"{self.session.id}-{self._num_noted}", *outbox_row(row)
+
     def _write(self, connection: sqlite3.Connection, rows: list[Row]) -> None:
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -219,6 +237,8 @@ class Ledger:
                 values = [msgspec.structs.astuple(row) for row in rows if type(row) is kind]
                 if values:
                     connection.executemany(insert, values)
+            if self.sender is not None:
+                connection.executemany(_NOTE, [self._note(row) for row in rows])
             now_s = self.clock.now_s()
             connection.execute("UPDATE sessions SET last_commit_s = ? WHERE id = ?", (now_s, self.session.id))
             connection.execute("COMMIT")

@@ -13,7 +13,7 @@ import msgspec
 
 from turnout.core.errors import ConfigError, sentence
 
-VERSION = 5
+VERSION = 6
 """Version of the tables that this code writes."""
 
 
@@ -154,7 +154,13 @@ SELECT decisions.*, end_s, served, provider, is_replay, input_tokens, output_tok
 FROM decisions LEFT JOIN results ON results.decision_id = decisions.decision_id
 """
 
-MIGRATIONS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
+_SIXTH = """
+CREATE TABLE outbox (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, origin TEXT NOT NULL, kind TEXT NOT NULL, body BLOB NOT NULL
+)
+"""
+
+MIGRATIONS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH)
 """Script number n brings version n to n + 1; a released script never changes."""
 
 _VERSIONS = "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER PRIMARY KEY, applied_s REAL NOT NULL)"

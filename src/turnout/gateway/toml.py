@@ -225,6 +225,11 @@ def _resolve(config: Config, folder: Path) -> Config:
         signals={name: _resolve_signal(entry, folder) for name, entry in config.signals.items()},
         ledger=msgspec.structs.replace(config.ledger, path=str(folder / config.ledger.path)),
         auth=msgspec.structs.replace(config.auth, path=str(folder / config.auth.path)),
+        shared=msgspec.structs.replace(
+            config.shared,
+            redis=None if config.shared.redis is None else resolved(config.shared.redis, folder),
+            postgres=None if config.shared.postgres is None else resolved(config.shared.postgres, folder),
+        ),
         keys={name: _resolve_key(key, folder) for name, key in config.keys.items()},
     )
 
