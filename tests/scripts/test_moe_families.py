@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
 import transformers
 
 from scripts import moe_families

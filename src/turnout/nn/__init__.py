@@ -30,11 +30,14 @@ from turnout.core.registry import Registry
 
 TABLE: dict[str, str] = {
     "arrow": "turnout.nn.adapters.arrow:ArrowRouter",
+    "attention_aware": "turnout.nn.gates.attention_aware:AttentionAwareGate",
+    "attention_k": "turnout.nn.gates.attention_k:AttentionKGate",
     "base": "turnout.nn.gates.base:BaseGate",
     "block_ffn": "turnout.nn.gates.block_ffn:BlockFFNGate",
     "deepseek_moe": "turnout.nn.gates.deepseek_moe:DeepSeekMoEGate",
     "drllm": "turnout.nn.depth.drllm.router:DrLLMRouter",
     "duo": "turnout.nn.depth.duo.router:DuoRouter",
+    "expert_attention": "turnout.nn.gates.expert_attention:ExpertAttentionGate",
     "expert_choice": "turnout.nn.gates.expert_choice:ExpertChoiceGate",
     "fixed_depth": "turnout.nn.depth.fixed:FixedDepth",
     "glider": "turnout.nn.adapters.glider:GliderRouter",
@@ -42,6 +45,7 @@ TABLE: dict[str, str] = {
     "local": "turnout.nn.serving.local:LocalModel",
     "loss_free": "turnout.nn.gates.loss_free:LossFreeGate",
     "merged_adapters": "turnout.nn.adapters.merged:MergedAdapters",
+    "mixture_of_routers": "turnout.nn.gates.mixture_of_routers:MixtureOfRoutersGate",
     "null_experts": "turnout.nn.gates.null_experts:NullExpertsGate",
     "oracle_adapter": "turnout.nn.adapters.oracle:OracleAdapter",
     "phatgoose": "turnout.nn.adapters.phatgoose:PhatgooseRouter",
@@ -49,6 +53,9 @@ TABLE: dict[str, str] = {
     "recurrent": "turnout.nn.gates.recurrent:RecurrentGate",
     "relu": "turnout.nn.gates.relu:ReLUGate",
     "rewiring": "turnout.nn.testtime.rewiring:Rewiring",
+    "rex": "turnout.nn.gates.rex:RexGate",
+    "sam": "turnout.nn.gates.sam:SAMGate",
+    "similarity_aware": "turnout.nn.gates.similarity_aware:SimilarityAwareGate",
     "single_adapter": "turnout.nn.adapters.single:SingleAdapter",
     "sinkhorn": "turnout.nn.gates.sinkhorn:SinkhornGate",
     "smear": "turnout.nn.gates.smear:SmearGate",
@@ -60,6 +67,8 @@ TABLE: dict[str, str] = {
     "thor": "turnout.nn.gates.thor:ThorGate",
     "timestep_choice": "turnout.nn.gates.timestep_choice:TimestepChoiceGate",
     "top_k": "turnout.nn.gates.top_k:TopKGate",
+    "top_p": "turnout.nn.gates.top_p:TopPGate",
+    "upcycled": "turnout.nn.gates.upcycled:UpcycledGate",
 }
 """Names of gates, routers and servers inside a model."""
 

@@ -23,6 +23,8 @@ SETTINGS: dict[str, list[dict[str, object]]] = {
     "expert_choice": [{"weight": "choosers"}],
     "loss_free": [{"score": "softmax", "is_normalised": True}],
     "null_experts": [{"num_null": 0}],
+    "rex": [{"start": 0, "full": 0}],
+    "similarity_aware": [{"is_causal_graph": False}],
     "sinkhorn": [{"chance": 1.0}, {"chance": 0.0, "noise": 0.5}],
     "smear": [{"span": "past"}],
     "smoe_dropout": [{"k_eval": 8}],

@@ -116,6 +116,20 @@ ENTRIES: tuple[Contender, ...] = (
     ),
     Contender(name="hyper", gate="hyper", arguments=_top_k, has_switch_loss=True),
     Contender(
+        name="top_p", gate="top_p", factors={"balance": BALANCE, "entropy": 1e-4}, has_switch_loss=True
+    ),
+    *(
+        Contender(name=name, gate=name, arguments=_top_k, has_switch_loss=True)
+        for name in ("mixture_of_routers", "expert_attention", "attention_aware", "similarity_aware")
+    ),
+    Contender(name="sam", gate="sam", arguments=lambda size: {**_top_k(size), "num_groups": 2}),
+    Contender(
+        name="upcycled",
+        gate="upcycled",
+        arguments=lambda size: {**_top_k(size), "heads": 2, "size": max(size.width // 8, 1)},
+        has_switch_loss=True,
+    ),
+    Contender(
         name="stable",
         gate="stable",
         active=lambda _: 1.0,
