@@ -110,7 +110,10 @@ export function frontier(data) {
     draw("path", { class: "frontier", d: "M" + line }));
   const taken = curve.router.map(place).map(([px, py]) => ({ x1: px - 5, x2: px + 5, y: py, half: 5 }));
   taken.push(...curve.singles.map(place).map(([px, py]) => ({ x1: px - 6, x2: px + 6, y: py, half: 6 })));
-  for (const single of curve.singles) {
+  const served = new Set(data.models.map((model) => model.name));
+  const weight = (one) => (one.name === curve.best ? 0 : served.has(one.name) ? 1 : isBeaten(one, curve.singles) ? 3 : 2);
+  // Who matters most gets a label first; where there is no room, the point's title says the name.
+  for (const single of [...curve.singles].sort((a, b) => weight(a) - weight(b))) {
     label(picture, taken, width, ...place(single), single.name + (single.name === curve.best ? " (best single)" : ""));
   }
   for (const single of curve.singles) {
@@ -131,14 +134,21 @@ export function frontier(data) {
     curve.dial.router_decides ? "" : ", by a single model: the guard keeps the router out"));
 }
 
-// A label stands where nothing else does: right of its point, left, below or above.
+// Whether another model is better and not dearer, or cheaper and not worse.
+function isBeaten(one, singles) {
+  return singles.some((other) => other.quality >= one.quality && other.usd_per_1k <= one.usd_per_1k
+    && (other.quality > one.quality || other.usd_per_1k < one.usd_per_1k));
+}
+
+// A label stands where nothing else does: right of its point, left, below or above; else nowhere.
 function label(picture, taken, edge, cx, cy, text) {
   const length = text.length * 6.4;
   const spots = [[cx + 10, cy], [cx - 10 - length, cy], [cx - length / 2, cy + 17], [cx - length / 2, cy - 16], [cx - 10 - length, cy + 15], [cx + 8, cy + 15]];
   const boxes = spots.map(([x1, y]) => ({ x1, x2: x1 + length, y, half: 6 }));
   const isFree = (box) => box.x1 > 50 && box.x2 < edge && !taken.some((other) =>
     box.x1 < other.x2 && other.x1 < box.x2 && Math.abs(box.y - other.y) < box.half + other.half);
-  const box = boxes.find(isFree) ?? boxes[cx > edge / 2 ? 1 : 0];
+  const box = boxes.find(isFree);
+  if (!box) return;
   taken.push(box);
   picture.append(draw("text", { class: "name", x: box.x1, y: box.y + 4, text }));
 }

@@ -111,7 +111,8 @@ const STATES = { closed: ["good", "healthy"], half_open: ["warn", "probed"], ope
 function breakers(data) {
   const resting = data.breakers.filter((one) => one.state !== "closed").length;
   at("upstream-note").textContent = resting ? `${resting} of ${data.breakers.length} rest` : `all ${data.breakers.length} are healthy`;
-  put(at("breakers"), ...data.breakers.map((one) => {
+  const inOrder = [...data.breakers].sort((a, b) => (a.state === "closed") - (b.state === "closed"));
+  put(at("breakers"), ...inOrder.map((one) => {
     const [look, word] = STATES[one.state] ?? ["warn", one.state];
     const wait = one.state === "open" ? ` for ${say.seconds(one.wait_s)}` : "";
     return make("li", { "data-state": one.state }, make("span", { class: "name", text: one.model }), make("span", { class: "at", text: one.provider }),
