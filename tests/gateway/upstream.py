@@ -60,8 +60,9 @@ class Upstream:
         self.seen.append(seen)
         asked = json.loads(body)
         how = self._how(asked["model"])
-        if how == "late":
+        if how.startswith("late"):
             await asyncio.sleep(0.3)
+            how = how.removeprefix("late").strip()
         if how.isdigit():
             error = {"message": f"told to say {how}", "type": "told", "param": None, "code": "told"}
             headers = {"x-ratelimit-remaining-requests": "0"}

@@ -33,6 +33,8 @@ class ServerSettings(Settings, frozen=True, kw_only=True):
     """Largest request body in megabytes (1e6 bytes); a larger one is answered with 413."""
     drain_s: Annotated[int, msgspec.Meta(ge=1, le=86_400)] = 30
     """Seconds that running answers get to finish after SIGTERM before they are cut."""
+    keep_alive_s: Seconds = 15.0
+    """Seconds without an event after which a stream gets a comment, so that no proxy closes it."""
     max_running: Count = 2048
     """Most requests that are served at once, streams included; a further one waits."""
     max_queued: Annotated[int, msgspec.Meta(ge=0)] = 1024

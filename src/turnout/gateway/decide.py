@@ -51,7 +51,7 @@ class RouterDecider(Decider):
     async def decide(self, exchange: Exchange) -> Selection:
         """Return the selection; raises `ApiError`."""
         request = exchange.request
-        goal, whose = goal_of(exchange.headers, exchange.account.key)
+        goal, whose = goal_of(exchange.headers, exchange.account.key, request.dial)
         selector = self.selector if exchange.ruling is None else exchange.ruling.selector
         query = request.query(exchange.account.decision_id)
         extra_usd_M = None if exchange.parts.warmth is None else _reading(exchange, exchange.parts.warmth)

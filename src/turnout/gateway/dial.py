@@ -11,19 +11,24 @@ from turnout.gateway.key import Key
 from turnout.gateway.select import DIALS, read_goal
 
 
-def goal_of(headers: Sequence[tuple[bytes, bytes]], key: Key | None) -> tuple[Goal | None, str | None]:
-    """Return the dial, and who set it where it was not the client; (None, None) leaves it to the settings.
+def goal_of(
+    headers: Sequence[tuple[bytes, bytes]], key: Key | None, dial: Goal | None = None
+) -> tuple[Goal | None, str | None]:
+    """Return the dial, and who set it where it was no header; (None, None) leaves it to the settings.
 
-    Raises `ApiError`: 400 for a header that is wrong, 403 for one that the key does not let its client send.
+    A header comes before `dial`, which is the body's, and that before the key's own. Raises `ApiError`: 400
+    for a header that is wrong, 403 for a dial that the key does not let its client set.
     """
-    asked = read_goal(headers)
+    asked, whose = read_goal(headers), None
+    if asked is None and dial is not None:
+        asked, whose = dial, "the field 'metadata.turnout'"
     if key is None:
-        return asked, None
+        return asked, whose
     if asked is None:
         return key.goal, None if key.goal is None else f"the goal of the key {key.name!r}"
     if key.dials is not None and asked.dial is not None and asked.dial not in key.dials:
         raise _not_allowed(key, asked.dial)
-    return asked, None
+    return asked, whose
 
 
 def _not_allowed(key: Key, term: str) -> ApiError:

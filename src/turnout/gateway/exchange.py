@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import final
+from typing import TYPE_CHECKING, final
 
 from turnout.gateway.account import Account
 from turnout.gateway.admission import Hold
@@ -14,6 +14,9 @@ from turnout.gateway.parts import Parts
 from turnout.gateway.protocols.base import Protocol
 from turnout.gateway.rules import Ruling
 from turnout.gateway.wire import ChatRequest
+
+if TYPE_CHECKING:
+    from turnout.gateway.keepalive import KeepAlive
 
 
 @final
@@ -34,6 +37,7 @@ class Exchange:
         "account",
         "deadline_s",
         "hold",
+        "keep",
         "leave",
         "parsed",
         "parts",
@@ -62,6 +66,8 @@ class Exchange:
         """What rules put in force; None where none holds."""
         self.leave: Pass | None = None
         """The leave of the call that answered, whose breaker hears how the answer ends."""
+        self.keep: KeepAlive | None = None
+        """What keeps a silent stream alive."""
         self.hold: Hold | None = None
         """What the request has reserved of its key's budget and rates."""
 

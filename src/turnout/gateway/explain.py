@@ -8,6 +8,7 @@ from typing import final
 
 from turnout.core.budget import Goal
 from turnout.core.rng import make_rng
+from turnout.gateway.ask import read_request
 from turnout.gateway.body import read_body
 from turnout.gateway.dial import goal_of
 from turnout.gateway.disconnect import Receive, Scope, Send
@@ -51,8 +52,8 @@ class Explain:
         """Answer with the decision on a chat request and its reasons; raises `ApiError` (400)."""
         parts = self._parts()
         key: Key | None = scope.get(KEY)
-        request = self._protocol.parse(await read_body(receive, parts.config.server.max_body_mb))
-        goal, whose = goal_of(scope["headers"], key)
+        request = read_request(self._protocol, await read_body(receive, parts.config.server.max_body_mb))
+        goal, whose = goal_of(scope["headers"], key, request.dial)
         ruling: Ruling | None = None
         signals: list[Json] = []
         if parts.rules is not None:

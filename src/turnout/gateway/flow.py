@@ -9,16 +9,18 @@ from turnout.core.errors import sentence
 from turnout.gateway.account import CLIENT_LEFT
 from turnout.gateway.admission import Admission, Hold
 from turnout.gateway.admit import ledger_full
+from turnout.gateway.ask import read_request
 from turnout.gateway.attempt import ask_down
 from turnout.gateway.body import read_body
 from turnout.gateway.disconnect import Attended, ClientGoneError
 from turnout.gateway.errors import ApiError, internal_error
 from turnout.gateway.exchange import Exchange
+from turnout.gateway.keepalive import KeepAlive
 from turnout.gateway.obey import obey
 from turnout.gateway.providers.base import Reply
 from turnout.gateway.reply import reply_headers, send_body
 from turnout.gateway.select import Selection
-from turnout.gateway.settle import forward, send_whole
+from turnout.gateway.settle import forward, send_last, send_late, send_whole
 from turnout.gateway.single import CHAT
 
 logger = logging.getLogger(__name__)
@@ -51,6 +53,8 @@ async def _attend(exchange: Exchange) -> None:
             await _serve(exchange)
         finally:
             exchange.parts.gate.leave()
+            if exchange.keep is not None:
+                exchange.keep.stop()
             if exchange.leave is not None:
                 exchange.leave.abandoned()
     except ApiError as error:
@@ -65,7 +69,7 @@ async def _attend(exchange: Exchange) -> None:
     except Exception:  # The edge: the client gets a typed failure, the log the traceback.
         logger.exception("request %s failed", account.decision_id)
         account.end(500, "internal_error")
-        if account.is_sending:
+        if account.is_sending and not (exchange.keep is not None and exchange.keep.has_begun):
             raise
         await _send_error(exchange, internal_error(account.decision_id))
 
@@ -75,7 +79,7 @@ async def _serve(exchange: Exchange) -> None:
     if admission is not None:
         account.key = await admission.recognise(exchange.headers)
     body = await read_body(exchange.receive, parts.config.server.max_body_mb)
-    exchange.request = exchange.protocol.parse(body)
+    exchange.request = read_request(exchange.protocol, body)
     if admission is not None and account.key is not None:
         exchange.hold = await admission.enter(account.key, exchange.request)
     if parts.rules is not None:
@@ -97,15 +101,25 @@ async def _serve(exchange: Exchange) -> None:
     account.decide(selection)
     if admission is not None and exchange.hold is not None:
         selection = await _afford(exchange, admission, exchange.hold, selection)
+    await _answer(exchange, selection)
+
+
+async def _answer(exchange: Exchange, selection: Selection) -> None:
+    """Ask, and send what comes; a client that leaves ends it."""
+    account = exchange.account
     async with Attended(exchange.receive):
+        if exchange.request.is_stream:
+            exchange.keep = KeepAlive(exchange)
         reply = await ask_down(exchange, selection)
         account.first_byte_s = account.elapsed_s()
         if reply.chunks is not None:
             await forward(exchange, reply, reply.chunks)
-    if reply.chunks is None:
+    if reply.chunks is not None:
+        await exchange.send({"type": "http.response.body", "body": b"", "more_body": False})
+    elif exchange.keep is None or not await exchange.keep.ended():
         await send_whole(exchange, reply)
     else:
-        await exchange.send({"type": "http.response.body", "body": b"", "more_body": False})
+        await send_late(exchange, reply)
 
 
 async def _afford(exchange: Exchange, admission: Admission, hold: Hold, selection: Selection) -> Selection:
@@ -143,6 +157,9 @@ def _not_routed(exchange: Exchange) -> ApiError:
 
 
 async def _send_error(exchange: Exchange, error: ApiError) -> None:
+    if exchange.keep is not None and await exchange.keep.ended():
+        await send_last(exchange, error.message, code=error.code)
+        return
     reply = exchange.protocol.error_reply(error)
     await send_body(exchange.send, reply, reply_headers(exchange.account), is_estimated=False)
 
@@ -154,8 +171,7 @@ async def _send_shutdown(exchange: Exchange) -> None:
         do="ask again, or raise server.drain_s",
     )
     if exchange.account.is_sending:
-        event = exchange.protocol.error_event(message, code="shutdown")
-        await exchange.send({"type": "http.response.body", "body": event, "more_body": False})
+        await send_last(exchange, message, code="shutdown")
         return
     error = ApiError(503, message, code="shutdown", kind="server_error", headers=[(b"retry-after", b"1")])
     await _send_error(exchange, error)

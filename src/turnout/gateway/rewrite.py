@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import msgspec
 
 from turnout.core.errors import sentence
@@ -30,7 +32,9 @@ def rewritten(request: ChatRequest, rules: tuple[RuleSettings, ...], protocol: P
         if rule.set_fields:
             fields = rule.set_fields.items()
             members = members | {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in fields}
-    return request if members is request.members else protocol.parse(render(members))
+    if members is request.members:
+        return request
+    return dataclasses.replace(protocol.parse(render(members)), dial=request.dial)
 
 
 def refusal(rule: RuleSettings) -> ApiError:

@@ -69,7 +69,7 @@ class SequenceHandler:
         """Serve a parsed request from its decision to its last byte; raises `ApiError`."""
         request, account = exchange.request, exchange.account
         _check(request)
-        allowed_usd = _allowed_usd(goal_of(exchange.headers, account.key)[0])
+        allowed_usd = _allowed_usd(goal_of(exchange.headers, account.key, request.dial)[0])
         admission, hold = exchange.parts.admission, exchange.hold
         if admission is not None and hold is not None:
             allowed_usd = await admission.afford_sequence(hold, sequence.bounds(allowed_usd).usd)

@@ -30,18 +30,20 @@ async def send_whole(exchange: Exchange, reply: Reply) -> None:
 
 async def forward(exchange: Exchange, reply: Reply, chunks: Chunks) -> None:
     """Pass a stream on and account for it; a cut ends in an error event, never in a false [DONE]."""
-    account, send = exchange.account, exchange.send
+    account, send, keep = exchange.account, exchange.send, exchange.keep
     scanner = exchange.protocol.scanner(exchange.request)
     fault: ApiError | None = None
     try:
-        account.is_sending = True
-        await start_events(send, reply, reply_headers(account), is_estimated=account.is_replay)
+        await _begin(exchange, reply)
         while block := await chunks.read():
             whole = scanner.feed(block)
             if scanner.made:
                 _pin(exchange, scanner.made)
             if whole:
                 await send({"type": "http.response.body", "body": whole, "more_body": True})
+            if keep is not None:
+                keep.touch()
+                keep.is_torn = scanner.is_torn
             if scanner.has_bad_event and (bad := f"{account.provider}: {_BAD_EVENT}") not in account.faults:
                 account.faults.append(bad)
             if scanner.is_done:
@@ -54,6 +56,8 @@ async def forward(exchange: Exchange, reply: Reply, chunks: Chunks) -> None:
     finally:
         chunks.close()
         account.read_stream(scanner)
+        if keep is not None:
+            keep.stop()
     _tell_breaker(exchange, is_good=fault is None)
     if fault is None:
         account.end(reply.status, "upstream_error_event" if scanner.has_error else None)
@@ -62,6 +66,38 @@ async def forward(exchange: Exchange, reply: Reply, chunks: Chunks) -> None:
     account.end(fault.status, fault.code)
     event = exchange.protocol.error_event(fault.message, code=fault.code)
     await send({"type": "http.response.body", "body": event, "more_body": True})
+
+
+async def send_late(exchange: Exchange, reply: Reply) -> None:
+    """End a stream that was begun before it was known that no answer would come."""
+    account = exchange.account
+    account.end(reply.status, f"upstream_{reply.status}")
+    _tell_breaker(exchange, is_good=True)
+    message = sentence(
+        f"the upstream {account.provider!r} answered without a stream",
+        allowed="server-sent events",
+        got=f"status {reply.status}: {reply.body[:300].decode('utf-8', 'replace')}",
+        do="read the upstream's own message",
+    )
+    await send_last(exchange, message, code=f"upstream_{reply.status}")
+
+
+async def send_last(exchange: Exchange, message: str, *, code: str) -> None:
+    """End a stream with an error event."""
+    event = exchange.protocol.error_event(message, code=code)
+    await exchange.send({"type": "http.response.body", "body": event, "more_body": False})
+
+
+async def _begin(exchange: Exchange, reply: Reply) -> None:
+    """Open the response, unless a comment has done so already."""
+    if exchange.keep is not None:
+        await exchange.keep.settle()
+        exchange.keep.touch()
+        if exchange.keep.has_begun:
+            return
+    exchange.account.is_sending = True
+    headers = reply_headers(exchange.account)
+    await start_events(exchange.send, reply, headers, is_estimated=exchange.account.is_replay)
 
 
 def _pin(exchange: Exchange, names: tuple[str, ...]) -> None:

@@ -69,6 +69,8 @@ class Scanner(ABC):
     """Whether the upstream sent an error event of its own."""
     has_bad_event: bool = False
     """Whether some event's data could not be read."""
+    is_torn: bool = False
+    """Whether an event was forwarded before its end had come, because it is too long to hold."""
     made: tuple[str, ...] = ()
     """Names of what the upstream now keeps, which a later request can be about."""
 
@@ -112,7 +114,7 @@ class EventScanner(Scanner):
         data = self._held + block if self._held else block
         end = event_start(data, 0, len(data))
         if end == 0 and len(data) > MAX_HELD_BYTES:
-            self._held = b""
+            self._held, self.is_torn = b"", True
             return data
         whole, self._held = (data, b"") if end == len(data) else (data[:end], data[end:])
         return self._scan(whole) if whole else b""

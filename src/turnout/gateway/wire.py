@@ -13,6 +13,7 @@ from typing import final
 
 import msgspec
 
+from turnout.core.budget import Goal
 from turnout.core.errors import ABSENT, sentence
 from turnout.core.query import Query
 from turnout.gateway.errors import ApiError
@@ -74,6 +75,8 @@ class ChatRequest:
     """Whether the client asked a stream for its usage chunk."""
     follows: tuple[str, ...] = ()
     """Names of what only the upstream that made it can go on from, the most telling first."""
+    dial: Goal | None = None
+    """The dial that the body sets, where it sets one."""
     is_translated: bool = False
     """Whether the members were written here, for a client that speaks another API."""
 

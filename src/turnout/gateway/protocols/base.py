@@ -22,6 +22,8 @@ class Protocol(ABC):
     """The word for it in `Call.protocol`: who speaks it passes bytes on, who does not translates."""
     path: ClassVar[str]
     """Where clients post."""
+    ping: ClassVar[bytes] = b": ping\n\n"
+    """What may stand between two events and says nothing."""
     is_routed: ClassVar[bool] = True
     """Whether a router may choose who answers; else a request names its model."""
 

@@ -41,6 +41,7 @@ class MessagesProtocol(Protocol):
 
     name: ClassVar[str] = "messages"
     path: ClassVar[str] = "/v1/messages"
+    ping: ClassVar[bytes] = b'event: ping\ndata: {"type": "ping"}\n\n'
 
     def parse(self, body: bytes) -> ChatRequest:
         """Read a request; raises `ApiError`."""

@@ -40,7 +40,7 @@ class NamedScanner(Scanner):
         data = self._held + block if self._held else block
         end = event_start(data, 0, len(data))
         if end == 0 and len(data) > MAX_HELD_BYTES:
-            self._held = b""
+            self._held, self.is_torn = b"", True
             return data
         whole, self._held = (data, b"") if end == len(data) else (data[:end], data[end:])
         self.num_events += whole.count(self.text_mark)

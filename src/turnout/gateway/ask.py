@@ -1,0 +1,84 @@
+"""This module reads a request in its API's words, and takes out what it says to the gateway alone.
+
+A dial may stand in the member `metadata.turnout`, for clients that cannot set headers. It is removed before
+anybody upstream sees it; other metadata stay as they are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import msgspec
+
+from turnout.core.budget import Goal
+from turnout.core.errors import InputError, did_you_mean, sentence
+from turnout.gateway.errors import ApiError
+from turnout.gateway.protocols.base import Protocol
+from turnout.gateway.select import DIALS
+from turnout.gateway.wire import ChatRequest, Members, render
+
+FIELD = "metadata.turnout"
+"""Where a dial may stand in a body."""
+
+_NAME = "turnout"
+_TERMS = tuple(DIALS.values())
+_decode_members = msgspec.json.Decoder(Members).decode
+
+
+def read_request(protocol: Protocol, body: bytes) -> ChatRequest:
+    """Return the request; raises `ApiError` (400) that names the field at fault."""
+    request = protocol.parse(body)
+    raw = request.members.get("metadata")
+    if raw is None or b'"turnout"' not in bytes(raw):
+        return request
+    try:
+        metadata = _decode_members(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return request  # no object: the upstream will say so
+    if _NAME not in metadata:
+        return request
+    goal = _goal(metadata.pop(_NAME))
+    members = dict(request.members)
+    if metadata:
+        members["metadata"] = msgspec.Raw(render(metadata))
+    else:
+        del members["metadata"]
+    return dataclasses.replace(request, members=members, dial=goal)
+
+
+def _goal(raw: msgspec.Raw) -> Goal | None:
+    """Return the dial; one that is misspelt is refused, as a header is."""
+    value: Any = msgspec.json.decode(raw)
+    if isinstance(value, str):
+        # Metadata of OpenAI's clients are texts.
+        try:
+            value = msgspec.json.decode(value)
+        except msgspec.DecodeError:
+            raise _wrong(value) from None
+    if value is None or value == {}:
+        return None
+    if not isinstance(value, dict):
+        raise _wrong(value)
+    for name in value:
+        if name not in _TERMS:
+            what = f"the field '{FIELD}.{name[:80]}' is unknown"
+            message = sentence(what, allowed=", ".join(_TERMS), do=did_you_mean(name[:80], _TERMS))
+            raise ApiError(400, message, code="bad_metadata", param=FIELD)
+    try:
+        return Goal(**{name: float(number) for name, number in value.items()})
+    except InputError as error:
+        message = f"the field {FIELD!r} is wrong; {error}; keep one term, within its range"
+        raise ApiError(400, message, code="bad_metadata", param=FIELD) from error
+    except (TypeError, ValueError):
+        raise _wrong(value) from None
+
+
+def _wrong(value: Any) -> ApiError:
+    message = sentence(
+        f"the field {FIELD!r} is wrong",
+        allowed=f"an object with one of {', '.join(_TERMS)} and a number, or a text that spells one",
+        got=value,
+        do='send for example {"quality_floor": 0.95}',
+    )
+    return ApiError(400, message, code="bad_metadata", param=FIELD)
