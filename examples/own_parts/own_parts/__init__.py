@@ -1,0 +1,1 @@
+"""Parts for turnout that live in a package of their own."""
