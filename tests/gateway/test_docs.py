@@ -19,6 +19,7 @@ from turnout.gateway.config import (
 )
 from turnout.gateway.settings import GoalSettings, Settings
 from turnout.gateway.settings_keys import AuthSettings, KeySettings
+from turnout.gateway.settings_prices import PricesSettings
 from turnout.gateway.settings_providers import (
     AnthropicSettings,
     AzureSettings,
@@ -50,6 +51,7 @@ SECTIONS: dict[str, type[Settings]] = {
     "models.NAME.": ModelSettings,
     "auth.": AuthSettings,
     "shared.": SharedSettings,
+    "prices.": PricesSettings,
     "telemetry.": TelemetrySettings,
     "keys.NAME.": KeySettings,
     "keys.NAME.goal.": GoalSettings,

@@ -27,6 +27,7 @@ from turnout.gateway.settings import GoalSettings
 from turnout.gateway.settings_keys import AuthSettings, KeySettings
 
 SECRET = "tk-a-secret-of-the-tests"
+HEADERS_OF = {"authorization": f"Bearer {SECRET}"}
 SMALL_USD = (11 * 0.1 + 7 * 0.4) / 1e6
 """What the upstream's usual answer costs."""
 

@@ -6,6 +6,7 @@ import asyncio
 import math
 import random
 import secrets
+import sys
 import tempfile
 import threading
 from collections.abc import Callable
@@ -113,10 +114,16 @@ def test_workers_together_never_reserve_more_than_the_budget(make: Make) -> None
         run(make, work)
 
     threads = [threading.Thread(target=worker, args=(seed,)) for seed in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    before_s = sys.getswitchinterval()
+    # Threads change places as often as they can, so that one comes between another's reading and writing.
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before_s)
     assert 0.95 < sum(got) <= 1.0 + 1e-9
     spend = run(make, lambda limits: limits.spend("a", "p"))
     assert isinstance(spend, Spend)

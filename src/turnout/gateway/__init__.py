@@ -40,6 +40,7 @@ A request passes these steps, each in a module of its own; `exchange` carries it
 | `settle`, `stream`, `reply` | the answer on its way out: whole or as events, its usage, its headers |
 | `disconnect` | a client that leaves ends the work |
 | `account`, `ledger`, `schema`, `session` | one row per request in an append-only memory |
+| `prices` | price cards of a file with a date |
 | `spend`, `ledger_admin`, `ledger_delete` | what a ledger sums to; exports, retention, deletion |
 | `metrics*`, `telemetry*` | what Prometheus and OpenTelemetry are told |
 | `sequence*` | several calls for one request |

@@ -27,6 +27,7 @@ from turnout.gateway.feedback import Feedback
 from turnout.gateway.flow import serve_exchange
 from turnout.gateway.ledger import Ledger
 from turnout.gateway.metrics_text import snapshot_of
+from turnout.gateway.prices import stale_notice
 from turnout.gateway.protocols import PROTOCOLS
 from turnout.gateway.protocols.base import Protocol
 from turnout.gateway.reload import Reloader
@@ -113,6 +114,7 @@ class Gateway:
         first = Query(id="start", text="a first question")
         selector.deployment.decide([first], goal=selector.goal)
         self.notices = ledger.open() + unkept(selector.deployment, selector.goal)
+        self.notices += stale_notice(self.parts.prices, self.config.prices, self.clock.now_s())
         admission = await open_admission(self.config, self.keys, self.clock)
         self.parts = dataclasses.replace(self.parts, admission=admission)
         for provider in self.parts.providers.values():

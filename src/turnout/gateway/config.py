@@ -15,6 +15,7 @@ from turnout.core.candidate import PriceCard
 from turnout.core.errors import ConfigError, InputError, did_you_mean, sentence
 from turnout.gateway.settings import Count, GoalSettings, Name, Port, Seconds, Settings
 from turnout.gateway.settings_keys import AuthSettings, KeySettings
+from turnout.gateway.settings_prices import PricesSettings
 from turnout.gateway.settings_providers import ProviderSettings, ReplaySettings, UpstreamSettings
 from turnout.gateway.settings_rules import RuleSettings, check_rules
 from turnout.gateway.settings_shared import SharedSettings
@@ -211,6 +212,8 @@ class Config(Settings, frozen=True, kw_only=True):
     """How clients are told apart."""
     shared: SharedSettings = SharedSettings()
     """What gateways on several hosts share."""
+    prices: PricesSettings = PricesSettings()
+    """What models charge, where that has changed."""
     telemetry: TelemetrySettings = TelemetrySettings()
     """What OpenTelemetry is told."""
 

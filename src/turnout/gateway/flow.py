@@ -98,6 +98,8 @@ async def _serve(exchange: Exchange) -> None:
         return
     if exchange.request.follows:
         selection = parts.pins.keep_to(exchange.request.follows, selection, parts.places)
+    if parts.prices is not None:
+        selection = parts.prices.applied(selection)
     account.decide(selection)
     if admission is not None and exchange.hold is not None:
         selection = await _afford(exchange, admission, exchange.hold, selection)

@@ -36,7 +36,11 @@ def page(parts: Parts) -> bytes:
         for one in (snapshot, *parts.metrics.board.others()):
             whole.add(one)
         snapshot = whole
-    return render(snapshot.tally, _read(snapshot))
+    gauges = _read(snapshot)
+    if parts.prices is not None:
+        age: dict[Labels, float] = {(): parts.prices.age_days(parts.clock.now_s())}
+        gauges.append(Gauge(name="turnout_price_age_days", text="Age of the price file.", values=age))
+    return render(snapshot.tally, gauges)
 
 
 def render(tally: Tally, gauges: list[Gauge]) -> bytes:

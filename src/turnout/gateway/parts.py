@@ -20,6 +20,7 @@ from turnout.gateway.gate import Gate
 from turnout.gateway.ledger import Ledger
 from turnout.gateway.metrics import Metrics
 from turnout.gateway.pins import Pins
+from turnout.gateway.prices import Prices, read_prices
 from turnout.gateway.providers.base import Place, Provider, places_of, unrouted_of
 from turnout.gateway.retry import Allowance
 from turnout.gateway.rules import Rules
@@ -70,6 +71,8 @@ class Parts:
     """Which provider keeps what later requests build on."""
     admission: Admission | None = None
     """Who may come in; None where nobody needs a key."""
+    prices: Prices | None = None
+    """The price cards of a file; None where the deployment's own hold."""
     metrics: Metrics = field(default_factory=Metrics)
     telemetry: Telemetry | None = None
     """Who is told of requests; None where nobody is."""
@@ -97,6 +100,8 @@ def make_parts(
     clock: Clock,
 ) -> Parts:
     """Put the parts together; opens nothing. Raises `InputError` where the goal cannot be served."""
+    prices = read_prices(config.prices, deployment.candidates)
+    priced = tuple(one if prices is None else prices.priced(one) for one in deployment.candidates)
     selector = Selector(
         deployment=deployment,
         alias=config.routing.alias,
@@ -114,7 +119,7 @@ def make_parts(
         places=places,
         rules=Rules(config=config, deployment=deployment) if config.rules else None,
         sequences=SequenceHandler(
-            sequences=build_sequences(config, deployment.candidates, providers, places),
+            sequences=build_sequences(config, priced, providers, places),
             seed=config.routing.seed,
         ),
         ledger=ledger,
@@ -126,6 +131,7 @@ def make_parts(
         warmth=Warmth(idle_s=config.routing.sticky_idle_s, clock=clock) if config.routing.sticky else None,
         created_s=int(clock.now_s()),
         telemetry=_telemetry(config.telemetry),
+        prices=prices,
     )
 
 

@@ -225,6 +225,9 @@ def _resolve(config: Config, folder: Path) -> Config:
         signals={name: _resolve_signal(entry, folder) for name, entry in config.signals.items()},
         ledger=msgspec.structs.replace(config.ledger, path=str(folder / config.ledger.path)),
         auth=msgspec.structs.replace(config.auth, path=str(folder / config.auth.path)),
+        prices=msgspec.structs.replace(
+            config.prices, path=None if config.prices.path is None else str(folder / config.prices.path)
+        ),
         shared=msgspec.structs.replace(
             config.shared,
             redis=None if config.shared.redis is None else resolved(config.shared.redis, folder),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import time
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ from turnout.gateway.translate.events import Translated
 KEEP_ALIVE_S = 15.0
 """Seconds an idle connection is kept; servers close theirs after 5 to 75, and a closed one costs a retry."""
 
+_LARGE_BYTES = 2**19
 _READ_BYTES = 2**16
 _OVERLOADED = (503, 529)
 _PASSED = ("content-type", "request-id", "retry-after", "retry-after-ms", "x-request-id", "x-should-retry")
@@ -239,7 +241,9 @@ class _Arriving(Chunks):
 async def _post(
     session: aiohttp.ClientSession, sent: Outgoing, headers: Mapping[str, str]
 ) -> aiohttp.ClientResponse:
-    return await session.post(sent.url, data=sent.body, headers=headers, allow_redirects=False)
+    # A large body is written in pieces: in one go it would hold up everybody else.
+    body = sent.body if len(sent.body) < _LARGE_BYTES else io.BytesIO(sent.body)
+    return await session.post(sent.url, data=body, headers=headers, allow_redirects=False)
 
 
 def _headers_of(own: Mapping[str, str], call: Call) -> Mapping[str, str]:

@@ -1,0 +1,104 @@
+"""This module reads a price file: what models charge, and of which day that is.
+
+The file is JSON: `{"date": "2026-11-01", "models": {"NAME": {"input_usd_per_mtok": 1.0, ...}}}`. A name is a
+candidate's own, or that of its model. What it says stands in the place of the deployment's price cards
+wherever money is counted: ledger, budgets, sequencers. What the router expects was learned, and stays.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Annotated, final
+
+import msgspec
+
+from turnout.core.candidate import Candidate, PriceCard
+from turnout.core.errors import ConfigError, did_you_mean, sentence
+from turnout.gateway.select import Selection
+from turnout.gateway.settings_prices import PricesSettings
+
+_Usd = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class _Card(msgspec.Struct, forbid_unknown_fields=True):
+    input_usd_per_mtok: _Usd
+    output_usd_per_mtok: _Usd
+    cached_usd_per_mtok: _Usd | None = None
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    date: date
+    models: dict[str, _Card]
+    source: str | None = None
+    """Where the prices were read, for people."""
+
+
+@final
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Prices:
+    """The price cards of one file, by candidate name."""
+
+    date: date
+    cards: dict[str, PriceCard]
+
+    def priced(self, candidate: Candidate) -> Candidate:
+        """Return a candidate with the card of the file, if it has one there."""
+        card = self.cards.get(candidate.name)
+        return candidate if card is None else dataclasses.replace(candidate, price_card=card)
+
+    def applied(self, selection: Selection) -> Selection:
+        """Return a selection whose candidates have the cards of the file."""
+        return dataclasses.replace(selection, ranked=tuple(map(self.priced, selection.ranked)))
+
+    def age_days(self, now_s: float) -> float:
+        """Return how old the prices are; 0 for those of a day to come."""
+        midnight = datetime(self.date.year, self.date.month, self.date.day, tzinfo=UTC)
+        return max(0.0, (now_s - midnight.timestamp()) / 86_400)
+
+
+def read_prices(settings: PricesSettings, candidates: tuple[Candidate, ...]) -> Prices | None:
+    """Return the prices of the file that the settings name, or None; raises `ConfigError`."""
+    if settings.path is None:
+        return None
+    path = Path(settings.path)
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=_File)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        got = error.strerror if isinstance(error, OSError) else str(error)
+        raise ConfigError(
+            sentence(
+                f"the prices {str(path)!r} cannot be read",
+                allowed='JSON with "date" and "models", as docs/config.md says',
+                got=got,
+                do="correct the file",
+            )
+        ) from error
+    known = {candidate.name for candidate in candidates} | {candidate.model for candidate in candidates}
+    for name in found.models:
+        if name not in known:
+            raise ConfigError(
+                sentence(
+                    f"the prices {str(path)!r} name no candidate and no model by {name!r}",
+                    allowed="names of the deployment's candidates or their models",
+                    do=did_you_mean(name, known),
+                )
+            )
+    cards = {name: PriceCard(**msgspec.structs.asdict(card)) for name, card in found.models.items()}
+    by_name = {
+        candidate.name: card
+        for candidate in candidates
+        if (card := cards.get(candidate.name, cards.get(candidate.model))) is not None
+    }
+    return Prices(date=found.date, cards=by_name)
+
+
+def stale_notice(prices: Prices | None, settings: PricesSettings, now_s: float) -> tuple[str, ...]:
+    """Return what to say of prices that are older than they may be."""
+    if prices is None or prices.age_days(now_s) <= settings.warn_days:
+        return ()
+    return (
+        f"the prices of {settings.path!r} are of {prices.date} and {prices.age_days(now_s):.0f} days old: "
+        "spend and budgets may be wrong; look them up again and set the new date",
+    )
