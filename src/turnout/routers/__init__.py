@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     from turnout.routers.preference_factors import PreferenceFactorsRouter
     from turnout.routers.r2 import R2Router
     from turnout.routers.ridge import RidgeRouter
+    from turnout.routers.scope import ScopeRouter
     from turnout.routers.similarity_ranking import SimilarityRankingRouter
+    from turnout.routers.tag import TagRouter
     from turnout.routers.uniform import UniformRouter
     from turnout.routers.uniroute import UniRouteRouter
 
@@ -61,7 +63,9 @@ TABLE = {
     "r2": "turnout.routers.r2:R2Router",
     "ridge": "turnout.routers.ridge:RidgeRouter",
     "routerdc": "turnout.routers.neural.routerdc:RouterDCRouter",
+    "scope": "turnout.routers.scope:ScopeRouter",
     "similarity_ranking": "turnout.routers.similarity_ranking:SimilarityRankingRouter",
+    "tag": "turnout.routers.tag:TagRouter",
     "uniform": "turnout.routers.uniform:UniformRouter",
     "uniroute": "turnout.routers.uniroute:UniRouteRouter",
 }
@@ -90,7 +94,9 @@ __all__ = [
     "R2Router",
     "RidgeRouter",
     "RouterDCRouter",
+    "ScopeRouter",
     "SimilarityRankingRouter",
+    "TagRouter",
     "UniRouteRouter",
     "UniformRouter",
     "registry",
