@@ -28,9 +28,11 @@ if TYPE_CHECKING:
     from turnout.routers.domain_experts import DomainExpertsRouter
     from turnout.routers.factorisation import FactorisationRouter
     from turnout.routers.group_mean import GroupMeanRouter
+    from turnout.routers.icl import ICLRouter
     from turnout.routers.inferred_group import InferredGroupRouter
     from turnout.routers.knn import KNNRouter
     from turnout.routers.mirt import MIRTRouter
+    from turnout.routers.mode_gate import ModeGateRouter
     from turnout.routers.neural.graph import GraphRouter
     from turnout.routers.neural.lookahead import LookaheadRouter
     from turnout.routers.neural.probe import ProbeRouter
@@ -54,10 +56,12 @@ TABLE = {
     "factorisation": "turnout.routers.factorisation:FactorisationRouter",
     "graph": "turnout.routers.neural.graph:GraphRouter",
     "group_mean": "turnout.routers.group_mean:GroupMeanRouter",
+    "icl": "turnout.routers.icl:ICLRouter",
     "inferred_group": "turnout.routers.inferred_group:InferredGroupRouter",
     "knn": "turnout.routers.knn:KNNRouter",
     "lookahead": "turnout.routers.neural.lookahead:LookaheadRouter",
     "mirt": "turnout.routers.mirt:MIRTRouter",
+    "mode_gate": "turnout.routers.mode_gate:ModeGateRouter",
     "preference_factors": "turnout.routers.preference_factors:PreferenceFactorsRouter",
     "probe": "turnout.routers.neural.probe:ProbeRouter",
     "r2": "turnout.routers.r2:R2Router",
@@ -85,10 +89,12 @@ __all__ = [
     "FactorisationRouter",
     "GraphRouter",
     "GroupMeanRouter",
+    "ICLRouter",
     "InferredGroupRouter",
     "KNNRouter",
     "LookaheadRouter",
     "MIRTRouter",
+    "ModeGateRouter",
     "PreferenceFactorsRouter",
     "ProbeRouter",
     "R2Router",
