@@ -52,6 +52,7 @@ def test_the_list_of_flags_is_frozen() -> None:
         "config": set(),
         "ledger": set(),
         "keys": set(),
+        "whatif": {"--dial", "--days"},
         "nn": {"--out", "--rho", "--seed", "--force"},
         "import": {"--out", "--format", "--force"},
     }

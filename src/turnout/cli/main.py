@@ -21,6 +21,7 @@ COMMANDS = {
     "config": ("config", "check and compare settings of a gateway, or print their schema"),
     "ledger": ("ledger", "export what a gateway remembers, drop what is old, forget a tenant"),
     "keys": ("keys", "make, list and revoke the keys of a gateway's clients"),
+    "whatif": ("whatif", "say what a ledger's requests would have cost and given at another dial"),
     "nn": ("nn", "show what the gates of a mixture-of-experts model do"),
     "bench": ("bench", "train the same small language model with every gate, and compare them"),
     "import": ("importing", "convert another project's outcome file into an outcome table"),
