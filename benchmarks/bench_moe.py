@@ -1,6 +1,6 @@
 """Executors against the experts backends of transformers: the same experts and choices, turn by turn.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.bench_moe [--rounds N]
+    OMP_NUM_THREADS=1 python -m benchmarks.bench_moe [--rounds N] [--experts 16]
 
 Times are processor seconds of one thread, the least of some rounds in which everybody has a turn; what is
 recorded are ratios. The floor is the same number of operations as two large products of the same precision.
@@ -133,11 +133,14 @@ def measure(case: tuple[int, int, int, str, bool, bool], rounds: int) -> dict[st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--experts", type=int, choices=(16, 64), help="the cases of one number of experts")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     rows = []
     for case in CASES:
+        if options.experts not in (None, case[0]):
+            continue
         rounds = options.rounds if case[2] < 4096 else max(options.rounds // 2, 2)
         rows.append(measure(case, rounds))
         print(rows[-1], flush=True)
