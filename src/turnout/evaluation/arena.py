@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from turnout.core.errors import InputError, sentence
+
 if TYPE_CHECKING:
     from turnout.core.outcomes import Floats
 
@@ -28,9 +30,33 @@ def arena_score(quality: Floats | float, usd_per_1k: Floats | float, *, beta: fl
     >>> round(float(arena_score(0.7969, 0.27)), 4)
     0.7762
     """
-    clamped = np.clip(np.asarray(usd_per_1k, dtype=np.float64), LOW_USD_PER_1K, HIGH_USD_PER_1K)
-    span = np.log2(HIGH_USD_PER_1K) - np.log2(LOW_USD_PER_1K)
-    thrift = (np.log2(HIGH_USD_PER_1K) - np.log2(clamped)) / span
+    return _mean(quality, usd_per_1k, LOW_USD_PER_1K, HIGH_USD_PER_1K, beta)
+
+
+def rank_score(
+    quality: Floats | float, cost_usd: Floats | float, *, low_usd: float, high_usd: float, beta: float = BETA
+) -> Floats:
+    """Return the rank score of VL-RouterBench: the same mean, with the bounds of a benchmark's own costs.
+
+    S55: VL-RouterBench (arXiv 2512.23562), abstract and the README of its repository: the harmonic mean of
+    accuracy and log-normalised cost, beta 0.1, between the least and the largest mean cost. The file with
+    its formula was not read; the form is RouterArena's, which the README names. Costs are per query.
+
+    Example
+    -------
+    >>> round(float(rank_score(0.8, 0.01, low_usd=0.001, high_usd=0.1)), 4)
+    0.7586
+    """
+    if not 0.0 < low_usd < high_usd < np.inf:
+        allowed = "0 < low < high, in usd per query"
+        raise InputError(sentence("rank_score: bounds", allowed=allowed, got=(low_usd, high_usd)))
+    return _mean(quality, cost_usd, low_usd, high_usd, beta)
+
+
+def _mean(quality: Floats | float, cost: Floats | float, low: float, high: float, beta: float) -> Floats:
+    """Return the weighted harmonic mean of quality and thrift, the place of the cost on a log scale."""
+    clamped = np.clip(np.asarray(cost, dtype=np.float64), low, high)
+    thrift = (np.log2(high) - np.log2(clamped)) / (np.log2(high) - np.log2(low))
     weight = beta * np.asarray(quality, dtype=np.float64) + thrift
     score: Floats = (1.0 + beta) * quality * thrift / np.where(weight > 0, weight, 1.0)
     return score
