@@ -86,6 +86,9 @@ def routers(data: Result) -> Iterator[str]:
         "(bench_routers.md#what-is-measured). Times were taken while other work ran beside it; compare them "
         "within a table."
     )
+    if note := data["result"].get("note"):
+        yield ""
+        yield f"Note: {note}."
     yield from to_markdown(data["result"]["cells"])
 
 

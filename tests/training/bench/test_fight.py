@@ -94,6 +94,12 @@ def test_an_interrupted_run_goes_on_where_it_stopped(place: Path, tmp_path: Path
     assert read_cell(tmp_path, place, "uniform", seed=1) is None
 
 
+def test_the_memory_of_a_cell_is_its_own(place: Path, tmp_path: Path) -> None:
+    ballast = np.ones(60_000_000)
+    (cell,) = fight([place], ["uniform"], tmp_path)
+    assert 10 < cell["peak_mb"] < ballast.nbytes / 1e6
+
+
 def test_a_place_of_another_seed_is_refused(place: Path) -> None:
     known = json.loads((place / "about.json").read_text())
     assert known["seed"] == 0

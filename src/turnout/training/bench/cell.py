@@ -44,7 +44,7 @@ def _measure(name: str, given: Prepared, *, seed: int) -> dict[str, Any]:
         start = time.perf_counter()
         contestant.decide([query])
         taken.append(time.perf_counter() - start)
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak_mb = _peak_mb()
     return {
         **_judge(name, contestant, given, seed=seed),
         "fit_s": fit_s,
@@ -53,6 +53,18 @@ def _measure(name: str, given: Prepared, *, seed: int) -> dict[str, Any]:
         "peak_mb": peak_mb,
         "artifact_mb": contestant.artifact_mb(),
     }
+
+
+def _peak_mb() -> float:
+    """Return the most memory that this process has held, in MB.
+
+    Linux hands `ru_maxrss` of the parent down to a child, so the high-water mark of the process is read.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return next(float(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def _judge(name: str, contestant: Contestant, given: Prepared, *, seed: int) -> dict[str, Any]:

@@ -77,7 +77,8 @@ def speed(cell: Cell) -> list[str]:
     """Return times and sizes, in the order of `SPEED`."""
     size = "-" if cell["artifact_mb"] is None else f"{cell['artifact_mb']:.1f}"
     times = [f"{cell['fit_s']:.1f}", f"{cell['p50_ms']:.2f}", f"{cell['p99_ms']:.2f}"]
-    return [*times, f"{cell['peak_mb']:,.0f}", size]
+    peak = "-" if cell["peak_mb"] is None else f"{cell['peak_mb']:,.0f}"
+    return [*times, peak, size]
 
 
 def _interval(value: Mapping[str, float]) -> str:
