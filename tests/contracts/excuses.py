@@ -43,6 +43,7 @@ SETTINGS: dict[str, Settings] = {
         "weights": (None, ((0.5, 0.5, 1.0), (0.2, 0.0, 0.0), (0.0, 0.0, 0.0))),
     },
     "routers:domain_experts": {"experts": ((), (("maths", "owl"),))},
+    "routers:preference_routes": {"routes": ((), (("maths", "count the numbers", "owl"),))},
     "sequential:cascade": {
         "scorer": (LogisticScorer(), LogisticScorer(penalty=1.0)),
         "order": (None, ("ant", "elk")),

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from turnout.routers.neural.probe import ProbeRouter
     from turnout.routers.neural.routerdc import RouterDCRouter
     from turnout.routers.preference_factors import PreferenceFactorsRouter
+    from turnout.routers.preference_routes import PreferenceRoutesRouter
     from turnout.routers.r2 import R2Router
     from turnout.routers.ridge import RidgeRouter
     from turnout.routers.scope import ScopeRouter
@@ -63,6 +64,7 @@ TABLE = {
     "mirt": "turnout.routers.mirt:MIRTRouter",
     "mode_gate": "turnout.routers.mode_gate:ModeGateRouter",
     "preference_factors": "turnout.routers.preference_factors:PreferenceFactorsRouter",
+    "preference_routes": "turnout.routers.preference_routes:PreferenceRoutesRouter",
     "probe": "turnout.routers.neural.probe:ProbeRouter",
     "r2": "turnout.routers.r2:R2Router",
     "ridge": "turnout.routers.ridge:RidgeRouter",
@@ -96,6 +98,7 @@ __all__ = [
     "MIRTRouter",
     "ModeGateRouter",
     "PreferenceFactorsRouter",
+    "PreferenceRoutesRouter",
     "ProbeRouter",
     "R2Router",
     "RidgeRouter",
