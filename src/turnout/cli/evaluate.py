@@ -6,9 +6,7 @@ import argparse
 
 from turnout.cli.console import show, show_json, tell
 from turnout.cli.options import add_splits, load_deployment, parts_of
-from turnout.core.errors import InputError, sentence
-from turnout.core.outcomes import OutcomeTable
-from turnout.policies import Deployment
+from turnout.cli.pool import check_same_pool
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,21 +20,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_splits(parser)
 
 
-def _check_same_pool(deployment: Deployment, table: OutcomeTable) -> None:
-    pool = {candidate.name for candidate in deployment.candidates}
-    missing = sorted(pool - set(table.names))
-    if not missing:
-        return
-    raise InputError(
-        sentence(
-            f"the table lacks {len(missing)} of the deployment's candidates",
-            allowed=f"a table with all {len(pool)} of them",
-            got=f"for example {missing[0]!r} is missing",
-            do="name the table it was fitted from, or fit again",
-        )
-    )
-
-
 def run(options: argparse.Namespace) -> int:
     """Print the comparison with every baseline."""
     from turnout.datasets import load
@@ -44,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
 
     deployment = load_deployment(options.deployment)
     train, test = parts_of(load(options.table), options)
-    _check_same_pool(deployment, test)
+    check_same_pool(deployment, test)
     report = study(
         deployment,
         train,

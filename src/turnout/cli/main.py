@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import sys
 from collections.abc import Sequence
 
@@ -47,7 +48,28 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return 0, 1 for an error of turnout's, 2 for a wrong call, 130 after Ctrl-C."""
-    options = build_parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that lacks a character gets its escape, not a traceback.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        return _run(_parse(arguments))
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options; texts may stand before, between and after them."""
+    parser = build_parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest and (not hasattr(options, "text") or any(item.startswith("-") for item in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        options.text = [*options.text, *rest]
+    return options
+
+
+def _run(options: argparse.Namespace) -> int:
     module = importlib.import_module(f"turnout.cli.{COMMANDS[options.command][0]}")
     try:
         code: int = module.run(options)
@@ -66,8 +88,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         what = f"the file or folder{where} cannot be used; got: {error.strerror or error}"
         print(f"turnout {options.command}: {what}; choose another path", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130
     return code
 
 

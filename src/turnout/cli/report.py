@@ -17,6 +17,7 @@ from turnout.cli.options import (
     router_names,
     wanted_router,
 )
+from turnout.cli.pool import check_same_pool
 from turnout.core.budget import Goal
 
 
@@ -53,6 +54,7 @@ def run(options: argparse.Namespace) -> int:
     with progress_bar(quiet=options.json) as progress:
         if options.deployment:
             deployment = load_deployment(options.deployment)
+            check_same_pool(deployment, test_part)
         else:
             goal = stated or _default_goal(table.has_costs)
             deployment = train(

@@ -25,20 +25,34 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print a decision for each text."""
+    """Print a decision for each text, as the gateway would take it; 1 where nobody may serve one of them."""
+    from turnout.gateway.account import estimate_tokens
+    from turnout.gateway.caps import check_cap
+    from turnout.policies.masks import obstacles
+
     goal = goal_of(options)
     deployment = load_deployment(options.deployment)
     texts = read_texts(options)
-    queries = [Query(id=str(row), text=text, task=options.task) for row, text in enumerate(texts)]
-    decisions = deployment.decide(queries, goal=goal)
-    estimate = deployment.estimate(queries, goal=goal)
-    rows = [_row(decisions[row], estimate.rows([row]), options.top) for row in range(len(queries))]
+    if goal is not None:
+        check_cap(deployment, goal, "--usd-per-1k")
+    queries = [
+        Query(id=str(row), text=text, task=options.task, input_tokens=estimate_tokens(text))
+        for row, text in enumerate(texts)
+    ]
+    decisions, estimate = deployment.consider(queries, goal=goal)
+    rows = [
+        {
+            **_row(decisions[row], estimate.rows([row]), options.top),
+            "refused": dict(obstacles(query, deployment.candidates)),
+        }
+        for row, query in enumerate(queries)
+    ]
     if options.json:
         show_json({"promise": deployment.plan(goal).text, "decisions": rows})
-        return 0
-    for text, row in zip(texts, rows, strict=True):
-        _show_row(text, row)
-    return 0
+    else:
+        for text, row in zip(texts, rows, strict=True):
+            _show_row(text, row)
+    return 1 if any(row["candidate"] is None for row in rows) else 0
 
 
 def _row(decision: Decision, estimate: Estimate, top: int) -> dict[str, Any]:
@@ -65,6 +79,11 @@ def _row(decision: Decision, estimate: Estimate, top: int) -> dict[str, Any]:
 def _show_row(text: str, row: dict[str, Any]) -> None:
     first = text.strip().splitlines()[0]
     show(f"{first[:76]}{'...' if len(first) > 76 else ''}")
+    for name, why in row["refused"].items():
+        show(f"     {name} may not serve: {why}")
+    if row["candidate"] is None:
+        show("  -> nobody may serve this text")
+        return
     show(f"  -> {row['candidate']}  ({row['reason']}; price {row['price']:.4g} quality/usd)")
     for item in row["ranked"]:
         show(

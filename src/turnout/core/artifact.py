@@ -78,9 +78,11 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     content = _read(path)
     try:
         manifest = json.loads(content.decode("utf-8"))
-        version = manifest["format"]
-    except (ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
         raise _damaged(path, str(error)) from error
+    if not isinstance(manifest, dict) or "format" not in manifest:
+        raise _damaged(path, "it is no JSON object with a member 'format'")
+    version = manifest["format"]
     if not isinstance(version, int) or not 1 <= version <= FORMAT:
         raise ArtifactVersionError(
             sentence(

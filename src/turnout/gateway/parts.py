@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, final
 
 from turnout.core.clock import Clock
+from turnout.core.errors import ConfigError, sentence
 from turnout.core.rng import make_rng
 from turnout.gateway.admission import Admission
 from turnout.gateway.breakers import Breakers
@@ -91,6 +92,20 @@ class Parts:
         )
 
 
+def _check_alias(config: Config, deployment: Deployment) -> None:
+    """Raise `ConfigError` where a candidate could not be asked for, since the router has its name."""
+    alias = config.routing.alias
+    if alias in {candidate.name for candidate in deployment.candidates}:
+        raise ConfigError(
+            sentence(
+                "the setting 'routing.alias' is the name of a candidate, which nobody could ask for any more",
+                allowed="a name that no candidate has",
+                got=alias,
+                do="choose another alias",
+            )
+        )
+
+
 def make_parts(
     config: Config,
     *,
@@ -100,6 +115,7 @@ def make_parts(
     clock: Clock,
 ) -> Parts:
     """Put the parts together; opens nothing. Raises `InputError` where the goal cannot be served."""
+    _check_alias(config, deployment)
     prices = read_prices(config.prices, deployment.candidates)
     priced = tuple(one if prices is None else prices.priced(one) for one in deployment.candidates)
     selector = Selector(

@@ -17,7 +17,7 @@ from turnout.core.contracts import Configured, Policy, Router, State
 from turnout.core.decision import Decisions
 from turnout.core.errors import InputError, sentence
 from turnout.core.estimate import Estimate
-from turnout.core.outcomes import Bools, Floats
+from turnout.core.outcomes import Bools, Floats, Ints
 from turnout.core.query import Query
 from turnout.core.rng import make_rng
 from turnout.core.scoring import score
@@ -80,6 +80,8 @@ class Deployment(Configured):
         self.frontier = frontier
         self.guard = guard
         self.certificate = dict(certificate or {})
+        self.learned_from: Ints = np.zeros(0, np.int64)
+        """Marks of the texts that it learned from (`turnout.training.memory`), sorted."""
         self._plans: dict[Goal, Plan] = {}
 
     def config(self) -> dict[str, object]:
@@ -88,7 +90,7 @@ class Deployment(Configured):
 
     def state(self) -> State:
         """Return the measured frontier and guard and the certificate."""
-        arrays: dict[str, np.ndarray] = {}
+        arrays: dict[str, np.ndarray] = {"learned_from": self.learned_from}
         values: dict[str, object] = {"certificate": self.certificate, "guard_confidence": None}
         if self.frontier is not None:
             arrays |= {
@@ -112,6 +114,8 @@ class Deployment(Configured):
                 sentence("Deployment.restore: certificate", allowed="a mapping", got=certificate)
             )
         self.certificate = dict(certificate)
+        # Older artifacts do not know.
+        self.learned_from = state.arrays.get("learned_from", self.learned_from)
         if "frontier.price_P" in state.arrays:
             self.frontier = Frontier(
                 price_P=state.arrays["frontier.price_P"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 from turnout.core.contracts import Policy, Router
@@ -14,6 +15,7 @@ from turnout.evaluation import Report, Run, evaluate
 from turnout.evaluation import split as split_table
 from turnout.policies import Deployment, feasible, price_grid, sweep
 from turnout.routers import GroupMeanRouter, KNNRouter
+from turnout.training.memory import check_unseen
 from turnout.training.sharing import share_embedders
 
 HELD_OUT = 0.3
@@ -102,6 +104,7 @@ def study(
     kNN with its defaults fitted on all of `train`, at the same goal's price; where tasks are known,
     `group mean` is each task's means likewise; `others` are further unfitted routers.
     """
+    seen = check_unseen(deployment, test, leakage=leakage)
     price = deployment.plan().price
     runs = {"router": _deployed(deployment, test, num_prices, seed)}
     baselines: dict[str, Router] = {"knn": KNNRouter()}
@@ -110,9 +113,10 @@ def study(
     pool = share_embedders({**baselines, **(others or {})}, train.queries)
     for name, router in pool.items():
         runs[name] = _fitted(router.clone().fit(train), deployment.policy, test, price, num_prices, seed)
-    return evaluate(
+    report = evaluate(
         runs, test, train=train, seed=seed, num_resamples=num_resamples, knn="knn", leakage=leakage
     )
+    return report if seen is None else replace(report, warnings=(seen, *report.warnings))
 
 
 def _deployed(deployment: Deployment, test: OutcomeTable, num_prices: int, seed: int) -> Run:

@@ -15,6 +15,7 @@ from turnout.core.progress import Progress, silent
 from turnout.evaluation.baselines import best_single
 from turnout.policies import Best, Deployment, Frontier, Guard, measure_pairs, price_grid
 from turnout.training.learned import AUTO, Learned, Shares, Wanted, learn_automatically, learn_named
+from turnout.training.memory import remembered
 
 
 def train(
@@ -91,6 +92,7 @@ def train(
         ),
         guard=Guard(options=learned.guard.options(policy, prices, seed=seed), confidence=guard_confidence),
     )
+    deployment.learned_from = remembered(table.queries)
     deployment.certificate = finite(_certificate(deployment, table, learned, seed=seed))
     progress("done", 5, 5)
     return deployment
