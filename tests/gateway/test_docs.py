@@ -23,6 +23,7 @@ from turnout.gateway.settings_prices import PricesSettings
 from turnout.gateway.settings_providers import (
     AnthropicSettings,
     AzureSettings,
+    BedrockSettings,
     GeminiSettings,
     LocalSettings,
     OpenAISettings,
@@ -46,6 +47,7 @@ SECTIONS: dict[str, type[Settings]] = {
     "providers.NAME.   ": AnthropicSettings,
     "providers.NAME.    ": AzureSettings,
     "providers.NAME.     ": GeminiSettings,
+    "providers.NAME.      ": BedrockSettings,
     "providers.NAME.  ": LocalSettings,
     "candidates.NAME.": CandidateSettings,
     "models.NAME.": ModelSettings,

@@ -76,6 +76,19 @@ class AzureSettings(OpenAIBodySettings, frozen=True, kw_only=True, tag_field="ki
     """The `api-version` of every request."""
 
 
+class BedrockSettings(UpstreamSettings, frozen=True, kw_only=True, tag_field="kind", tag="bedrock"):
+    """Amazon Bedrock's runtime."""
+
+    region: Name = "us-east-1"
+    """Region that requests are signed for."""
+    access_key_env: Name = "AWS_ACCESS_KEY_ID"
+    """Name of the environment variable that holds the access key; not read where `api_key_env` is set."""
+    secret_key_env: Name = "AWS_SECRET_ACCESS_KEY"
+    """Name of the environment variable that holds the secret key."""
+    session_token_env: Name = "AWS_SESSION_TOKEN"
+    """Name of the environment variable that may hold a session token."""
+
+
 class GeminiSettings(UpstreamSettings, frozen=True, kw_only=True, tag_field="kind", tag="gemini"):
     """Google's Gemini API."""
 
@@ -119,5 +132,11 @@ class LocalSettings(Settings, frozen=True, kw_only=True, tag_field="kind", tag="
 
 
 ProviderSettings = (
-    OpenAISettings | AzureSettings | AnthropicSettings | GeminiSettings | ReplaySettings | LocalSettings
+    OpenAISettings
+    | AzureSettings
+    | AnthropicSettings
+    | GeminiSettings
+    | BedrockSettings
+    | ReplaySettings
+    | LocalSettings
 )

@@ -21,6 +21,7 @@ from turnout.gateway.settings_keys import KeySettings
 from turnout.gateway.settings_providers import (
     AnthropicSettings,
     AzureSettings,
+    BedrockSettings,
     GeminiSettings,
     LocalSettings,
     OpenAISettings,
@@ -35,6 +36,7 @@ _KINDS: dict[str, type[Settings]] = {
     "azure": AzureSettings,
     "anthropic": AnthropicSettings,
     "gemini": GeminiSettings,
+    "bedrock": BedrockSettings,
     "replay": ReplaySettings,
     "local": LocalSettings,
 }

@@ -1,8 +1,8 @@
 """Who answers: a provider takes a request and a candidate and returns a reply.
 
-`openai` is any server with the OpenAI API and `azure` the same at Azure; `anthropic` and `gemini` speak their
-own; `replay` is a recording, `local` a model in this process. A new kind of upstream is one dialect here, one
-settings struct in `gateway.settings_providers` and one line in `build`; `http` carries the bytes.
+`openai` is any server with the OpenAI API and `azure` the same at Azure; `anthropic`, `gemini` and `bedrock`
+speak their own; `replay` is a recording, `local` a model in this process. A new kind of upstream is a dialect
+here, a struct in `gateway.settings_providers` and a line in `build`; `http` carries the bytes of all.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from turnout.gateway.providers.base import Provider
 from turnout.gateway.settings_providers import (
     AnthropicSettings,
     AzureSettings,
+    BedrockSettings,
     GeminiSettings,
     LocalSettings,
     OpenAISettings,
@@ -43,6 +44,11 @@ def build(name: str, settings: ProviderSettings) -> Provider:
         from turnout.gateway.providers.gemini import GeminiDialect
 
         return _http(name, settings, lambda key: GeminiDialect(settings=settings, api_key=key))
+    if isinstance(settings, BedrockSettings):
+        from turnout.gateway.providers.bedrock import BedrockDialect, read_aws_keys
+
+        keys = read_aws_keys(name, settings)
+        return _http(name, settings, lambda key: BedrockDialect(settings=settings, api_key=key, keys=keys))
     if isinstance(settings, LocalSettings):
         from turnout.gateway.providers.local import LocalProvider
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, final
 
+from yarl import URL
+
 from turnout.core.candidate import Candidate
 from turnout.gateway.providers.base import Call, Reply
 from turnout.gateway.translate.events import Translator
@@ -17,7 +19,7 @@ from turnout.gateway.translate.events import Translator
 class Outgoing:
     """One request as it is sent."""
 
-    url: str
+    url: URL | str
     headers: Mapping[str, str]
     body: bytes
 

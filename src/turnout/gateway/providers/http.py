@@ -28,7 +28,10 @@ KEEP_ALIVE_S = 15.0
 _LARGE_BYTES = 2**19
 _READ_BYTES = 2**16
 _OVERLOADED = (503, 529)
-_PASSED = ("content-type", "request-id", "retry-after", "retry-after-ms", "x-request-id", "x-should-retry")
+_PASSED = frozenset(
+    "content-type request-id retry-after retry-after-ms x-request-id x-should-retry x-amzn-errortype"
+    " x-amzn-requestid".split()
+)
 _PASSED_PREFIXES = ("x-ratelimit-", "openai-", "anthropic-")
 _EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
 

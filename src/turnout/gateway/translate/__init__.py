@@ -11,7 +11,11 @@
 | `messages_request_as_chat` | a request of Anthropic's Messages into a chat request |
 | `chat_answer_as_messages` | a chat completion into a message |
 | `chat_stream_as_messages` | the same for a stream |
-| `chat_messages`, `chat_tools`, `messages_blocks`, `messages_turns`, `effort` | the parts that these share |
+| `chat_request_as_gemini`, `gemini_answer_as_chat` | the same pair for Gemini's generateContent |
+| `messages_as_converse`, `converse_as_messages` | the same pair for Bedrock's Converse, by way of Messages |
+| `aws_events` | AWS event streams, cut into messages |
+| `chat_messages`, `chat_tools`, `effort` | parts that several share |
+| `messages_blocks`, `messages_turns`, `gemini_parts` | turns, in the words of each |
 
 Where client and upstream speak the same language nothing here runs: bytes are passed on.
 """

@@ -51,9 +51,28 @@ def messages_request(
     members: Members, *, model: str, candidate: Candidate, settings: AnthropicSettings
 ) -> bytes:
     """Return the body; raises `Fault` (400) for what cannot be said."""
+    body = messages_body(
+        members,
+        model=model,
+        candidate=candidate,
+        default_max_tokens=settings.default_max_tokens,
+        thinking=settings.thinking,
+    )
+    return msgspec.json.encode(body)
+
+
+def messages_body(
+    members: Members, *, model: str, candidate: Candidate, default_max_tokens: int | None, thinking: str
+) -> dict[str, Any]:
+    """Return the body as members; raises `Fault` (400) for what cannot be said.
+
+    `thinking` says how an effort is written (`write_effort`).
+    """
     said = read_messages(members["messages"])
-    limit = _limit(members, candidate, settings)
-    body: dict[str, Any] = {"model": model, "max_tokens": limit}
+    limit = _limit(members, candidate, default_max_tokens)
+    body: dict[str, Any] = {"model": model}
+    if limit is not None:
+        body["max_tokens"] = limit
     if system := _system(said):
         body["system"] = system
     body["messages"] = turns(said, LANGUAGE)
@@ -62,7 +81,7 @@ def messages_request(
         if (choice := tool_choice(members, LANGUAGE)) is not None:
             body["tool_choice"] = choice
     _format(members, body)
-    _effort(members, candidate, settings, body)
+    _effort(members, candidate, thinking, body)
     stop = plain(members.get("stop"))
     if stop:
         body["stop_sequences"] = [stop] if isinstance(stop, str) else stop
@@ -71,7 +90,7 @@ def messages_request(
         body["metadata"] = {"user_id": user}
     for name, raw in members.items():
         _rest(name, raw, body)
-    return msgspec.json.encode(body)
+    return body
 
 
 def _rest(name: str, raw: msgspec.Raw, body: dict[str, Any]) -> None:
@@ -86,10 +105,10 @@ def _rest(name: str, raw: msgspec.Raw, body: dict[str, Any]) -> None:
         body[name] = raw
 
 
-def _limit(members: Members, candidate: Candidate, settings: AnthropicSettings) -> int:
+def _limit(members: Members, candidate: Candidate, default: int | None) -> int | None:
     given = [plain(members.get(name)) for name in ("max_completion_tokens", "max_tokens")]
     limits = [number for number in [*given, candidate.max_output_tokens] if isinstance(number, int)]
-    return min(limits, default=settings.default_max_tokens)
+    return min(limits) if limits else default
 
 
 def _system(said: list[ChatMessage]) -> str | list[dict[str, Any]] | None:
@@ -110,11 +129,9 @@ def _format(members: Members, body: dict[str, Any]) -> None:
     body["output_config"] = {"format": {"type": "json_schema", "schema": schema["schema"]}}
 
 
-def _effort(
-    members: Members, candidate: Candidate, settings: AnthropicSettings, body: dict[str, Any]
-) -> None:
+def _effort(members: Members, candidate: Candidate, thinking: str, body: dict[str, Any]) -> None:
     """Write the candidate's effort, or the client's; `none` switches thinking off."""
     effort = candidate.effort or plain(members.get("reasoning_effort"))
     if not isinstance(effort, str):
         return
-    write_effort(effort, settings.thinking, body)
+    write_effort(effort, thinking, body)
