@@ -45,6 +45,17 @@ SCHEMA = {"type": "object", "properties": {"a": {"type": "number"}}}
 TOOLS: Any = [
     {"type": "function", "function": {"name": "multiply", "description": "Multiply.", "parameters": SCHEMA}}
 ]
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}}
+CALLED = {"id": "c1", "type": "function", "function": {"name": "multiply", "arguments": '{"a": 17}'}}
+MARKED = {"type": "text", "text": "look", "cache_control": {"type": "ephemeral"}}
+THOUGHT_BEFORE = {"type": "thinking", "thinking": "Hm.", "signature": "c2lnbmVk"}
+HISTORY: Any = [
+    {"role": "system", "content": "be brief"},
+    {"role": "user", "content": [MARKED, IMAGE]},
+    {"role": "assistant", "content": None, "tool_calls": [CALLED], "thinking_blocks": [THOUGHT_BEFORE]},
+    {"role": "tool", "tool_call_id": "c1", "content": "391"},
+]
+FORM = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}
 
 
 @pytest.fixture(scope="module")
@@ -138,24 +149,13 @@ def test_an_api_key_stands_for_a_signature(served: Served, told: Told) -> None:
 
 
 def test_what_is_sent_is_what_boto3_sends(served: Served, told: Told) -> None:
-    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}}
-    call = {"id": "c1", "type": "function", "function": {"name": "multiply", "arguments": '{"a": 17}'}}
-    marked = {"type": "text", "text": "look", "cache_control": {"type": "ephemeral"}}
-    thought = {"type": "thinking", "thinking": "Hm.", "signature": "c2lnbmVk"}
-    messages = [
-        {"role": "system", "content": "be brief"},
-        {"role": "user", "content": [marked, image]},
-        {"role": "assistant", "content": None, "tool_calls": [call], "thinking_blocks": [thought]},
-        {"role": "tool", "tool_call_id": "c1", "content": "391"},
-    ]
-    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}
     ask(
         served.base_url,
         model=EFFORT,
-        messages=messages,
+        messages=HISTORY,
         tools=TOOLS,
         tool_choice="required",
-        response_format=form,
+        response_format=FORM,
         temperature=0.5,
         top_p=0.9,
         stop=["END"],

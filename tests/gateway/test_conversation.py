@@ -94,3 +94,12 @@ def test_odd_shapes_are_left_alone() -> None:
     odd = members({"messages": ["text", 3, {"role": "user"}, {"content": None}], "input": {"a": 1}})
     assert read_turns(odd) == ()
     assert plain(map_texts(odd, str.upper)) == plain(odd)
+
+
+def test_texts_to_embed_are_read_and_replaced_and_nobody_is_instructed() -> None:
+    body = members({"input": ["one", "two", "one"]})
+    assert [turn.text for turn in read_turns(body)] == ["one", "two", "one"]
+    assert plain(map_texts(body, lambda text: text.replace("one", "1"))) == {"input": ["1", "two", "1"]}
+    tokens = members({"input": [[1, 2], [3]]})
+    assert plain(map_texts(tokens, str.upper)) == plain(tokens)
+    assert with_system(body, "be kind", place="before", protocol="embeddings") == body

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, final
 
 import msgspec
@@ -20,6 +21,8 @@ USER = "user"
 _TURNS = ("messages", "input")
 _INSTRUCTIONS = {"messages": "system", "responses": "instructions"}
 """Protocol -> the member that holds its instructions; Chat Completions has them in a turn."""
+_WITHOUT_TURNS = "embeddings"
+"""Protocol whose texts are no conversation: nobody can be instructed there."""
 _SYSTEM_ROLES = ("system", "developer")
 
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -59,6 +62,8 @@ def read_turns(members: Members) -> tuple[Turn, ...]:
             found.append(Turn(role=str(value.get("role", "tool")), text=_text_in(_content_of(value))))
     if isinstance(plain := _plain_input(members), str):
         found.append(Turn(role=USER, text=plain))
+    texts = [_decode(turn) for turn in _turns_of(members, "input") if bytes(turn).startswith(b'"')]
+    found += [Turn(role=USER, text=text) for text in texts]
     return tuple(turn for turn in found if turn.text)
 
 
@@ -72,13 +77,16 @@ def map_texts(members: Members, change: Callable[[str], str]) -> Members:
         changed["input"] = _mapped(members["input"], change)
     for name in _TURNS:
         if old := _turns_of(members, name):
-            turns = [_mapped(turn, lambda value: _map_turn(value, change)) for turn in old]
+            mapped = _map_text_or_turn if name == "input" else _map_turn
+            turns = [_mapped(turn, partial(mapped, change=change)) for turn in old]
             changed[name] = msgspec.Raw(b"[" + b",".join(bytes(turn) for turn in turns) + b"]")
     return changed
 
 
 def with_system(members: Members, text: str, *, place: str, protocol: str) -> Members:
     """Return the members with a text in the instructions: before, after or instead of the client's own."""
+    if protocol == _WITHOUT_TURNS:
+        return members
     name = _INSTRUCTIONS.get(protocol)
     if name is not None:
         own = _text_in(_decode(members[name])) if name in members else ""
@@ -131,6 +139,11 @@ def _text_in(content: object) -> str:
         texts = [part.get("text") or _text_in(part.get("content")) for part in parts]
         return "\n".join(text for text in texts if isinstance(text, str) and text)
     return ""
+
+
+def _map_text_or_turn(turn: Any, change: Callable[[str], str]) -> Any:
+    """Texts to embed stand alone in a list."""
+    return change(turn) if isinstance(turn, str) else _map_turn(turn, change)
 
 
 def _map_turn(turn: Any, change: Callable[[str], str]) -> Any:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import final
 
+from turnout.gateway.count import CountTokens
 from turnout.gateway.disconnect import Receive, Scope, Send
 from turnout.gateway.door import KEY
 from turnout.gateway.errors import unknown_model
 from turnout.gateway.key import Key
 from turnout.gateway.metrics_text import CONTENT_TYPE, page
+from turnout.gateway.openapi import OpenApi
 from turnout.gateway.parts import Parts
 from turnout.gateway.providers.base import Reply
 from turnout.gateway.reply import json_reply, send_body
@@ -43,6 +45,8 @@ class ReadOnly:
         routes.add("GET", READY, self.ready)
         routes.add("GET", METRICS, self.metrics)
         routes.add("GET", BREAKERS, self.breakers)
+        CountTokens(parts=self._parts).add_to(routes)
+        OpenApi(routes=routes).add_to(routes)
 
     async def models(self, scope: Scope, receive: Receive, send: Send) -> None:
         """List every name that a client may ask for."""

@@ -13,6 +13,10 @@ from typing import final
 from turnout.gateway.exchange import Exchange
 from turnout.gateway.providers.base import Reply
 from turnout.gateway.reply import start_events
+from turnout.gateway.stream import Scanner
+
+_LOOKS = 2
+"""How often a stream is looked at in the time that it may be silent."""
 
 _TYPE = (b"content-type", b"text/event-stream; charset=utf-8")
 
@@ -27,23 +31,31 @@ class KeepAlive:
         Whose stream it is.
     """
 
-    __slots__ = ("_every_s", "_exchange", "_handle", "_last_s", "_loop", "_ping", "has_begun", "is_torn")
+    __slots__ = (
+        "_exchange",
+        "_handle",
+        "_loop",
+        "_num_events",
+        "_num_quiet",
+        "_ping",
+        "_scanner",
+        "has_begun",
+    )
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        self._every_s = exchange.parts.config.server.keep_alive_s
         self._loop = asyncio.get_running_loop()
-        self._last_s = self._loop.time()
         self._ping: asyncio.Task[None] | None = None
-        self._handle = self._loop.call_later(self._every_s, self._look)
+        self._scanner: Scanner | None = None
+        self._num_events = self._num_quiet = 0
         self.has_begun = False
         """Whether the response was begun before there was an answer."""
-        self.is_torn = False
-        """Whether an event is only half sent, so that nothing may come between."""
+        self._handle = self._again()
 
-    def touch(self) -> None:
-        """Note that something was sent."""
-        self._last_s = self._loop.time()
+    def watch(self, scanner: Scanner) -> None:
+        """Look at what the stream has brought: from time to time, so that no event costs anything."""
+        self._scanner = scanner
+        self._num_quiet = 0
 
     async def settle(self) -> None:
         """Wait until a comment that is being sent is out."""
@@ -60,13 +72,19 @@ class KeepAlive:
         await self.settle()
         return self.has_begun
 
+    def _again(self) -> asyncio.TimerHandle:
+        return self._loop.call_later(self._exchange.parts.config.server.keep_alive_s / _LOOKS, self._look)
+
     def _look(self) -> None:
-        now_s = self._loop.time()
-        if now_s - self._last_s >= self._every_s and not self.is_torn:
-            self._last_s = now_s
-            if self._ping is None or self._ping.done():
-                self._ping = self._loop.create_task(self._send())
-        self._handle = self._loop.call_later(max(0.001, self._last_s + self._every_s - now_s), self._look)
+        """Send a comment where nothing has come since so many looks; never into the middle of an event."""
+        num_events = 0 if self._scanner is None else self._scanner.num_events
+        self._num_quiet = self._num_quiet + 1 if num_events == self._num_events else 0
+        self._num_events = num_events
+        is_torn = self._scanner is not None and self._scanner.is_torn
+        if self._num_quiet >= _LOOKS and not is_torn and (self._ping is None or self._ping.done()):
+            self._num_quiet = 0
+            self._ping = self._loop.create_task(self._send())
+        self._handle = self._again()
 
     async def _send(self) -> None:
         exchange = self._exchange

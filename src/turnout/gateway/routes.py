@@ -5,7 +5,7 @@ Whoever adds an endpoint adds a line where the table is made (`turnout.gateway.a
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import final
 
 from turnout.gateway.disconnect import Receive, Scope, Send
@@ -58,6 +58,12 @@ class Routes:
                 scope[REST] = path.removeprefix(prefix)
                 return self._below[prefix]
         raise unknown_path(path, self.listed())
+
+    def operations(self) -> Iterator[tuple[str, str, Handler]]:
+        """Yield method, path and handler of every entry."""
+        for path, methods in [*self._exact.items(), *((p + "{id}", m) for p, m in self._below.items())]:
+            for method, handler in methods.items():
+                yield method, path, handler
 
     def listed(self) -> list[str]:
         """Return every method and path, in the order in which they were added."""

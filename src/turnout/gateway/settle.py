@@ -35,15 +35,14 @@ async def forward(exchange: Exchange, reply: Reply, chunks: Chunks) -> None:
     fault: ApiError | None = None
     try:
         await _begin(exchange, reply)
+        if keep is not None:
+            keep.watch(scanner)
         while block := await chunks.read():
             whole = scanner.feed(block)
             if scanner.made:
                 _pin(exchange, scanner.made)
             if whole:
                 await send({"type": "http.response.body", "body": whole, "more_body": True})
-            if keep is not None:
-                keep.touch()
-                keep.is_torn = scanner.is_torn
             if scanner.has_bad_event and (bad := f"{account.provider}: {_BAD_EVENT}") not in account.faults:
                 account.faults.append(bad)
             if scanner.is_done:
@@ -92,7 +91,6 @@ async def _begin(exchange: Exchange, reply: Reply) -> None:
     """Open the response, unless a comment has done so already."""
     if exchange.keep is not None:
         await exchange.keep.settle()
-        exchange.keep.touch()
         if exchange.keep.has_begun:
             return
     exchange.account.is_sending = True
