@@ -7,7 +7,7 @@ import pytest
 
 from tests.policies.outcomes import PRICES, SHARES, draw, make_frontier
 from turnout.core import Goal, InputError
-from turnout.policies import measure_pairs
+from turnout.policies import measure_pairs, measure_singles
 
 
 def test_the_quality_promise_is_broken_no_more_often_than_stated() -> None:
@@ -84,3 +84,39 @@ def test_money_without_costs_is_refused() -> None:
     with pytest.raises(InputError, match="needs costs, and the table that was calibrated on records none"):
         frontier.find_price(Goal(usd_per_1k=1.0))
     assert frontier.find_single(Goal(quality_floor=1.0)).index == 0
+
+
+def test_a_cap_is_tested_though_the_best_single_model_has_no_price() -> None:
+    quality_PQ, usd_PQ, quality_MQ, usd_MQ = draw(np.random.default_rng(8), 500)
+    usd_MQ[0] = np.nan
+    frontier = replace(
+        make_frontier(np.random.default_rng(8), 500),
+        options=measure_pairs(quality_PQ, usd_PQ, quality_MQ, usd_MQ),
+        singles=measure_singles(quality_MQ, usd_MQ),
+        usd_M=np.array([np.nan, 0.005, 0.0009]),
+    )
+    found = frontier.find_price(Goal(usd_per_1k=7.0))
+    assert found.is_kept
+    assert found.index >= 1  # at price 0 the one without a price may be chosen
+    assert frontier.find_single(Goal(usd_per_1k=7.0)).index == 1
+    assert np.isfinite(frontier.outcome(option=found.index)).all()
+    assert frontier.least_price > 0.0
+    assert make_frontier(np.random.default_rng(8), 500).least_price == 0.0
+
+
+def test_of_equally_cheap_single_models_the_better_is_taken() -> None:
+    free = replace(make_frontier(np.random.default_rng(9), 10), usd_M=np.zeros(3))
+    free = replace(free, quality_M=np.array([0.1, 0.3, 0.2]))
+    for goal in (Goal(usd_per_1k=0.01), Goal(usd_per_quality=1e-300)):
+        assert free.find_single(goal).index == 1
+    assert free.find_single(Goal(usd_per_1k=0.01)).is_kept
+    assert free.find_price(Goal(usd_per_1k=0.01)).is_kept
+    priced = replace(free, usd_M=np.array([0.1, 0.1, 0.2]))
+    found = priced.find_single(Goal(usd_per_1k=0.01))
+    assert (found.index, found.is_kept) == (1, False)
+
+
+def test_a_floor_that_nobody_of_known_cost_keeps_goes_to_the_best() -> None:
+    frontier = replace(make_frontier(np.random.default_rng(10), 500), usd_M=np.array([np.nan, 0.005, 0.001]))
+    found = frontier.find_single(Goal(quality_floor=1.0))
+    assert (found.index, found.is_kept) == (0, True)

@@ -6,6 +6,7 @@ import numpy as np
 
 from tests.policies.pools import make_pool, random_estimate
 from turnout.core import make_estimate
+from turnout.core.scoring import LEAST_PRICE
 from turnout.policies import Best, price_grid, sweep
 from turnout.policies.grid import exchange_rates
 
@@ -50,3 +51,16 @@ def test_scaling_all_costs_scales_the_grid_and_changes_no_choice() -> None:
 
 def test_without_costs_the_grid_is_the_price_zero() -> None:
     assert price_grid(make_estimate(make_pool(2), np.array([[0.1, 0.2]]))).tolist() == [0.0]
+
+
+def test_the_least_price_puts_only_those_without_a_known_cost_last() -> None:
+    cost_usd_QM = np.array([[0.001, np.nan, 0.002]])
+    estimate = make_estimate(make_pool(3), np.array([[0.1, 0.9, 0.5]]), cost_usd_QM=cost_usd_QM)
+    prices = price_grid(estimate, num=10)
+    assert prices[:2].tolist() == [0.0, LEAST_PRICE]
+    runs = sweep(Best(), estimate, prices, rng=np.random.default_rng(0))
+    assert [run.names_Q[0] for run in runs[:2]] == ["m1", "m2"]
+    assert runs[-1].names_Q == ("m0",)
+    alone = make_estimate(make_pool(2), np.array([[0.1, 0.9]]), cost_usd_QM=cost_usd_QM[:, :2])
+    assert price_grid(alone).tolist() == [0.0, LEAST_PRICE, np.inf]
+    assert LEAST_PRICE not in price_grid(random_estimate(1, 50))

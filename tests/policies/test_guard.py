@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from tests.policies.outcomes import make_guard
@@ -60,3 +62,13 @@ def test_a_floor_without_costs_is_judged_by_quality() -> None:
     verdict = guard.judge(FLOOR, option=0, price=0.0, single=0, best=0)
     assert verdict.is_open
     assert verdict.unit == "quality"
+
+
+def test_a_verdict_on_few_queries_says_that_they_are_too_few() -> None:
+    verdict = make_guard(np.random.default_rng(6), 12).judge(FLOOR, option=2, price=10.0, single=0, best=0)
+    assert "12 held-out queries: too few queries for a bound" in verdict.describe()
+    assert "inf" not in verdict.describe()
+    many = make_guard(np.random.default_rng(6), 400).judge(FLOOR, option=2, price=10.0, single=0, best=0)
+    assert many.describe().endswith("usd per 1,000; 400 held-out queries")
+    nobody = replace(verdict, count=0, gain=float("nan"), low=float("-inf"))
+    assert nobody.describe() == "no held-out query has what is compared"

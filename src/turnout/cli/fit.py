@@ -50,6 +50,11 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def notes_of(about: Mapping[str, Any]) -> list[str]:
+    """Return what a certificate says about the pool."""
+    return [str(note) for note in about.get("notes", ())]
+
+
 def show_fit(deployment: Deployment) -> None:
     """Print the certificate for people."""
     about = deployment.certificate
@@ -59,8 +64,9 @@ def show_fit(deployment: Deployment) -> None:
     show(f"promise     {plan.text}")
     if plan.verdict is not None:
         verdict = "the router decides" if plan.is_open else f"steps aside to {about['single_for_goal']}"
-        gain = f"gain {plan.verdict.gain:+.4g}, at least {plan.verdict.low:+.4g} {plan.verdict.unit}"
-        show(f"guard       {verdict} ({gain}; {plan.verdict.count} held-out queries)")
+        show(f"guard       {verdict} ({plan.verdict.describe()})")
+    for note in notes_of(about):
+        show(f"note        {note}")
     show(f"fingerprint {deployment.fingerprint}")
 
 

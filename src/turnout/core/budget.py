@@ -82,6 +82,11 @@ class Goal:
             return 0.0 if math.isinf(self.usd_per_quality) else 1.0 / self.usd_per_quality
         return 0.0 if self.dial is None else None
 
+    @property
+    def asks_for_money(self) -> bool:
+        """Whether spending is part of the goal: a cap, or a price above 0. A floor is about quality."""
+        return self.usd_per_1k is not None or (self.fixed_price or 0.0) > 0.0
+
     def describe(self) -> str:
         """Return the goal as a phrase for reports and headers."""
         if self.quality_floor is not None:

@@ -7,12 +7,16 @@ list never decides.
 
 from __future__ import annotations
 
+import sys
 from functools import lru_cache
 
 import numpy as np
 
 from turnout.core.decision import NONE
 from turnout.core.outcomes import Bools, Floats, Ints
+
+LEAST_PRICE = sys.float_info.min
+"""A price at which money weighs nothing and still counts: who has no known cost stands last."""
 
 
 def score(quality_QM: Floats, cost_usd_QM: Floats, price: float) -> Floats:

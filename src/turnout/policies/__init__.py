@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from turnout.policies.guard import Guard, Verdict
     from turnout.policies.masks import feasible, obstacles
     from turnout.policies.pacing import Pacer
-    from turnout.policies.pairs import Pairs, measure_pairs
+    from turnout.policies.pairs import Pairs, measure_pairs, measure_singles
     from turnout.policies.plan import Plan
     from turnout.policies.threshold import Threshold, threshold_for_share
 
@@ -58,6 +58,7 @@ _LAZY = {
     "Verdict": ".guard",
     "feasible": ".masks",
     "measure_pairs": ".pairs",
+    "measure_singles": ".pairs",
     "obstacles": ".masks",
     "price_grid": ".grid",
     "sweep": ".grid",
@@ -78,6 +79,7 @@ __all__ = [
     "Verdict",
     "feasible",
     "measure_pairs",
+    "measure_singles",
     "obstacles",
     "price_grid",
     "registry",

@@ -139,6 +139,10 @@ class Deployment(Configured):
         return input_limits(self.candidates)
 
     @cached_property
+    def _least_price(self) -> float:
+        return 0.0 if self.frontier is None else self.frontier.least_price
+
+    @cached_property
     def _rng(self) -> np.random.Generator:
         return make_rng(0, "deployment")
 
@@ -198,7 +202,10 @@ class Deployment(Configured):
         without one a generator of the deployment's own, of a fixed seed, runs on.
         """
         plan = self.plan(goal)
-        caps = _at_price(_NO_CAPS if budget is None else budget, plan.price if price is None else price)
+        at = plan.price if price is None else price
+        if (self.goal if goal is None else goal).asks_for_money:
+            at = max(at, self._least_price)  # a pacer's 0 too: who has no known cost stays last
+        caps = _at_price(_NO_CAPS if budget is None else budget, at)
         estimate = self._estimator(plan).estimate(queries)
         if extra_usd_QM is not None:
             estimate = replace(estimate, cost_usd_QM=estimate.cost_usd_QM + extra_usd_QM)

@@ -13,6 +13,7 @@ import numpy as np
 from turnout.core.budget import Goal
 from turnout.core.errors import InputError, sentence
 from turnout.core.outcomes import Floats
+from turnout.core.scoring import LEAST_PRICE
 from turnout.policies.pairs import Difference, Pairs
 from turnout.policies.risk import fixed_sequence
 
@@ -50,6 +51,15 @@ class Frontier:
         """Calibration queries on which price 0 and the best single model were both observed."""
         return int(self.options.at("count", 0, self.best))
 
+    @property
+    def least_price(self) -> float:
+        """The lowest price where money is asked for: above 0 if only some candidates have a known cost.
+
+        At price 0 the others would be chosen as if they cost nothing.
+        """
+        is_known_M = np.isfinite(self.usd_M)
+        return LEAST_PRICE if is_known_M.any() and not is_known_M.all() else 0.0
+
     def find_price(self, goal: Goal) -> Finding:
         """Return the price at which the router serves `goal`.
 
@@ -64,15 +74,19 @@ class Frontier:
             passed = fixed_sequence((self._floor_p(self.options, k, goal) for k in range(size)), delta)
             return Finding(index=max(passed - 1, 0), is_kept=passed > 0)
         self._require_costs()
-        passed = fixed_sequence((self._cap_p(self.options, k, goal) for k in reversed(range(size))), delta)
+        first = min(int(self.price_P.searchsorted(self.least_price)), size - 1)
+        is_free = bool((self.usd_M[np.isfinite(self.usd_M)] == 0.0).all())
+        p_values = (self._cap_p(self.options, k, goal, is_free=is_free) for k in reversed(range(first, size)))
+        passed = fixed_sequence(p_values, delta)
         return Finding(index=min(size - passed, size - 1), is_kept=passed > 0)
 
     def find_single(self, goal: Goal) -> Finding:
         """Return the single model that serves `goal` best; tests share the error by Bonferroni.
 
         A floor: the cheapest that keeps it (the best single model keeps every floor up to 1 by
-        definition). A cap: the best of those that keep it, else the cheapest. A price: the highest mean
-        quality minus price times mean usd.
+        definition). A cap: the best of those that keep it, else the cheapest; what costs nothing keeps
+        every cap. A price: the highest mean quality minus price times mean usd. Of equally cheap ones the
+        better is taken.
         """
         num, delta = self.quality_M.size, (1 - goal.confidence) / self.quality_M.size
         if goal.fixed_price is not None:
@@ -80,12 +94,16 @@ class Frontier:
         if goal.quality_floor is not None:
             kept_M = np.array([self._floor_p(self.singles, m, goal) <= delta for m in range(num)])
             kept_M[self.best] |= goal.quality_floor <= 1.0
-            usd_M = np.where(kept_M & np.isfinite(self.usd_M), self.usd_M, np.inf)
-            index = int(usd_M.argmin()) if np.isfinite(usd_M).any() else self.best
+            usd_M = np.where(kept_M, self.usd_M, np.nan)
+            index = self._cheapest(usd_M) if np.isfinite(usd_M).any() else self.best
             return Finding(index=index, is_kept=bool(kept_M[index]))
-        kept_M = np.array([self._cap_p(self.singles, m, goal) <= delta for m in range(num)])
+        self._require_costs()
+        p_values = [
+            self._cap_p(self.singles, m, goal, is_free=bool(self.usd_M[m] == 0.0)) for m in range(num)
+        ]
+        kept_M = np.array(p_values) <= delta
         if not kept_M.any():
-            return Finding(index=int(np.nanargmin(self.usd_M)), is_kept=False)
+            return Finding(index=self._cheapest(self.usd_M), is_kept=False)
         return Finding(
             index=int(np.where(kept_M, np.nan_to_num(self.quality_M, nan=-1), -2).argmax()), is_kept=True
         )
@@ -97,23 +115,30 @@ class Frontier:
     def outcome(self, *, option: int | None = None, single: int | None = None) -> tuple[float, float]:
         """Return mean quality and mean usd of one query on the calibration split."""
         if option is not None:
-            return self.options.at("quality", option, self.best), self.options.at("usd", option, self.best)
+            usd = self.options.spend(option, self.best).mean
+            return _exact(self.options.at("quality", option, self.best)), usd
         column = self.best if single is None else single
-        return self.singles.at("quality", column, column), self.singles.at("usd", column, column)
+        return _exact(self.singles.at("quality", column, column)), self.singles.at("usd", column, column)
 
     def _best_at(self, price: float) -> int:
         if price == 0.0:
             return self.best
         self._require_costs()
-        worth_M = -self.usd_M if np.isinf(price) else self.quality_M - price * self.usd_M
-        return int(np.nanargmax(worth_M))
+        if np.isinf(price):
+            return self._cheapest(self.usd_M)
+        return int(np.nanargmax(self.quality_M - price * self.usd_M))
+
+    def _cheapest(self, usd_M: Floats) -> int:
+        """Return the cheapest of known cost; of equals the one of the highest quality."""
+        return int(np.lexsort((np.nan_to_num(-self.quality_M, nan=np.inf), usd_M))[0])  # NaN sorts last
 
     def _floor_p(self, pairs: Pairs, row: int, goal: Goal) -> float:
         difference = pairs.quality(row, self.best, share=goal.quality_floor or 0.0)
         return _shifted(difference, goal.risk).p_value()
 
-    def _cap_p(self, pairs: Pairs, row: int, goal: Goal) -> float:
-        # Any column carries the row's own cost; the best single model's is the one most often known.
+    def _cap_p(self, pairs: Pairs, row: int, goal: Goal, *, is_free: bool) -> float:
+        if is_free:
+            return 0.0
         spend = pairs.spend(row, self.best)
         margin = (goal.usd_per_1k or 0.0) * (1 + goal.risk) / 1000.0 - spend.mean
         return Difference(mean=margin, variance=spend.variance, count=spend.count).p_value()
@@ -126,6 +151,11 @@ class Frontier:
                     do="record costs, or ask for the best quality",
                 )
             )
+
+
+def _exact(mean: float) -> float:
+    """Return a mean without the rounding of its sum, which reads like a quality of 5.6e-17."""
+    return round(mean, 12)
 
 
 def _shifted(difference: Difference, by: float) -> Difference:

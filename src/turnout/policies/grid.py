@@ -11,6 +11,7 @@ from turnout.core.contracts import Policy
 from turnout.core.decision import Decisions
 from turnout.core.estimate import Estimate
 from turnout.core.outcomes import Bools, Floats
+from turnout.core.scoring import LEAST_PRICE
 from turnout.core.validation import check_count
 
 
@@ -31,15 +32,17 @@ def price_grid(estimate: Estimate, *, num: int = 50) -> Floats:
     """Return up to `num` increasing prices, 0 and infinity at the ends, evenly spread over the choices.
 
     The prices between the ends are quantiles of the exchange rates at which queries leave one candidate
-    for a cheaper one: a grid in the data's own units, so that no user meets a raw lambda. Without costs
-    the grid is the price 0 alone.
+    for a cheaper one: a grid in the data's own units, so that no user meets a raw lambda. Where some
+    candidates have a known cost and others none, the least price stands beside 0: the best quality among
+    those of known cost. Without costs the grid is the price 0 alone.
     """
     check_count("price_grid: num", num, low=2)
-    rates = exchange_rates(estimate)
-    if not rates.size:
+    rates, least = exchange_rates(estimate), _least(estimate)
+    if not rates.size and not least:
         return np.zeros(1)
-    levels = (np.arange(max(num - 2, 1)) + 0.5) / max(num - 2, 1)
-    return np.concatenate([[0.0], np.unique(np.quantile(rates, levels)), [np.inf]])
+    size = max(num - 2 - len(least), 1)
+    inner = np.quantile(rates, (np.arange(size) + 0.5) / size) if rates.size else rates
+    return np.concatenate([[0.0], np.unique([*least, *inner]), [np.inf]])
 
 
 def exchange_rates(estimate: Estimate, *, max_queries: int = 2000) -> Floats:
@@ -70,6 +73,13 @@ def exchange_rates(estimate: Estimate, *, max_queries: int = 2000) -> Floats:
         found.append(rate_Q[moves_Q & (rate_Q > 0)])
         current_Q = np.where(moves_Q, next_Q, current_Q)
     return np.concatenate(found) if found else np.zeros(0)
+
+
+def _least(estimate: Estimate) -> list[float]:
+    """Return the least price where a candidate without a known cost stands beside one with it."""
+    is_known_QM = np.isfinite(estimate.cost_usd_QM) & estimate.allowed_QM
+    is_unpriced_M = (estimate.allowed_QM & ~is_known_QM).any(axis=0) & ~is_known_QM.any(axis=0)
+    return [LEAST_PRICE] if is_unpriced_M.any() and is_known_QM.any() else []
 
 
 def _usable(estimate: Estimate) -> Bools:

@@ -36,6 +36,15 @@ class Verdict:
     count: int
     """Held-out queries behind the verdict."""
 
+    def describe(self) -> str:
+        """Return gain, bound and number of queries as a phrase, or that there are too few for a bound."""
+        queries = f"{self.count} held-out {'query' if self.count == 1 else 'queries'}"
+        if not self.count:
+            return "no held-out query has what is compared"
+        if not np.isfinite(self.low):
+            return f"gain {self.gain:+.4g} {self.unit}; {queries}: too few queries for a bound"
+        return f"gain {self.gain:+.4g}, at least {self.low:+.4g} {self.unit}; {queries}"
+
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,6 +6,7 @@ import threading
 from typing import final
 
 from turnout.core.prices import dual_step
+from turnout.core.scoring import LEAST_PRICE
 from turnout.core.validation import check_number
 
 
@@ -39,7 +40,7 @@ class Pacer:
         self.usd_per_1k = check_number("Pacer.usd_per_1k", usd_per_1k, low=0.0, allow_low=False)
         self.rate = check_number("Pacer.rate", rate, low=0.0, high=1.0, allow_low=False)
         cap_usd = self.usd_per_1k / 1000.0
-        usable = 0.0 < price < float("inf")
+        usable = LEAST_PRICE < price < float("inf")
         self.scale = (price if usable else 1.0 / cap_usd) if scale is None else scale
         check_number("Pacer.scale", self.scale, low=0.0, allow_low=False)
         self._price = check_number("Pacer.price", price, low=0.0) if price < float("inf") else self.scale

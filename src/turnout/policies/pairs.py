@@ -79,11 +79,17 @@ class Pairs:
         return Difference(mean=mean, variance=honest_variance(variance, count, 1.0), count=count)
 
     def spend(self, option: int, single: int) -> Difference:
-        """Return `usd[option]` of one query, over the queries on which both costs are known."""
+        """Return `usd[option]` of one query, over the queries on which both costs are known.
+
+        Any column carries the option's own cost. Where `single`'s is not known as often as another's, that
+        other stands in for it: a model without a price must not hide what the option spends.
+        """
+        count_M = self.moments_SKM[_NAMES.index("usd_count"), option]
+        column = single if count_M[single] == count_M.max() else int(count_M.argmax())
         return Difference(
-            mean=self.at("usd", option, single),
-            variance=self.at("usd_var", option, single),
-            count=int(self.at("usd_count", option, single)),
+            mean=self.at("usd", option, column),
+            variance=self.at("usd_var", option, column),
+            count=int(count_M[column]),
         )
 
     def saved_usd(self, option: int, single: int) -> Difference:
@@ -117,16 +123,26 @@ def measure_pairs(quality_KQ: Floats, usd_KQ: Floats, quality_MQ: Floats, usd_MQ
     `quality_KQ` and `usd_KQ` are the options', `quality_MQ` and `usd_MQ` the single models', on the same
     queries. Raises `InputError` where fewer than 2 queries are shared by some option with every single.
     """
-    count_KM, mean_KM, single_KM, var_KM, single_var_KM, cov_KM = _moments(quality_KQ, quality_MQ)
+    count_KM = np.isfinite(quality_KQ).astype(float) @ np.isfinite(quality_MQ).astype(float).T
     if count_KM.max(axis=1).min(initial=np.inf) < 2:
         raise InputError(
             sentence(
                 "calibration: queries on which both a choice and a single model were observed",
                 allowed="at least 2 for every price",
                 got=int(count_KM.max(axis=1).min()),
-                do="give a larger or denser table",
+                do="give a larger or denser table, or leave out candidates that were hardly observed",
             )
         )
+    return _measure(quality_KQ, usd_KQ, quality_MQ, usd_MQ)
+
+
+def measure_singles(quality_MQ: Floats, usd_MQ: Floats) -> Pairs:
+    """Build `Pairs` of single models against each other; one that was hardly observed keeps no goal."""
+    return _measure(quality_MQ, usd_MQ, quality_MQ, usd_MQ)
+
+
+def _measure(quality_KQ: Floats, usd_KQ: Floats, quality_MQ: Floats, usd_MQ: Floats) -> Pairs:
+    count_KM, mean_KM, single_KM, var_KM, single_var_KM, cov_KM = _moments(quality_KQ, quality_MQ)
     usd = _moments(usd_KQ, usd_MQ)
     # cov(q - q', c - c') needs the four products on the queries where all four are known.
     known_K, known_M = np.isfinite(quality_KQ + usd_KQ), np.isfinite(quality_MQ + usd_MQ)

@@ -37,6 +37,8 @@ def make_plan(goal: Goal, frontier: Frontier, guard: Guard | None, names: tuple[
     """Find the router's price and the best single model for `goal`, and let the guard choose."""
     found, single = frontier.find_price(goal), frontier.find_single(goal)
     price = float(frontier.price_P[found.index]) if goal.fixed_price is None else goal.fixed_price
+    if goal.asks_for_money:
+        price = max(price, frontier.least_price)
     verdict = None
     is_open = True
     if guard is not None:

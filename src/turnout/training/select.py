@@ -9,9 +9,10 @@ import numpy as np
 
 from turnout.core.budget import Goal
 from turnout.core.contracts import Policy, Router
-from turnout.core.errors import InputError, sentence
+from turnout.core.errors import InputError, TableError, sentence
 from turnout.core.outcomes import Floats, OutcomeTable, split_groups
 from turnout.core.progress import Progress, silent
+from turnout.core.scoring import LEAST_PRICE
 from turnout.policies import price_grid
 from turnout.routers import BestSingleRouter
 from turnout.training.replay import realised_sweep
@@ -51,14 +52,15 @@ def select_router(
     trials = []
     for step, (name, router) in enumerate(routers.items()):
         progress(f"select: {name}", step, len(routers))
-        quality_PQ, usd_PQ, prices = _cross_validate(router, table, policy, fold_Q, seed=seed)
+        least = LEAST_PRICE if goal.asks_for_money else 0.0
+        quality_PQ, usd_PQ, prices = _cross_validate(router, table, policy, fold_Q, least=least, seed=seed)
         trials.append(_trial(name, quality_PQ, usd_PQ, prices, goal, _best_quality(table)))
     best = max(trials, key=lambda trial: trial.merit)
     return best.name, tuple(trials)
 
 
 def _cross_validate(
-    router: Router, table: OutcomeTable, policy: Policy, fold_Q: np.ndarray, *, seed: int
+    router: Router, table: OutcomeTable, policy: Policy, fold_Q: np.ndarray, *, least: float, seed: int
 ) -> tuple[Floats, Floats, Floats]:
     folds = [np.array(fold_Q == fold) for fold in np.unique(fold_Q)]
     if len(folds) < 2:
@@ -72,7 +74,7 @@ def _cross_validate(
     learned = [(router.clone().fit(table.where(~fold)), table.where(fold)) for fold in folds]
     grids = [price_grid(model.estimate(part.queries), num=24) for model, part in learned]
     # One grid for all folds: prices have the same meaning in each.
-    prices = np.unique(np.concatenate([prices, *grids]))
+    prices = np.unique(np.maximum(np.concatenate([prices, *grids]), least))
     prices = prices[np.unique(np.linspace(0, prices.size - 1, 48).astype(int))]
     runs = [realised_sweep(model, policy, part, prices, seed=seed) for model, part in learned]
     return (
@@ -108,7 +110,7 @@ def merit(
     when met), then quality. A price: quality minus price times usd, at that price only.
     """
     if goal.quality_floor is not None:
-        return min(0.0, quality - goal.quality_floor * best_quality), -usd
+        return min(0.0, quality - goal.quality_floor * best_quality), -usd if np.isfinite(usd) else -np.inf
     if goal.usd_per_1k is not None:
         return min(0.0, goal.usd_per_1k / 1000.0 - usd), quality
     wanted = goal.fixed_price or 0.0
@@ -118,7 +120,10 @@ def merit(
 
 
 def _best_quality(table: OutcomeTable) -> float:
-    return float(np.nanmax(_mean(table.quality_QM.T)))
+    mean_M = _mean(table.quality_QM.T)
+    if not np.isfinite(mean_M).any():
+        raise TableError(sentence("the fit split holds no quality", do="grade some answers first"))
+    return float(np.nanmax(mean_M))
 
 
 def _mean(values_PQ: Floats) -> Floats:

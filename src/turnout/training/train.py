@@ -12,10 +12,12 @@ from turnout.core.contracts import Policy
 from turnout.core.errors import InputError, sentence
 from turnout.core.outcomes import OutcomeTable
 from turnout.core.progress import Progress, silent
+from turnout.core.validation import check_count, check_kind
 from turnout.evaluation.baselines import best_single
-from turnout.policies import Best, Deployment, Frontier, Guard, measure_pairs, price_grid
+from turnout.policies import Best, Deployment, Frontier, Guard, measure_singles, price_grid
 from turnout.training.learned import AUTO, Learned, Shares, Wanted, learn_automatically, learn_named
 from turnout.training.memory import remembered
+from turnout.training.pool import about_prices, learnable
 
 
 def train(
@@ -36,7 +38,8 @@ def train(
     Parameters
     ----------
     table:
-        Training outcomes; keep the test part out of it.
+        Training outcomes; keep the test part out of it. A candidate of whom no answer was graded is left
+        out of the pool, with a note in the certificate.
     goal:
         The dial; None means the best quality.
     router:
@@ -60,11 +63,17 @@ def train(
     Raises
     ------
     InputError
-        If the goal speaks of money and no candidate has a known cost, the table is too small to cut, or
-        an option does not go with the router.
+        If the goal speaks of money and no candidate has a known cost, the table holds no quality or is
+        too small to cut, or an option is not what it should be or does not go with the router.
     """
     goal = Goal() if goal is None else goal
     policy = Best() if policy is None else policy
+    check_kind("train: table", table, OutcomeTable)
+    check_kind("train: goal", goal, Goal)
+    check_kind("train: policy", policy, Policy)
+    check_count("train: seed", seed, low=0)
+    given = table
+    table, notes = learnable(given)
     _check_money(table, goal)
     _check_options(router, tasks_given=tasks_given, shares=shares)
     if router == AUTO:
@@ -75,7 +84,6 @@ def train(
         )
     prices = price_grid(learned.calibrate.estimate, num=num_prices)
     progress("calibrate and guard", 4, 5)
-    singles = (learned.calibrate.table.quality_QM.T, learned.calibrate.table.cost_usd_QM.T)
     means = learned.fallback.estimate(table.queries[:1])
     deployment = Deployment(
         router=learned.router,
@@ -85,7 +93,9 @@ def train(
         frontier=Frontier(
             price_P=prices,
             options=learned.calibrate.options(policy, prices, seed=seed),
-            singles=measure_pairs(*singles, *singles),
+            singles=measure_singles(
+                learned.calibrate.table.quality_QM.T, learned.calibrate.table.cost_usd_QM.T
+            ),
             quality_M=means.quality_QM[0],
             usd_M=means.cost_usd_QM[0],
             best=table.names.index(best_single(table)),
@@ -93,7 +103,11 @@ def train(
         guard=Guard(options=learned.guard.options(policy, prices, seed=seed), confidence=guard_confidence),
     )
     deployment.learned_from = remembered(table.queries)
-    deployment.certificate = finite(_certificate(deployment, table, learned, seed=seed))
+    notes = (*notes, *about_prices(table.names, means.cost_usd_QM[0]))
+    certificate = _certificate(deployment, table, learned, seed=seed)
+    # A table is known by its name whether or not some of its candidates could be learned.
+    certificate["table"]["fingerprint"] = given.fingerprint
+    deployment.certificate = finite({**certificate, **({"notes": notes} if notes else {})})
     progress("done", 5, 5)
     return deployment
 
