@@ -44,6 +44,7 @@ SETTINGS: dict[str, Settings] = {
     },
     "routers:domain_experts": {"experts": ((), (("maths", "owl"),))},
     "routers:preference_routes": {"routes": ((), (("maths", "count the numbers", "owl"),))},
+    "routers:safe_route": {"small": (None, "owl")},
     "sequential:cascade": {
         "scorer": (LogisticScorer(), LogisticScorer(penalty=1.0)),
         "order": (None, ("ant", "elk")),

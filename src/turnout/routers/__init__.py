@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from turnout.routers.preference_routes import PreferenceRoutesRouter
     from turnout.routers.r2 import R2Router
     from turnout.routers.ridge import RidgeRouter
+    from turnout.routers.safe_route import SafeRouteRouter
     from turnout.routers.scope import ScopeRouter
     from turnout.routers.similarity_ranking import SimilarityRankingRouter
     from turnout.routers.tag import TagRouter
@@ -69,6 +70,7 @@ TABLE = {
     "r2": "turnout.routers.r2:R2Router",
     "ridge": "turnout.routers.ridge:RidgeRouter",
     "routerdc": "turnout.routers.neural.routerdc:RouterDCRouter",
+    "safe_route": "turnout.routers.safe_route:SafeRouteRouter",
     "scope": "turnout.routers.scope:ScopeRouter",
     "similarity_ranking": "turnout.routers.similarity_ranking:SimilarityRankingRouter",
     "tag": "turnout.routers.tag:TagRouter",
@@ -103,6 +105,7 @@ __all__ = [
     "R2Router",
     "RidgeRouter",
     "RouterDCRouter",
+    "SafeRouteRouter",
     "ScopeRouter",
     "SimilarityRankingRouter",
     "TagRouter",
