@@ -14,7 +14,7 @@ from hypothesis import given, settings
 
 from tests.core.tables import hand_table, tables
 from turnout.core.candidate import Candidate
-from turnout.core.errors import InputError, TableError
+from turnout.core.errors import TableError
 from turnout.core.outcomes import OutcomeTable
 from turnout.core.parquet import table_from_arrow
 from turnout.core.query import Query
@@ -119,10 +119,13 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
         ({"models": {"name": ["owl"]}}, "models.parquet' lacks the column 'model'"),
         ({"queries": {"query_id": ["a", None]}}, "column 'query_id', row 1; allowed: a string"),
         ({"queries": {"query_id": [1, 2]}}, "column 'query_id', row 0; allowed: a string; got: 1"),
-        ({"outcomes": {**OUTCOMES, "model": ["owl", None]}}, "column 'model', row 1; allowed: a string"),
+        (
+            {"outcomes": {**OUTCOMES, "model": ["owl", None]}},
+            "column 'model', row 1; allowed: a string.*; write the",
+        ),
         (
             {"outcomes": {**OUTCOMES, "query_id": ["a", "z"]}},
-            r"row 1 names a query that queries.parquet does not hold; got: 'z'",
+            r"row 1 names a query that queries.parquet does not hold; .*; got: 'z'; add the query",
         ),
         (
             {"outcomes": {**OUTCOMES, "quality": ["good", "bad"]}},
@@ -168,7 +171,7 @@ def test_a_broken_layout_is_named(tmp_path: Path, changes: dict[str, Any], messa
 
 
 def test_a_negative_price_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"PriceCard.input_usd_per_mtok; allowed: .*; got: -1.0"):
+    with pytest.raises(TableError, match=r"a price of 'owl'; allowed: .*; got: -1.0; write null where"):
         OutcomeTable.load(write(tmp_path, models={**MODELS, "input_usd_per_m": [-1.0, None]}))
 
 

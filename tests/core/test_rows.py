@@ -26,17 +26,20 @@ def q(*ids: str) -> list[Query]:
         ),
         (
             {"quality": [1.0, -0.5, np.nan, -1.0, 0.0]},
-            r"quality in row 1 \(query 'q0', candidate 'ant'\) and 1 more rows; .*; got: -0.5",
+            r"quality in row 1 \(query 'q0', candidate 'ant'\) and 1 more rows; .*; got: -0.5; rescale",
         ),
-        ({"quality": [1.0, np.inf, np.nan, 1.0, 0.0]}, "quality in row 1 .*; got: inf"),
+        ({"quality": [1.0, np.inf, np.nan, 1.0, 0.0]}, "quality in row 1 .*; got: inf; write null"),
         (
             {"cost_usd": [-0.1, 0, 0, 0, 0]},
-            r"cost_usd in row 0 .*; allowed: a finite number of at least 0, or unknown; got: -0.1",
+            r"cost_usd in row 0 .*; allowed: a finite number of at least 0, or unknown; got: -0.1; write",
         ),
-        ({"input_tokens": [0, 0, np.inf, 0, 0]}, "input_tokens in row 2 .*; got: inf"),
+        ({"input_tokens": [0, 0, np.inf, 0, 0]}, "input_tokens in row 2 .*; got: inf; write null where"),
         ({"output_tokens": [0, 0, 0, 0, -7]}, "output_tokens in row 4 .*; got: -7.0"),
         ({"latency_s": [0, -1, 0, 0, 0]}, "latency_s in row 1 .*; got: -1.0"),
-        ({"query_index": [0, 0, 1, 3, 0]}, "query_index in row 3; allowed: a known query; got: 3.0"),
+        (
+            {"query_index": [0, 0, 1, 3, 0]},
+            "query_index in row 3; allowed: a known query; got: 3.0; point to",
+        ),
         ({"query_index": [0, 0, -1, 2, 0]}, "query_index in row 2; allowed: a known query; got: -1.0"),
         (
             {"candidate_index": [0, 1, 0, 2, 0]},
@@ -46,11 +49,11 @@ def q(*ids: str) -> list[Query]:
         ({"sample": [0, 1]}, r"sample; allowed: shape \(N,\) = \(5,\); got: \(2,\)"),
         (
             {"queries": q("q0", "q1", "q0")},
-            r"queries; allowed: at least one query, every id once; got: \['q0'\]",
+            r"queries: row 2 repeats the id of row 0; allowed: every id once; got: 'q0'; keep one row",
         ),
         (
             {"queries": [], "splits": None, "references": None},
-            "queries; allowed: at least one query, every id once; got: 'none'",
+            "queries; allowed: at least one; got: 'none'; give the queries",
         ),
         (
             {"sample": [0, 0, 0, 0, 0]},

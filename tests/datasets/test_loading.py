@@ -5,13 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import turnout
 from tests.datasets.tables import FIXTURES, check_sentence
-from turnout.core import OutcomeTable, UnknownNameError
+from turnout.core import InputError, OutcomeTable, UnknownNameError
 from turnout.datasets import load, names, read, synthetic
 
 BUNDLED = {
@@ -119,3 +120,9 @@ def test_the_room_is_light() -> None:
 
 def test_the_front_door_loads_tables() -> None:
     assert isinstance(turnout.load_table("reason18"), OutcomeTable)
+
+
+@pytest.mark.parametrize("wrong", [None, 3])
+def test_what_is_no_name_is_told_what_to_write(wrong: Any) -> None:
+    with pytest.raises(InputError, match=rf"load: the table; .*; got: {wrong}; name one, such as 'open9'"):
+        load(wrong)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -144,3 +145,21 @@ def test_a_batch_decides_as_one_by_one(deployment: Deployment) -> None:
     queries = [Query(id=str(i), text=f"{TOPICS[i % 2]} {i}") for i in range(20)]
     together = deployment.decide(queries).names_Q
     assert together == tuple(deployment.decide([query]).names_Q[0] for query in queries)
+
+
+@pytest.mark.parametrize(
+    ("asked", "options", "message"),
+    [
+        (["hi"], {}, r"queries; allowed: a sequence of Query; got: 'hi'; write \[Query\(id='1'"),
+        ("hi", {}, r"queries; allowed: a sequence of Query; got: 'hi'"),
+        (Query(id="1", text="hi"), {}, r"queries; allowed: a sequence of Query; got: Query\(id='1'"),
+        ([], {"goal": 0.95}, r"goal; allowed: an object of the kind Goal; got: 0.95; write for example Goal"),
+        ([], {"goal": {}}, r"goal; allowed: an object of the kind Goal; got: \{\}"),
+        ([], {"budget": 0.1}, r"budget; allowed: an object of the kind Budget; got: 0.1; write for example"),
+    ],
+)
+def test_a_likely_slip_is_told_what_to_write(
+    deployment: Deployment, asked: Any, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        deployment.decide(asked, **options)

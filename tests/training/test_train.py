@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -175,3 +176,19 @@ def test_named_splits_are_used_and_others_are_cut_without_overlap() -> None:
     train_part, test_part = train_and_test(bare, seed=1)
     assert not {q.id for q in train_part.queries} & {q.id for q in test_part.queries}
     assert len(test_part.queries) == pytest.approx(0.3 * len(bare.queries), abs=15)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        (("reason18", Goal()), {}, r"train: table; .*OutcomeTable; got: 'reason18'; read it with"),
+        ((WORLD.table, 0.95), {}, r"train: goal; .*Goal; got: 0.95; write for example Goal"),
+        ((WORLD.table,), {"seed": -1}, r"train: seed; allowed: a whole number of at least 0; got: -1"),
+        ((WORLD.table,), {"policy": "best"}, r"train: policy; .*Policy; got: 'best'; write for example Best"),
+    ],
+)
+def test_a_likely_slip_is_told_what_to_write(
+    arguments: tuple[Any, ...], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        train(*arguments, **options)

@@ -358,7 +358,12 @@ def _column(name: str, values: npt.ArrayLike | None, num_rows: int) -> Floats:
         column = np.array(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise TableError(
-            sentence(f"OutcomeTable: column {name!r}", allowed="numbers or NaN for unknown", got=str(error))
+            sentence(
+                f"OutcomeTable: column {name!r}",
+                allowed="numbers or NaN for unknown",
+                got=str(error),
+                do="convert it to numbers, with NaN where nothing was measured",
+            )
         ) from error
     if column.shape != (num_rows,):
         raise TableError(

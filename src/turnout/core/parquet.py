@@ -80,7 +80,9 @@ def table_from_arrow(
         raise TableError(
             sentence(
                 f"{where}/outcomes.parquet: row {orphan} names a query that queries.parquet does not hold",
+                allowed="a query_id of queries.parquet",
                 got=rows[orphan],
+                do="add the query there, or leave the row out",
             )
         )
     column_of = {name: index for index, name in enumerate(names)}
@@ -212,6 +214,16 @@ def _candidate(name: str, row: dict[str, Any]) -> Candidate:
         )
     prices = (row.get("input_usd_per_m"), row.get("output_usd_per_m"))
     known = all(price is not None and math.isfinite(price) for price in prices)
+    wrong = [price for price in prices if price is not None and price < 0]
+    if wrong:
+        raise TableError(
+            sentence(
+                f"models.parquet: a price of {name!r}",
+                allowed="USD per million tokens, at least 0",
+                got=wrong[0],
+                do="write null where the price is unknown, and 0 only for a model that is free",
+            )
+        )
     card = (
         PriceCard(input_usd_per_mtok=float(prices[0]), output_usd_per_mtok=float(prices[1]))  # type: ignore[arg-type]
         if known
@@ -242,7 +254,12 @@ def _strings(data: pa.Table, name: str, where: str) -> list[str]:
     wrong = next((row for row, value in enumerate(values) if not isinstance(value, str)), None)
     if wrong is not None:
         raise TableError(
-            sentence(f"{where}: column {name!r}, row {wrong}", allowed="a string", got=values[wrong])
+            sentence(
+                f"{where}: column {name!r}, row {wrong}",
+                allowed="a string",
+                got=values[wrong],
+                do="write the column as strings, without nulls",
+            )
         )
     return values
 
@@ -265,7 +282,10 @@ def _floats(data: pa.Table, name: str, where: str) -> np.ndarray:
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)):
         raise TableError(
             sentence(
-                f"{where}/outcomes.parquet: column {name!r}", allowed="a column of numbers", got=str(kind)
+                f"{where}/outcomes.parquet: column {name!r}",
+                allowed="a column of numbers",
+                got=str(kind),
+                do="convert it to numbers, with null where nothing was measured",
             )
         )
     values: np.ndarray = column.cast(pa.float64()).to_numpy(zero_copy_only=False).astype(np.float64)

@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 MEASURES = ("quality", "cost_usd", "input_tokens", "output_tokens", "latency_s")
 """The measured columns of a row, in the order in which the fingerprint reads them."""
 
+_REMEDIES = {
+    "query_index": "point to a query of the table, counted from 0",
+    "candidate_index": "point to a candidate of the table, counted from 0",
+    "quality": "rescale the score to [0, 1], for example a judge's 1 to 10 by dividing by 10",
+    "cost_usd": "write null where the cost is unknown, and 0 only for what was free",
+}
+"""What to do about a wrong value, by column."""
+
 Column = npt.NDArray[Any]
 
 
@@ -24,14 +32,7 @@ def check_table(table: OutcomeTable) -> None:
     """Raise `TableError` or `InputError` for the first rule the table breaks."""
     check_unique("OutcomeTable: candidates", table.candidates)
     ids = [query.id for query in table.queries]
-    if len(set(ids)) < len(ids) or not ids:
-        seen: set[str] = set()
-        twice = [i for i in ids if i in seen or seen.add(i)]  # type: ignore[func-returns-value]
-        raise TableError(
-            sentence(
-                "OutcomeTable: queries", allowed="at least one query, every id once", got=twice[:3] or "none"
-            )
-        )
+    _check_ids(ids)
     num_rows = table.num_rows
     for name in ("query_index", "candidate_index", "sample"):
         shape = getattr(table, name).shape
@@ -56,6 +57,25 @@ def check_table(table: OutcomeTable) -> None:
     _check_duplicates(table)
 
 
+def _check_ids(ids: list[str]) -> None:
+    if not ids:
+        raise TableError(
+            sentence("OutcomeTable: queries", allowed="at least one", got="none", do="give the queries")
+        )
+    if len(set(ids)) == len(ids):
+        return
+    first: dict[str, int] = {}
+    row = next(row for row, name in enumerate(ids) if first.setdefault(name, row) != row)
+    raise TableError(
+        sentence(
+            f"OutcomeTable: queries: row {row} repeats the id of row {first[ids[row]]}",
+            allowed="every id once",
+            got=ids[row],
+            do="keep one row a query; repeated answers go into the outcomes, numbered by 'sample'",
+        )
+    )
+
+
 def _check_rows(
     table: OutcomeTable,
     name: str,
@@ -71,9 +91,9 @@ def _check_rows(
     if name not in ("query_index", "candidate_index"):
         query = table.queries[int(table.query_index[row])].id
         where += f" (query {query!r}, candidate {table.names[int(table.candidate_index[row])]!r})"
-    do = None
-    if name == "quality" and float(column[row]) > 1:
-        do = "rescale the score to [0, 1], for example a judge's 1 to 10 by dividing by 10"
+    do = _REMEDIES.get(name, "write null where nothing was measured")
+    if name == "quality" and not np.isfinite(column[row]):
+        do = "write null where nothing was graded"
     more = f" and {wrong.size - 1} more rows" if wrong.size > 1 else ""
     raise TableError(sentence(where + more, allowed=allowed, got=float(column[row]), do=do))
 

@@ -62,16 +62,17 @@ def check_shape(where: str, array: np.ndarray, axes: str, shape: tuple[int, ...]
         )
 
 
-def check_kind(where: str, value: object, kind: type) -> None:
-    """Raise `InputError` unless `value` is an object of this contract, such as `Embedder`."""
+def check_kind(where: str, value: object, kind: type, *, do: str | None = None) -> None:
+    """Raise `InputError` unless `value` is an object of this contract, such as `Embedder`; `do` says how."""
     if not isinstance(value, kind):
-        raise InputError(sentence(where, allowed=f"an object of the kind {kind.__name__}", got=value))
+        raise InputError(sentence(where, allowed=f"an object of the kind {kind.__name__}", got=value, do=do))
 
 
 def check_name(where: str, value: object) -> None:
     """Raise `InputError` unless `value` is a string with something in it."""
     if not isinstance(value, str) or not value.strip():
-        raise InputError(sentence(where, allowed="a string that is not blank", got=value))
+        do = "give it a name" if isinstance(value, str) or value is None else f"write it as {str(value)!r}"
+        raise InputError(sentence(where, allowed="a string that is not blank", got=value, do=do))
 
 
 def check_text(where: str, value: object) -> None:

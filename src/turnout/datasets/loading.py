@@ -36,6 +36,15 @@ def load_table(name_or_path: str | Path, *, responses: bool, registry: Registry)
 
 def find_table(name_or_path: str | Path) -> Path:
     """Return where a table lies: a bundled name, a path, or a name below TURNOUT_DATA, in this order."""
+    if not isinstance(name_or_path, str | Path):
+        raise InputError(
+            sentence(
+                "load: the table",
+                allowed="a name or a path, as a string or a Path",
+                got=name_or_path,
+                do=f"name one, such as {BUNDLED[0]!r}",
+            )
+        )
     name = str(name_or_path)
     if name in BUNDLED:
         return _EXAMPLES / name

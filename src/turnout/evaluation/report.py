@@ -95,6 +95,8 @@ class Row:
     vs_best_single: Value
     """Paired difference of quality."""
     vs_knn: Value | None
+    share: Value
+    """Quality as a share of the best single model's."""
     spend: Value | None
     """Cost as a share of the best single model's, whatever the quality."""
     regret: Value

@@ -94,6 +94,7 @@ def _row(judged: Judged, name: str, run: Choices | None, knn: str | None) -> Row
         oracle_share=means.over(share, share_B),
         vs_best_single=means.difference(column, single),
         vs_knn=None if knn is None else means.difference(column, head[knn]),
+        share=_share(judged, column),
         spend=_spend(judged, column),
         regret=means.difference(oracle, column),
         arena=_arena(judged, column),
@@ -124,6 +125,15 @@ def _note(judged: Judged, name: str, run: Choices | None) -> str:
     if name == "best per group":
         return f"{len(set(judged.best_per_group.values()))} models over {len(judged.best_per_group)} tasks"
     return "" if run is None or run.is_chosen else "lowest price of its sweep"
+
+
+def _share(judged: Judged, column: int) -> Value:
+    means, single = judged.means, judged.columns.head["best single"]
+    if not means.quality_U[single] > 0:
+        return Value(None)
+    base_B = means.quality_BU[:, single]
+    ratio_B = means.quality_BU[:, column] / np.where(base_B > 0, base_B, np.nan)
+    return means.over(means.quality_U[column] / means.quality_U[single], ratio_B)
 
 
 def _spend(judged: Judged, column: int) -> Value | None:

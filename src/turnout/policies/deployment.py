@@ -21,6 +21,7 @@ from turnout.core.outcomes import Bools, Floats, Ints
 from turnout.core.query import Query
 from turnout.core.rng import make_rng
 from turnout.core.scoring import score
+from turnout.core.validation import check_kind
 from turnout.policies.choose import decide_by_score
 from turnout.policies.frontier import Frontier
 from turnout.policies.guard import Guard
@@ -159,6 +160,7 @@ class Deployment(Configured):
         Raises `InputError` for a goal that needs calibration, or costs, when there were none.
         """
         wanted = self.goal if goal is None else goal
+        check_kind("Deployment: goal", wanted, Goal, do="write for example Goal(quality_floor=0.95)")
         known = self._plans.get(wanted)
         if known is None:
             known = self._make_plan(wanted)
@@ -201,6 +203,11 @@ class Deployment(Configured):
         moment knows, such as who would read a conversation again. `rng` drives stochastic policies;
         without one a generator of the deployment's own, of a fixed seed, runs on.
         """
+        _check_queries(queries)
+        if budget is not None:
+            check_kind(
+                "Deployment: budget", budget, Budget, do="write for example Budget(usd_per_query=0.01)"
+            )
         plan = self.plan(goal)
         at = plan.price if price is None else price
         if (self.goal if goal is None else goal).asks_for_money:
@@ -248,6 +255,22 @@ class Deployment(Configured):
             usd_per_1k=nan,
             verdict=None,
             text="nothing was calibrated and nothing is promised",
+        )
+
+
+def _check_queries(queries: Sequence[object]) -> None:
+    """Raise `InputError` for texts in place of queries, and for one query in place of a list of them."""
+    wrong = (
+        [queries] if isinstance(queries, str | Query) else [q for q in queries if not isinstance(q, Query)]
+    )
+    if wrong:
+        raise InputError(
+            sentence(
+                "Deployment: queries",
+                allowed="a sequence of Query",
+                got=wrong[0],
+                do="write [Query(id='1', text='...')]",
+            )
         )
 
 

@@ -16,6 +16,7 @@ from turnout.evaluation import split as split_table
 from turnout.policies import Deployment, feasible, price_grid, sweep
 from turnout.routers import GroupMeanRouter, KNNRouter
 from turnout.training.memory import check_unseen
+from turnout.training.promise import about_promise
 from turnout.training.sharing import share_embedders
 
 HELD_OUT = 0.3
@@ -116,7 +117,8 @@ def study(
     report = evaluate(
         runs, test, train=train, seed=seed, num_resamples=num_resamples, knn="knn", leakage=leakage
     )
-    return report if seen is None else replace(report, warnings=(seen, *report.warnings))
+    said = (*([] if seen is None else [seen]), *about_promise(deployment, report, train, test))
+    return replace(report, warnings=(*said, *report.warnings))
 
 
 def _deployed(deployment: Deployment, test: OutcomeTable, num_prices: int, seed: int) -> Run:

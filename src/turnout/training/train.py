@@ -68,9 +68,9 @@ def train(
     """
     goal = Goal() if goal is None else goal
     policy = Best() if policy is None else policy
-    check_kind("train: table", table, OutcomeTable)
-    check_kind("train: goal", goal, Goal)
-    check_kind("train: policy", policy, Policy)
+    check_kind("train: table", table, OutcomeTable, do="read it with turnout.load_table(name or path)")
+    check_kind("train: goal", goal, Goal, do="write for example Goal(quality_floor=0.95)")
+    check_kind("train: policy", policy, Policy, do="write for example Best()")
     check_count("train: seed", seed, low=0)
     given = table
     table, notes = learnable(given)
