@@ -211,7 +211,7 @@ def test_what_was_computed_for_a_client_that_left_is_accounted(
     with running(config(folder, ledger), deployment=make_deployment(pool)) as ready:
         url = urlsplit(ready.base_url)
         found: list[dict] = []
-        for attempt in range(20):
+        for attempt in range(60):
             connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=20)
             body = {
                 "model": FULL,
@@ -222,19 +222,19 @@ def test_what_was_computed_for_a_client_that_left_is_accounted(
                 "stop": ["no such text"],
             }
             connection.request("POST", url.path + "/chat/completions", json.dumps(body))
-            time.sleep(0.02)
+            # Sooner and later, since machines differ: in the middle of the answer at some time.
+            time.sleep(0.001 * (1 + attempt % 20))
             connection.close()
             until_s = time.monotonic() + 10
             while len(rows(ledger)) <= attempt and time.monotonic() < until_s:
                 time.sleep(0.02)
-            found = [row for row in rows(ledger) if row["status"] == 499]
-            if any(row["output_tokens"] for row in found):
+            found = [row for row in rows(ledger) if row["status"] == 499 and row["output_tokens"]]
+            if found:
                 break
     assert found
     for row in found:
         assert (row["served"], row["usage_estimated"], row["input_tokens"]) == (FULL, 1, 1)
         assert row["usd"] == pytest.approx((1.0 + 2.0 * row["output_tokens"]) / 1e6)
-    assert any(row["output_tokens"] for row in found)
 
 
 def test_a_candidate_that_is_no_variant_is_a_502(folder: Path, tmp_path: Path) -> None:
