@@ -7,14 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from tests.gateway.client import ask, check_advice, row
 from tests.gateway.conftest import Served
 from tests.gateway.settings import make_config
 from tests.gateway.upstream import Upstream
-from turnout.core import Goal
+from turnout.core import Goal, OutcomeTable
 from turnout.datasets import synthetic
+from turnout.evaluation.baselines import best_single
 from turnout.gateway.caps import least_usd_per_1k, unkept
 from turnout.gateway.lifecycle import running
 from turnout.gateway.settings import GoalSettings
@@ -74,3 +76,24 @@ def test_a_goal_of_the_file_that_cannot_be_kept_is_said_at_the_start(
         assert "cannot be promised" in notice
         assert ask(ready.base_url).status == 200
     assert unkept(deployment, Goal(usd_per_1k=1e9)) == ()
+
+
+def test_a_cap_is_not_served_by_the_one_whose_cost_is_unknown(one_upstream: Upstream, tmp_path: Path) -> None:
+    table = synthetic(num_queries=400, num_candidates=2, seed=3).table.select(split="train")
+    best = best_single(table)
+    is_best_N = np.array(table.names)[table.candidate_index] == best
+    unpriced = OutcomeTable(
+        queries=table.queries,
+        candidates=[candidate.with_price_card(None) for candidate in table.candidates],
+        query_index=table.query_index,
+        candidate_index=table.candidate_index,
+        quality=table.quality,
+        cost_usd=np.where(is_best_N, np.nan, table.cost_usd),
+    )
+    deployment = train(unpriced, Goal(), router="best_single")
+    ledger = tmp_path / "ledger.sqlite"
+    with running(make_config(one_upstream.base_url, ledger), deployment=deployment) as ready:
+        free, capped = ask(ready.base_url), ask(ready.base_url, headers={CAP: "1000"})
+        assert (free.status, capped.status) == (200, 200)
+        assert row(ledger, free.decision_id)["chosen"] == best
+        assert row(ledger, capped.decision_id)["chosen"] not in (None, best)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.routers.tables import worded_queries
-from turnout.core import Candidate, Goal, OutcomeTable, TableError
+from turnout.core import Candidate, Goal, OutcomeTable, PriceCard, TableError
 from turnout.policies import Deployment
 from turnout.training import study, train
 from turnout.training.pool import about_prices
@@ -109,6 +109,29 @@ def test_a_deployment_without_it_is_studied_on_a_table_that_lists_it() -> None:
     made = train(table.where(first_Q), Goal(), router="knn")
     report = study(made, table.where(first_Q), table.where(~first_Q), num_resamples=20, leakage="skip")
     assert report.origin.num_scored == 100
+
+
+@pytest.mark.parametrize("router", ROUTERS)
+def test_a_cost_that_the_price_card_tells_is_known(router: str) -> None:
+    plain = make_table((0.0001, 0.001), chance=(0.4, 0.9))
+    card = PriceCard(input_usd_per_mtok=1.0, output_usd_per_mtok=1.0)
+    table = OutcomeTable(
+        queries=plain.queries,
+        candidates=[plain.candidates[0], plain.candidates[1].with_price_card(card)],
+        query_index=plain.query_index,
+        candidate_index=plain.candidate_index,
+        quality=plain.quality,
+        cost_usd=np.where(plain.candidate_index == 1, np.nan, plain.cost_usd),
+        input_tokens=np.full(plain.num_rows, 900.0),
+        output_tokens=np.full(plain.num_rows, 100.0),
+    )
+    made = train(table, Goal(usd_per_1k=0.5), router=router)
+    assert "notes" not in made.certificate
+    # The large one costs 1 usd per 1,000: it may serve some queries, and not all of them.
+    assert made.plan().is_kept
+    assert made.plan().usd_per_1k <= 0.5
+    assert np.mean(made.decide(table.queries).cost_usd_Q) * 1000.0 < 0.6
+    assert train(table, Goal(usd_per_1k=2.0), router=router).plan().is_kept
 
 
 @pytest.mark.parametrize("router", ROUTERS)

@@ -146,8 +146,21 @@ def test_one_split_is_not_both_parts(train: str | None, test: str | None) -> Non
 
 
 def test_a_goal_of_money_without_costs_is_refused() -> None:
-    table = WORLD.table.with_costs(np.full(WORLD.table.num_rows, np.nan))
-    with pytest.raises(InputError, match="speaks of money, and the table records no cost"):
+    listed = WORLD.table.with_costs(np.full(WORLD.table.num_rows, np.nan))
+    assert (
+        train(listed, Goal(usd_per_1k=1e6), router="best_single").plan().is_kept
+    )  # by tokens and price cards
+    table = OutcomeTable(
+        queries=listed.queries,
+        candidates=[candidate.with_price_card(None) for candidate in listed.candidates],
+        query_index=listed.query_index,
+        candidate_index=listed.candidate_index,
+        quality=listed.quality,
+        splits=listed.splits,
+    )
+    with pytest.raises(
+        InputError, match=r"speaks of money, and the table records no cost; record cost_usd, or"
+    ):
         train(table, Goal(usd_per_1k=1.0))
     assert train(table.select(split="train"), Goal(), router="knn").decide(table.queries[:2])
 

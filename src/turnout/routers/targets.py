@@ -61,6 +61,11 @@ def seen_candidates(targets: Targets) -> Bools:
 
 def filled_costs(table: OutcomeTable) -> Floats:
     """Return `cost_usd_QM` with unknown cells filled from the price card where tokens were recorded."""
+    return with_card_costs(table).cost_usd_QM
+
+
+def with_card_costs(table: OutcomeTable) -> OutcomeTable:
+    """Return the table with unknown costs filled from the price card where tokens were recorded."""
     cards = [candidate.price_card for candidate in table.candidates]
     input_usd_M = np.array([np.nan if card is None else card.input_usd_per_mtok for card in cards]) / 1e6
     output_usd_M = np.array([np.nan if card is None else card.output_usd_per_mtok for card in cards]) / 1e6
@@ -68,8 +73,8 @@ def filled_costs(table: OutcomeTable) -> Floats:
     listed = table.input_tokens * input_usd_M[of] + table.output_tokens * output_usd_M[of]
     is_missing = np.isnan(table.cost_usd) & np.isfinite(listed)
     if not is_missing.any():
-        return table.cost_usd_QM
-    return table.with_costs(np.where(is_missing, listed, table.cost_usd)).cost_usd_QM
+        return table
+    return table.with_costs(np.where(is_missing, listed, table.cost_usd))
 
 
 def probe_of(table: OutcomeTable, candidate: Candidate, known: Sequence[Candidate]) -> OutcomeTable:

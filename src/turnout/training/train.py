@@ -15,6 +15,7 @@ from turnout.core.progress import Progress, silent
 from turnout.core.validation import check_count, check_kind
 from turnout.evaluation.baselines import best_single
 from turnout.policies import Best, Deployment, Frontier, Guard, measure_singles, price_grid
+from turnout.routers.targets import with_card_costs
 from turnout.training.learned import AUTO, Learned, Shares, Wanted, learn_automatically, learn_named
 from turnout.training.memory import remembered
 from turnout.training.pool import about_prices, learnable
@@ -73,7 +74,7 @@ def train(
     check_kind("train: policy", policy, Policy, do="write for example Best()")
     check_count("train: seed", seed, low=0)
     given = table
-    table, notes = learnable(given)
+    table, notes = learnable(with_card_costs(given))
     _check_money(table, goal)
     _check_options(router, tasks_given=tasks_given, shares=shares)
     if router == AUTO:
@@ -118,7 +119,7 @@ def _check_money(table: OutcomeTable, goal: Goal) -> None:
     raise InputError(
         sentence(
             f"train: the goal of {goal.describe()} speaks of money, and the table records no cost",
-            do="record cost_usd, or ask for the best quality",
+            do="record cost_usd, or tokens and the prices in models.parquet; or ask for the best quality",
         )
     )
 
