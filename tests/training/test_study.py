@@ -41,7 +41,9 @@ def test_splits_that_are_passed_over_are_said() -> None:
     def of(*names: str | None) -> str | None:
         return unused_splits(TEST.with_splits([names[row % len(names)] for row in range(len(TEST.queries))]))
 
-    assert of(None) is of("train", "test") is of("train", None) is None
+    assert of(None) is of("train", "test") is None
+    assert of("train") == of("train", None)
+    assert str(of("train")).startswith("the table has a split 'train' and none called 'test'")
     assert of("train", "test", "dev") == "rows of the split 'dev' are not used"
     assert of("trian") == (
         "the table's own split 'trian' is not known and ignored: the whole table is cut 70/30"

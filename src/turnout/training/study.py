@@ -78,6 +78,8 @@ def unused_splits(
     if resplit:
         return None
     names = {name for name in table.splits if name is not None}
+    if train is None and test is None and "train" in names and "test" not in names:
+        return "the table has a split 'train' and none called 'test': the whole table is cut 70/30"
     others = sorted(names - {train or "train", test or "test"})
     if not others:
         return None
