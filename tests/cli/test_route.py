@@ -95,6 +95,13 @@ def test_a_deployment_is_not_judged_on_what_it_learned_from(
     assert any("which was allowed: its row shows memory" in warning for warning in warnings)
 
 
+def test_a_report_on_another_pool_is_refused(
+    fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", "open9", "--deployment", str(fitted), "--out", str(tmp_path / "report")]) == 1
+    assert "the table lacks 17 of the deployment's candidates" in capsys.readouterr().err
+
+
 def test_a_terminal_without_the_characters_gets_escapes(fitted: Path) -> None:
     command = [sys.executable, "-m", "turnout", "route", str(fitted), "caf\u00e9"]
     done = subprocess.run(

@@ -197,6 +197,14 @@ def test_a_manifest_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
         artifact.load(tmp_path)
 
 
+@pytest.mark.parametrize("text", ["{}", "[]", "3", '{"forma": 1}'])
+def test_a_manifest_without_a_format_says_so(tmp_path: Path, text: str) -> None:
+    artifact.save(leaf(), tmp_path)
+    (tmp_path / "manifest.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ArtifactError, match="it is no JSON object with a member 'format'"):
+        artifact.load(tmp_path)
+
+
 @pytest.mark.parametrize("version", [artifact.FORMAT + 1, 0, "1", None, 1.5])
 def test_another_format_version_is_refused_before_anything_else(tmp_path: Path, version: object) -> None:
     artifact.save(leaf(), tmp_path)

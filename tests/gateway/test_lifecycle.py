@@ -16,7 +16,7 @@ from tests.gateway.pool import LARGE, SMALL, make_deployment
 from tests.gateway.settings import make_config
 from tests.gateway.upstream import Upstream
 from turnout.core import Candidate, ConfigError, Goal, PriceCard
-from turnout.gateway.config import CandidateSettings, LedgerSettings, ServerSettings
+from turnout.gateway.config import CandidateSettings, LedgerSettings, RoutingSettings, ServerSettings
 from turnout.gateway.lifecycle import Ready, _log_notices, running
 from turnout.gateway.reply import header_text
 
@@ -34,6 +34,16 @@ def test_a_taken_port_is_one_sentence(tmp_path: Path) -> None:
         ):
             pass
     assert not (tmp_path / "l.sqlite").exists()
+
+
+def test_an_alias_that_hides_a_candidate_stops_the_start(tmp_path: Path) -> None:
+    config = make_config("http://127.0.0.1:1/v1", tmp_path / "l.sqlite")
+    config = msgspec.structs.replace(config, routing=RoutingSettings(alias="small"))
+    with (
+        pytest.raises(ConfigError, match=r"'routing.alias' is the name of a candidate.*got: 'small'; choose"),
+        running(config, deployment=make_deployment()),
+    ):
+        pass
 
 
 def test_a_ledger_that_cannot_be_opened_stops_the_start(tmp_path: Path) -> None:
