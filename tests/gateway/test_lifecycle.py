@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from tests.gateway.pool import LARGE, SMALL, make_deployment
 from tests.gateway.settings import make_config
 from tests.gateway.upstream import Upstream
 from turnout.core import Candidate, ConfigError, Goal, PriceCard
+from turnout.gateway.app import _end
 from turnout.gateway.config import CandidateSettings, LedgerSettings, RoutingSettings, ServerSettings
 from turnout.gateway.lifecycle import Ready, _log_notices, running
 from turnout.gateway.reply import header_text
@@ -152,3 +154,20 @@ def test_usage_is_not_asked_for_where_the_upstream_cannot_say(upstream: Upstream
 )
 def test_header_values_are_visible_ascii(text: str, value: bytes) -> None:
     assert header_text(text) == value
+
+
+def test_a_task_that_swallows_a_cancellation_does_not_hold_the_end() -> None:
+    async def stubborn() -> None:
+        for _ in range(3):
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                continue
+
+    async def end() -> None:
+        tasks = [asyncio.create_task(stubborn()), asyncio.create_task(asyncio.sleep(60))]
+        await asyncio.sleep(0)
+        await asyncio.wait_for(_end(tasks), 10)
+        assert all(task.done() for task in tasks)
+
+    asyncio.run(end())

@@ -41,6 +41,9 @@ from turnout.policies.deployment import Deployment
 
 logger = logging.getLogger(__name__)
 
+_CLOSE_S = 5.0
+"""Longest that the end waits for what other hosts hold."""
+_CANCELS = 10
 _LAST_CALLS_S = 1.0
 
 
@@ -130,16 +133,18 @@ class Gateway:
         while self.num_running and waited_s < _LAST_CALLS_S:
             await asyncio.sleep(0.01)
             waited_s += 0.01
-        for task in self._beside:
-            task.cancel()
-        await asyncio.gather(*self._beside, return_exceptions=True)
+        await _end(self._beside)
         if self.parts.metrics.board is not None:
             self.parts.metrics.board.write(snapshot_of(self.parts))
         await self.reloader.close()
         for provider in self.parts.providers.values():
             await provider.close()
         if self.parts.admission is not None:
-            await self.parts.admission.close()
+            try:
+                async with asyncio.timeout(_CLOSE_S):
+                    await self.parts.admission.close()
+            except TimeoutError:
+                logger.warning("the count of spend and rates was not closed in time")
         if self.parts.rules is not None:
             self.parts.rules.close()
         self.parts.ledger.close()
@@ -210,3 +215,15 @@ def build_app(
     `source` reads the settings again, for a reload. Raises `ArtifactError`, `TableError` or `ConfigError`.
     """
     return Gateway(built=build_all(config, deployment=deployment), given=deployment, source=source)
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they end: a client may swallow a cancellation while it closes a connection."""
+    pending = set(tasks)
+    for _ in range(_CANCELS):
+        if not pending:
+            return
+        for task in pending:
+            task.cancel()
+        done, pending = await asyncio.wait(pending, timeout=_CLOSE_S / _CANCELS)
+        await asyncio.gather(*done, return_exceptions=True)
