@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator
 
-from scripts.results_systems import spread
+from scripts.results_systems import Result, Writers, spread, written
 from turnout.training.bench.summary import to_markdown
-
-Result = Mapping[str, Any]
 
 
 def auto(data: Result) -> Iterator[str]:
@@ -92,7 +89,7 @@ def routers(data: Result) -> Iterator[str]:
     yield from to_markdown(data["result"]["cells"])
 
 
-SECTIONS: Mapping[str, tuple[str, Callable[[Result], Iterator[str]]]] = {
+SECTIONS: Writers = {
     "auto": ("auto, the default", auto),
     "routers": ("Every method on the same tables", routers),
 }
@@ -100,16 +97,4 @@ SECTIONS: Mapping[str, tuple[str, Callable[[Result], Iterator[str]]]] = {
 
 def sections(read: Callable[[str], Result], exists: Callable[[str], bool]) -> Iterator[str]:
     """Yield the lines of every result that is there."""
-    for name, (heading, writer) in SECTIONS.items():
-        if not exists(f"{name}.json"):
-            continue
-        data = read(name)
-        yield f"### {heading}"
-        yield ""
-        yield f"`{name}.json`, commit {data['commit']}, seed {data['seed']}, `{data['command']}`."
-        yield ""
-        if exists(f"{name}.png"):
-            yield f"![{heading}](../benchmarks/results/{name}.png)"
-            yield ""
-        yield from writer(data)
-        yield ""
+    yield from written(SECTIONS, read, exists)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 Result = Mapping[str, Any]
+Writers = Mapping[str, tuple[str, Callable[[Result], Iterator[str]]]]
+"""Result file -> heading and writer."""
 
 
 def ends(value: Any, low: Any, high: Any, *, scale: float = 1.0, form: str = ".3f") -> str:
@@ -282,7 +284,7 @@ def gates(data: Result) -> Iterator[str]:
     yield "What the columns mean stands in [bench_gates.md](bench_gates.md)."
 
 
-SYSTEMS: dict[str, tuple[str, Callable[[Result], Iterator[str]]]] = {
+SYSTEMS: Writers = {
     "sequential": ("Sequences of calls: Router-R1's task (S7) on recorded outcomes", sequential),
     "router_r1": ("Router-R1's recipe (S7): warm start, then GRPO", router_r1),
     "depth_drllm": ("Depth: Dr.LLM (S12)", depth),
@@ -292,12 +294,16 @@ SYSTEMS: dict[str, tuple[str, Callable[[Result], Iterator[str]]]] = {
     "gates": ("Gates of experts on equal terms", gates),
     "local": ("One dial over models and depths", local),
 }
-"""Result file -> heading and writer."""
 
 
 def sections(read: Callable[[str], Result], exists: Callable[[str], bool]) -> Iterator[str]:
     """Yield the lines of every system whose result is there."""
-    for name, (heading, writer) in SYSTEMS.items():
+    yield from written(SYSTEMS, read, exists)
+
+
+def written(writers: Writers, read: Callable[[str], Result], exists: Callable[[str], bool]) -> Iterator[str]:
+    """Yield the section of every result that is there: where it is from, its picture, what is said of it."""
+    for name, (heading, writer) in writers.items():
         if not exists(f"{name}.json"):
             continue
         data = read(name)

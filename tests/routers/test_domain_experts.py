@@ -43,16 +43,13 @@ def test_all_queries_of_a_domain_get_the_same_numbers() -> None:
 def test_soft_domains_average_by_probability() -> None:
     table, queries = real_table(), real_table().queries[:25]
     router = DomainExpertsRouter(is_soft=True, penalty=3.0).fit(table)
-    assert router.domains_ is not None
-    assert router.profiles_ is not None
-    assert router.embedder_ is not None
-    share_QD = router.domains_.shares(np.asarray(router.embedder_.embed(queries), np.float64))
+    assert router.known_ is not None
+    quality_DM = router.known_.profiles.quality_DM
+    share_QD = router.known_.domains.shares(router.known_.embed(queries))
     assert 0.1 < share_QD.max(axis=1).mean() < 0.99
-    np.testing.assert_allclose(
-        router.estimate(queries).quality_QM, share_QD @ router.profiles_.quality_DM, atol=1e-12
-    )
+    np.testing.assert_allclose(router.estimate(queries).quality_QM, share_QD @ quality_DM, atol=1e-12)
     hard = DomainExpertsRouter(penalty=3.0).fit(table).estimate(queries)
-    np.testing.assert_allclose(hard.quality_QM, router.profiles_.quality_DM[share_QD.argmax(axis=1)])
+    np.testing.assert_allclose(hard.quality_QM, quality_DM[share_QD.argmax(axis=1)])
 
 
 def test_a_named_expert_stands_first_on_its_domain_alone() -> None:

@@ -55,8 +55,8 @@ def test_twins_have_one_vector_and_opposites_have_opposite_ones() -> None:
     right = (rng.random(240) < level_Q).astype(np.float64)
     table = dense_table(np.stack([right, right, 1.0 - right], axis=1), [query.words for query in queries])
     router = FactorisationRouter(num_dims=2).fit(table)
-    assert router.vectors_ is not None
-    one, two, other = router.vectors_.mean_MD[:, :-1]
+    assert router.placement_ is not None
+    one, two, other = router.placement_.vectors.mean_MD[:, :-1]
     np.testing.assert_allclose(one, two, atol=1e-6)
     assert one @ other < -0.9 * np.linalg.norm(one) * np.linalg.norm(other)
 

@@ -36,8 +36,8 @@ def test_an_untold_task_is_inferred_and_a_task_is_ignored_where_it_is_not_to_be_
 def test_quality_and_spread_are_those_of_the_mixture_over_groups() -> None:
     router = InferredGroupRouter(reads_task=False, penalty=3.0).fit(real_table())
     queries = real_table().queries[:30]
-    share_QD, profiles = router.shares(queries), router.profiles_
-    assert profiles is not None
+    assert router.known_ is not None
+    share_QD, profiles = router.shares(queries), router.known_.profiles
     assert 0.1 < share_QD.max(axis=1).mean() < 0.99
     estimate = router.estimate(queries)
     for row in range(30):

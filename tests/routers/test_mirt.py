@@ -40,11 +40,11 @@ def test_the_abler_in_every_dimension_is_better_on_every_query() -> None:
     router = MIRTRouter(embedder=EMBEDDER, num_dims=3).fit(real_table())
     a_QD, _ = router.items(real_table().queries)
     assert (a_QD > 0).all()
-    assert router.abilities_ is not None
-    ability_MD = router.abilities_.mean_MD
-    weaker = replace(router.abilities_, mean_MD=ability_MD - np.array([0.3, 0.05, 0.6]))
+    assert router.placement_ is not None
+    abilities = router.placement_.vectors
+    weaker = replace(abilities, mean_MD=abilities.mean_MD - np.array([0.3, 0.05, 0.6]))
     before_QM = router.estimate(real_table().queries).quality_QM
-    router.abilities_ = weaker
+    router.placement_ = replace(router.placement_, vectors=weaker)
     assert (router.estimate(real_table().queries).quality_QM < before_QM).all()
 
 

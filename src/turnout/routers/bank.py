@@ -9,6 +9,7 @@ import numpy as np
 
 from turnout.routers.means import Means, means_from
 from turnout.routers.neighbours import Array, Lists, lists_from, nearest
+from turnout.routers.packing import below, under
 from turnout.routers.smoothing import Answer, Columns, Smoothing, columns_of, stack
 from turnout.routers.targets import Targets
 
@@ -53,18 +54,18 @@ class Bank:
             "cost_usd": self.targets.cost_usd_QM,
             "latency_s": self.targets.latency_s_QM,
         }
-        means = {f"mean.{name}": array for name, array in self.means.arrays().items()}
-        lists = {} if self.lists is None else {f"list.{n}": a for n, a in self.lists.arrays().items()}
+        means = under("mean.", self.means.arrays())
+        lists = {} if self.lists is None else under("list.", self.lists.arrays())
         return {**stored, **means, **lists}
 
 
 def bank_from(arrays: Mapping[str, np.ndarray]) -> Bank:
     """Rebuild from `Bank.arrays`."""
     x_NF = arrays["x"]
-    lists = {name.removeprefix("list."): a for name, a in arrays.items() if name.startswith("list.")}
+    lists = below("list.", arrays)
     return Bank(
         x_NF,
         Targets(arrays["quality"], arrays["cost_usd"], arrays["latency_s"]),
-        means_from({n.removeprefix("mean."): a for n, a in arrays.items() if n.startswith("mean.")}),
+        means_from(below("mean.", arrays)),
         lists_from(x_NF, lists) if lists else None,
     )

@@ -20,6 +20,7 @@ from turnout.routers.folds import fold_of
 from turnout.routers.inferred_group import InferredGroupRouter
 from turnout.routers.knn import KNNRouter
 from turnout.routers.members import blend, hold_out, restored, with_embedder
+from turnout.routers.packing import below
 from turnout.routers.reader import fitted_embedder
 from turnout.routers.ridge import RidgeRouter
 from turnout.routers.stacking import Weights, learn_weights
@@ -176,11 +177,9 @@ class BlendRouter(Router):
             assert isinstance(values, dict)
             states.append(
                 State(
-                    arrays={
-                        n.removeprefix(prefix): a for n, a in state.arrays.items() if n.startswith(prefix)
-                    },
+                    arrays=below(prefix, state.arrays),
                     values=values,
-                    parts={n.removeprefix(prefix): p for n, p in state.parts.items() if n.startswith(prefix)},
+                    parts=below(prefix, state.parts),
                 )
             )
         self._take(states)

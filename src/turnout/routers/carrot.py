@@ -17,6 +17,7 @@ from turnout.core.rng import make_rng
 from turnout.core.validation import check_count, check_kind
 from turnout.routers.ground import Ground, Lesson, ground_from, learn_ground, read_probe
 from turnout.routers.local_means import LocalMeans, learn_local_means, local_means_from
+from turnout.routers.packing import below, numbered
 
 
 @final
@@ -110,7 +111,7 @@ class CarrotRouter(Router):
     def state(self) -> State:
         """Return stored outcomes and neighbourhoods."""
         ground = self._learned("state")
-        arrays = {f"{i}/{name}": a for i, bank in enumerate(self.banks_) for name, a in bank.arrays().items()}
+        arrays = numbered(bank.arrays() for bank in self.banks_)
         return ground.state(self.embedder, arrays, {"num_banks": len(self.banks_)})
 
     def restore(self, state: State) -> None:
@@ -118,12 +119,7 @@ class CarrotRouter(Router):
         self.ground_ = ground_from(state, self.embedder)
         num = state.values["num_banks"]
         assert isinstance(num, int)
-        self.banks_ = [
-            local_means_from(
-                {n.removeprefix(f"{i}/"): a for n, a in state.arrays.items() if n.startswith(f"{i}/")}
-            )
-            for i in range(num)
-        ]
+        self.banks_ = [local_means_from(below(f"{i}/", state.arrays)) for i in range(num)]
 
     def _learn(self, lesson: Lesson) -> LocalMeans:
         value_NC = np.concatenate([lesson.targets.quality_QM, lesson.targets.cost_usd_QM], axis=1)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from turnout.core.candidate import Candidate
+from turnout.core.estimate import Estimate, make_estimate
 from turnout.core.outcomes import Floats
 from turnout.core.query import Query
 from turnout.routers.length_trend import LengthTrend, fit_trend, trend_from
@@ -31,6 +33,27 @@ class Charges:
     def lines(self, queries: Sequence[Query]) -> Floats:
         """Return the cost of the line, shape (Q, M), that a ratio multiplies."""
         return self.trend.predict(queries)
+
+    def estimate(
+        self,
+        candidates: tuple[Candidate, ...],
+        queries: Sequence[Query],
+        quality_QM: Floats,
+        spread_QM: Floats,
+        ratio_QM: Floats | None = None,
+    ) -> Estimate:
+        """Add cost and latency to predicted qualities; a known ratio of `ratio_QM` replaces the mean one."""
+        shape = (len(queries), len(candidates))
+        ratio = self.ratio
+        if ratio_QM is not None:
+            ratio = np.where(np.isnan(ratio_QM), self.ratio, ratio_QM)
+        return make_estimate(
+            candidates,
+            quality_QM,
+            spread_QM=spread_QM,
+            cost_usd_QM=self.lines(queries) * ratio,
+            latency_s_QM=np.broadcast_to(self.latency_s, shape),
+        )
 
     def with_added(self, other: Charges) -> Charges:
         """Return these candidates, then the other's."""

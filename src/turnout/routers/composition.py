@@ -15,17 +15,9 @@ from turnout.core.outcomes import Floats, Ints, OutcomeTable
 from turnout.core.query import Query
 from turnout.core.validation import check_kind, check_number
 from turnout.routers.composition_map import map_within_size, map_within_usd
-from turnout.routers.domains import (
-    Domains,
-    Profiles,
-    domains_from,
-    fit_domains,
-    held_below,
-    profile,
-    profiles_from,
-)
-from turnout.routers.pool import Pool, pool_from, read_newcomer, read_pool
-from turnout.routers.reader import embedder_parts, fitted_embedder, restored_embedder
+from turnout.routers.domain_pool import DomainPool, domain_pool_from, read_domains
+from turnout.routers.domains import Profiles, held_below
+from turnout.routers.pool import Pool
 
 
 @final
@@ -92,77 +84,56 @@ class CompositionRouter(Router):
         self.budget_usd = budget_usd
         self.penalty = check_number("CompositionRouter.penalty", penalty, low=0.0, allow_low=False)
         self.prior = check_number("CompositionRouter.prior", prior, low=0.0)
-        self.embedder_: Embedder | None = None
-        self.pool_: Pool | None = None
-        self.domains_: Domains | None = None
-        self.profiles_: Profiles | None = None
+        self.known_: DomainPool | None = None
         self.expert_D: Ints = np.zeros(0, np.int64)
 
     @property
     def is_fitted(self) -> bool:
         """Whether a map was found."""
-        return self.domains_ is not None
+        return self.known_ is not None
 
     def fit(self, table: OutcomeTable) -> Self:
         """Learn the categories and find the map; returns self.
 
         Raises `InputError` where no map fits the budget.
         """
-        queries, targets, pool = read_pool(table)
-        embedder = fitted_embedder(self.embedder, queries)
-        x_NF = np.asarray(embedder.embed(queries), np.float64)
-        domains = fit_domains(x_NF, queries, self.penalty)
-        share_ND = domains.labels(queries, x_NF)
-        line_NM = pool.trend.predict(queries)
-        profiles = profile(share_ND, targets, targets.cost_usd_QM / line_NM, pool.means, self.prior)
-        weight_D = share_ND.mean(axis=0)
+        lesson = read_domains(table, self.embedder, self.penalty)
+        known, share_ND = lesson.learned(self.prior), lesson.share_ND
+        line_NM = known.pool.charges.lines(lesson.queries)
         mean_line_DM = share_ND.T @ line_NM / np.maximum(share_ND.sum(axis=0), 1e-12)[:, None]
-        self.expert_D = self._map(pool, profiles, weight_D, mean_line_DM)
-        self.embedder_, self.pool_, self.domains_, self.profiles_ = embedder, pool, domains, profiles
+        self.expert_D = self._map(known.pool, known.profiles, share_ND.mean(axis=0), mean_line_DM)
+        self.known_ = known
         return self
 
     def map(self) -> dict[str, str]:
         """Return the name of the expert of each category."""
-        _, pool, domains, _ = self._learned("map")
+        known = self._learned("map")
         return {
-            name: pool.candidates[expert].name
-            for name, expert in zip(domains.names, self.expert_D.tolist(), strict=True)
+            name: known.pool.candidates[expert].name
+            for name, expert in zip(known.domains.names, self.expert_D.tolist(), strict=True)
         }
 
     def estimate(self, queries: Sequence[Query]) -> Estimate:
         """Return the averages on each query's category, nobody above its expert."""
-        embedder, pool, domains, profiles = self._learned("estimate")
-        place_Q = domains.place(np.asarray(embedder.embed(queries), np.float64))
-        held_DM = held_below(profiles.quality_DM, np.arange(len(domains.names)), self.expert_D)
-        return pool.estimate(
-            queries, held_DM[place_Q], profiles.error_DM[place_Q], ratio_QM=profiles.ratio_DM[place_Q]
+        known = self._learned("estimate")
+        of, place_Q = known.profiles, known.domains.place(known.embed(queries))
+        held_DM = held_below(of.quality_DM, np.arange(len(known.domains.names)), self.expert_D)
+        return known.pool.estimate(
+            queries, held_DM[place_Q], of.error_DM[place_Q], ratio_QM=of.ratio_DM[place_Q]
         )
 
     def add_candidate(self, candidate: Candidate, table: OutcomeTable) -> Self:
         """Average one more candidate over its probe rows; the map stays as it is; returns self."""
-        embedder, pool, domains, profiles = self._learned("add_candidate")
-        queries, targets, added = read_newcomer(table, candidate, pool)
-        share_ND = domains.labels(queries, np.asarray(embedder.embed(queries), np.float64))
-        ratio_NM = targets.cost_usd_QM / added.trend.predict(queries)
-        self.profiles_ = profiles.with_added(profile(share_ND, targets, ratio_NM, added.means, self.prior))
-        self.pool_ = pool.with_added(added)
+        self.known_ = self._learned("add_candidate").with_added(candidate, table, self.prior)
         return self
 
     def state(self) -> State:
         """Return categories, averages, the map and the embedder."""
-        embedder, pool, domains, profiles = self._learned("state")
-        return State(
-            arrays={**pool.arrays(), **domains.arrays(), **profiles.arrays(), "expert": self.expert_D},
-            values={**pool.values(), "domains": list(domains.names)},
-            parts=embedder_parts(self.embedder, embedder),
-        )
+        return self._learned("state").state(self.embedder, {"expert": self.expert_D})
 
     def restore(self, state: State) -> None:
         """Take over categories, averages and the map."""
-        self.embedder_ = restored_embedder(self.embedder, state.parts)
-        self.pool_ = pool_from(state.arrays, state.values)
-        self.domains_ = domains_from(state.arrays, state.values["domains"])
-        self.profiles_ = profiles_from(state.arrays)
+        self.known_ = domain_pool_from(state, self.embedder)
         self.expert_D = state.arrays["expert"]
 
     def _map(self, pool: Pool, profiles: Profiles, weight_D: Floats, line_DM: Floats) -> Ints:
@@ -178,13 +149,10 @@ class CompositionRouter(Router):
         best_D: Ints = order[np.where(np.isnan(value_DM), -np.inf, value_DM).argmax(axis=1)]
         return best_D
 
-    def _learned(self, move: str) -> tuple[Embedder, Pool, Domains, Profiles]:
+    def _learned(self, move: str) -> DomainPool:
         self.require_fitted(move)
-        assert self.embedder_ is not None
-        assert self.pool_ is not None
-        assert self.domains_ is not None
-        assert self.profiles_ is not None
-        return self.embedder_, self.pool_, self.domains_, self.profiles_
+        assert self.known_ is not None
+        return self.known_
 
 
 def _size(candidate: Candidate) -> float:

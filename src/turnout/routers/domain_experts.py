@@ -14,17 +14,8 @@ from turnout.core.estimate import Estimate
 from turnout.core.outcomes import Floats, OutcomeTable
 from turnout.core.query import Query
 from turnout.core.validation import check_kind, check_name, check_number
-from turnout.routers.domains import (
-    Domains,
-    Profiles,
-    domains_from,
-    fit_domains,
-    held_below,
-    profile,
-    profiles_from,
-)
-from turnout.routers.pool import Pool, pool_from, read_newcomer, read_pool
-from turnout.routers.reader import embedder_parts, fitted_embedder, restored_embedder
+from turnout.routers.domain_pool import DomainPool, domain_pool_from, read_domains
+from turnout.routers.domains import held_below
 
 
 @final
@@ -86,95 +77,68 @@ class DomainExpertsRouter(Router):
         self.is_soft = bool(is_soft)
         self.penalty = check_number("DomainExpertsRouter.penalty", penalty, low=0.0, allow_low=False)
         self.prior = check_number("DomainExpertsRouter.prior", prior, low=0.0)
-        self.embedder_: Embedder | None = None
-        self.pool_: Pool | None = None
-        self.domains_: Domains | None = None
-        self.profiles_: Profiles | None = None
+        self.known_: DomainPool | None = None
 
     @property
     def is_fitted(self) -> bool:
         """Whether domains were learned."""
-        return self.domains_ is not None
+        return self.known_ is not None
 
     def fit(self, table: OutcomeTable) -> Self:
         """Learn the domains and each candidate's average on them; returns self."""
-        queries, targets, pool = read_pool(table)
-        self._check_experts(pool)
-        self.embedder_ = fitted_embedder(self.embedder, queries)
-        x_NF = np.asarray(self.embedder_.embed(queries), np.float64)
-        self.domains_ = fit_domains(x_NF, queries, self.penalty)
-        share_ND = self.domains_.labels(queries, x_NF)
-        ratio_NM = targets.cost_usd_QM / pool.trend.predict(queries)
-        self.profiles_ = profile(share_ND, targets, ratio_NM, pool.means, self.prior)
-        self.pool_ = pool
+        self._check_experts(table)
+        self.known_ = read_domains(table, self.embedder, self.penalty).learned(self.prior)
         return self
 
     def place(self, queries: Sequence[Query]) -> list[str]:
         """Return the domain that each text is taken to belong to."""
-        embedder, _, domains, _ = self._learned("place")
-        x_QF = np.asarray(embedder.embed(queries), np.float64)
-        return [domains.names[index] for index in domains.place(x_QF)]
+        known = self._learned("place")
+        return [known.domains.names[index] for index in known.domains.place(known.embed(queries))]
 
     def estimate(self, queries: Sequence[Query]) -> Estimate:
         """Return the averages on each query's domain."""
-        embedder, pool, domains, profiles = self._learned("estimate")
-        x_QF = np.asarray(embedder.embed(queries), np.float64)
+        known = self._learned("estimate")
+        domains, x_QF = known.domains, known.embed(queries)
         certain_DD = np.eye(len(domains.names))
         share_QD = domains.shares(x_QF) if self.is_soft else certain_DD[domains.place(x_QF)]
-        quality_DM = np.nan_to_num(self._promoted(profiles.quality_DM, domains, pool))
-        error_DM = np.where(np.isfinite(profiles.error_DM), profiles.error_DM, 0.0)
-        return pool.estimate(
+        error_DM = np.where(np.isfinite(known.profiles.error_DM), known.profiles.error_DM, 0.0)
+        return known.pool.estimate(
             queries,
-            share_QD @ quality_DM,
+            share_QD @ np.nan_to_num(self._promoted(known)),
             share_QD @ error_DM,
-            ratio_QM=np.where(np.isnan(pool.ratio_M), np.nan, share_QD @ np.nan_to_num(profiles.ratio_DM)),
+            ratio_QM=known.ratios(share_QD),
         )
 
     def add_candidate(self, candidate: Candidate, table: OutcomeTable) -> Self:
         """Average one more candidate over its probe rows, domain by domain; returns self."""
-        embedder, pool, domains, profiles = self._learned("add_candidate")
-        queries, targets, added = read_newcomer(table, candidate, pool)
-        share_ND = domains.labels(queries, np.asarray(embedder.embed(queries), np.float64))
-        ratio_NM = targets.cost_usd_QM / added.trend.predict(queries)
-        self.profiles_ = profiles.with_added(profile(share_ND, targets, ratio_NM, added.means, self.prior))
-        self.pool_ = pool.with_added(added)
+        self.known_ = self._learned("add_candidate").with_added(candidate, table, self.prior)
         return self
 
     def state(self) -> State:
         """Return domains, averages and the embedder."""
-        embedder, pool, domains, profiles = self._learned("state")
-        return State(
-            arrays={**pool.arrays(), **domains.arrays(), **profiles.arrays()},
-            values={**pool.values(), "domains": list(domains.names)},
-            parts=embedder_parts(self.embedder, embedder),
-        )
+        return self._learned("state").state(self.embedder)
 
     def restore(self, state: State) -> None:
         """Take over domains and averages."""
-        self.embedder_ = restored_embedder(self.embedder, state.parts)
-        self.pool_ = pool_from(state.arrays, state.values)
-        self.domains_ = domains_from(state.arrays, state.values["domains"])
-        self.profiles_ = profiles_from(state.arrays)
+        self.known_ = domain_pool_from(state, self.embedder)
 
-    def _check_experts(self, pool: Pool) -> None:
-        names = [candidate.name for candidate in pool.candidates]
+    def _check_experts(self, table: OutcomeTable) -> None:
+        names = table.names
         for _, name in self.experts:
             if name not in names:
                 raise UnknownNameError(
                     sentence("DomainExpertsRouter.experts", got=name, do=did_you_mean(name, names))
                 )
 
-    def _promoted(self, quality_DM: Floats, domains: Domains, pool: Pool) -> Floats:
+    def _promoted(self, known: DomainPool) -> Floats:
         """Return the averages with every named expert first on its domain; others are passed over."""
-        names = [candidate.name for candidate in pool.candidates]
-        named = [pair for pair in self.experts if pair[0] in domains.names]
-        row = np.array([domains.names.index(domain) for domain, _ in named], np.int64)
-        return held_below(quality_DM, row, np.array([names.index(name) for _, name in named], np.int64))
+        names = [candidate.name for candidate in known.pool.candidates]
+        order = {name: index for index, name in enumerate(known.domains.names)}
+        named = [(order[domain], names.index(name)) for domain, name in self.experts if domain in order]
+        row_expert_K2 = np.array(named, np.int64).reshape(-1, 2)
+        return held_below(known.profiles.quality_DM, row_expert_K2[:, 0], row_expert_K2[:, 1])
 
-    def _learned(self, move: str) -> tuple[Embedder, Pool, Domains, Profiles]:
+    def _learned(self, move: str) -> DomainPool:
         self.require_fitted(move)
-        assert self.embedder_ is not None
-        assert self.pool_ is not None
-        assert self.domains_ is not None
-        assert self.profiles_ is not None
-        return self.embedder_, self.pool_, self.domains_, self.profiles_
+        assert self.known_ is not None
+        return self.known_

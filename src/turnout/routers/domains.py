@@ -10,6 +10,7 @@ import numpy as np
 from turnout.core.outcomes import Floats, Ints
 from turnout.core.query import Query
 from turnout.routers.means import Means, column_mean
+from turnout.routers.packing import below, under
 from turnout.routers.smoothing import standard_error, toward
 from turnout.routers.softmax_regression import Softmax, fit_softmax, softmax_from
 from turnout.routers.targets import Targets
@@ -44,7 +45,7 @@ class Domains:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the classifier by name."""
-        return {f"domains.{name}": array for name, array in self.softmax.arrays().items()}
+        return under("domains.", self.softmax.arrays())
 
 
 def fit_domains(x_NF: Floats, queries: Sequence[Query], penalty: float) -> Domains:
@@ -59,7 +60,7 @@ def fit_domains(x_NF: Floats, queries: Sequence[Query], penalty: float) -> Domai
 def domains_from(arrays: Mapping[str, np.ndarray], names: object) -> Domains:
     """Rebuild from `Domains.arrays` and the names."""
     assert isinstance(names, list)
-    mine = {n.removeprefix("domains."): a for n, a in arrays.items() if n.startswith("domains.")}
+    mine = below("domains.", arrays)
     return Domains(tuple(names), softmax_from(mine))
 
 
@@ -71,7 +72,7 @@ class Profiles:
     error_DM: Floats
     """Standard error of the quality; infinity where the candidate was never observed."""
     ratio_DM: Floats
-    """Ratio of a cost to its line in the length of the prompt (`Pool.ratio_M`)."""
+    """Ratio of a cost to its line in the length of the prompt (`Charges.ratio`)."""
 
     def with_added(self, other: Profiles) -> Profiles:
         """Return these candidates, then the other's."""

@@ -10,13 +10,15 @@ import numpy as np
 from turnout.core.candidate import Candidate
 from turnout.core.contracts import Embedder, Router, State
 from turnout.core.estimate import Estimate
-from turnout.core.outcomes import Floats, OutcomeTable
+from turnout.core.outcomes import OutcomeTable
 from turnout.core.query import Query
 from turnout.core.rng import make_rng
 from turnout.core.validation import check_count, check_kind, check_number
 from turnout.routers.factors import Directions, learn_factors
-from turnout.routers.ground import Ground, ground_from, learn_ground, read_probe
-from turnout.routers.logistic_vectors import Prior, Vectors, place
+from turnout.routers.ground import ground_from, learn_ground, read_probe
+from turnout.routers.logistic_vectors import Prior
+from turnout.routers.neighbours import Array
+from turnout.routers.placement import Items, Placement, place_all, placement_from
 
 _PENALTY = 3.0
 
@@ -68,66 +70,53 @@ class FactorisationRouter(Router):
         self.num_dims = check_count("FactorisationRouter.num_dims", num_dims, high=64)
         self.prior = check_number("FactorisationRouter.prior", prior, low=0.0, allow_low=False)
         self.seed = check_count("FactorisationRouter.seed", seed, low=0)
-        self.ground_: Ground | None = None
         self.directions_: Directions | None = None
-        self.vectors_: Vectors | None = None
-        self.centre_D: Floats = np.zeros(0)
+        self.placement_: Placement | None = None
 
     @property
     def is_fitted(self) -> bool:
         """Whether directions were learned."""
-        return self.ground_ is not None
+        return self.placement_ is not None
 
     def fit(self, table: OutcomeTable) -> Self:
         """Learn the directions, then place every candidate; returns self."""
         ground, lesson = learn_ground(table, self.embedder)
-        quality_NM = lesson.targets.quality_QM
         rng = make_rng(self.seed, "factors")
+        quality_NM = lesson.targets.quality_QM
         self.directions_, v_MD = learn_factors(lesson.x_NF, quality_NM, self.num_dims, _PENALTY, rng)
-        self.centre_D = v_MD.mean(axis=0)
-        self.vectors_ = self._place(self.directions_, lesson.x_NF, quality_NM)
-        self.ground_ = ground
+        prior = Prior(v_MD.mean(axis=0), self.prior)
+        self.placement_ = place_all(ground, lesson, _items(self.directions_, lesson.x_NF), prior)
         return self
 
     def estimate(self, queries: Sequence[Query]) -> Estimate:
         """Return the probabilities of the factors."""
-        ground, directions, vectors = self._learned("estimate")
-        h_QD = directions.read(ground.embed(queries))
-        return ground.estimate(queries, *vectors.predict(h_QD, np.zeros(len(queries))))
+        directions, placed = self._learned("estimate")
+        return placed.estimate(queries, _items(directions, placed.ground.embed(queries)))
 
     def add_candidate(self, candidate: Candidate, table: OutcomeTable) -> Self:
         """Place one more candidate by its probe rows; returns self."""
-        ground, directions, vectors = self._learned("add_candidate")
-        lesson = read_probe(ground, candidate, table)
-        self.vectors_ = vectors.with_added(self._place(directions, lesson.x_NF, lesson.targets.quality_QM))
-        self.ground_ = ground.with_added(candidate, lesson)
+        directions, placed = self._learned("add_candidate")
+        lesson = read_probe(placed.ground, candidate, table)
+        self.placement_ = placed.with_added(candidate, lesson, _items(directions, lesson.x_NF))
         return self
 
     def state(self) -> State:
         """Return directions and vectors."""
-        ground, directions, vectors = self._learned("state")
-        arrays: dict[str, np.ndarray] = {
-            "weight": directions.weight_FD,
-            "vector": vectors.mean_MD,
-            "covariance": vectors.covariance_MDD,
-            "centre": self.centre_D,
-        }
-        return ground.state(self.embedder, arrays)
+        directions, placed = self._learned("state")
+        return placed.ground.state(self.embedder, {"weight": directions.weight_FD, **placed.arrays()})
 
     def restore(self, state: State) -> None:
         """Take over directions and vectors."""
-        self.ground_ = ground_from(state, self.embedder)
         self.directions_ = Directions(state.arrays["weight"])
-        self.vectors_ = Vectors(state.arrays["vector"], state.arrays["covariance"])
-        self.centre_D = state.arrays["centre"]
+        self.placement_ = placement_from(state, ground_from(state, self.embedder), self.prior)
 
-    def _place(self, directions: Directions, x_NF: np.ndarray, quality_NM: Floats) -> Vectors:
-        h_ND = directions.read(x_NF)
-        return place(h_ND, np.zeros(len(h_ND)), quality_NM, Prior(self.centre_D, self.prior))
-
-    def _learned(self, move: str) -> tuple[Ground, Directions, Vectors]:
+    def _learned(self, move: str) -> tuple[Directions, Placement]:
         self.require_fitted(move)
-        assert self.ground_ is not None
         assert self.directions_ is not None
-        assert self.vectors_ is not None
-        return self.ground_, self.directions_, self.vectors_
+        assert self.placement_ is not None
+        return self.directions_, self.placement_
+
+
+def _items(directions: Directions, x_QF: Array) -> Items:
+    h_QD = directions.read(x_QF)
+    return h_QD, np.zeros(len(h_QD))

@@ -14,7 +14,7 @@ import numpy as np
 
 from turnout.core.candidate import Candidate
 from turnout.core.contracts import Embedder, State
-from turnout.core.estimate import Estimate, make_estimate
+from turnout.core.estimate import Estimate
 from turnout.core.outcomes import Floats, Ints, OutcomeTable
 from turnout.core.query import Query
 from turnout.routers.charges import Charges, charges_from, fit_charges
@@ -87,16 +87,12 @@ class Ground:
         `ratio_QM` is the cost as a multiple of the line in the length of the prompt; None is each
         candidate's mean.
         """
-        ratio_PM = np.broadcast_to(self.charges.ratio, (len(queries), self.place.size))
-        if ratio_QM is not None:
-            ratio_PM = self.spread_out(ratio_QM, np.nan)
-            ratio_PM = np.where(np.isnan(ratio_PM), self.charges.ratio, ratio_PM)
-        return make_estimate(
+        return self.charges.estimate(
             self.candidates,
+            queries,
             self.spread_out(quality_QM, np.nan),
-            spread_QM=self.spread_out(spread_QM, np.inf),
-            cost_usd_QM=self.charges.lines(queries) * ratio_PM,
-            latency_s_QM=np.broadcast_to(self.charges.latency_s, ratio_PM.shape),
+            self.spread_out(spread_QM, np.inf),
+            None if ratio_QM is None else self.spread_out(ratio_QM, np.nan),
         )
 
     def spread_out(self, values_QM: Floats, missing: float) -> Floats:

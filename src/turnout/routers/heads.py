@@ -12,6 +12,7 @@ import numpy as np
 
 from turnout.core.outcomes import Bools, Floats, Ints
 from turnout.routers.least_squares import Solution, solve
+from turnout.routers.packing import below, numbered
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,19 +216,14 @@ class Heads:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return everything by name; `heads_from` reads it back."""
-        groups = {
-            f"{i}/{name}": a for i, group in enumerate(self.groups) for name, a in group.arrays().items()
-        }
+        groups = numbered(group.arrays() for group in self.groups)
         return {"unit": self.unit_C, **groups}
 
 
 def heads_from(arrays: Mapping[str, np.ndarray]) -> Heads:
     """Rebuild from `Heads.arrays`."""
     num = len({name.partition("/")[0] for name in arrays if "/" in name})
-    groups = [
-        group_from({n.removeprefix(f"{i}/"): a for n, a in arrays.items() if n.startswith(f"{i}/")})
-        for i in range(num)
-    ]
+    groups = [group_from(below(f"{i}/", arrays)) for i in range(num)]
     return Heads(groups, arrays["unit"])
 
 

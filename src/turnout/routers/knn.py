@@ -18,6 +18,7 @@ from turnout.routers.bank import Bank, bank_from
 from turnout.routers.length_trend import LengthTrend, fit_trend, trend_from
 from turnout.routers.means import means_of
 from turnout.routers.neighbours import build_lists
+from turnout.routers.packing import below, numbered
 from turnout.routers.reader import embedder_parts, fitted_embedder, restored_embedder
 from turnout.routers.smoothing import Smoothing, stack
 from turnout.routers.smoothing_choice import choose_smoothing
@@ -164,7 +165,7 @@ class KNNRouter(Router):
     def state(self) -> State:
         """Return stored queries, outcomes and the embedder."""
         embedder, smoothing, trend = self._learned("state")
-        arrays = {f"{i}/{name}": a for i, bank in enumerate(self.banks_) for name, a in bank.arrays().items()}
+        arrays = numbered(bank.arrays() for bank in self.banks_)
         values = {
             "candidates": pack_candidates(self.candidates_),
             "num_banks": len(self.banks_),
@@ -185,10 +186,7 @@ class KNNRouter(Router):
         assert isinstance(num_banks, int)
         self.trend_ = trend_from(state.arrays)
         self.smoothing_ = Smoothing(k, float(prior), self.sharpness, self.floor)
-        self.banks_ = [
-            bank_from({n.removeprefix(f"{i}/"): a for n, a in state.arrays.items() if n.startswith(f"{i}/")})
-            for i in range(num_banks)
-        ]
+        self.banks_ = [bank_from(below(f"{i}/", state.arrays)) for i in range(num_banks)]
 
     def _store(self, x_NF: np.ndarray, targets: Targets, smoothing: Smoothing) -> Bank:
         means = means_of(targets)

@@ -14,6 +14,7 @@ import numpy as np
 from turnout.core.outcomes import Bools, Floats, Ints
 from turnout.routers.means import column_mean
 from turnout.routers.neighbours import Array, Lists, build_lists, lists_from, nearest
+from turnout.routers.packing import below, under
 
 _CELLS = 1 << 22
 """Cells (query, neighbour, column) that one step gathers; bounds memory."""
@@ -75,14 +76,14 @@ class LocalMeans:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return everything by name; `local_means_from` reads it back."""
-        lists = {} if self.lists is None else {f"list.{n}": a for n, a in self.lists.arrays().items()}
+        lists = {} if self.lists is None else under("list.", self.lists.arrays())
         own: dict[str, np.ndarray] = {"x": self.x_NF, "value": self.value_NC, "k": self.k_C}
         return {**own, "mean": self.mean_C, "noise": self.noise_C, **lists}
 
 
 def local_means_from(arrays: Mapping[str, np.ndarray]) -> LocalMeans:
     """Rebuild from `LocalMeans.arrays`."""
-    lists = {name.removeprefix("list."): a for name, a in arrays.items() if name.startswith("list.")}
+    lists = below("list.", arrays)
     return LocalMeans(
         arrays["x"],
         arrays["value"],

@@ -14,9 +14,11 @@ from turnout.core.outcomes import Floats, OutcomeTable
 from turnout.core.query import Query
 from turnout.core.rng import make_rng
 from turnout.core.validation import check_count, check_kind, check_number
-from turnout.routers.ground import Ground, ground_from, learn_ground, read_probe
+from turnout.routers.ground import ground_from, learn_ground, read_probe
 from turnout.routers.item_response import Items, learn_items
-from turnout.routers.logistic_vectors import Prior, Vectors, place
+from turnout.routers.logistic_vectors import Prior
+from turnout.routers.neighbours import Array
+from turnout.routers.placement import Placement, place_all, placement_from
 
 
 @final
@@ -76,75 +78,65 @@ class MIRTRouter(Router):
         self.prior = check_number("MIRTRouter.prior", prior, low=0.0, allow_low=False)
         self.penalty = check_number("MIRTRouter.penalty", penalty, low=0.0)
         self.seed = check_count("MIRTRouter.seed", seed, low=0)
-        self.ground_: Ground | None = None
         self.items_: Items | None = None
-        self.abilities_: Vectors | None = None
-        self.centre_D: Floats = np.zeros(0)
+        self.placement_: Placement | None = None
 
     @property
     def is_fitted(self) -> bool:
         """Whether items were learned."""
-        return self.ground_ is not None
+        return self.placement_ is not None
 
     def fit(self, table: OutcomeTable) -> Self:
         """Learn the items, then score every candidate on them; returns self."""
         ground, lesson = learn_ground(table, self.embedder)
-        quality_NM = lesson.targets.quality_QM
         rng = make_rng(self.seed, "items")
+        quality_NM = lesson.targets.quality_QM
         self.items_, ability_MD = learn_items(lesson.x_NF, quality_NM, self.num_dims, self.penalty, rng)
-        self.centre_D = ability_MD.mean(axis=0)
-        self.abilities_ = self._score(self.items_, lesson.x_NF, quality_NM)
-        self.ground_ = ground
+        prior = Prior(ability_MD.mean(axis=0), self.prior)
+        self.placement_ = place_all(ground, lesson, _as_items(self.items_, lesson.x_NF), prior)
         return self
 
     def estimate(self, queries: Sequence[Query]) -> Estimate:
         """Return the probabilities of the model."""
-        ground, items, abilities = self._learned("estimate")
-        a_QD, b_Q = items.read(ground.embed(queries))
-        return ground.estimate(queries, *abilities.predict(a_QD, -b_Q))
+        items, placed = self._learned("estimate")
+        return placed.estimate(queries, _as_items(items, placed.ground.embed(queries)))
 
     def items(self, queries: Sequence[Query]) -> tuple[Floats, Floats]:
         """Return the queries as items: discriminations (Q, D), above 0, and difficulties (Q,)."""
-        ground, items, _ = self._learned("items")
-        return items.read(ground.embed(queries))
+        items, placed = self._learned("items")
+        return items.read(placed.ground.embed(queries))
 
     def add_candidate(self, candidate: Candidate, table: OutcomeTable) -> Self:
         """Score one more candidate on its probe rows; returns self."""
-        ground, items, abilities = self._learned("add_candidate")
-        lesson = read_probe(ground, candidate, table)
-        self.abilities_ = abilities.with_added(self._score(items, lesson.x_NF, lesson.targets.quality_QM))
-        self.ground_ = ground.with_added(candidate, lesson)
+        items, placed = self._learned("add_candidate")
+        lesson = read_probe(placed.ground, candidate, table)
+        self.placement_ = placed.with_added(candidate, lesson, _as_items(items, lesson.x_NF))
         return self
 
     def state(self) -> State:
         """Return items and abilities."""
-        ground, items, abilities = self._learned("state")
+        items, placed = self._learned("state")
         arrays: dict[str, np.ndarray] = {
             "slope": items.slope_FD,
             "slope_bias": items.slope_D,
             "hard": items.hard_F,
             "hard_bias": items.hard,
-            "ability": abilities.mean_MD,
-            "covariance": abilities.covariance_MDD,
-            "centre": self.centre_D,
         }
-        return ground.state(self.embedder, arrays)
+        return placed.ground.state(self.embedder, {**arrays, **placed.arrays()})
 
     def restore(self, state: State) -> None:
         """Take over items and abilities."""
-        self.ground_ = ground_from(state, self.embedder)
         of = state.arrays
         self.items_ = Items(of["slope"], of["slope_bias"], of["hard"], of["hard_bias"])
-        self.abilities_ = Vectors(of["ability"], of["covariance"])
-        self.centre_D = of["centre"]
+        self.placement_ = placement_from(state, ground_from(state, self.embedder), self.prior)
 
-    def _score(self, items: Items, x_NF: np.ndarray, quality_NM: Floats) -> Vectors:
-        a_ND, b_N = items.read(x_NF)
-        return place(a_ND, -b_N, quality_NM, Prior(self.centre_D, self.prior))
-
-    def _learned(self, move: str) -> tuple[Ground, Items, Vectors]:
+    def _learned(self, move: str) -> tuple[Items, Placement]:
         self.require_fitted(move)
-        assert self.ground_ is not None
         assert self.items_ is not None
-        assert self.abilities_ is not None
-        return self.ground_, self.items_, self.abilities_
+        assert self.placement_ is not None
+        return self.items_, self.placement_
+
+
+def _as_items(items: Items, x_QF: Array) -> tuple[Floats, Floats]:
+    a_QD, b_Q = items.read(x_QF)
+    return a_QD, -b_Q

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from turnout.core.candidate import Candidate
-from turnout.core.estimate import Estimate, make_estimate
+from turnout.core.estimate import Estimate
 from turnout.core.outcomes import Bools, Floats, OutcomeTable
 from turnout.core.query import Query
-from turnout.routers.length_trend import LengthTrend, fit_trend, trend_from
+from turnout.routers.charges import Charges, charges_from
+from turnout.routers.length_trend import fit_trend
 from turnout.routers.means import Means, column_mean, means_from, means_of
+from turnout.routers.packing import below, under
 from turnout.routers.targets import Targets, pack_candidates, probe_of, read_targets, unpack_candidates
 
 
@@ -20,15 +22,13 @@ from turnout.routers.targets import Targets, pack_candidates, probe_of, read_tar
 class Pool:
     """M candidates with their averages.
 
-    Expected cost is the candidate's line in the length of the prompt (`length_trend`) times the mean ratio
-    of its costs to that line; expected latency is its mean.
+    Unlike `Ground` it keeps the order of the table and a column for the stranger, since averages do not
+    depend on either; the ratio of its charges is the mean of each cost over its line.
     """
 
     candidates: tuple[Candidate, ...]
     means: Means
-    trend: LengthTrend
-    ratio_M: Floats
-    """Mean ratio of a cost to its line, NaN where no cost is known."""
+    charges: Charges
 
     @property
     def known_M(self) -> Bools:
@@ -48,15 +48,13 @@ class Pool:
 
         `ratio_QM` replaces the mean ratios where a router knows better.
         """
-        shape = (len(queries), len(self.candidates))
         known_M = self.known_M
-        ratio = self.ratio_M if ratio_QM is None else ratio_QM
-        return make_estimate(
+        return self.charges.estimate(
             self.candidates,
+            queries,
             np.where(known_M, quality_QM, np.nan),
-            spread_QM=np.where(known_M, spread_QM, np.inf),
-            cost_usd_QM=self.trend.predict(queries) * ratio,
-            latency_s_QM=np.broadcast_to(self.means.latency_s, shape).copy(),
+            np.where(known_M, spread_QM, np.inf),
+            ratio_QM,
         )
 
     def with_added(self, other: Pool) -> Pool:
@@ -64,14 +62,12 @@ class Pool:
         return Pool(
             (*self.candidates, *other.candidates),
             self.means.with_added(other.means),
-            self.trend.with_added(other.trend),
-            np.concatenate([self.ratio_M, other.ratio_M]),
+            self.charges.with_added(other.charges),
         )
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the numbers by name; `pool_from` reads them back."""
-        means = {f"pool.{name}": array for name, array in self.means.arrays().items()}
-        return {**means, **self.trend.arrays(), "pool.ratio": self.ratio_M}
+        return {**under("pool.", self.means.arrays()), **self.charges.arrays()}
 
     def values(self) -> dict[str, object]:
         """Return the candidates as JSON values."""
@@ -80,9 +76,8 @@ class Pool:
 
 def pool_from(arrays: Mapping[str, np.ndarray], values: Mapping[str, object]) -> Pool:
     """Rebuild from `Pool.arrays` and `Pool.values`."""
-    means = {n.removeprefix("pool."): a for n, a in arrays.items() if n.startswith("pool.")}
-    ratio_M = means.pop("ratio")
-    return Pool(unpack_candidates(values["candidates"]), means_from(means), trend_from(arrays), ratio_M)
+    means = means_from(below("pool.", arrays))
+    return Pool(unpack_candidates(values["candidates"]), means, charges_from(arrays))
 
 
 def read_pool(
@@ -100,6 +95,6 @@ def read_newcomer(table: OutcomeTable, candidate: Candidate, pool: Pool) -> tupl
 
 def pool_of(queries: Sequence[Query], targets: Targets, candidates: tuple[Candidate, ...]) -> Pool:
     """Average the outcomes of a pool."""
-    trend = fit_trend(queries, targets.cost_usd_QM)
-    ratio_M = column_mean(targets.cost_usd_QM / trend.predict(queries))
-    return Pool(candidates, means_of(targets), trend, ratio_M)
+    trend, means = fit_trend(queries, targets.cost_usd_QM), means_of(targets)
+    ratio = column_mean(targets.cost_usd_QM / trend.predict(queries))
+    return Pool(candidates, means, Charges(trend, ratio, means.latency_s))

@@ -22,6 +22,7 @@ from turnout.routers.heads import Heads, heads_from, learn_heads
 from turnout.routers.logistic_vectors import Prior, Vectors, place
 from turnout.routers.means import column_mean
 from turnout.routers.neighbours import Array
+from turnout.routers.packing import below, under
 
 _PENALTY = 3.0
 _MAX_REFERENCES = 24
@@ -168,7 +169,7 @@ class PreferenceFactorsRouter(Router):
             "mean": self.mean_R,
             "centre": self.centre_D,
         }
-        level = {f"level:{name}": array for name, array in self.level_.arrays().items()}
+        level = under("level:", self.level_.arrays())
         return ground.state(self.embedder, {**arrays, **level})
 
     def restore(self, state: State) -> None:
@@ -178,9 +179,7 @@ class PreferenceFactorsRouter(Router):
         self.directions_ = Directions(of["weight"])
         self.vectors_ = Vectors(of["vector"], of["covariance"])
         self.reference_RD, self.mean_R, self.centre_D = of["reference"], of["mean"], of["centre"]
-        self.level_ = heads_from(
-            {n.removeprefix("level:"): a for n, a in of.items() if n.startswith("level:")}
-        )
+        self.level_ = heads_from(below("level:", of))
 
     def _learn_level(self, x_NF: Array, quality_NR: Floats) -> None:
         """Fit how much better than usual the references do on a query."""

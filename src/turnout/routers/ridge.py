@@ -18,6 +18,7 @@ from turnout.core.validation import check_kind, check_number
 from turnout.routers.heads import Heads, group_from, learn_heads
 from turnout.routers.length_trend import LengthTrend, fit_trend, trend_from
 from turnout.routers.means import column_mean
+from turnout.routers.packing import below, numbered
 from turnout.routers.reader import embedder_parts, fitted_embedder, restored_embedder
 from turnout.routers.targets import Targets, pack_candidates, probe_of, read_targets, unpack_candidates
 
@@ -136,11 +137,7 @@ class RidgeRouter(Router):
     def state(self) -> State:
         """Return the heads and the embedder."""
         embedder, trend = self._learned("state")
-        arrays = {
-            f"{i}/{name}": a
-            for i, group in enumerate(self.heads_.groups)
-            for name, a in group.arrays().items()
-        }
+        arrays = numbered(group.arrays() for group in self.heads_.groups)
         return State(
             arrays={"unit": self.heads_.unit_C, **trend.arrays(), **arrays},
             values={"candidates": pack_candidates(self.candidates_), "num_groups": len(self.heads_.groups)},
@@ -154,10 +151,7 @@ class RidgeRouter(Router):
         self.trend_ = trend_from(state.arrays)
         num_groups = state.values["num_groups"]
         assert isinstance(num_groups, int)
-        groups = [
-            group_from({n.removeprefix(f"{i}/"): a for n, a in state.arrays.items() if n.startswith(f"{i}/")})
-            for i in range(num_groups)
-        ]
+        groups = [group_from(below(f"{i}/", state.arrays)) for i in range(num_groups)]
         self.heads_ = Heads(groups, state.arrays["unit"])
 
     def _learn(self, embedder: Embedder, queries: Sequence[Query], targets: Targets) -> Heads:

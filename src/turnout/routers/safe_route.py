@@ -17,6 +17,7 @@ from turnout.core.validation import check_kind, check_name, check_number
 from turnout.routers.ground import Ground, Lesson, ground_from, learn_ground, read_probe
 from turnout.routers.logistic_heads import LogisticHeads, fit_logistic, logistic_heads_from
 from turnout.routers.means import column_mean
+from turnout.routers.packing import below, numbered
 
 
 @final
@@ -110,7 +111,7 @@ class SafeRouteRouter(Router):
     def state(self) -> State:
         """Return the regressions."""
         ground = self._learned("state")
-        arrays = {f"{i}/{name}": a for i, bank in enumerate(self.banks_) for name, a in bank.arrays().items()}
+        arrays = numbered(bank.arrays() for bank in self.banks_)
         return ground.state(self.embedder, arrays, {"small": self.small_, "num_banks": len(self.banks_)})
 
     def restore(self, state: State) -> None:
@@ -120,12 +121,7 @@ class SafeRouteRouter(Router):
         assert isinstance(small, int)
         assert isinstance(num, int)
         self.small_ = small
-        self.banks_ = [
-            logistic_heads_from(
-                {n.removeprefix(f"{i}/"): a for n, a in state.arrays.items() if n.startswith(f"{i}/")}
-            )
-            for i in range(num)
-        ]
+        self.banks_ = [logistic_heads_from(below(f"{i}/", state.arrays)) for i in range(num)]
 
     def _find_small(self, lesson: Lesson) -> int:
         if self.small is not None:

@@ -21,6 +21,7 @@ from turnout.routers.kmeans import kmeans
 from turnout.routers.local_means import LocalMeans, learn_local_means, local_means_from
 from turnout.routers.means import column_mean
 from turnout.routers.neighbours import Array
+from turnout.routers.packing import below, numbered
 
 
 @final
@@ -145,7 +146,7 @@ class ScopeRouter(Router):
     def state(self) -> State:
         """Return anchors and fingerprints."""
         ground = self._learned("state")
-        arrays = {f"{i}/{name}": a for i, bank in enumerate(self.banks_) for name, a in bank.arrays().items()}
+        arrays = numbered(bank.arrays() for bank in self.banks_)
         anchors = [list(anchor) for anchor in self.anchors_]
         return ground.state(self.embedder, arrays, {"num_banks": len(self.banks_), "anchors": anchors})
 
@@ -156,12 +157,7 @@ class ScopeRouter(Router):
         assert isinstance(num, int)
         assert isinstance(anchors, list)
         self.anchors_ = tuple((name, text) for name, text in anchors)
-        self.banks_ = [
-            local_means_from(
-                {n.removeprefix(f"{i}/"): a for n, a in state.arrays.items() if n.startswith(f"{i}/")}
-            )
-            for i in range(num)
-        ]
+        self.banks_ = [local_means_from(below(f"{i}/", state.arrays)) for i in range(num)]
 
     def _store(self, lesson: Lesson, rows: np.ndarray) -> LocalMeans:
         value_NC = np.concatenate([lesson.targets.quality_QM, lesson.targets.cost_usd_QM], axis=1)

@@ -20,6 +20,7 @@ from turnout.routers.cluster_means import ClusterMeans, average, cluster_means_f
 from turnout.routers.ground import Ground, Lesson, ground_from, learn_ground, read_probe
 from turnout.routers.kmeans import closest, kmeans, one_hot
 from turnout.routers.neighbours import Array
+from turnout.routers.packing import below, under
 
 NUM_CLUSTERS = (5, 10, 20, 40, 80)
 
@@ -132,7 +133,7 @@ class UniRouteRouter(Router):
         """Return clusters, map and vectors."""
         ground, means = self._learned("state")
         assert self.centre_KF is not None
-        learned = {f"map.{name}": array for name, array in self.map_.items()}
+        learned = under("map.", self.map_)
         return ground.state(self.embedder, {"centre": self.centre_KF, **learned, **means.arrays()})
 
     def restore(self, state: State) -> None:
@@ -140,9 +141,7 @@ class UniRouteRouter(Router):
         self.ground_ = ground_from(state, self.embedder)
         self.centre_KF = state.arrays["centre"]
         self.means_ = cluster_means_from(state.arrays)
-        self.map_ = {
-            n.removeprefix("map."): array for n, array in state.arrays.items() if n.startswith("map.")
-        }
+        self.map_ = below("map.", state.arrays)
 
     def _cluster(self, lesson: Lesson) -> Array:
         rng = make_rng(self.seed, "clusters")

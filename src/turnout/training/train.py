@@ -83,8 +83,33 @@ def train(
         learned = learn_named(
             router, table, goal, policy, shares=shares or Shares(), seed=seed, progress=progress
         )
-    prices = price_grid(learned.calibrate.estimate, num=num_prices)
     progress("calibrate and guard", 4, 5)
+    deployment = _calibrated(
+        learned, table, goal, policy, num_prices=num_prices, confidence=guard_confidence, seed=seed
+    )
+    certificate = _certificate(deployment, table, learned, seed=seed)
+    # A table is known by its name whether or not some of its candidates could be learned.
+    certificate["table"]["fingerprint"] = given.fingerprint
+    assert deployment.frontier is not None
+    notes = (*notes, *about_prices(table.names, deployment.frontier.usd_M))
+    deployment.certificate = finite({**certificate, **({"notes": notes} if notes else {})})
+    progress("done", 5, 5)
+    return deployment
+
+
+def _calibrated(
+    learned: Learned,
+    table: OutcomeTable,
+    goal: Goal,
+    policy: Policy,
+    *,
+    num_prices: int,
+    confidence: float,
+    seed: int,
+) -> Deployment:
+    """Return the deployment, its frontier measured on what calibrates and its guard on what guards."""
+    held = learned.calibrate
+    prices = price_grid(held.estimate, num=num_prices)
     means = learned.fallback.estimate(table.queries[:1])
     deployment = Deployment(
         router=learned.router,
@@ -93,23 +118,15 @@ def train(
         goal=goal,
         frontier=Frontier(
             price_P=prices,
-            options=learned.calibrate.options(policy, prices, seed=seed),
-            singles=measure_singles(
-                learned.calibrate.table.quality_QM.T, learned.calibrate.table.cost_usd_QM.T
-            ),
+            options=held.options(policy, prices, seed=seed),
+            singles=measure_singles(held.table.quality_QM.T, held.table.cost_usd_QM.T),
             quality_M=means.quality_QM[0],
             usd_M=means.cost_usd_QM[0],
             best=table.names.index(best_single(table)),
         ),
-        guard=Guard(options=learned.guard.options(policy, prices, seed=seed), confidence=guard_confidence),
+        guard=Guard(options=learned.guard.options(policy, prices, seed=seed), confidence=confidence),
     )
     deployment.learned_from = remembered(table.queries)
-    notes = (*notes, *about_prices(table.names, means.cost_usd_QM[0]))
-    certificate = _certificate(deployment, table, learned, seed=seed)
-    # A table is known by its name whether or not some of its candidates could be learned.
-    certificate["table"]["fingerprint"] = given.fingerprint
-    deployment.certificate = finite({**certificate, **({"notes": notes} if notes else {})})
-    progress("done", 5, 5)
     return deployment
 
 

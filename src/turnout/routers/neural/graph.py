@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Self, cast, final
 
@@ -21,6 +21,7 @@ from turnout.routers.means import means_of
 from turnout.routers.neural.extra import require_torch
 from turnout.routers.neural.graph_memory import RANGE, GraphMemory, memory_from
 from turnout.routers.neural.scale import ScoreScale, fit_scale, scale_from
+from turnout.routers.packing import below, under
 from turnout.routers.targets import Targets
 
 _MIN_TASK = 3
@@ -153,19 +154,18 @@ class GraphRouter(Router):
     def state(self) -> State:
         """Return the network, the states that it made, and the lines."""
         ground, memory, quality, cost = self._learned("state")
-        arrays = {f"net.{name}": array for name, array in self.net_.items()}
-        arrays |= memory.arrays() | quality.arrays()
-        arrays |= {f"cost.{name}": array for name, array in cost.arrays().items()}
+        arrays = {**under("net.", self.net_), **memory.arrays(), **quality.arrays()}
+        arrays |= under("cost.", cost.arrays())
         return ground.state(self.embedder, arrays, {"tasks": list(self.tasks_)})
 
     def restore(self, state: State) -> None:
         """Take over the network, the states and the lines."""
         self.ground_ = ground_from(state, self.embedder)
         self.tasks_ = {str(name): at for at, name in enumerate(cast("list[str]", state.values["tasks"]))}
-        self.net_ = _below("net.", state.arrays)
+        self.net_ = below("net.", state.arrays)
         self.memory_ = memory_from(state.arrays)
         self.quality_ = scale_from(state.arrays)
-        self.cost_ = scale_from(_below("cost.", state.arrays))
+        self.cost_ = scale_from(below("cost.", state.arrays))
 
     def _task(self, queries: Sequence[Query]) -> Ints:
         return np.array([self.tasks_.get(query.task or "", -1) for query in queries], np.int64)
@@ -208,7 +208,3 @@ def _balanced(memory: GraphMemory, cost: ScoreScale, lesson: Lesson, task_N: Int
     standard_NM, _ = cost.apply(dear_NM, np.zeros(task_N.size, np.bool_), low=-RANGE, high=RANGE)
     usd_NM = lesson.targets_usd.cost_usd_QM
     return memory.balanced(usd_NM, lesson.charges.lines(lesson.queries), memory.ratio(standard_NM))
-
-
-def _below(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

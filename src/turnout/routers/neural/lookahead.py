@@ -15,12 +15,14 @@ from turnout.core.query import Query
 from turnout.core.rng import make_rng
 from turnout.core.validation import check_count, check_kind, check_number
 from turnout.routers.adam import sigmoid
-from turnout.routers.ground import Ground, ground_from, learn_ground, read_probe
+from turnout.routers.ground import learn_ground, read_probe
 from turnout.routers.means import means_of
 from turnout.routers.neighbours import Array
 from turnout.routers.neural.answers import read_answers
 from turnout.routers.neural.extra import require_torch
-from turnout.routers.neural.scale import ScoreScale, fit_scale, scale_from
+from turnout.routers.neural.scale import fit_scale
+from turnout.routers.neural.scored import Scored, scored_from
+from turnout.routers.packing import below, under
 
 SIZES = (64, 32)
 """Widths H of the query's layer and K of a latent."""
@@ -91,14 +93,13 @@ class LookaheadRouter(Router):
         self.answers = answers
         self.answer_weight = check_number("LookaheadRouter.answer_weight", answer_weight, low=0.0, high=1e3)
         self.seed = check_count("LookaheadRouter.seed", seed, low=0)
-        self.ground_: Ground | None = None
         self.net_: dict[str, np.ndarray] = {}
-        self.scale_: ScoreScale | None = None
+        self.scored_: Scored | None = None
 
     @property
     def is_fitted(self) -> bool:
         """Whether a network was learned."""
-        return self.ground_ is not None
+        return self.scored_ is not None
 
     def fit(self, table: OutcomeTable) -> Self:
         """Learn latents that give back answers and quality; returns self."""
@@ -117,16 +118,15 @@ class LookaheadRouter(Router):
         net = start(lesson.x_NF.shape[1], means.quality, (*SIZES, num_answer), rng)
         net, held_out = learn(net, lesson.x_NF / unit, quality_NM, answer_NMR, self.answer_weight, rng)
         self.net_ = {**net, "unit": np.array([unit], np.float32)}
-        self.scale_ = fit_scale(self._says(lesson.x_NF[held_out]), quality_NM[held_out], means)
-        self.ground_ = ground
+        scale = fit_scale(self._says(lesson.x_NF[held_out]), quality_NM[held_out], means)
+        self.scored_ = Scored(ground, scale)
         return self
 
     def estimate(self, queries: Sequence[Query]) -> Estimate:
         """Return the quality of the answers that are foreseen."""
-        ground, scale = self._learned("estimate")
-        x_QF = ground.embed(queries)
-        is_blank_Q = np.asarray(~x_QF.any(axis=1))
-        return ground.estimate(queries, *scale.apply(self._says(x_QF), is_blank_Q))
+        scored = self._learned("estimate")
+        x_QF = scored.ground.embed(queries)
+        return scored.estimate(queries, x_QF, self._says(x_QF))
 
     def foresee(self, queries: Sequence[Query]) -> Array:
         """Return the vectors of the answers that are foreseen, (Q, M, R).
@@ -134,7 +134,7 @@ class LookaheadRouter(Router):
         They are centred and scaled like those of training, see `read_answers`; candidates stand in the
         order of their names, newcomers behind them, without those never observed.
         """
-        ground, _ = self._learned("foresee")
+        ground = self._learned("foresee").ground
         latent_QMK = np.stack(list(self._latents(ground.embed(queries), self.net_)), axis=1)
         answer_QMR: Array = latent_QMK @ self.net_["decode"] + self.net_["decode_bias"]
         return answer_QMR
@@ -144,8 +144,8 @@ class LookaheadRouter(Router):
         require_torch("LookaheadRouter.add_candidate")
         from turnout.routers.neural.lookahead_net import OWN, learn
 
-        ground, scale = self._learned("add_candidate")
-        lesson = read_probe(ground, candidate, table)
+        scored = self._learned("add_candidate")
+        lesson = read_probe(scored.ground, candidate, table)
         means, quality_N1 = means_of(lesson.targets), lesson.targets.quality_QM
         usual = {name: self.net_[name].mean(axis=0, keepdims=True) for name in OWN}
         level = np.clip(means.quality, 0.01, 0.99)
@@ -155,24 +155,19 @@ class LookaheadRouter(Router):
         learned, _ = learn(net, lesson.x_NF / self.net_["unit"], quality_N1, None, 0.0, rng, names=OWN)
         own = {name: learned[name] for name in OWN}
         says_N1 = self._says(lesson.x_NF, own)
-        self.scale_ = scale.with_added(scale.newcomer(says_N1, quality_N1, means))
+        line = scored.scale.newcomer(says_N1, quality_N1, means)
         self.net_ = self.net_ | {n: np.concatenate([self.net_[n], own[n]]) for n in OWN}
-        self.ground_ = ground.with_added(candidate, lesson)
+        self.scored_ = scored.with_added(candidate, lesson, line)
         return self
 
     def state(self) -> State:
         """Return the network and the lines."""
-        ground, scale = self._learned("state")
-        arrays = {f"net.{name}": array for name, array in self.net_.items()}
-        return ground.state(self.embedder, {**arrays, **scale.arrays()})
+        return self._learned("state").state(self.embedder, under("net.", self.net_))
 
     def restore(self, state: State) -> None:
         """Take over the network and the lines."""
-        self.ground_ = ground_from(state, self.embedder)
-        self.net_ = {
-            n.removeprefix("net."): array for n, array in state.arrays.items() if n.startswith("net.")
-        }
-        self.scale_ = scale_from(state.arrays)
+        self.scored_ = scored_from(state, self.embedder)
+        self.net_ = below("net.", state.arrays)
 
     def _latents(self, x_QF: Array, own: dict[str, np.ndarray]) -> Iterator[Array]:
         """Yield the latents of each candidate, (Q, K): one by one, so that a newcomer changes no rounding."""
@@ -188,8 +183,7 @@ class LookaheadRouter(Router):
             says_QM[:, column] = latent_QK @ own["head"][column] + own["level"][column]
         return sigmoid(says_QM)
 
-    def _learned(self, move: str) -> tuple[Ground, ScoreScale]:
+    def _learned(self, move: str) -> Scored:
         self.require_fitted(move)
-        assert self.ground_ is not None
-        assert self.scale_ is not None
-        return self.ground_, self.scale_
+        assert self.scored_ is not None
+        return self.scored_

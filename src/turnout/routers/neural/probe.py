@@ -16,12 +16,14 @@ from turnout.core.query import Query
 from turnout.core.rng import make_rng
 from turnout.core.validation import check_count, check_kind
 from turnout.routers.adam import sigmoid
-from turnout.routers.ground import Ground, ground_from, learn_ground, read_probe
+from turnout.routers.ground import learn_ground, read_probe
 from turnout.routers.means import means_of
 from turnout.routers.neighbours import Array
 from turnout.routers.neural.extra import require_torch
 from turnout.routers.neural.newcomer import find_direction
-from turnout.routers.neural.scale import ScoreScale, fit_scale, scale_from
+from turnout.routers.neural.scale import fit_scale
+from turnout.routers.neural.scored import Scored, scored_from
+from turnout.routers.packing import below, under
 
 HIDDEN = 64
 """Width H of the hidden layer."""
@@ -79,14 +81,13 @@ class ProbeRouter(Router):
             check_kind("ProbeRouter.embedder", embedder, Embedder)
         self.embedder = embedder
         self.seed = check_count("ProbeRouter.seed", seed, low=0)
-        self.ground_: Ground | None = None
         self.net_: dict[str, np.ndarray] = {}
-        self.scale_: ScoreScale | None = None
+        self.scored_: Scored | None = None
 
     @property
     def is_fitted(self) -> bool:
         """Whether a probe was learned."""
-        return self.ground_ is not None
+        return self.scored_ is not None
 
     @property
     def shares_L(self) -> Array:
@@ -110,21 +111,20 @@ class ProbeRouter(Router):
             x_NLD / unit_L[:, None], quality_NM, means.quality, HIDDEN, make_rng(self.seed, "probe")
         )
         self.net_ = {**net, "unit": unit_L}
-        self.scale_ = fit_scale(self._says(lesson.x_NF[held_out]), quality_NM[held_out], means)
-        self.ground_ = ground
+        scale = fit_scale(self._says(lesson.x_NF[held_out]), quality_NM[held_out], means)
+        self.scored_ = Scored(ground, scale)
         return self
 
     def estimate(self, queries: Sequence[Query]) -> Estimate:
         """Return what the probe reads from the hidden states."""
-        ground, scale = self._learned("estimate")
-        x_QF = ground.embed(queries)
-        is_blank_Q = np.asarray(~x_QF.any(axis=1))
-        return ground.estimate(queries, *scale.apply(self._says(x_QF), is_blank_Q))
+        scored = self._learned("estimate")
+        x_QF = scored.ground.embed(queries)
+        return scored.estimate(queries, x_QF, self._says(x_QF))
 
     def add_candidate(self, candidate: Candidate, table: OutcomeTable) -> Self:
         """Regress the quality of one more candidate on the hidden layer of its probe rows; returns self."""
-        ground, scale = self._learned("add_candidate")
-        lesson = read_probe(ground, candidate, table)
+        scored = self._learned("add_candidate")
+        lesson = read_probe(scored.ground, candidate, table)
         found = find_direction(self._hidden(lesson.x_NF), lesson)
         # Near one half a sigmoid is `1/2 + z/4`.
         weight_H1 = 4.0 * found.weight_D[:, None]
@@ -134,23 +134,18 @@ class ProbeRouter(Router):
                 **self.net_, name: np.concatenate([self.net_[name], added.astype(np.float32)], axis=-1)
             }  # fmt: skip
         says_N1 = sigmoid(4.0 * (found.left_out_N1 - 0.5))
-        self.scale_ = scale.with_added(fit_scale(says_N1, found.quality_N1, means_of(lesson.targets)))
-        self.ground_ = ground.with_added(candidate, lesson)
+        line = fit_scale(says_N1, found.quality_N1, means_of(lesson.targets))
+        self.scored_ = scored.with_added(candidate, lesson, line)
         return self
 
     def state(self) -> State:
         """Return the probe and the lines."""
-        ground, scale = self._learned("state")
-        arrays = {f"net.{name}": array for name, array in self.net_.items()}
-        return ground.state(self.embedder, {**arrays, **scale.arrays()})
+        return self._learned("state").state(self.embedder, under("net.", self.net_))
 
     def restore(self, state: State) -> None:
         """Take over the probe and the lines."""
-        self.ground_ = ground_from(state, self.embedder)
-        self.net_ = {
-            n.removeprefix("net."): array for n, array in state.arrays.items() if n.startswith("net.")
-        }
-        self.scale_ = scale_from(state.arrays)
+        self.scored_ = scored_from(state, self.embedder)
+        self.net_ = below("net.", state.arrays)
 
     def _hidden(self, x_QF: Array) -> Array:
         unit_L, share_L = self.net_["unit"], self.net_["share"]
@@ -163,11 +158,10 @@ class ProbeRouter(Router):
         logit_QM = self._hidden(x_QF) @ self.net_["head_weight"] + self.net_["head_bias"]
         return sigmoid(logit_QM.astype(np.float64))
 
-    def _learned(self, move: str) -> tuple[Ground, ScoreScale]:
+    def _learned(self, move: str) -> Scored:
         self.require_fitted(move)
-        assert self.ground_ is not None
-        assert self.scale_ is not None
-        return self.ground_, self.scale_
+        assert self.scored_ is not None
+        return self.scored_
 
 
 def _num_layers(embedder: Embedder, num_features: int) -> int:

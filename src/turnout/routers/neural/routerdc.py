@@ -14,12 +14,13 @@ from turnout.core.outcomes import Floats, OutcomeTable
 from turnout.core.query import Query
 from turnout.core.rng import make_rng
 from turnout.core.validation import check_count, check_kind, check_number
-from turnout.routers.ground import Ground, ground_from, learn_ground, read_probe
+from turnout.routers.ground import learn_ground, read_probe
 from turnout.routers.means import means_of
 from turnout.routers.neighbours import Array
 from turnout.routers.neural.extra import require_torch
 from turnout.routers.neural.newcomer import find_direction
-from turnout.routers.neural.scale import ScoreScale, fit_scale, scale_from
+from turnout.routers.neural.scale import fit_scale
+from turnout.routers.neural.scored import Scored, scored_from
 
 WIDTH = 64
 """Length D of the vectors."""
@@ -88,15 +89,14 @@ class RouterDCRouter(Router):
         self.temperature = check_number("RouterDCRouter.temperature", temperature, low=0.01, high=100.0)
         self.sample_weight = check_number("RouterDCRouter.sample_weight", sample_weight, low=0.0, high=1e3)
         self.seed = check_count("RouterDCRouter.seed", seed, low=0)
-        self.ground_: Ground | None = None
         self.weight_FD: Array = np.zeros((0, WIDTH), np.float32)
         self.vector_MD: Array = np.zeros((0, WIDTH), np.float32)
-        self.scale_: ScoreScale | None = None
+        self.scored_: Scored | None = None
 
     @property
     def is_fitted(self) -> bool:
         """Whether vectors were learned."""
-        return self.ground_ is not None
+        return self.scored_ is not None
 
     def fit(self, table: OutcomeTable) -> Self:
         """Learn the map and the vectors, then what a cosine is worth; returns self."""
@@ -115,54 +115,50 @@ class RouterDCRouter(Router):
         )
         cosine_NM = self._cosine(lesson.x_NF[held_out])
         means = means_of(lesson.targets)
-        self.scale_ = fit_scale(cosine_NM, quality_NM[held_out], means, is_relative=True)
-        self.ground_ = ground
+        scale = fit_scale(cosine_NM, quality_NM[held_out], means, is_relative=True)
+        self.scored_ = Scored(ground, scale)
         return self
 
     def estimate(self, queries: Sequence[Query]) -> Estimate:
         """Return what the cosines are worth."""
-        ground, scale = self._learned("estimate")
-        x_QF = ground.embed(queries)
-        is_blank_Q = np.asarray(~x_QF.any(axis=1))
-        return ground.estimate(queries, *scale.apply(self._cosine(x_QF), is_blank_Q))
+        scored = self._learned("estimate")
+        x_QF = scored.ground.embed(queries)
+        return scored.estimate(queries, x_QF, self._cosine(x_QF))
 
     def similarity(self, queries: Sequence[Query]) -> Floats:
         """Return the cosines of queries and candidates, shape (Q, M); NaN for one never observed."""
-        ground, _ = self._learned("similarity")
+        ground = self._learned("similarity").ground
         return ground.spread_out(self._cosine(ground.embed(queries)), np.nan)
 
     def encode(self, queries: Sequence[Query]) -> Array:
         """Return the queries' vectors of length 1 in the learned space, (Q, D); 0 for a blank one."""
-        ground, _ = self._learned("encode")
+        ground = self._learned("encode").ground
         return unit_rows(ground.embed(queries) @ self.weight_FD)
 
     def add_candidate(self, candidate: Candidate, table: OutcomeTable) -> Self:
         """Find the direction in which the probe rows of one more candidate gain; returns self."""
-        ground, scale = self._learned("add_candidate")
-        lesson = read_probe(ground, candidate, table)
+        scored = self._learned("add_candidate")
+        lesson = read_probe(scored.ground, candidate, table)
         z_ND = unit_rows(lesson.x_NF @ self.weight_FD)
         found = find_direction(z_ND, lesson)
         vector_1D = unit_rows(found.weight_D[None])
         # What the other rows say of a row, in the unit of the cosine: a row's own cosine was learned from it.
         length = max(float(np.linalg.norm(found.weight_D)), 1e-12)
         cosine_N1 = (found.left_out_N1 - found.level) / length + float(found.centre_D @ vector_1D[0])
-        added = fit_scale(cosine_N1, found.quality_N1, means_of(lesson.targets))
+        line = fit_scale(cosine_N1, found.quality_N1, means_of(lesson.targets))
         self.vector_MD = np.concatenate([self.vector_MD, vector_1D.astype(np.float32)])
-        self.scale_ = scale.with_added(added)
-        self.ground_ = ground.with_added(candidate, lesson)
+        self.scored_ = scored.with_added(candidate, lesson, line)
         return self
 
     def state(self) -> State:
         """Return the map, the vectors and the lines."""
-        ground, scale = self._learned("state")
         learned = {"weight": self.weight_FD, "vector": self.vector_MD}
-        return ground.state(self.embedder, {**learned, **scale.arrays()})
+        return self._learned("state").state(self.embedder, learned)
 
     def restore(self, state: State) -> None:
         """Take over the map, the vectors and the lines."""
-        self.ground_ = ground_from(state, self.embedder)
+        self.scored_ = scored_from(state, self.embedder)
         self.weight_FD, self.vector_MD = state.arrays["weight"], state.arrays["vector"]
-        self.scale_ = scale_from(state.arrays)
 
     def _cosine(self, x_QF: Array) -> Floats:
         cosine_QM: Floats = (unit_rows(x_QF @ self.weight_FD) @ unit_rows(self.vector_MD).T).astype(
@@ -170,11 +166,10 @@ class RouterDCRouter(Router):
         )
         return cosine_QM
 
-    def _learned(self, move: str) -> tuple[Ground, ScoreScale]:
+    def _learned(self, move: str) -> Scored:
         self.require_fitted(move)
-        assert self.ground_ is not None
-        assert self.scale_ is not None
-        return self.ground_, self.scale_
+        assert self.scored_ is not None
+        return self.scored_
 
 
 def unit_rows(x_ND: np.ndarray) -> np.ndarray:
