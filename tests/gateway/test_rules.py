@@ -14,6 +14,7 @@ from tests.gateway.client import Answer, ask, check_advice, row
 from tests.gateway.pool import LARGE, SMALL, THINKING, make_deployment
 from tests.gateway.settings import make_config
 from tests.gateway.upstream import Upstream
+from turnout.core.clock import SystemClock
 from turnout.core.errors import ConfigError
 from turnout.gateway.app import build_app
 from turnout.gateway.config import Config, load_config
@@ -256,6 +257,6 @@ def test_without_rules_nothing_is_made_and_nothing_read(tmp_path: Path) -> None:
 
 def test_a_rule_narrows_the_ranked_list_itself(tmp_path: Path) -> None:
     config = config_with(tmp_path, SIGNALS + '[[rules]]\nname = "a"\ncandidates = ["large", "small"]\n')
-    rules = Rules(config=config, deployment=make_deployment(POOL))
+    rules = Rules(config=config, deployment=make_deployment(POOL), clock=SystemClock())
     selector = rules._ruling((0,)).selector
     assert selector.allowed == {"small", "large"}

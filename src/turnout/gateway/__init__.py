@@ -18,6 +18,7 @@ A request passes these steps, each in a module of its own; `exchange` carries it
 | `routes` | the table: (method, path) -> handler; a new endpoint is one `routes.add` |
 | `endpoints`, `admin` | handlers that read and change nothing: models, health; those that do |
 | `parts` | what a gateway is made of under one configuration; swapped whole, never changed |
+| `cache`, `cache_key`, `answer_again` | answers that are given again |
 | `explain`, `reasons` | what a request would lead to, and why |
 | `ui` | the page |
 | `feedback` | scores that come later |

@@ -83,6 +83,35 @@ def map_texts(members: Members, change: Callable[[str], str]) -> Members:
     return changed
 
 
+def split_last_text(members: Members) -> tuple[Members, str | None]:
+    """Return the members without the text of the last turn, and that text.
+
+    (members, None) where the last turn is not the user's: what a tool answered, say. Images stay.
+    """
+    if (plain := _plain_input(members)) is not None:
+        return {name: raw for name, raw in members.items() if name != "input"}, plain
+    name = next((name for name in _TURNS if _turns_of(members, name)), None)
+    turns = [] if name is None else _turns_of(members, name)
+    last = _decode(turns[-1]) if turns else None
+    if name is None or not isinstance(last, dict) or last.get("role") != USER or _has_results(last):
+        return members, None
+    said: list[str] = []
+
+    def take(text: str) -> str:
+        said.append(text)
+        return ""
+
+    emptied = _encode(_map_turn(last, take))
+    kept = msgspec.Raw(b"[" + b",".join([*(bytes(turn) for turn in turns[:-1]), emptied]) + b"]")
+    return {**members, name: kept}, "\n".join(said)
+
+
+def _has_results(turn: dict[str, Any]) -> bool:
+    """Whether a turn brings what tools answered, as the Messages API does."""
+    content = turn.get("content")
+    return isinstance(content, list) and any(isinstance(part, dict) and "content" in part for part in content)
+
+
 def with_system(members: Members, text: str, *, place: str, protocol: str) -> Members:
     """Return the members with a text in the instructions: before, after or instead of the client's own."""
     if protocol == _WITHOUT_TURNS:

@@ -9,6 +9,7 @@ from turnout.core.errors import sentence
 from turnout.gateway.account import CLIENT_LEFT
 from turnout.gateway.admission import Admission, Hold
 from turnout.gateway.admit import ledger_full
+from turnout.gateway.answer_again import answer_again
 from turnout.gateway.ask import read_request
 from turnout.gateway.attempt import ask_down
 from turnout.gateway.body import read_body
@@ -84,6 +85,19 @@ async def _serve(exchange: Exchange) -> None:
         exchange.hold = await admission.enter(account.key, exchange.request)
     if parts.rules is not None:
         await obey(parts.rules, exchange)
+        memory = await answer_again(exchange)
+        if account.status is not None:
+            return
+        if memory is not None:
+            await _produce(exchange)
+            memory.keep()
+            return
+    await _produce(exchange)
+
+
+async def _produce(exchange: Exchange) -> None:
+    """Have the request answered by who serves it."""
+    parts, account, admission = exchange.parts, exchange.account, exchange.parts.admission
     sequence = parts.sequences.find(exchange.request.model)
     if sequence is not None:
         if exchange.protocol.name != CHAT:

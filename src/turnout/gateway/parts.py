@@ -133,7 +133,7 @@ def make_parts(
         decider=RouterDecider(selector=selector),
         providers=providers,
         places=places,
-        rules=Rules(config=config, deployment=deployment) if config.rules else None,
+        rules=Rules(config=config, deployment=deployment, clock=clock) if config.rules else None,
         sequences=SequenceHandler(
             sequences=build_sequences(config, priced, providers, places),
             seed=config.routing.seed,

@@ -105,6 +105,8 @@ class Reloader:
         after.breakers.carry_over(before.breakers)
         if after.warmth is not None and before.warmth is not None:
             after.warmth.carry_over(before.warmth)
+        if after.rules is not None and before.rules is not None:
+            after.rules.carry_over(before.rules)
         before.gate.settings = after.config.server
         before.ledger.settings = after.config.ledger
         self.gateway.parts = dataclasses.replace(

@@ -9,9 +9,11 @@ from typing import Any, final
 import numpy as np
 
 from turnout.core.candidate import Candidate
+from turnout.core.clock import Clock
 from turnout.core.contracts import Policy
 from turnout.core.errors import ConfigError, InputError, TurnoutError, did_you_mean, sentence
 from turnout.core.rng import make_rng
+from turnout.gateway.cache import AnswerCache
 from turnout.gateway.conditions import holds
 from turnout.gateway.config import Config
 from turnout.gateway.providers.base import unrouted_of
@@ -38,6 +40,8 @@ class Ruling:
     """Sent upstream."""
     response_headers: Headers
     """Added to the answer."""
+    cache: AnswerCache | None
+    """Where answers are kept; None where they are not."""
 
     @property
     def name(self) -> str:
@@ -55,13 +59,20 @@ class Rules:
         The settings. Raises `ConfigError` for a rule that can put nothing in force.
     deployment:
         What decides.
+    clock:
+        What time it is.
     """
 
-    def __init__(self, *, config: Config, deployment: Deployment) -> None:
+    def __init__(self, *, config: Config, deployment: Deployment, clock: Clock) -> None:
         self.config = config
         self.deployment = deployment
         self.rules = tuple(config.rules)
         self.board = Board(settings=config.signals)
+        self.caches = {
+            rule.name: AnswerCache(settings=rule.cache, clock=clock, where=f"rules[{place}].cache")
+            for place, rule in enumerate(self.rules)
+            if rule.cache is not None
+        }
         self._rulings: dict[tuple[int, ...], Ruling] = {}
         for place in range(len(self.rules)):
             self._ruling((place,))
@@ -77,6 +88,13 @@ class Rules:
                     break
         return (self._ruling(tuple(held)) if held else None), reader
 
+    def carry_over(self, before: Rules) -> None:
+        """Take over the answers that were kept under an earlier configuration, where a cache is as it was."""
+        for name, cache in self.caches.items():
+            old = before.caches.get(name)
+            if old is not None and old.settings == cache.settings:
+                cache.carry_over(old)
+
     def close(self) -> None:
         """Let the threads of slow signals go."""
         self.board.close()
@@ -91,6 +109,7 @@ class Rules:
                 selector=self._selector(rules, f"rules[{held[-1]}]"),
                 request_headers=_headers(rules, "request_headers"),
                 response_headers=_headers(rules, "response_headers"),
+                cache=next((self.caches[rule.name] for rule in rules if rule.cache is not None), None),
             )
         return known
 

@@ -9,6 +9,7 @@ import msgspec
 from turnout.core.errors import ConfigError, did_you_mean, sentence
 from turnout.features.pii import KINDS
 from turnout.gateway.settings import GoalSettings, Name, Settings
+from turnout.gateway.settings_cache import CacheSettings
 
 ALL_PII = "all"
 """Stands for every kind of personal data in `redact`."""
@@ -59,6 +60,8 @@ class RuleSettings(Settings, frozen=True, kw_only=True):
     """Headers that are added to the answer."""
     redact: list[Name] = msgspec.field(default_factory=list)
     """Kinds of personal data that are replaced before anybody upstream sees them; `all` for every kind."""
+    cache: CacheSettings | None = None
+    """Answers are kept, and given again to who asks the same."""
     block: Name | None = None
     """Refuse the request with a 403 that says this."""
 

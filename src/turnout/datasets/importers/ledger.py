@@ -46,7 +46,7 @@ SELECT decision_id, score FROM feedback WHERE ?1 IS NULL OR source = ?1 ORDER BY
 _REQUESTS = f"""
 SELECT decision_id, served, text, requested_model, usd, input_tokens, output_tokens, latency_s,
     {", ".join(_EXTRAS)}
-FROM requests WHERE served IS NOT NULL ORDER BY time_s, decision_id
+FROM requests WHERE served IS NOT NULL AND reason IS NOT 'cache' ORDER BY time_s, decision_id
 """
 
 
@@ -55,10 +55,11 @@ class Ledger(Importer):
     """One query per request that a model answered; the query id is the decision id.
 
     Quality is the score that came back for the request, the last one where there are several, and unknown
-    where none came. Requests that nobody answered (in flight, refused, lost in a crash) are left out. Where
-    an answer failed, was cut or was a replay, its latency says nothing of the model and is unknown. The text
-    is there only if the gateway was told to keep it (`ledger.keep_text`). The decision's own record
-    (propensity, reason, price, expected quality and cost) comes along as extras, for off-policy evaluation.
+    where none came. Requests that nobody answered (in flight, refused, lost in a crash) are left out, and so
+    are those that were answered from a cache, which cost nothing and say nothing of the model. Where an
+    answer failed, was cut or was a replay, its latency says nothing of the model and is unknown. The text is
+    there only if the gateway was told to keep it (`ledger.keep_text`). The decision's own record (propensity,
+    reason, price, expected quality and cost) comes along as extras, for off-policy evaluation.
 
     Parameters
     ----------

@@ -6,12 +6,14 @@ import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import final
+from typing import Any, final
 
 import numpy as np
 
-from turnout.core.contracts import Embedder
+from turnout.core.contracts import Embedder, fitted
+from turnout.core.errors import ConfigError, TurnoutError, sentence
 from turnout.core.query import Query
+from turnout.features import registry
 from turnout.features.sparse import Array
 from turnout.features.tokens import clip, split
 
@@ -147,3 +149,26 @@ def _closest(cosine_QE: Array) -> list[float]:
 def queries_of(texts: Iterable[str]) -> list[Query]:
     """Return the texts as queries."""
     return [Query(id=str(place), text=text) for place, text in enumerate(texts)]
+
+
+def embedder_of(
+    name: str, options: dict[str, Any], *, where: str, texts: Sequence[str], others: str = ""
+) -> Embedder:
+    """Return a registered embedder, fitted to texts; raises `ConfigError` that names the section `where`.
+
+    `others` are what else the setting may say, for the error.
+    """
+    try:
+        made = registry.get(name)(**options)
+        if not isinstance(made, Embedder):
+            raise TypeError(f"{name} is no embedder")
+        return fitted(made, queries_of(texts))
+    except (TurnoutError, TypeError) as error:
+        raise ConfigError(
+            sentence(
+                f"the section '{where}' has an embedder that cannot be made",
+                allowed=f"{others}a registered embedder and arguments of its class",
+                got=str(error),
+                do="correct 'embedder' and 'options'",
+            )
+        ) from error

@@ -12,13 +12,11 @@ from __future__ import annotations
 import statistics
 from typing import final
 
-from turnout.core.contracts import Embedder, fitted
-from turnout.core.errors import ConfigError, TurnoutError, sentence
-from turnout.features import registry
+from turnout.core.errors import ConfigError, sentence
 from turnout.gateway.settings_signals import SimilaritySettings
 from turnout.gateway.signals.background import UNRELATED
 from turnout.gateway.signals.base import Facts, Finding, Signal
-from turnout.gateway.signals.likeness import EmbeddedLikeness, Likeness, WordLikeness, queries_of
+from turnout.gateway.signals.likeness import EmbeddedLikeness, Likeness, WordLikeness, embedder_of
 
 WORDS = "words"
 """The measure that needs no embedder."""
@@ -59,18 +57,11 @@ class SimilaritySignal(Signal):
 def _likeness(name: str, settings: SimilaritySettings, examples: list[str], others: list[str]) -> Likeness:
     if settings.embedder == WORDS:
         return WordLikeness(examples=examples, others=others)
-    try:
-        made = registry.get(settings.embedder)(**settings.options)
-        if not isinstance(made, Embedder):
-            raise TypeError(f"{settings.embedder} is no embedder")
-        embedder = fitted(made, queries_of([*examples, *others]))
-    except (TurnoutError, TypeError) as error:
-        raise ConfigError(
-            sentence(
-                f"the section 'signals.{name}' has an embedder that cannot be made",
-                allowed="'words', or a registered embedder and arguments of its class",
-                got=str(error),
-                do="correct 'embedder' and 'options'",
-            )
-        ) from error
+    embedder = embedder_of(
+        settings.embedder,
+        settings.options,
+        where=f"signals.{name}",
+        texts=[*examples, *others],
+        others=f"'{WORDS}', or ",
+    )
     return EmbeddedLikeness(embedder=embedder, examples=examples)
