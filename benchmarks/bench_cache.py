@@ -79,6 +79,7 @@ def measure(model: str | None) -> dict[str, object]:
     reader = cached(SIMILARITIES[0], model)
     originals, paraphrases = read(ORIGINALS, reader), read(PARAPHRASES, reader)
     found: dict[str, object] = {"questions": len(originals), "paraphrases": len(paraphrases)}
+    found["fingerprints"] = [_table(name).fingerprint for name in (ORIGINALS, PARAPHRASES)]
     for similarity in SIMILARITIES:
         found[f"{similarity:g}"] = counted = count(cached(similarity, model), originals, paraphrases)
         print(model or "text", similarity, {name: round(value, 4) for name, value in counted.items()})

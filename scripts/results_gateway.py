@@ -9,9 +9,17 @@ Result = dict[str, Any]
 STREAMS = "streams_of_50_events_clients_16"
 
 
+CACHE_SHARES = ("given_its_own", "given_another", "strangers_given_an_answer")
+
+
 def sections(read: Callable[[str], Result], is_there: Callable[[str], bool]) -> Iterator[str]:
     """Yield the lines of every result that is there."""
-    for name, rows in (("gateway", load), ("gateway_streams", streams), ("gateway_soak", soak)):
+    for name, rows in (
+        ("gateway", load),
+        ("gateway_streams", streams),
+        ("gateway_soak", soak),
+        ("cache", cache),
+    ):
         if is_there(f"{name}.json"):
             data = read(name)
             yield f"`{name}.json`, commit {data['commit']}:"
@@ -87,4 +95,29 @@ def soak(result: Result) -> Iterator[str]:
         f"ledger, {ledger['twice']} twice, {ledger['open']} without an end. Memory "
         f"{result['rss_minute_2_mb']:.1f} MB in minute 2, {result['rss_last_minute_mb']:.1f} MB in the last "
         f"({result['rss_growth']:+.1%})."
+    )
+
+
+def cache(result: dict[str, Any]) -> Iterator[str]:
+    """What a semantic cache gives again."""
+    first = next(iter(result.values()))
+    yield (
+        f"A cache that holds the answers to {first['questions']} different questions of RouterArena is asked "
+        f"{first['paraphrases']} paraphrases of them, and each question while its own answer is not kept. "
+        "Numbers must be the same."
+    )
+    yield ""
+    yield "| encoder | similarity | paraphrases given their own | given another's | strangers given one |"
+    yield "|---|---|---|---|---|"
+    for name, found in result.items():
+        called = f"{name} ({found['model']})" if "model" in found else name
+        for similarity, shares in found.items():
+            if isinstance(shares, dict):
+                cells = " | ".join(f"{shares[key]:.1%}" for key in CACHE_SHARES)
+                yield f"| {called} | {similarity} | {cells} |"
+    yield ""
+    yield (
+        "Prompts of one benchmark share their instructions, so strangers are near to each other: no "
+        "similarity gives many paraphrases their answer and few strangers a wrong one. The default is the "
+        "same text."
     )
