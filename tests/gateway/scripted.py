@@ -28,6 +28,7 @@ class Scripted(ThreadingHTTPServer):
         self.seen: list[dict] = []
         self.release = threading.Event()
         self.usage = True
+        self.retry_after: str | None = None
 
     @property
     def base_url(self) -> str:
@@ -72,6 +73,8 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             self.send_response(said if isinstance(said, int) else 200)
             self.send_header("content-type", "application/json")
+            if isinstance(said, int) and self.server.retry_after is not None:
+                self.send_header("retry-after", self.server.retry_after)
             self.send_header("content-length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)

@@ -14,6 +14,7 @@ from turnout.core.errors import TurnoutError
 COMMANDS = {
     "demo": ("demo", "fit, evaluate and serve the bundled example, offline and without a key"),
     "local": ("local", "train small models here and serve them at several depths behind one dial"),
+    "record": ("record", "run prompts over a pool, score the answers, and write an outcome table"),
     "fit": ("fit", "learn a deployment from an outcome table and a goal"),
     "evaluate": ("evaluate", "judge a deployment on held-out queries"),
     "report": ("report", "write a report (HTML, PNG, JSON) on a table or a deployment"),

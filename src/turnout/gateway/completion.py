@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from turnout.gateway.stream import UsageCount
@@ -17,6 +19,8 @@ class Choice(msgspec.Struct):
     """One of the answers."""
 
     message: Message | None = None
+    finish_reason: Any = None
+    """A word; what is none is no reason to lose the rest."""
 
 
 class Completion(msgspec.Struct):

@@ -18,7 +18,6 @@ from turnout.gateway.wire import ChatRequest, parse_chat, render
 from turnout.sequential.live_client import Ask, Hear, Told
 
 _DROPPED = ("model", "stream", "stream_options", "n")
-_BILLED_UNKNOWN = frozenset({"upstream_timeout", "upstream_cut"})
 
 
 @final
@@ -58,7 +57,7 @@ class ProviderClient:
         try:
             reply = await provider.ask(call)
         except Fault as fault:
-            spent = None if fault.error.code in _BILLED_UNKNOWN else 0
+            spent = None if fault.is_charge_unknown else 0
             return Told(error=fault.error.message, input_tokens=spent, output_tokens=spent)
         if reply.chunks is not None and ask.hear is not None:
             return await self._heard(reply.chunks, ask.hear, request)

@@ -97,4 +97,5 @@ def _no_message(error: Exception) -> Fault:
         got=str(error),
         do="check that its base_url is Anthropic's API",
     )
-    return Fault(ApiError(502, message, code="upstream_error", kind="upstream_error"))
+    api_error = ApiError(502, message, code="upstream_error", kind="upstream_error")
+    return Fault(api_error, is_charge_unknown=True)

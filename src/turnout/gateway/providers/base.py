@@ -86,6 +86,8 @@ class Fault(ProviderError):
         Whether the upstream asks for a rest rather than being broken.
     retry_after_s:
         For how long, where it says so.
+    is_charge_unknown:
+        Whether the upstream may have charged for what it did not deliver.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class Fault(ProviderError):
         is_failure: bool = True,
         is_limit: bool = False,
         retry_after_s: float | None = None,
+        is_charge_unknown: bool = False,
     ) -> None:
         super().__init__(error.message)
         self.error = error
@@ -107,6 +110,7 @@ class Fault(ProviderError):
         self.is_failure = is_failure
         self.is_limit = is_limit
         self.retry_after_s = retry_after_s
+        self.is_charge_unknown = is_charge_unknown
 
 
 def cut(name: str, error: Exception, *, may_fall_back: bool) -> Fault:
@@ -118,7 +122,9 @@ def cut(name: str, error: Exception, *, may_fall_back: bool) -> Fault:
         do="what was received is incomplete; ask again",
     )
     return Fault(
-        ApiError(502, message, code="upstream_cut", kind="upstream_error"), may_fall_back=may_fall_back
+        ApiError(502, message, code="upstream_cut", kind="upstream_error"),
+        may_fall_back=may_fall_back,
+        is_charge_unknown=True,
     )
 
 

@@ -107,9 +107,9 @@ class HttpProvider(Provider):
         except aiohttp.ClientPayloadError as error:
             raise cut(self.name, error, may_fall_back=True) from error
         except aiohttp.ClientConnectorError as error:
-            raise self._unreachable(str(error.os_error.strerror or error)) from error
+            raise self._unreachable(str(error.os_error.strerror or error), was_sent=False) from error
         except (aiohttp.ClientError, OSError) as error:
-            raise self._unreachable(type(error).__name__) from error
+            raise self._unreachable(type(error).__name__, was_sent=True) from error
 
     async def _send(self, sent: Outgoing, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         """Send once more where a kept connection was closed under us before any byte came back."""
@@ -159,7 +159,8 @@ class HttpProvider(Provider):
             got=got,
             do=f"check that providers.{self.name}.base_url is the API that its kind says",
         )
-        return Fault(ApiError(502, message, code="upstream_error", kind="upstream_error"))
+        error = ApiError(502, message, code="upstream_error", kind="upstream_error")
+        return Fault(error, is_charge_unknown=True)
 
     def _check_first(self, first: bytes) -> None:
         """Raise where a stream ends, or fails, before it has begun: then the next candidate can be asked."""
@@ -176,7 +177,8 @@ class HttpProvider(Provider):
             raise Fault(ApiError(502, message, code="upstream_error", kind="upstream_error"))
 
     def _slow(self, error: TimeoutError) -> Fault:
-        if isinstance(error, aiohttp.ServerTimeoutError):
+        was_sent = not isinstance(error, aiohttp.ServerTimeoutError)
+        if not was_sent:
             what, limit = "did not accept a connection in time", "connect_s"
         else:
             what, limit = "did not send a first byte in time", "first_byte_s"
@@ -185,9 +187,10 @@ class HttpProvider(Provider):
             allowed=f"{getattr(self.settings, limit):g} s",
             do=f"ask again, or raise providers.{self.name}.{limit}",
         )
-        return Fault(ApiError(504, message, code="upstream_timeout", kind="timeout_error"))
+        error_told = ApiError(504, message, code="upstream_timeout", kind="timeout_error")
+        return Fault(error_told, is_charge_unknown=was_sent)
 
-    def _unreachable(self, got: str) -> Fault:
+    def _unreachable(self, got: str, *, was_sent: bool) -> Fault:
         message = sentence(
             f"the upstream {self.name!r} cannot be reached",
             allowed=f"a server at providers.{self.name}.base_url",
@@ -195,7 +198,7 @@ class HttpProvider(Provider):
             do="check that it runs there",
         )
         error = ApiError(503, message, code="upstream_unreachable", kind="upstream_error")
-        return Fault(error, may_retry=True)
+        return Fault(error, may_retry=True, is_charge_unknown=was_sent)
 
     def _refused(self, call: Call, reply: Reply) -> Fault:
         got = f"status {reply.status}: {reply.body[:80].decode('utf-8', 'replace')}"

@@ -7,7 +7,7 @@ nothing is typed in. Greedy, one question at a time, so that a row says what tha
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,15 +15,13 @@ import numpy as np
 from turnout.core.candidate import Candidate, PriceCard
 from turnout.core.errors import InputError, sentence
 from turnout.core.generation import Event, Finished, Generation, Piece
+from turnout.core.grading import Grade, exact
 from turnout.core.outcomes import Floats, OutcomeTable
 from turnout.core.progress import Progress, silent
 from turnout.core.query import Query
 from turnout.core.validation import check_number
 from turnout.nn.flops import executed_flops
 from turnout.nn.serving.local import LocalModel
-
-Grade = Callable[[str, str], float]
-"""Quality in [0, 1] of an answer beside its reference."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,11 +42,6 @@ class Run:
     output_tokens: int
     flops: int
     latency_s: float
-
-
-def exact(answer: str, reference: str) -> float:
-    """Return 1 where the answer is the reference, apart from space around it."""
-    return float(answer.strip() == reference.strip())
 
 
 def record(
