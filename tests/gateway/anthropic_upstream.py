@@ -45,9 +45,12 @@ def message(model: str, *blocks: Mapping[str, Any], stop: str = "end_turn") -> d
     }
 
 
-def events(told: Mapping[str, Any]) -> list[bytes]:
-    """Return the stream that says the same as a whole answer, in small pieces."""
-    start = {**told, "content": [], "stop_reason": None, "usage": {**USAGE, "output_tokens": 1}}
+def events(told: Mapping[str, Any], *, is_usage_repeated: bool = False) -> list[bytes]:
+    """Return the stream that says the same as a whole answer, in small pieces.
+
+    Anthropic's servers repeat the whole usage at the end; others of that API tell the output's alone there.
+    """
+    start = {**told, "content": [], "stop_reason": None, "usage": {**told["usage"], "output_tokens": 1}}
     found: list[dict[str, Any]] = [{"type": "message_start", "message": start}, {"type": "ping"}]
     for index, block in enumerate(told["content"]):
         empty, deltas = _pieces(block)
@@ -55,7 +58,7 @@ def events(told: Mapping[str, Any]) -> list[bytes]:
         found += [{"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas]
         found.append({"type": "content_block_stop", "index": index})
     delta = {"stop_reason": told["stop_reason"], "stop_sequence": told["stop_sequence"]}
-    usage = {"output_tokens": told["usage"]["output_tokens"]}
+    usage = told["usage"] if is_usage_repeated else {"output_tokens": told["usage"]["output_tokens"]}
     found += [{"type": "message_delta", "delta": delta, "usage": usage}, {"type": "message_stop"}]
     return [event(one) for one in found]
 

@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
 
 from tests.gateway.chat_told import SAID, completion
 from tests.gateway.pool import make_deployment
 from tests.gateway.settings import make_config
 from tests.gateway.told import Asked, Say, sse, stream, told_server, whole
 from turnout.gateway.lifecycle import running
-
-schemathesis = pytest.importorskip("schemathesis")
-
-from hypothesis import HealthCheck, given, settings  # noqa: E402 (after the skip)
 
 pytestmark = pytest.mark.filterwarnings("default")
 

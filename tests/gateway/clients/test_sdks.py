@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from langchain_openai import ChatOpenAI
+from pydantic import SecretStr
 
 from tests.gateway.anthropic_upstream import TEXT, TOOL_USE, AnthropicUpstream, anthropic_server, message
 from tests.gateway.pool import make_deployment
@@ -55,7 +57,9 @@ def told(claude: AnthropicUpstream) -> None:
 def litellm(monkeypatch: pytest.MonkeyPatch) -> Any:
     # Its import asks the network for prices otherwise.
     monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-    return pytest.importorskip("litellm")
+    import litellm
+
+    return litellm
 
 
 def test_litellm_as_a_client_of_openais(base_url: str, litellm: Any) -> None:
@@ -86,11 +90,11 @@ def test_litellm_as_a_client_of_anthropics(base_url: str, litellm: Any) -> None:
 
 
 def test_langchain_calls_tools_and_streams(base_url: str) -> None:
-    langchain_openai = pytest.importorskip("langchain_openai")
-    model = langchain_openai.ChatOpenAI(model="large", base_url=base_url, api_key="none", max_retries=0)
+    model = ChatOpenAI(model="large", base_url=base_url, api_key=SecretStr("none"), max_retries=0)
     said = model.bind_tools([TOOL]).invoke("What is 17 * 23?")
     assert said.text == TEXT["text"]
     assert [call["args"] for call in said.tool_calls] == [TOOL_USE["input"]]
+    assert said.usage_metadata is not None
     assert said.usage_metadata["input_tokens"] == 150
     whole: Any = None
     for chunk in model.bind_tools([TOOL]).stream("What is 17 * 23?", stream_usage=True):
@@ -98,7 +102,7 @@ def test_langchain_calls_tools_and_streams(base_url: str) -> None:
     assert whole.text == TEXT["text"]
     assert [call["args"] for call in whole.tool_calls] == [TOOL_USE["input"]]
     assert whole.usage_metadata["output_tokens"] == 9
-    history = [
+    history: Any = [
         ("user", "What is 17 * 23?"),
         said,
         {"role": "tool", "tool_call_id": "toolu_1", "content": "391"},
