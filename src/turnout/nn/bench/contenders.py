@@ -136,6 +136,15 @@ ENTRIES: tuple[Contender, ...] = (
         arguments=lambda _: {"vocabulary": VOCABULARY, "steps": 100},
         factors={"balance": 0.3, "distil": 0.3},
     ),
+    Contender(
+        name="speech",
+        gate="speech",
+        active=lambda _: 1.0,
+        arguments=lambda size: {"num_layers": size.layers, "hidden": max(size.width // 4, 1)},
+        factors={"sparsity": BALANCE, "importance": BALANCE},
+        is_shared=True,
+    ),
+    Contender(name="dirichlet", gate="dirichlet", arguments=_top_k, factors={"prior": 1.0}),
     Contender(name="expert_choice", gate="expert_choice", arguments=_top_k),
     Contender(
         name="soft",
