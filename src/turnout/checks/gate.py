@@ -17,6 +17,7 @@ from torch import Tensor
 
 from turnout.checks.report import Check, bind, require, skip
 from turnout.core.errors import InputError, ShapeError, TurnoutError
+from turnout.nn.experts import Experts
 from turnout.nn.gates.contract import SIGHTS, Gate, GateContext
 from turnout.nn.plan import Plan
 
@@ -45,6 +46,7 @@ class Batch:
     attention_BSS: Tensor
     timestep_B: Tensor
     tasks_B: Tensor
+    experts: Experts | None = None
     mask_BS: Tensor | None = None
 
     def context(self) -> GateContext:
@@ -56,11 +58,14 @@ class Batch:
             attention_BSS=self.attention_BSS,
             timestep_B=self.timestep_B,
             tasks_B=self.tasks_B,
+            experts=self.experts,
         )
 
     def items(self, order: list[int]) -> Batch:
         """Return these items in this order."""
-        changed = {name: value[order] for name, value in vars(self).items() if isinstance(value, Tensor)}
+        changed: dict[str, Any] = {
+            name: value[order] for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
         return replace(self, **changed)
 
     def positions(self, order: list[int]) -> Batch:
@@ -79,12 +84,18 @@ def batch(gate: Gate, *, dtype: torch.dtype = torch.float32) -> Batch:
     shape = (ITEMS, POSITIONS)
     seen_BSS = torch.randn((*shape, POSITIONS), generator=random)
     seen_BSS = seen_BSS.masked_fill(~torch.ones(POSITIONS, POSITIONS).tril().bool(), float("-inf"))
+    experts = None
+    if "experts" in gate.needs:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(7)
+            experts = Experts(width=gate.width, inner=4, num_experts=gate.num_experts).to(dtype)
     return Batch(
         x_BSD=torch.randn((*shape, gate.width), generator=random).to(dtype),
         token_ids_BS=torch.randint(VOCABULARY, shape, generator=random),
         attention_BSS=seen_BSS.softmax(-1),
         timestep_B=torch.rand(ITEMS, generator=random),
         tasks_B=torch.randint(2, (ITEMS,), generator=random),
+        experts=experts,
     )
 
 
@@ -218,7 +229,10 @@ def padding_is_ignored(gate: Gate) -> None:
 
 
 def gradients_reach_every_parameter(gate: Gate) -> None:
-    """Weights and logits carry a finite gradient to each parameter, the weights to one at least."""
+    """Weights, logits and losses carry a finite gradient to each parameter, the weights to one at least.
+
+    Those of a gate that `is_apart` carry none to any.
+    """
     subject = copy.deepcopy(gate).train()
     named = [(name, p) for name, p in subject.named_parameters() if p.requires_grad]
     if not named:
@@ -236,7 +250,10 @@ def gradients_reach_every_parameter(gate: Gate) -> None:
             above = subject(given.x_BSD.reshape(-1, gate.width), context)
             value = value + (above.to_dense() * factor_TE).sum()
     reached = _reached(gate, value, named, "weights")
-    require(reached, gate, "no gradient from the plan's weights", allowed="one parameter at least")
+    if subject.is_apart:
+        require(not reached, gate, "its weights teach it although it is apart", got=sorted(reached))
+    else:
+        require(reached, gate, "no gradient from the plan's weights", allowed="one parameter at least")
     if plan.logits_TE is not None and plan.logits_TE.requires_grad:
         reached |= _reached(gate, (plan.logits_TE * factor_TE).sum(), named, "logits")
     for name, loss in plan.losses.items():

@@ -122,12 +122,66 @@ class Experts(nn.Module):
         )
 
 
+class FactoredExperts(nn.Module):
+    """E gated feed-forward networks whose gate projection is of low rank: down(act(wide (first x)) * (up x)).
+
+    Parameters
+    ----------
+    width, inner, num_experts
+        D, I and E.
+    rank
+        R, the rows of `first_ERD`; None for a third of D. Parameters are those of `Experts` with inner size J
+        where I = (3 D J - R D) / (R + 2 D).
+    activation
+        `silu`, `gelu`, `relu` or `identity`.
+
+    A stack holds the product of both factors, so that executors need not know of them. Weights are drawn as
+    in `Experts`. Source of the factors: S102, Autonomy-of-Experts (arXiv 2501.13074).
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        inner: int,
+        num_experts: int,
+        rank: int | None = None,
+        activation: Activation = "silu",
+    ) -> None:
+        super().__init__()
+        for name, value in (("width", width), ("inner", inner), ("num_experts", num_experts)):
+            check_count(f"FactoredExperts: {name}", value)
+        check_choice("FactoredExperts: activation", activation, _ACTIVATIONS)
+        self.width, self.inner, self.num_experts, self.activation = width, inner, num_experts, activation
+        self.rank = max(width // 3, 1) if rank is None else check_count("FactoredExperts: rank", rank)
+        self.first_ERD = nn.Parameter(torch.randn(num_experts, self.rank, width) / width**0.5)
+        self.wide_EIR = nn.Parameter(torch.randn(num_experts, inner, self.rank) / self.rank**0.5)
+        self.up_EID = nn.Parameter(torch.randn(num_experts, inner, width) / width**0.5)
+        self.down_EDI = nn.Parameter(torch.randn(num_experts, width, inner) / inner**0.5)
+
+    def activate(self, h_NF: Tensor) -> Tensor:
+        """Return the inner states (N, I)."""
+        gate_NI, up_NI = h_NF.chunk(2, dim=-1)
+        return _ACTIVATIONS[self.activation](gate_NI) * up_NI
+
+    def stack(self) -> Stack:
+        """Return the weights as executors read them."""
+        return Stack(
+            up_EFD=torch.cat([self.wide_EIR @ self.first_ERD, self.up_EID], dim=1),
+            down_EDI=self.down_EDI,
+            up_bias_EF=None,
+            down_bias_ED=None,
+            activate=self.activate,
+            is_swiglu=self.activation == "silu",
+        )
+
+
 def stack_of(experts: nn.Module) -> Stack:
-    """Return the weights of `Experts`, or of the stacked experts of any `transformers` family.
+    """Return the weights of experts of this module, or of the stacked experts of any `transformers` family.
 
     Raises `InputError` for a module whose layout is not known, and `ShapeError` where its parts do not fit.
     """
-    if isinstance(experts, Experts):
+    if isinstance(experts, Experts | FactoredExperts):
         return experts.stack()
     parts: Any = experts
     is_gated = getattr(parts, "has_gate", None)

@@ -66,6 +66,8 @@ class MoE(nn.Module):
             context = GateContext(num_items=x.shape[0] if x.ndim == 3 and x.shape[0] else 1)
         elif x.ndim == 3 and context.num_items != x.shape[0]:
             context = replace(context, num_items=x.shape[0])
+        if "experts" in self.gate.needs:
+            context = replace(context, experts=self.experts)
         plan = self.gate(x_TD, context)
         assert isinstance(plan, Plan)
         self.plan = plan

@@ -50,7 +50,7 @@ def test_experts_cost_what_the_dense_feed_forward_costs(name: str, corpus: Corpu
     other.model.eval()
     # Gates themselves: 2 D E of 6 D I operations; soft slots also mix and unmix, and this model is tiny.
     own = {"soft": 3.0, "null_experts": 1.35, "smear": 1.9, "recurrent": 1.8, "hyper": 2.5, "stable": 1.5}
-    own |= {"speech": 1.5}
+    own |= {"speech": 1.5, "autonomy": 2.0}
     own |= dict.fromkeys(
         ("mixture_of_routers", "expert_attention", "upcycled", "similarity_aware", "attention_aware"), 1.5
     )

@@ -19,6 +19,8 @@ from turnout.nn.plan import SparsePlan
 
 SETTINGS: dict[str, list[dict[str, object]]] = {
     "block_ffn": [{"chunk": 3}],
+    "autonomy": [{"is_normalised": False}],
+    "compete": [{"chance": 1.0}, {"chance": None, "version": "first", "warm_up": 1}],
     "deepseek_moe": [{"num_shared": 0, "scale": 2.5}],
     "expert_choice": [{"weight": "choosers"}],
     "loss_free": [{"score": "softmax", "is_normalised": True}],
@@ -157,6 +159,10 @@ class Detached(Plain):
         return super().plan(weights_TK.detach(), indices_TK, logits_TE, context)
 
 
+class ApartButTaught(Plain):
+    is_apart = True
+
+
 class Remembers(Plain):
     def __init__(self, *, width: int, num_experts: int, k: int = 2) -> None:
         super().__init__(width=width, num_experts=num_experts, k=k)
@@ -208,6 +214,7 @@ BROKEN = {
     ReadsPadding: {"padding_is_ignored"},
     Idle: {"gradients_reach_every_parameter"},
     Detached: {"gradients_reach_every_parameter"},
+    ApartButTaught: {"gradients_reach_every_parameter"},
     Empty: {"no_tokens_give_an_empty_plan"},
     Remembers: {"its_state_dict_is_all_it_learned"},
     AcceptsAnyK: {"more_experts_than_there_are_is_refused"},

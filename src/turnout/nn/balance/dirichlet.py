@@ -61,7 +61,6 @@ class _BetaCDF(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        a, b = torch.broadcast_tensors(a, b)
         a, b, wide = a.expand(x.shape), b.expand(x.shape), x.double().clamp(0, 1)
         ctx.save_for_backward(x, a, b)
         # The fraction converges fast below the mean; above it, the other tail is taken.

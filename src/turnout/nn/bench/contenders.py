@@ -16,7 +16,7 @@ from turnout.core.errors import InputError, did_you_mean, sentence
 from turnout.nn import registry
 from turnout.nn.bench.controls import ChanceGate
 from turnout.nn.bench.model import VOCABULARY, Dense, Size
-from turnout.nn.experts import Experts
+from turnout.nn.experts import Experts, FactoredExperts
 from turnout.nn.gates.contract import Gate
 from turnout.nn.mixture import MoE
 
@@ -44,6 +44,8 @@ class Contender:
     has_switch_loss: bool = False
     always: int = 0
     """The first so many experts compute every token; balance is that of the others."""
+    is_factored: bool = False
+    """Whether the experts' gate projection is of low rank, see `FactoredExperts`."""
     is_shared: bool = False
     """Whether all layers have one gate together."""
 
@@ -53,10 +55,11 @@ class Contender:
             return [Dense(size.width, size.inner) for _ in range(size.layers)]
         gates = [self._gate(size) for _ in range(1 if self.is_shared else size.layers)]
         inner = round(size.inner / self.active(size.experts))
+        kind = FactoredExperts if self.is_factored else Experts
         return [
             MoE(
                 gate=gates[0] if self.is_shared else gates[layer],
-                experts=Experts(width=size.width, inner=inner, num_experts=size.experts),
+                experts=kind(width=size.width, inner=inner, num_experts=size.experts),
             )
             for layer in range(size.layers)
         ]
@@ -145,6 +148,20 @@ ENTRIES: tuple[Contender, ...] = (
         is_shared=True,
     ),
     Contender(name="dirichlet", gate="dirichlet", arguments=_top_k, factors={"prior": 1.0}),
+    *(
+        Contender(
+            name=name,
+            gate="compete",
+            arguments=lambda size, rest=rest: {**_top_k(size), **rest},  # type: ignore[misc]
+            factors={"balance": BALANCE, "z": 1e-3, "distil": factor, "diversity": BALANCE},
+        )
+        for name, rest, factor in (
+            ("compete", {"chance": 0.05, "warm_up": 40}, 0.01),
+            ("compete_first", {"version": "first", "chance": 0.03}, 1.0),
+        )
+    ),
+    # The activations that choose cost E R D, which no gate gives back.
+    Contender(name="autonomy", gate="autonomy", arguments=_top_k, is_factored=True),
     Contender(name="expert_choice", gate="expert_choice", arguments=_top_k),
     Contender(
         name="soft",

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from turnout.core.errors import InputError, ShapeError, sentence
 from turnout.core.validation import check_count
+from turnout.nn.experts import Stack, stack_of
 from turnout.nn.plan import Plan, SparsePlan, equal, same_device
 
 Sight = Literal["token", "past", "sequence", "batch"]
@@ -46,6 +47,8 @@ class GateContext:
     """How much of each item is still noise, in [0, 1]; for models that denoise."""
     tasks_B: Tensor | None = None
     """The number of each item's task."""
+    experts: nn.Module | None = None
+    """What will run the plan; a layer gives its own to a gate that needs it."""
     layer: int = 0
     """Which mixture-of-experts layer this is, from 0."""
     num_layers: int = 1
@@ -100,10 +103,13 @@ class Gate(nn.Module, ABC):
         What the routing of a token may depend on. A property where it differs between training and eval mode.
     needs
         The fields of `GateContext` that may not be None.
+    is_apart
+        Whether its weights carry no gradient into it, so that its own losses alone teach it.
     """
 
     sees: Sight = "token"
     needs: ClassVar[frozenset[str]] = frozenset()
+    is_apart: bool = False
 
     def __init__(self, *, width: int, num_experts: int) -> None:
         super().__init__()
@@ -150,8 +156,8 @@ class Gate(nn.Module, ABC):
             raise ShapeError(
                 sentence(f"{name}: x_TD", allowed=f"(T, D) with D = {self.width}", got=tuple(x_TD.shape))
             )
-        own = next(self.parameters(), None)
-        same_device(x_TD, context.mask_BS, context.token_ids_BS, context.state, own)
+        own, theirs = (None if m is None else next(m.parameters(), None) for m in (self, context.experts))
+        same_device(x_TD, context.mask_BS, context.token_ids_BS, context.state, own, theirs)
         context.validate(x_TD.shape[0])
         missing = sorted(field for field in self.needs if getattr(context, field) is None)
         if missing:
@@ -224,6 +230,17 @@ def fp32_logits(x_TD: Tensor, weight_ED: Tensor, bias_E: Tensor | None = None) -
     """Return logits_TE in single precision, whatever the model's is: half would make ties and lose steps."""
     bias_E = None if bias_E is None else bias_E.float()
     return functional.linear(x_TD.float(), weight_ED.float(), bias_E)
+
+
+def stack_for(gate: Gate, context: GateContext) -> Stack:
+    """Return the experts' weights for a gate that needs them; raises `ShapeError` unless they are (E, D)."""
+    assert context.experts is not None
+    stack = stack_of(context.experts)
+    allowed, got = (gate.num_experts, gate.width), (stack.num_experts, stack.width)
+    if got != allowed:
+        name = type(gate).__name__
+        raise ShapeError(sentence(f"{name}: context.experts", allowed=f"(E, D) = {allowed}", got=got))
+    return stack
 
 
 def check_k(where: str, k: int, num_experts: int) -> int:
