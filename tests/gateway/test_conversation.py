@@ -103,3 +103,40 @@ def test_texts_to_embed_are_read_and_replaced_and_nobody_is_instructed() -> None
     tokens = members({"input": [[1, 2], [3]]})
     assert plain(map_texts(tokens, str.upper)) == plain(tokens)
     assert with_system(body, "be kind", place="before", protocol="embeddings") == body
+
+
+ARGUMENTS = '{"to": ["ann", {"cc": "ann"}], "n": 1.50, "ann": 7}'
+CALLS: list[tuple[dict[str, Any], str]] = [
+    ({"messages": [{"role": "assistant", "content": None, "tool_calls": [{"id": "ann", "function": {
+        "name": "ann", "arguments": ARGUMENTS}}]}]}, "assistant"),
+    ({"messages": [{"role": "assistant", "function_call": {
+        "name": "ann", "arguments": ARGUMENTS}}]}, "assistant"),
+    ({"messages": [{"role": "assistant", "content": [{"type": "tool_use", "id": "ann", "name": "ann",
+        "input": json.loads(ARGUMENTS)}]}]}, "assistant"),
+    ({"input": [{"type": "function_call", "call_id": "ann", "name": "ann", "arguments": ARGUMENTS}]}, "tool"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "role"), CALLS)
+def test_what_a_call_carried_is_read_and_replaced(body: dict[str, Any], role: str) -> None:
+    (turn,) = read_turns(members(body))
+    assert (turn.role, turn.text) == (role, "ann\nann")
+    changed = plain(map_texts(members(body), lambda text: text.replace("ann", "[NAME]")))
+    assert read_turns(members(changed))[0].text == "[NAME]\n[NAME]"
+    whole = json.dumps(changed)
+    # Identifiers, names of tools and of arguments stay.
+    assert whole.count("ann") == json.dumps(body).count("ann") - 2
+    assert "1.5" in whole
+
+
+@pytest.mark.parametrize("text", ['{"to": "ann"', "ann", '"ann"'])
+def test_arguments_that_are_no_object_are_one_text(text: str) -> None:
+    body = {"input": [{"type": "custom_tool_call", "call_id": "c", "name": "n", "input": text}]}
+    changed = plain(map_texts(members(body), lambda said: said.replace("ann", "bob")))
+    assert changed["input"][0]["input"] == text.replace("ann", "bob")
+
+
+def test_arguments_without_a_find_keep_their_bytes() -> None:
+    call = b'{"role": "assistant", "tool_calls": [{"function": {"arguments": "{ \\"a\\" : 1.50 }"}}]}'
+    body = {"messages": msgspec.Raw(b"[" + call + b"]")}
+    assert bytes(map_texts(body, str)["messages"]) == b"[" + call + b"]"

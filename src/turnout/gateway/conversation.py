@@ -14,6 +14,7 @@ from typing import Any, final
 import msgspec
 
 from turnout.core.errors import sentence
+from turnout.gateway.conversation_calls import map_calls, texts_of_calls
 from turnout.gateway.errors import ApiError
 from turnout.gateway.wire import Members
 
@@ -59,7 +60,9 @@ def read_turns(members: Members) -> tuple[Turn, ...]:
     for turn in [turn for name in _TURNS for turn in _turns_of(members, name)]:
         value = _decode(turn)
         if isinstance(value, dict):
-            found.append(Turn(role=str(value.get("role", "tool")), text=_text_in(_content_of(value))))
+            texts = [_text_in(_content_of(value)), *texts_of_calls(value)]
+            text = "\n".join(text for text in texts if text)
+            found.append(Turn(role=str(value.get("role", "tool")), text=text))
     if isinstance(plain := _plain_input(members), str):
         found.append(Turn(role=USER, text=plain))
     texts = [_decode(turn) for turn in _turns_of(members, "input") if bytes(turn).startswith(b'"')]
@@ -179,7 +182,7 @@ def _map_turn(turn: Any, change: Callable[[str], str]) -> Any:
     if not isinstance(turn, dict):
         return turn
     kept = {name: _map_content(turn[name], change) for name in ("content", "output") if name in turn}
-    return {**turn, **kept}
+    return map_calls({**turn, **kept}, change)
 
 
 def _map_content(content: Any, change: Callable[[str], str]) -> Any:
