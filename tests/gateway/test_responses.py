@@ -11,13 +11,15 @@ import msgspec
 import openai
 import pytest
 
-from tests.gateway.client import Answer, call, row
+from tests.gateway.client import Answer, call, check_advice, row
 from tests.gateway.conftest import Served
 from tests.gateway.pool import LARGE, SMALL, THINKING, make_deployment
 from tests.gateway.settings import make_config
+from tests.gateway.test_keys import hashed
 from tests.gateway.told import Asked, Say, Told, stream, told_server, whole
-from turnout.gateway.config import CandidateSettings, ModelSettings
+from turnout.gateway.config import CandidateSettings, Config, ModelSettings
 from turnout.gateway.lifecycle import running
+from turnout.gateway.settings_keys import AuthSettings, KeySettings
 from turnout.gateway.settings_providers import OpenAISettings
 
 EFFORT = "large[effort=high,max_output_tokens=500]"
@@ -82,16 +84,19 @@ def servers() -> Iterator[dict[str, Told]]:
 def stand(servers: dict[str, Told], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A gateway whose `small` is at `first` and whose `large` is at `second`."""
     ledger = tmp_path_factory.mktemp("responses") / "ledger.sqlite"
-    config = msgspec.structs.replace(
-        make_config("http://x", Path(ledger)),
+    with running(config_of(servers, ledger), deployment=make_deployment((SMALL, LARGE, THINKING))) as ready:
+        yield Served(ready.base_url, ledger)
+
+
+def config_of(servers: dict[str, Told], ledger: Path) -> Config:
+    return msgspec.structs.replace(
+        make_config("http://x", ledger),
         providers={name: OpenAISettings(base_url=server.base_url) for name, server in servers.items()}
         | {"chat": OpenAISettings(base_url=servers["first"].base_url, apis=["chat"])},
         default_provider="first",
         candidates={name: CandidateSettings(provider="second") for name in ("large", EFFORT)},
         models={"chat only": ModelSettings(provider="chat")},
     ).check()
-    with running(config, deployment=make_deployment((SMALL, LARGE, THINKING))) as ready:
-        yield Served(ready.base_url, ledger)
 
 
 @pytest.fixture
@@ -174,6 +179,36 @@ def test_a_conversation_stays_with_the_provider_that_keeps_it(
     assert (
         post(served, input=EASY, previous_response_id="resp_second").headers["x-turnout-provider"] == "second"
     )
+
+
+def test_another_gateway_on_the_same_ledger_knows_it_too(served: Served, servers: dict[str, Told]) -> None:
+    post(served, input=EASY)
+    config = config_of(servers, served.ledger)
+    with running(config, deployment=make_deployment((SMALL, LARGE, THINKING))) as ready:
+        other = Served(ready.base_url, served.ledger)
+        assert post(other, input=HARD).headers["x-turnout-provider"] == "second"
+        follow = post(other, input=HARD, previous_response_id="resp_first")
+    assert (follow.headers["x-turnout-provider"], follow.headers["x-turnout-reason"]) == ("first", "pinned")
+
+
+def test_another_tenant_cannot_go_on_from_it(servers: dict[str, Told], tmp_path: Path) -> None:
+    for name, server in servers.items():
+        server.say = lambda asked, name=name: answer_for(name, asked)  # type: ignore[misc]
+    keys = {name: KeySettings(sha256=hashed(f"tk-{name}")) for name in ("ann", "bob")}
+    auth = AuthSettings(path=str(tmp_path / "keys.sqlite"))
+    config = msgspec.structs.replace(config_of(servers, tmp_path / "l.sqlite"), keys=keys, auth=auth)
+    with running(config, deployment=make_deployment((SMALL, LARGE, THINKING))) as ready:
+
+        def follow(name: str, **fields: Any) -> Answer:
+            body = json.dumps({"model": "turnout/auto", "input": EASY, **fields}).encode()
+            headers = {"authorization": f"Bearer tk-{name}"}
+            return call(ready.base_url, "/responses", method="POST", body=body, headers=headers)
+
+        assert follow("ann").status == 200
+        assert follow("ann", previous_response_id="resp_first").status == 200
+        refused = follow("bob", previous_response_id="resp_first")
+    assert (refused.status, refused.error["code"]) == (400, "previous_response_not_found")
+    check_advice(refused.error["message"])
 
 
 def test_encrypted_reasoning_goes_back_to_who_encrypted_it(served: Served) -> None:

@@ -32,10 +32,10 @@ A request passes these steps, each in a module of its own; `exchange` carries it
 | `protocols` | one module per API: parse a request, read along with a stream, word an error |
 | `wire` | OpenAI's shapes: what is read from a request, and how it is passed on unchanged |
 | `signals`, `conditions`, `rules` | what a rule asks of a request, and which rules hold |
-| `obey`, `rewrite`, `conversation` | what they put in force: the request is changed or refused |
+| `obey`, `rewrite`, `conversation*` | what they put in force: the request is changed or refused |
 | `decide` | the contract of the step that decides, and the deployment as its plainest form |
 | `select`, `pacers`, `caps` | pure: a request and its headers to a ranked list; paced caps, unkept caps |
-| `warmth` | who has read a conversation already |
+| `warmth`, `pins*` | who has read a conversation already; who keeps a response |
 | `attempt` | down the ranked list until somebody answers |
 | `providers` | who answers: any OpenAI-compatible server, a recording, a model in this process |
 | `settle`, `stream`, `reply` | the answer on its way out: whole or as events, its usage, its headers |

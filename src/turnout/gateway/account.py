@@ -110,6 +110,11 @@ class Account:
             return True
         return self.is_replay or self.usage is None or self.usage.completion_tokens is None
 
+    @property
+    def tenant(self) -> str:
+        """Whose request it is; empty where nobody needs a key."""
+        return "" if self.key is None else self.key.tenant
+
     def elapsed_s(self) -> float:
         """Return the seconds since the request came in."""
         return time.perf_counter() - self._started_s

@@ -27,6 +27,7 @@ from turnout.gateway.feedback import Feedback
 from turnout.gateway.flow import serve_exchange
 from turnout.gateway.ledger import Ledger
 from turnout.gateway.metrics_text import snapshot_of
+from turnout.gateway.pins_store import PinStore, SqlitePins, file_beside
 from turnout.gateway.prices import stale_notice
 from turnout.gateway.protocols import PROTOCOLS
 from turnout.gateway.protocols.base import Protocol
@@ -120,6 +121,7 @@ class Gateway:
         self.notices += stale_notice(self.parts.prices, self.config.prices, self.clock.now_s())
         admission = await open_admission(self.config, self.keys, self.clock)
         self.parts = dataclasses.replace(self.parts, admission=admission)
+        self.parts.pins.store = self._pin_store()
         for provider in self.parts.providers.values():
             await provider.start()
         if self.parts.metrics.board is not None:
@@ -147,7 +149,17 @@ class Gateway:
                 logger.warning("the count of spend and rates was not closed in time")
         if self.parts.rules is not None:
             self.parts.rules.close()
+        if self.parts.pins.store is not None:
+            await self.parts.pins.store.close()
         self.parts.ledger.close()
+
+    def _pin_store(self) -> PinStore:
+        """Return where workers and hosts find what one of them made."""
+        if self.config.shared.redis is None:
+            return SqlitePins(path=file_beside(self.parts.ledger.path))
+        from turnout.gateway.pins_redis import RedisPins
+
+        return RedisPins(client=redis_client(self.config.shared), prefix=self.config.shared.redis_prefix)
 
     async def _write_numbers(self, board: Board) -> None:
         while True:

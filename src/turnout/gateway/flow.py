@@ -18,6 +18,7 @@ from turnout.gateway.errors import ApiError, internal_error
 from turnout.gateway.exchange import Exchange
 from turnout.gateway.keepalive import KeepAlive
 from turnout.gateway.obey import obey
+from turnout.gateway.pins import keep_to
 from turnout.gateway.providers.base import Reply
 from turnout.gateway.reply import reply_headers, send_body
 from turnout.gateway.select import Selection
@@ -111,7 +112,13 @@ async def _produce(exchange: Exchange) -> None:
         await send_whole(exchange, selection)
         return
     if exchange.request.follows:
-        selection = parts.pins.keep_to(exchange.request.follows, selection, parts.places)
+        selection = keep_to(
+            await parts.pins.find(exchange.request.follows),
+            selection,
+            tenant=account.tenant,
+            known={**parts.selector.unrouted, **parts.selector.by_name},
+            places=parts.places,
+        )
     if parts.prices is not None:
         selection = parts.prices.applied(selection)
     account.decide(selection)

@@ -1,11 +1,14 @@
 """This module remembers which provider keeps what: a response, a conversation, encrypted reasoning.
 
-A request that builds on such a thing can only be answered there, whatever the router would choose.
+A request that builds on such a thing can only be answered there, whatever the router would choose, and only
+for the tenant it was made for. What one process has seen it remembers itself; workers, hosts and the time
+after a restart are served by a store (`pins_store`), which is asked for what this process does not know.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import final
@@ -13,6 +16,7 @@ from typing import final
 from turnout.core.candidate import Candidate
 from turnout.core.errors import sentence
 from turnout.gateway.errors import ApiError
+from turnout.gateway.pins_store import Pin, PinStore
 from turnout.gateway.providers.base import Place
 from turnout.gateway.select import Selection
 
@@ -22,48 +26,88 @@ CAPACITY = 100_000
 
 @final
 class Pins:
-    """A bounded memory: name -> who made it."""
+    """A bounded memory: name -> who made it, and for whom.
+
+    Parameters
+    ----------
+    capacity:
+        Most names in memory.
+    """
 
     def __init__(self, *, capacity: int = CAPACITY) -> None:
         self.capacity = capacity
-        self._makers: OrderedDict[str, Candidate] = OrderedDict()
+        self.store: PinStore | None = None
+        """What is shared with others and lasts; None for memory alone."""
+        self._pins: OrderedDict[bytes, Pin] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._makers)
+        return len(self._pins)
 
-    def remember(self, names: Sequence[str], maker: Candidate) -> None:
-        """Note who made what."""
-        for name in names:
-            self._makers[name] = maker
-            self._makers.move_to_end(name)
-        while len(self._makers) > self.capacity:
-            self._makers.popitem(last=False)
+    async def remember(self, names: Sequence[str], pin: Pin) -> None:
+        """Note who made what; returns when others can know it."""
+        digests = [_digest(name) for name in names]
+        for digest in digests:
+            self._keep(digest, pin)
+        if self.store is not None:
+            await self.store.note(digests, pin)
 
-    def maker(self, names: Sequence[str]) -> Candidate | None:
+    async def find(self, names: Sequence[str]) -> Pin | None:
         """Return who made the first of these that is known."""
-        for name in names:
-            found = self._makers.get(name)
+        digests = [_digest(name) for name in names]
+        for digest in digests:
+            found = self._pins.get(digest)
             if found is not None:
-                self._makers.move_to_end(name)
+                self._pins.move_to_end(digest)
+                return found
+        if self.store is None:
+            return None
+        for digest in digests:
+            found = await self.store.find(digest)
+            if found is not None:
+                self._keep(digest, found)
                 return found
         return None
 
-    def keep_to(self, names: Sequence[str], selection: Selection, places: Mapping[str, Place]) -> Selection:
-        """Return the selection with those alone whose provider keeps what the request builds on.
+    def _keep(self, digest: bytes, pin: Pin) -> None:
+        self._pins[digest] = pin
+        self._pins.move_to_end(digest)
+        while len(self._pins) > self.capacity:
+            self._pins.popitem(last=False)
 
-        Where the router ranked none of them, whoever made it is asked. Nothing changes for names that nobody
-        here has made. Raises `ApiError` (400) where the client names a candidate of another provider.
-        """
-        maker = self.maker(names)
-        if maker is None or maker.name not in places:
-            return selection
-        provider = places[maker.name][0].name
-        ranked = tuple(one for one in selection.ranked if places[one.name][0].name == provider)
-        if ranked and ranked[0] is selection.ranked[0]:
-            return dataclasses.replace(selection, ranked=ranked)
-        if selection.reason == "named":
-            raise _elsewhere(selection.ranked[0], maker)
-        return dataclasses.replace(selection, ranked=ranked or (maker,), reason="pinned", propensity=1.0)
+
+def keep_to(
+    pin: Pin | None,
+    selection: Selection,
+    *,
+    tenant: str,
+    known: Mapping[str, Candidate],
+    places: Mapping[str, Place],
+) -> Selection:
+    """Return the selection with those alone whose provider keeps what the request builds on.
+
+    Where the router ranked none of them, whoever made it is asked. Nothing changes for what nobody here has
+    made. Raises `ApiError` (400) where the client names a candidate of another provider, or where it was made
+    for another tenant.
+    """
+    if pin is None:
+        return selection
+    if pin.tenant != tenant:
+        raise _unknown()
+    maker = known.get(pin.maker)
+    if maker is None or maker.name not in places:
+        return selection
+    provider = places[maker.name][0].name
+    ranked = tuple(one for one in selection.ranked if places[one.name][0].name == provider)
+    if ranked and ranked[0] is selection.ranked[0]:
+        return dataclasses.replace(selection, ranked=ranked)
+    if selection.reason == "named":
+        raise _elsewhere(selection.ranked[0], maker)
+    return dataclasses.replace(selection, ranked=ranked or (maker,), reason="pinned", propensity=1.0)
+
+
+def _digest(name: str) -> bytes:
+    """Return what stands for a name: encrypted reasoning may be long, and is nobody else's business."""
+    return hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _elsewhere(named: Candidate, maker: Candidate) -> ApiError:
@@ -73,3 +117,12 @@ def _elsewhere(named: Candidate, maker: Candidate) -> ApiError:
         do="name that one, or send the whole conversation instead",
     )
     return ApiError(400, message, code="made_elsewhere", param="model")
+
+
+def _unknown() -> ApiError:
+    message = sentence(
+        "what this request builds on is not known",
+        allowed="a response, a conversation or reasoning that was made for the same tenant",
+        do="send the whole conversation instead",
+    )
+    return ApiError(400, message, code="previous_response_not_found", param="previous_response_id")

@@ -6,6 +6,7 @@ from turnout.core.errors import sentence
 from turnout.gateway.account import Account
 from turnout.gateway.errors import ApiError
 from turnout.gateway.exchange import Exchange
+from turnout.gateway.pins_store import Pin
 from turnout.gateway.providers.base import Chunks, Fault, Reply
 from turnout.gateway.reply import reply_headers, send_body, start_events
 
@@ -18,7 +19,7 @@ async def send_whole(exchange: Exchange, reply: Reply) -> None:
     is_answer = reply.status == 200 and account.served is not None
     if is_answer:
         account.usage, estimate = exchange.protocol.read_answer(reply.body)
-        _pin(exchange, exchange.protocol.made(reply.body))
+        await _pin(exchange, exchange.protocol.made(reply.body))
         if estimate is not None and account.is_estimated:
             account.output_estimate = estimate
     account.end(reply.status, None if reply.status < 400 else f"upstream_{reply.status}")
@@ -33,14 +34,16 @@ async def forward(exchange: Exchange, reply: Reply, chunks: Chunks) -> None:
     account, send, keep = exchange.account, exchange.send, exchange.keep
     scanner = exchange.protocol.scanner(exchange.request)
     fault: ApiError | None = None
+    pinned: tuple[str, ...] = ()
     try:
         await _begin(exchange, reply)
         if keep is not None:
             keep.watch(scanner)
         while block := await chunks.read():
             whole = scanner.feed(block)
-            if scanner.made:
-                _pin(exchange, scanner.made)
+            if scanner.made != pinned:
+                pinned = scanner.made
+                await _pin(exchange, pinned)
             if whole:
                 await send({"type": "http.response.body", "body": whole, "more_body": True})
             if scanner.has_bad_event and (bad := f"{account.provider}: {_BAD_EVENT}") not in account.faults:
@@ -98,10 +101,11 @@ async def _begin(exchange: Exchange, reply: Reply) -> None:
     await start_events(exchange.send, reply, headers, is_estimated=exchange.account.is_replay)
 
 
-def _pin(exchange: Exchange, names: tuple[str, ...]) -> None:
+async def _pin(exchange: Exchange, names: tuple[str, ...]) -> None:
     """Remember what the upstream keeps, before the client can ask about it."""
-    if names and exchange.account.served is not None:
-        exchange.parts.pins.remember(names, exchange.account.served)
+    account = exchange.account
+    if names and account.served is not None:
+        await exchange.parts.pins.remember(names, Pin(maker=account.served.name, tenant=account.tenant))
 
 
 def _tell_breaker(exchange: Exchange, *, is_good: bool) -> None:

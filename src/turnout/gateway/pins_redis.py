@@ -1,0 +1,78 @@
+"""This module keeps pins in the Redis that hosts share."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, final
+
+import msgspec
+
+from turnout.gateway.pins_store import Pin, PinStore
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+logger = logging.getLogger(__name__)
+
+KEPT_S = 30 * 86_400
+"""OpenAI keeps a response for 30 days."""
+
+_decode = msgspec.json.Decoder(tuple[str, str]).decode
+
+
+@final
+class RedisPins(PinStore):
+    """The pins of several hosts.
+
+    Parameters
+    ----------
+    client:
+        An asyncio client, which this store closes.
+    prefix:
+        How the names of its entries begin.
+    """
+
+    def __init__(self, *, client: Redis, prefix: str = "turnout") -> None:
+        self.client = client
+        self.prefix = prefix
+        self._is_away = False
+
+    async def note(self, digests: Sequence[bytes], pin: Pin) -> None:
+        """Keep who made what."""
+        from redis.exceptions import RedisError
+
+        try:
+            for digest in digests:
+                value = msgspec.json.encode((pin.maker, pin.tenant))
+                await self.client.set(self._name(digest), value, ex=KEPT_S)
+            self._is_away = False
+        except (RedisError, OSError, TimeoutError) as error:
+            self._say(error)
+
+    async def find(self, digest: bytes) -> Pin | None:
+        """Return who made it, or None."""
+        from redis.exceptions import RedisError
+
+        try:
+            found = await self.client.get(self._name(digest))
+            self._is_away = False
+        except (RedisError, OSError, TimeoutError) as error:
+            self._say(error)
+            return None
+        if found is None:
+            return None
+        maker, tenant = _decode(found)
+        return Pin(maker=maker, tenant=tenant)
+
+    async def close(self) -> None:
+        """Close the client."""
+        await self.client.aclose()
+
+    def _name(self, digest: bytes) -> str:
+        return f"{self.prefix}:pin:{digest.hex()}"
+
+    def _say(self, error: Exception) -> None:
+        if not self._is_away:
+            logger.warning("who keeps which response is not shared while Redis is away: %s", error)
+        self._is_away = True

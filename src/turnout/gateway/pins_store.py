@@ -1,0 +1,125 @@
+"""This module keeps pins where workers share them and a restart leaves them: a SQLite file beside the ledger.
+
+Only answers that an upstream keeps are written, one short transaction each, on the event loop: some tens of
+microseconds. Where the file cannot be used, every process has its own memory, and the log says so.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+logger = logging.getLogger(__name__)
+
+CAPACITY = 1_000_000
+"""Names that a file keeps; the oldest are deleted beyond them."""
+
+_PRUNE_EVERY = 1000
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS pins (id INTEGER PRIMARY KEY, name BLOB UNIQUE, maker TEXT, tenant TEXT)
+"""
+_NOTE = "INSERT OR REPLACE INTO pins (name, maker, tenant) VALUES (?, ?, ?)"
+_PRUNE = "DELETE FROM pins WHERE id <= (SELECT max(id) FROM pins) - ?"
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pin:
+    """Who made something, and for whom."""
+
+    maker: str
+    """Name of the candidate."""
+    tenant: str = ""
+    """Whose key asked; empty where nobody needs a key."""
+
+
+class PinStore(ABC):
+    """Keeps pins for other processes; a failure is logged and means that they do not know."""
+
+    @abstractmethod
+    async def note(self, digests: Sequence[bytes], pin: Pin) -> None:
+        """Keep who made what."""
+
+    @abstractmethod
+    async def find(self, digest: bytes) -> Pin | None:
+        """Return who made it, or None."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Close what is open."""
+
+
+@final
+class SqlitePins(PinStore):
+    """The pins of one machine.
+
+    Parameters
+    ----------
+    path:
+        The file; made where it is missing.
+    """
+
+    def __init__(self, *, path: Path) -> None:
+        self.path = path
+        self._connection: sqlite3.Connection | None = None
+        self._num_notes = 0
+        try:
+            self._connection = sqlite3.connect(
+                path, isolation_level=None, check_same_thread=False, timeout=1.0
+            )
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            # A pin that a power cut takes is no more than forgotten.
+            self._connection.execute("PRAGMA synchronous=OFF")
+            self._connection.execute(_TABLE)
+        except sqlite3.Error as error:
+            self._give_up(error)
+
+    async def note(self, digests: Sequence[bytes], pin: Pin) -> None:
+        """Keep who made what."""
+        if self._connection is None:
+            return
+        try:
+            self._connection.executemany(_NOTE, [(digest, pin.maker, pin.tenant) for digest in digests])
+            self._num_notes += 1
+            if self._num_notes % _PRUNE_EVERY == 0:
+                self._connection.execute(_PRUNE, (CAPACITY,))
+        except sqlite3.Error as error:
+            self._give_up(error)
+
+    async def find(self, digest: bytes) -> Pin | None:
+        """Return who made it, or None."""
+        if self._connection is None:
+            return None
+        try:
+            found = self._connection.execute(
+                "SELECT maker, tenant FROM pins WHERE name = ?", (digest,)
+            ).fetchone()
+        except sqlite3.Error as error:
+            self._give_up(error)
+            return None
+        return None if found is None else Pin(maker=found[0], tenant=found[1])
+
+    async def close(self) -> None:
+        """Close the file."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _give_up(self, error: sqlite3.Error) -> None:
+        logger.warning(
+            "who keeps which response is remembered by this process alone: %s: %s", self.path, error
+        )
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def file_beside(ledger: Path) -> Path:
+    """Return the file of pins that belongs to a ledger."""
+    return ledger.with_name(ledger.stem + ".pins.sqlite")
