@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from turnout.routers.knn import KNNRouter
     from turnout.routers.mirt import MIRTRouter
     from turnout.routers.mode_gate import ModeGateRouter
+    from turnout.routers.neural.cscr import CSCRRouter
     from turnout.routers.neural.graph import GraphRouter
     from turnout.routers.neural.lookahead import LookaheadRouter
     from turnout.routers.neural.probe import ProbeRouter
@@ -54,6 +55,7 @@ TABLE = {
     "blend": "turnout.routers.blend:BlendRouter",
     "carrot": "turnout.routers.carrot:CarrotRouter",
     "composition": "turnout.routers.composition:CompositionRouter",
+    "cscr": "turnout.routers.neural.cscr:CSCRRouter",
     "domain_experts": "turnout.routers.domain_experts:DomainExpertsRouter",
     "factorisation": "turnout.routers.factorisation:FactorisationRouter",
     "graph": "turnout.routers.neural.graph:GraphRouter",
@@ -87,6 +89,7 @@ __all__ = [
     "AvengersRouter",
     "BestSingleRouter",
     "BlendRouter",
+    "CSCRRouter",
     "CarrotRouter",
     "CompositionRouter",
     "DomainExpertsRouter",

@@ -14,6 +14,7 @@ from turnout.core.estimate import Estimate
 from turnout.core.outcomes import Ints, OutcomeTable
 from turnout.core.query import Query
 from turnout.core.validation import check_kind, check_name, check_number
+from turnout.routers.fingerprints import unit_rows
 from turnout.routers.neighbours import Array
 from turnout.routers.pool import Pool, pool_from, read_newcomer, read_pool
 from turnout.routers.reader import embedder_parts, fitted_embedder, restored_embedder
@@ -99,7 +100,7 @@ class PreferenceRoutesRouter(Router):
         queries, targets, pool = read_pool(table)
         seen_candidates(targets)
         self.embedder_ = fitted_embedder(self.embedder, queries)
-        self.route_RF = _unit(np.asarray(self.embedder_.embed(self._descriptions()), np.float32))
+        self.route_RF = unit_rows(np.asarray(self.embedder_.embed(self._descriptions()), np.float32))
         self.pool_ = pool
         return self
 
@@ -152,7 +153,7 @@ class PreferenceRoutesRouter(Router):
         embedder, _ = self._learned("match")
         if not self.routes or not queries:
             return np.full(len(queries), -1, np.int64)
-        cosine_QR = _unit(np.asarray(embedder.embed(queries), np.float32)) @ self.route_RF.T
+        cosine_QR = unit_rows(np.asarray(embedder.embed(queries), np.float32)) @ self.route_RF.T
         # The first of descriptions that differ by rounding, whatever the batch.
         best_Q = np.round(cosine_QR.astype(np.float64), 5).argmax(axis=1)
         top_Q = cosine_QR[np.arange(len(queries)), best_Q]
@@ -166,9 +167,3 @@ class PreferenceRoutesRouter(Router):
         assert self.embedder_ is not None
         assert self.pool_ is not None
         return self.embedder_, self.pool_
-
-
-def _unit(x_QF: Array) -> Array:
-    length_Q1 = np.linalg.norm(x_QF, axis=1, keepdims=True)
-    unit_QF: Array = (x_QF / np.maximum(length_Q1, 1e-12)).astype(np.float32)
-    return unit_QF

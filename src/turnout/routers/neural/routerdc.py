@@ -14,6 +14,7 @@ from turnout.core.outcomes import Floats, OutcomeTable
 from turnout.core.query import Query
 from turnout.core.rng import make_rng
 from turnout.core.validation import check_count, check_kind, check_number
+from turnout.routers.fingerprints import unit_rows
 from turnout.routers.ground import learn_ground, read_probe
 from turnout.routers.means import means_of
 from turnout.routers.neighbours import Array
@@ -170,10 +171,3 @@ class RouterDCRouter(Router):
         self.require_fitted(move)
         assert self.scored_ is not None
         return self.scored_
-
-
-def unit_rows(x_ND: np.ndarray) -> np.ndarray:
-    """Return the rows at length 1; a row of zeros stays."""
-    length_N1 = np.linalg.norm(x_ND, axis=1, keepdims=True)
-    found: np.ndarray = x_ND / np.where(length_N1 > 0.0, length_N1, 1.0)
-    return found
