@@ -30,7 +30,7 @@ class R2Router(Router):
 
     Source
     ------
-    S69: R2-Router, arXiv 2602.02823, read in notes on its code: one linear head per model and budget for
+    R2-Router, arXiv 2602.02823, read in notes on its code: one linear head per model and budget for
     quality, one per model for tokens without a budget, and the choice over (model, budget).
 
     Differs

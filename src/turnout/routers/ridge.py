@@ -33,7 +33,7 @@ class RidgeRouter(Router):
     ------
     A. E. Hoerl, R. W. Kennard, "Ridge regression", Technometrics 12(1), 1970, equation 2.1. The penalty
     by the leave-one-out identity of G. H. Golub, M. Heath, G. Wahba, Technometrics 21(2), 1979. The rule
-    "linear score and linear cost per model" is that of R2-Router (S69) and CARROT (S57).
+    "linear score and linear cost per model" is that of R2-Router (arXiv 2602.02823) and CARROT (S57).
 
     Differs
     -------

@@ -8,12 +8,14 @@ import pytest
 import torch
 
 from turnout.core.errors import InputError
+from turnout.nn import registry
 from turnout.nn.bench.cells import Cell, load, run_cell
-from turnout.nn.bench.contenders import CONTENDERS, find_contender
+from turnout.nn.bench.contenders import CONTENDERS, LEFT_OUT, find_contender
 from turnout.nn.bench.corpus import Corpus, load_corpus, made_text
 from turnout.nn.bench.fight import fight
 from turnout.nn.bench.model import Size
 from turnout.nn.bench.setting import Setting
+from turnout.nn.gates.contract import Gate
 
 TINY = Setting(
     name="tiny",
@@ -44,17 +46,34 @@ def test_every_contender_trains_and_is_measured(name: str, corpus: Corpus) -> No
     assert ("max_vio" in found) == (name != "dense")
 
 
-@pytest.mark.parametrize("name", [name for name in CONTENDERS if name not in ("dense", "block_ffn")])
+FREE = ("dense", "block_ffn", "dynamoe", "attention_k")
+"""What is free in how many experts it takes: its aim is counted, and what it spent is shown."""
+
+
+@pytest.mark.parametrize("name", [name for name in CONTENDERS if name not in FREE])
 def test_experts_cost_what_the_dense_feed_forward_costs(name: str, corpus: Corpus) -> None:
     dense, other = cell("dense", corpus).feed_flops(), cell(name, corpus)
     other.model.eval()
     # Gates themselves: 2 D E of 6 D I operations; soft slots also mix and unmix, and this model is tiny.
     own = {"soft": 3.0, "null_experts": 1.35, "smear": 1.9, "recurrent": 1.8, "hyper": 2.5, "stable": 1.5}
-    own |= {"speech": 1.5, "autonomy": 2.0}
+    own |= {"speech": 1.5, "autonomy": 2.0, "vq": 1.5, "input_domain": 1.5, "rex": 1.25}
     own |= dict.fromkeys(
         ("mixture_of_routers", "expert_attention", "upcycled", "similarity_aware", "attention_aware"), 1.5
     )
     assert 0.85 < other.feed_flops() / dense < own.get(name, 1.15)
+
+
+def test_every_gate_takes_part_or_is_named_with_its_reason() -> None:
+    gates = {name for name in registry if issubclass(registry.get(name), Gate)}
+    assert gates - {entry.gate for entry in CONTENDERS.values()} == set(LEFT_OUT)
+
+
+def test_neighbours_share_a_pool_and_own_what_others_own(corpus: Corpus) -> None:
+    rex, plain = cell("rex", corpus), cell("top_k", corpus)
+    experts = [block.feed.experts for block in rex._blocks()]
+    assert experts[0] is experts[1]
+    own = [sum(p.numel() for p in one.model.parameters() if p.ndim == 3) for one in (rex, plain)]
+    assert own[0] == own[1]
 
 
 def test_first_weights_and_data_are_the_same_whatever_the_gate(corpus: Corpus) -> None:
@@ -79,7 +98,7 @@ def test_a_later_byte_changes_no_earlier_logit_but_for_gates_that_say_so(corpus:
         here = model(ids_BS)[:, :8]
         torch.manual_seed(0)
         there = model(other_BS)[:, :8]
-        looks_ahead = name in ("expert_choice", "soft", "smear")
+        looks_ahead = name in ("expert_choice", "soft", "smear", "attention_k")
         assert torch.allclose(here, there, atol=1e-5) != looks_ahead, name
 
 

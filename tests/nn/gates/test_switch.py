@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from turnout.nn.experts import Experts
 from turnout.nn.gates.contract import GateContext
 from turnout.nn.gates.switch import SwitchGate
 from turnout.nn.gates.top_k import TopKGate
+from turnout.nn.mixture import MoE
 
 
 def drawn_to_the_first(**setting: float | None) -> tuple[SwitchGate, torch.Tensor]:
@@ -75,3 +77,20 @@ def test_the_loss_of_balance_is_one_when_even_and_e_when_all_go_to_one() -> None
 def test_what_makes_no_sense_is_refused(setting: dict) -> None:
     with pytest.raises(InputError, match="SwitchGate"):
         SwitchGate(width=4, num_experts=2, **setting)
+
+
+def test_one_gate_for_all_layers_chooses_alike_and_learns_from_each() -> None:
+    """Omni-router: the same matrix in every layer."""
+    gate, x_TD = SwitchGate(width=8, num_experts=4, jitter=0.0, capacity_factor=None), torch.randn(40, 8)
+    experts = [Experts(width=8, inner=6, num_experts=4) for _ in range(3)]
+    layers: list[Any] = [MoE(gate=gate, experts=own) for own in experts]
+    outs = [layer(x_TD) for layer in layers]
+    plans = [layer.plan for layer in layers]
+    assert all(torch.equal(plan.experts_N, plans[0].experts_N) for plan in plans)
+    # Each layer keeps the plan of its own states.
+    layers[1](-x_TD)
+    assert not torch.equal(layers[1].plan.to_dense(), plans[0].to_dense())
+    parts = [torch.autograd.grad(out.square().sum(), gate.weight_ED, retain_graph=True)[0] for out in outs]
+    together = torch.autograd.grad(torch.stack(outs).square().sum(), gate.weight_ED)[0]
+    assert all(bool(part.any()) for part in parts)
+    assert torch.allclose(together, torch.stack(parts).sum(0), atol=1e-4)

@@ -48,6 +48,8 @@ class Contender:
     """Whether the experts' gate projection is of low rank, see `FactoredExperts`."""
     is_shared: bool = False
     """Whether all layers have one gate together."""
+    pool: int = 1
+    """So many neighbouring layers share their experts, and each may choose from all of them."""
 
     def feeds(self, size: Size) -> list[nn.Module]:
         """Return a feed-forward for each layer."""
@@ -56,17 +58,19 @@ class Contender:
         gates = [self._gate(size) for _ in range(1 if self.is_shared else size.layers)]
         inner = round(size.inner / self.active(size.experts))
         kind = FactoredExperts if self.is_factored else Experts
+        groups = [
+            kind(width=size.width, inner=inner, num_experts=size.experts * self.pool)
+            for _ in range(-(-size.layers // self.pool))
+        ]
         return [
-            MoE(
-                gate=gates[0] if self.is_shared else gates[layer],
-                experts=kind(width=size.width, inner=inner, num_experts=size.experts),
-            )
+            MoE(gate=gates[0 if self.is_shared else layer], experts=groups[layer // self.pool])
             for layer in range(size.layers)
         ]
 
     def _gate(self, size: Size) -> Gate:
         cls = ChanceGate if self.gate == "chance" else registry.get(self.gate)
-        gate = cls(width=size.width, num_experts=size.experts, **self.arguments(size))
+        num_experts = size.experts * self.pool
+        gate = cls(width=size.width, num_experts=num_experts, **self.arguments(size))
         assert isinstance(gate, Gate)
         return gate
 
@@ -162,6 +166,63 @@ ENTRIES: tuple[Contender, ...] = (
     ),
     # The activations that choose cost E R D, which no gate gives back.
     Contender(name="autonomy", gate="autonomy", arguments=_top_k, is_factored=True),
+    Contender(
+        name="rectify",
+        gate="rectify",
+        active=lambda _: 1.0,
+        # With `eval_capacity_factor` room would depend on how long a text is; so would its loss.
+        arguments=lambda _: {"devices": 2},
+    ),
+    Contender(
+        name="vq",
+        gate="vq",
+        # One by the ordinary gate, one by the code.
+        arguments=lambda size: {"k": 1, "codes": 4 * size.experts},
+        factors={"balance": BALANCE, "codes": 0.08},
+        has_switch_loss=True,
+    ),
+    Contender(
+        name="s2moe", gate="s2moe", arguments=_top_k, factors={"balance": BALANCE, "uncertainty": BALANCE}
+    ),
+    Contender(
+        name="input_domain",
+        gate="input_domain",
+        arguments=lambda size: {**_top_k(size), "latent": max(size.width // 8, 1), "components": 4},
+        factors={"mixture": 1.0, "reconstruction": 1.0},
+    ),
+    Contender(
+        name="dynamoe",
+        gate="dynamoe",
+        arguments=lambda size: {"k": min(2 * K, size.experts), "low": size.experts // 2},
+        has_switch_loss=True,
+    ),
+    Contender(
+        name="rex",
+        gate="rex",
+        arguments=lambda size: {**_top_k(size), "layers": 2, "start": 100, "full": 300},
+        has_switch_loss=True,
+        pool=2,
+    ),
+    Contender(name="base", gate="base", active=lambda _: 1.0),
+    Contender(
+        name="thor",
+        gate="thor",
+        # All answer when judged, so each is small; a training step runs one of them.
+        active=float,
+        arguments=lambda _: {"unit": "token"},
+    ),
+    Contender(
+        name="smoe_dropout",
+        gate="smoe_dropout",
+        # Judged with K experts; a training step runs more and more of them.
+        arguments=lambda size: {**_top_k(size), "k_eval": min(K, size.experts), "steps": 600},
+    ),
+    Contender(
+        name="attention_k",
+        gate="attention_k",
+        arguments=lambda size: {"k": min(2 * K, size.experts)},
+        has_switch_loss=True,
+    ),
     Contender(name="expert_choice", gate="expert_choice", arguments=_top_k),
     Contender(
         name="soft",
@@ -174,6 +235,11 @@ ENTRIES: tuple[Contender, ...] = (
 """All entries; controls first."""
 
 CONTENDERS: dict[str, Contender] = {entry.name: entry for entry in ENTRIES}
+
+LEFT_OUT: dict[str, str] = {
+    "timestep_choice": "its capacity follows the noise of a model that denoises; this one foretells",
+}
+"""Gates without an entry, and why."""
 
 CONTROLS = ("dense", "random")
 """What stands beside the gates in every table."""
