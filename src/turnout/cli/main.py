@@ -24,6 +24,7 @@ COMMANDS = {
     "ledger": ("ledger", "export what a gateway remembers, drop what is old, forget a tenant"),
     "keys": ("keys", "make, list and revoke the keys of a gateway's clients"),
     "whatif": ("whatif", "say what a ledger's requests would have cost and given at another dial"),
+    "retrain": ("retrain", "learn a new deployment from a ledger's feedback, weighed by its propensities"),
     "nn": ("nn", "show what the gates of a mixture-of-experts model do"),
     "bench": ("bench", "train the same small language model with every gate, and compare them"),
     "import": ("importing", "convert another project's outcome file into an outcome table"),

@@ -13,7 +13,7 @@ import msgspec
 
 from turnout.core.candidate import PriceCard
 from turnout.core.errors import ConfigError, InputError, did_you_mean, sentence
-from turnout.gateway.settings import Count, GoalSettings, Name, Port, Seconds, Settings
+from turnout.gateway.settings import Count, GoalSettings, Name, Port, Seconds, Settings, Share
 from turnout.gateway.settings_keys import AuthSettings, KeySettings
 from turnout.gateway.settings_prices import PricesSettings
 from turnout.gateway.settings_providers import ProviderSettings, ReplaySettings, UpstreamSettings
@@ -71,6 +71,8 @@ class RoutingSettings(Settings, frozen=True, kw_only=True):
     """Whether a change of the model counts what the new one charges for reading a conversation again."""
     sticky_idle_s: Seconds = 300.0
     """Seconds of silence after which a provider's prompt cache counts as cold."""
+    explore_share: Share = 0.0
+    """Share of routed requests on which chance chooses among all who may serve, so that a ledger can tell."""
     sequencer: Name | None = None
     """Sequencer that serves the alias instead of the router."""
 

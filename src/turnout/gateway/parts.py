@@ -125,6 +125,7 @@ def make_parts(
         rng=make_rng(config.routing.seed, "gateway"),
         pace=config.routing.pace,
         unrouted=unrouted_of(config),
+        explore_share=config.routing.explore_share,
     )
     places = places_of(config, [*deployment.candidates, *selector.unrouted.values()], providers)
     return Parts(

@@ -125,6 +125,7 @@ class Rules:
                 unrouted=unrouted_of(self.config),
                 allowed_M=_allowed(self.deployment.candidates, rules, where),
                 binds_named=any(rule.binds_named for rule in rules),
+                explore_share=routing.explore_share,
             )
         except ConfigError:
             raise

@@ -19,6 +19,7 @@ from turnout.core.outcomes import Bools, Floats
 from turnout.core.query import Query
 from turnout.gateway.caps import check_cap
 from turnout.gateway.errors import ApiError, unknown_model
+from turnout.gateway.explore import explored
 from turnout.gateway.pacers import Pacers
 from turnout.gateway.wire import ChatRequest
 from turnout.policies.deployment import Deployment
@@ -80,6 +81,8 @@ class Selector:
         Whether that holds for a request that names a candidate, too.
     unrouted:
         Models that are served by name and never chosen.
+    explore_share:
+        Share of requests on which chance chooses among those who may serve.
     """
 
     def __init__(
@@ -93,8 +96,10 @@ class Selector:
         allowed_M: Bools | None = None,
         binds_named: bool = False,
         unrouted: Mapping[str, Candidate] = MappingProxyType({}),
+        explore_share: float = 0.0,
     ) -> None:
         deployment.plan(goal)
+        self.explore_share = explore_share
         self.deployment = deployment
         self.alias = alias
         self.goal = goal
@@ -149,7 +154,7 @@ class Selector:
         if decision.candidate is None:
             cause = "the deployment's budget" if self.allowed_M is None else "a rule leaves it out"
             raise infeasible(query, self.deployment, cause)
-        return Selection(
+        selection = Selection(
             ranked=decision.ranked or (decision.candidate,),
             reason=decision.reason,
             propensity=decision.propensity,
@@ -162,6 +167,10 @@ class Selector:
             pacer=pacer,
             estimate=estimate,
         )
+        # A choice that is only looked at is not drawn, and a conversation that somebody has read stays there.
+        if self.explore_share and rng is None and extra_usd_M is None:
+            return explored(selection, self.explore_share, self.rng)
+        return selection
 
     def _named(self, model: str, started_s: float) -> Selection:
         candidate = self.by_name.get(model) or self.unrouted.get(model)

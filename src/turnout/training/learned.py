@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 
 import numpy as np
 
 from turnout.core.budget import Goal
 from turnout.core.contracts import Policy, Router
-from turnout.core.errors import InputError, sentence
+from turnout.core.errors import InputError, TableError, sentence
 from turnout.core.estimate import Estimate
 from turnout.core.outcomes import Floats, OutcomeTable
 from turnout.core.progress import Progress
@@ -17,10 +18,11 @@ from turnout.core.registry import find_registry
 from turnout.core.validation import check_number
 from turnout.evaluation import near_duplicates
 from turnout.evaluation import split as split_table
-from turnout.policies import Pairs, measure_pairs
+from turnout.policies import Pairs, measure_pairs, measure_singles
 from turnout.routers import BestSingleRouter
 from turnout.training.auto import learn_auto
-from turnout.training.replay import realised_estimate
+from turnout.training.log import by_chance, completed, means_of
+from turnout.training.replay import Outcomes, realised_estimate
 from turnout.training.select import Trial, select_router
 from turnout.training.sharing import remember_vectors, share_embedders
 
@@ -52,17 +54,34 @@ class Shares:
             raise InputError(sentence("Shares", allowed="three numbers that sum to 1", got=round(total, 12)))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Judged:
     """Queries on which a router is judged, and what it said about them without having seen them."""
 
     table: OutcomeTable
     estimate: Estimate
+    is_log: bool = False
+    """Whether the table is a log, of which a chance chose who answered (`turnout.training.log`)."""
+
+    @cached_property
+    def outcomes(self) -> Outcomes:
+        """What every candidate gave and cost: the recorded values, or for a log what stands for them."""
+        if self.is_log:
+            return completed(self.table, self.estimate)
+        return self.table.quality_QM, self.table.cost_usd_QM
 
     def options(self, policy: Policy, prices: Floats, *, seed: int) -> Pairs:
         """Return the router at every price against every single model."""
-        quality_PQ, usd_PQ = realised_estimate(self.estimate, policy, self.table, prices, seed=seed)
-        return measure_pairs(quality_PQ, usd_PQ, self.table.quality_QM.T, self.table.cost_usd_QM.T)
+        quality_QM, usd_QM = self.outcomes
+        quality_PQ, usd_PQ = realised_estimate(
+            self.estimate, policy, self.table, prices, seed=seed, outcomes=self.outcomes
+        )
+        return measure_pairs(quality_PQ, usd_PQ, quality_QM.T, usd_QM.T)
+
+    def singles(self) -> Pairs:
+        """Return the single models against each other."""
+        quality_QM, usd_QM = self.outcomes
+        return measure_singles(quality_QM.T, usd_QM.T)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,16 +100,22 @@ class Learned:
     """What `auto` says about its members."""
 
 
-def learn_automatically(table: OutcomeTable, *, tasks_given: bool, seed: int, progress: Progress) -> Learned:
+def learn_automatically(
+    table: OutcomeTable, *, tasks_given: bool, is_log: bool, seed: int, progress: Progress
+) -> Learned:
     """Let `auto` pick and combine; every query is judged by what was learned without it."""
     found = learn_auto(table, tasks_given=tasks_given, seed=seed, progress=progress)
     is_calibrate_Q = np.isin(found.fold_Q, CALIBRATE_FOLDS)
+    calibrate, guard = (
+        _judged(table.where(rows_Q), found.estimate.rows(rows_Q), is_log=is_log)
+        for rows_Q in (is_calibrate_Q, ~is_calibrate_Q)
+    )
     return Learned(
         name=AUTO,
         router=found.router,
-        fallback=BestSingleRouter().fit(table),
-        calibrate=Judged(table=table.where(is_calibrate_Q), estimate=found.estimate.rows(is_calibrate_Q)),
-        guard=Judged(table=table.where(~is_calibrate_Q), estimate=found.estimate.rows(~is_calibrate_Q)),
+        fallback=_fallback(table, calibrate, guard),
+        calibrate=calibrate,
+        guard=guard,
         num_fit=len(table.queries),
         about=found.about,
     )
@@ -103,6 +128,7 @@ def learn_named(
     policy: Policy,
     *,
     shares: Shares,
+    is_log: bool,
     seed: int,
     progress: Progress,
 ) -> Learned:
@@ -115,18 +141,38 @@ def learn_named(
     learned = chosen.clone().fit(parts["fit"])
     progress("estimate", 3, 5)
     calibrate, guard = (
-        Judged(table=parts[part], estimate=learned.estimate(parts[part].queries))
+        _judged(parts[part], learned.estimate(parts[part].queries), is_log=is_log)
         for part in ("calibrate", "guard")
     )
     return Learned(
         name=name,
         router=learned,
-        fallback=BestSingleRouter().fit(parts["fit"]),
+        fallback=_fallback(parts["fit"], calibrate, guard),
         num_fit=len(parts["fit"].queries),
         calibrate=calibrate,
         guard=guard,
         trials=trials,
     )
+
+
+def _judged(table: OutcomeTable, estimate: Estimate, *, is_log: bool) -> Judged:
+    """Return queries to judge on; of a log, those that a chance answered."""
+    if not is_log:
+        return Judged(table=table, estimate=estimate)
+    chance_Q = by_chance(table)
+    if not chance_Q.any():
+        what = "a part of the log holds no scored answer by chance"
+        raise TableError(sentence(what, do="collect more feedback, or choose another --seed"))
+    return Judged(table=table.where(chance_Q), estimate=estimate.rows(chance_Q), is_log=True)
+
+
+def _fallback(table: OutcomeTable, calibrate: Judged, guard: Judged) -> Router:
+    """Return the candidates' means; of a log those of its completion, for its choices are no fair sample."""
+    if not calibrate.is_log:
+        return BestSingleRouter().fit(table)
+    both = zip(calibrate.outcomes, guard.outcomes, strict=True)
+    outcomes = tuple(np.concatenate(pair) for pair in both)
+    return BestSingleRouter().fit(means_of((outcomes[0], outcomes[1]), calibrate.table))
 
 
 def _select(

@@ -13,17 +13,26 @@ from turnout.core.outcomes import Floats, OutcomeTable
 from turnout.core.rng import make_rng
 from turnout.policies import feasible, sweep
 
+Outcomes = tuple[Floats, Floats]
+"""Quality and cost in USD of every (query, candidate), shape (Q, M) each."""
 
-def realised(decisions: Decisions, table: OutcomeTable) -> tuple[Floats, Floats]:
-    """Return recorded quality and cost of each choice, both of shape (Q,), NaN where not recorded."""
+
+def realised(
+    decisions: Decisions, table: OutcomeTable, outcomes: Outcomes | None = None
+) -> tuple[Floats, Floats]:
+    """Return quality and cost of each choice, both of shape (Q,), NaN where not known.
+
+    They are the recorded ones, or `outcomes`, which stand for those of the table's queries and candidates.
+    """
+    quality_QM, usd_QM = (table.quality_QM, table.cost_usd_QM) if outcomes is None else outcomes
     columns = {name: index for index, name in enumerate(table.names)}
     names = [candidate.name for candidate in decisions.candidates]
     lookup_M = np.array([*(columns.get(name, NONE) for name in names), NONE])
     column_Q = lookup_M[decisions.choice_Q]
     rows = np.arange(len(decisions))
     known_Q = column_Q != NONE
-    quality_Q = np.where(known_Q, table.quality_QM[rows, column_Q], np.nan)
-    return quality_Q, np.where(known_Q, table.cost_usd_QM[rows, column_Q], np.nan)
+    quality_Q = np.where(known_Q, quality_QM[rows, column_Q], np.nan)
+    return quality_Q, np.where(known_Q, usd_QM[rows, column_Q], np.nan)
 
 
 def realised_sweep(
@@ -34,10 +43,16 @@ def realised_sweep(
 
 
 def realised_estimate(
-    estimate: Estimate, policy: Policy, table: OutcomeTable, prices: Sequence[float] | Floats, *, seed: int
+    estimate: Estimate,
+    policy: Policy,
+    table: OutcomeTable,
+    prices: Sequence[float] | Floats,
+    *,
+    seed: int,
+    outcomes: Outcomes | None = None,
 ) -> tuple[Floats, Floats]:
-    """Return the same for what was estimated of the table's queries."""
+    """Return the same for what was estimated of the table's queries; `outcomes` stand for its own."""
     estimate = estimate.restrict(feasible(table.queries, estimate.candidates))
     runs = sweep(policy, estimate, prices, rng=make_rng(seed, "sweep"))
-    pairs = [realised(decisions, table) for decisions in runs]
+    pairs = [realised(decisions, table, outcomes) for decisions in runs]
     return np.stack([quality_Q for quality_Q, _ in pairs]), np.stack([usd_Q for _, usd_Q in pairs])

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from turnout.core.budget import Goal
-from turnout.core.contracts import Policy
+from turnout.core.contracts import Policy, Router
 from turnout.core.errors import InputError, sentence
 from turnout.core.outcomes import OutcomeTable
 from turnout.core.progress import Progress, silent
 from turnout.core.validation import check_count, check_kind
 from turnout.evaluation.baselines import best_single
-from turnout.policies import Best, Deployment, Frontier, Guard, measure_singles, price_grid
+from turnout.policies import Best, Deployment, Frontier, Guard, price_grid
 from turnout.routers.targets import with_card_costs
 from turnout.training.learned import AUTO, Learned, Shares, Wanted, learn_automatically, learn_named
 from turnout.training.memory import remembered
@@ -31,6 +31,7 @@ def train(
     shares: Shares | None = None,
     guard_confidence: float = 0.95,
     num_prices: int = 50,
+    is_log: bool = False,
     seed: int = 0,
     progress: Progress = silent,
 ) -> Deployment:
@@ -56,6 +57,9 @@ def train(
         Confidence of the guard's one-sided bound.
     num_prices:
         Prices on the calibrated frontier.
+    is_log:
+        Whether the table is a log, of which a chance chose who answered (`turnout.training.log`): dial and
+        guard are then measured by weighed rows. `retrain` prepares a ledger for it.
     seed:
         Seed of the cut, the folds and the policy's randomness.
     progress:
@@ -76,12 +80,15 @@ def train(
     given = table
     table, notes = learnable(with_card_costs(given))
     _check_money(table, goal)
-    _check_options(router, tasks_given=tasks_given, shares=shares)
+    _check_options(router, tasks_given=tasks_given, shares=shares, is_log=is_log)
     if router == AUTO:
-        learned = learn_automatically(table, tasks_given=tasks_given, seed=seed, progress=progress)
+        learned = learn_automatically(
+            table, tasks_given=tasks_given, is_log=is_log, seed=seed, progress=progress
+        )
     else:
+        cut = shares or Shares()
         learned = learn_named(
-            router, table, goal, policy, shares=shares or Shares(), seed=seed, progress=progress
+            router, table, goal, policy, shares=cut, is_log=is_log, seed=seed, progress=progress
         )
     progress("calibrate and guard", 4, 5)
     deployment = _calibrated(
@@ -119,10 +126,10 @@ def _calibrated(
         frontier=Frontier(
             price_P=prices,
             options=held.options(policy, prices, seed=seed),
-            singles=measure_singles(held.table.quality_QM.T, held.table.cost_usd_QM.T),
+            singles=held.singles(),
             quality_M=means.quality_QM[0],
             usd_M=means.cost_usd_QM[0],
-            best=table.names.index(best_single(table)),
+            best=int(means.quality_QM[0].argmax()) if held.is_log else table.names.index(best_single(table)),
         ),
         guard=Guard(options=learned.guard.options(policy, prices, seed=seed), confidence=confidence),
     )
@@ -141,7 +148,15 @@ def _check_money(table: OutcomeTable, goal: Goal) -> None:
     )
 
 
-def _check_options(router: Wanted, *, tasks_given: bool, shares: Shares | None) -> None:
+def _check_options(router: Wanted, *, tasks_given: bool, shares: Shares | None, is_log: bool) -> None:
+    if is_log and not isinstance(router, str | Router):
+        raise InputError(
+            sentence(
+                "train: a log cannot select among named routers",
+                allowed="'auto' or one router",
+                do="name one, or compare their deployments in a shadow",
+            )
+        )
     if tasks_given and router != AUTO:
         raise InputError(
             sentence(

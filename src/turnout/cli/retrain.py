@@ -1,0 +1,79 @@
+"""This module is `turnout retrain`: a gateway's ledger in, a deployment learned from its feedback out."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from turnout.cli.console import progress_bar, show, show_json
+from turnout.cli.fit import show_fit
+from turnout.cli.options import add_goal, check_out, count, goal_of, load_deployment, router_names, seed
+from turnout.core.errors import InputError, sentence
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument("config", type=Path, help="TOML file of the gateway whose ledger is learned from")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the new deployment")
+    parser.add_argument("--router", default="auto", metavar="NAME", help="auto (default), or one router")
+    parser.add_argument("--days", type=float, default=90.0, help="how far back to look (default 90)")
+    parser.add_argument("--source", metavar="NAME", help="use the feedback of this source only")
+    parser.add_argument(
+        "--min-scored", type=count, default=200, help="scored requests by chance that it takes (default 200)"
+    )
+    parser.add_argument("--force", action="store_true", help="overwrite the folder")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of every random step (default 0)")
+    add_goal(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Learn and save; print what was promised, and from how much."""
+    import numpy as np
+
+    from turnout.core.artifact import save
+    from turnout.datasets import read
+    from turnout.gateway import load_config
+    from turnout.training import retrain
+
+    config = load_config(options.config)
+    before = load_deployment(config.deployment)
+    goal = goal_of(options) or (before.goal if config.goal is None else config.goal.goal())
+    ledger = read(config.ledger.path, format_name="ledger", options={"source": options.source})
+    since_s = time.time() - options.days * 86_400
+    recent_Q = np.zeros(len(ledger.queries), np.bool_)
+    recent_Q[ledger.query_index] = np.array(ledger.extras["time_s"], dtype=float) >= since_s
+    if not recent_Q.any():
+        raise InputError(
+            sentence(f"the ledger has no answer of the last {options.days:g} days", do="raise --days")
+        )
+    check_out(options.out, force=options.force)
+    router = "auto" if options.router == "auto" else _one(router_names(options.router))
+    with progress_bar(quiet=options.json) as progress:
+        deployment = retrain(
+            ledger.where(recent_Q),
+            goal,
+            candidates=before.candidates,
+            router=router,
+            min_scored=options.min_scored,
+            seed=options.seed,
+            progress=progress,
+        )
+    about = {"command": "turnout retrain", "ledger": str(config.ledger.path), "before": before.fingerprint}
+    save(deployment, options.out, about=about)
+    if options.json:
+        show_json({"deployment": str(options.out), **deployment.certificate})
+        return 0
+    told = deployment.certificate["log"]
+    assert isinstance(told, dict)
+    show(f"learned     from {told['scored']} scored requests, {told['by_chance']} of them chosen by chance")
+    show_fit(deployment)
+    show(f"saved       {options.out}")
+    return 0
+
+
+def _one(names: tuple[str, ...]) -> str:
+    if len(names) > 1:
+        allowed = "auto, or the name of one router"
+        raise InputError(sentence("--router names several", allowed=allowed, got=", ".join(names)))
+    return names[0]
