@@ -1,9 +1,10 @@
 """This module records `turnout bench gates --setting small`: six gates and the controls on equal terms.
 
-    TURNOUT_DATA=<data> python -m benchmarks.bench_gates [--folder DIR] [--jobs N]
+    TURNOUT_DATA=<data> python -m benchmarks.bench_gates [--folder DIR] [--jobs N] [--gates A,B --result NAME]
 
 The text is that of corpora/text below TURNOUT_DATA; without it the made-up text is taken. Cells that stand in
-the folder are not trained again.
+the folder are not trained again. With `--gates` others take part, beside dense and `top_k`, and `--result`
+names their file.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import record
@@ -28,8 +30,14 @@ def main() -> None:
     parser.add_argument("--setting", choices=sorted(SETTINGS), default="small")
     parser.add_argument("--folder", type=Path, help="where cells are kept (default: a new one)")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--gates", help="names, separated by commas (default: those of the setting)")
+    parser.add_argument("--result", help="name of the result (default: gates, or gates_SETTING)")
     options = parser.parse_args()
     setting = SETTINGS[options.setting]
+    if options.gates:
+        if not options.result:
+            parser.error("--gates needs --result: another table has another name")
+        setting = replace(setting, contenders=("dense", "top_k", *options.gates.split(",")))
     data = os.environ.get("TURNOUT_DATA")
     text = Path(data) / "corpora" / "text" if data else None
     if text is not None and not text.is_dir():
@@ -38,7 +46,7 @@ def main() -> None:
     corpus = load_corpus(text)
     cells = fight(setting, folder, text=text, jobs=options.jobs)
     rows = summarise(cells)
-    name = "gates" if setting.name == "small" else f"gates_{setting.name}"
+    name = options.result or ("gates" if setting.name == "small" else f"gates_{setting.name}")
     body = to_json(setting, corpus.name, rows, cells)
     record.write(name, {**body, "fingerprint": corpus.fingerprint}, seed=0)
     title = f"{setting.name}: {corpus.name}, {setting.seeds} seeds, 95 % intervals"

@@ -6,7 +6,12 @@ import pytest
 import torch
 
 from turnout.core.errors import InputError, ShapeError
-from turnout.nn.plan_dense import MergedPlan, SlotPlan
+from turnout.nn import registry
+from turnout.nn.executors.loop import LoopExecutor
+from turnout.nn.experts import Experts
+from turnout.nn.gates.contract import GateContext
+from turnout.nn.plan import SparsePlan
+from turnout.nn.plan_dense import MergedPlan, SlotPlan, as_slots
 
 
 def slots(*, masked: bool = False) -> SlotPlan:
@@ -60,3 +65,25 @@ def test_a_merged_plan_gives_each_token_its_groups_mix() -> None:
         replace(plan, groups_T=torch.tensor([2, 0, 1])).validate()
     with pytest.raises(InputError, match="sums of 1"):
         replace(plan, mix_GE=mix_GE * 2).validate()
+
+
+@pytest.mark.parametrize("name", ["top_k", "switch", "expert_choice", "relu", "null_experts", "vq"])
+def test_every_choice_has_the_form_of_slots(name: str) -> None:
+    """Two tensors say it all, whoever chose whom: what a slot is made of, and who hears its answer."""
+    gate = registry.get(name)(width=8, num_experts=4)
+    experts, x_TD = Experts(width=8, inner=6, num_experts=4), torch.randn(20, 8)
+    mask_BS = (torch.arange(20) < 15)[None]
+    plan = gate(x_TD, GateContext(mask_BS=mask_BS))
+    spread = as_slots(plan)
+    assert set(spread.dispatch_BSZ.unique().tolist()) == {0.0, 1.0}
+    assert torch.allclose(spread.to_dense(), plan.to_dense())
+    pairs_TD, slots_TD = (LoopExecutor().run(x_TD, one, experts) for one in (plan, spread))
+    assert torch.allclose(pairs_TD, slots_TD, atol=1e-5)
+    one, other = (torch.autograd.grad(y.square().sum(), experts.up_proj)[0] for y in (pairs_TD, slots_TD))
+    assert torch.allclose(one, other, atol=1e-4)
+
+
+def test_no_pairs_are_empty_slots() -> None:
+    empty = torch.zeros(0, dtype=torch.long)
+    plan = SparsePlan.from_pairs(empty, empty, torch.zeros(0), num_tokens=3, num_experts=2)
+    assert not bool(as_slots(plan).dispatch_BSZ.any())

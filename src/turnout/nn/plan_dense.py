@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from turnout.core.errors import InputError, ShapeError, sentence
-from turnout.nn.plan import Plan, equal, same_device
+from turnout.nn.plan import Plan, SparsePlan, equal, same_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +106,33 @@ class MergedPlan(Plan):
                 )
             )
         _require_ones("mix_GE over E", self.mix_GE.sum(1))
+
+
+def as_slots(plan: SparsePlan) -> SlotPlan:
+    """Return a plan of pairs as one of slots, of a batch that is one item: each pair has a slot of its own.
+
+    So all plans have one form: slot inputs are dispatch^T x, outputs combine times the experts' answers. A
+    choice dispatches by 0 and 1, soft slots by means. An expert has as many slots as the busiest one has
+    pairs; what is left over is empty and counts for nobody. It is for comparing and costs T E P numbers.
+    Source: the two tensors of S74, Routers in Vision Mixture of Experts, read in its abstract.
+    """
+    counts_E = plan.counts_E
+    size = max(int(counts_E.max()), 1) if len(counts_E) else 1
+    first_E = plan.offsets_E.to(torch.int64) - counts_E
+    place_N = torch.arange(plan.num_pairs, device=plan.experts_N.device) - first_E[plan.experts_N]
+    slots_N = plan.experts_N * size + place_N
+    empty_BSZ = plan.weights_N.new_zeros(1, plan.num_tokens, plan.num_experts * size)
+    place = (torch.zeros_like(slots_N), plan.tokens_N, slots_N)
+    return SlotPlan(
+        dispatch_BSZ=empty_BSZ.index_put(place, torch.ones_like(plan.weights_N)),
+        combine_BSZ=empty_BSZ.index_put(place, plan.weights_N),
+        num_tokens=plan.num_tokens,
+        num_experts=plan.num_experts,
+        logits_TE=plan.logits_TE,
+        scores_TE=plan.scores_TE,
+        mask_T=plan.mask_T,
+        losses=plan.losses,
+    )
 
 
 def _require_ones(what: str, sums: Tensor) -> None:

@@ -23,7 +23,7 @@ SETTINGS: dict[str, list[dict[str, object]]] = {
     "compete": [{"chance": 1.0}, {"chance": None, "version": "first", "warm_up": 1}],
     "deepseek_moe": [{"num_shared": 0, "scale": 2.5}],
     "dynamoe": [{"threshold": 0.0, "schedule": "uniform"}],
-    "expert_choice": [{"weight": "choosers"}],
+    "expert_choice": [{"weight": "choosers"}, {"score": "sinkhorn"}],
     "loss_free": [{"score": "softmax", "is_normalised": True}],
     "null_experts": [{"num_null": 0}],
     "rectify": [{"eval_capacity_factor": 0.75}, {"k": 2, "devices": 4, "is_filled": False}],

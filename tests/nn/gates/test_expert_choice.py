@@ -51,3 +51,17 @@ def test_room_counts_real_tokens_and_is_never_more_than_they_are() -> None:
 def test_all_experts_may_have_every_token() -> None:
     plan = ExpertChoiceGate(width=8, num_experts=4, k=4)(X_TD, ITEMS)
     assert plan.num_pairs == 48 * 4
+
+
+def test_by_transport_scores_are_even_in_every_item_and_fewer_tokens_are_left_to_nobody() -> None:
+    gate = ExpertChoiceGate(width=8, num_experts=4, k=1, score="sinkhorn")
+    soft = ExpertChoiceGate(width=8, num_experts=4, k=1)
+    with torch.no_grad():
+        gate.weight_ED.mul_(30)
+        soft.weight_ED.copy_(gate.weight_ED)
+    plan = gate(X_TD, ITEMS)
+    assert plan.counts_E.tolist() == [12] * 4
+    assert torch.allclose(plan.scores_TE.sum(1), torch.ones(48), atol=1e-4)
+    assert torch.allclose(plan.scores_TE.view(3, 16, 4).sum(1), torch.full((3, 4), 4.0), rtol=1e-3)
+    left = [int((one(X_TD, ITEMS).to_dense() == 0).all(1).sum()) for one in (gate, soft)]
+    assert left[0] < left[1]

@@ -73,7 +73,8 @@ class S2MoEGate(Gate):
         """Return N(1, s^2) x + N(m, s^2), drawn anew."""
         x_TD = x_TD.float()
         mean_T1 = x_TD.mean(dim=-1, keepdim=True)
-        spread_T1 = (x_TD - mean_T1).square().mean(dim=-1, keepdim=True).sqrt()
+        # Above 0, where the root has a slope: padding may be a row of zeros.
+        spread_T1 = (x_TD - mean_T1).square().mean(dim=-1, keepdim=True).clamp(min=1e-12).sqrt()
         times_TD, plus_TD = (self.noise * spread_T1 * torch.randn_like(x_TD) for _ in range(2))
         return (1 + times_TD) * x_TD + self.noise * mean_T1 + plus_TD
 

@@ -74,7 +74,7 @@ class TimestepChoiceGate(Gate):
         logits_TE = fp32_logits(x_TD, self.weight_ED)
         share_B = self.share(context.timestep_B.to(logits_TE))
         k_B = (self.k + (self.k_max - self.k) * share_B).round()
-        return choose_tokens(logits_TE, k_B, context, weight=self.weight)
+        return choose_tokens(logits_TE, logits_TE.softmax(dim=-1), k_B, context, weight=self.weight)
 
     def share(self, noise_B: Tensor) -> Tensor:
         """Return s(r), in [0, 1]."""
