@@ -19,6 +19,39 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+RECORD = {
+    "--allow-unknown-prices",
+    "--api-key-env",
+    "--base-url",
+    "--cap",
+    "--concurrency",
+    "--config",
+    "--judge",
+    "--judge-api-key-env",
+    "--judge-base-url",
+    "--judge-prompt",
+    "--judge-temperature",
+    "--limit",
+    "--max-output-tokens",
+    "--max-wait-s",
+    "--model",
+    "--out",
+    "--price",
+    "--prices",
+    "--program",
+    "--program-timeout-s",
+    "--reference-column",
+    "--retries",
+    "--samples",
+    "--score",
+    "--seed",
+    "--system",
+    "--temperature",
+    "--text-column",
+    "--timeout-s",
+}
+
+
 def test_the_list_of_flags_is_frozen() -> None:
     """A new flag is a promise: add it here, to docs/cli.md and to the changelog."""
     dial = {"--quality-floor", "--usd-per-1k", "--usd-per-quality", "--risk", "--confidence"}
@@ -55,6 +88,7 @@ def test_the_list_of_flags_is_frozen() -> None:
         "whatif": {"--dial", "--days"},
         "nn": {"--out", "--rho", "--seed", "--force"},
         "import": {"--out", "--format", "--force"},
+        "record": RECORD,
     }
     parser = build_parser()
     commands = parser._subparsers._group_actions[0].choices  # type: ignore[union-attr]

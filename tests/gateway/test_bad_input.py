@@ -201,3 +201,13 @@ def test_no_body_is_ever_a_server_error(gateway: Served, body: bytes | dict) -> 
     sent = body if isinstance(body, bytes) else json.dumps({"model": "small", **body}).encode()
     answer = ask(gateway.base_url, sent)
     assert answer.status < 500, (sent, answer.body)
+
+
+@pytest.mark.parametrize("text", ["\\ud800", "x \\uDC00 y", "\\ud83d\\ud83d\\ude00"])
+def test_half_a_character_is_called_that(gateway: Served, text: str) -> None:
+    body = '{"model": "small", "messages": [{"role": "user", "content": "' + text + '"}]}'
+    message = ask(gateway.base_url, body.encode()).error["message"]
+    assert "holds half of a surrogate pair" in message
+    assert f"(byte {body.index(chr(92))}" in message
+    whole = body.replace(text, "\\ud83d\\ude00")
+    assert ask(gateway.base_url, whole.encode()).status == 200

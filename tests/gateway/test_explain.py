@@ -136,3 +136,28 @@ def test_the_ledger_keeps_what_was_expected_of_whom(ruled: Ruled) -> None:
     narrowed = json.loads(ruled.row(ruled.ask("keep it secret"))["scores"])
     assert narrowed == {"small": [QUALITY["small"], COST_USD["small"]]}
     assert ruled.row(ruled.ask("hello", model="small"))["scores"] is None
+
+
+def test_each_api_is_read_in_its_own_words(ruled: Ruled) -> None:
+    """The rule is the same whichever way the words come, and `?api=` settles what a body leaves open."""
+    turns = [{"role": "user", "content": "an easy one, but think"}]
+    asked: list[tuple[str, dict[str, Any], dict[str, str], str]] = [
+        ("", {"messages": turns}, {}, "chat"),
+        ("", {"input": turns}, {}, "responses"),
+        ("", {"input": turns[0]["content"]}, {}, "responses"),
+        ("", {"messages": turns, "max_tokens": 9}, {"anthropic-version": "2023-06-01"}, "messages"),
+        ("?api=messages", {"messages": turns, "max_tokens": 9}, {}, "messages"),
+        ("?api=chat", {"messages": turns}, {"anthropic-version": "2023-06-01"}, "chat"),
+    ]
+    for query, fields, headers, api in asked:
+        body = json.dumps({"model": "turnout/auto", **fields}).encode()
+        said = call(ruled.base_url, f"/route{query}", method="POST", body=body, headers=headers).json
+        assert (said["api"], said["chosen"], said["rules"]) == (api, THINKING.name, ["thinking"])
+
+
+def test_an_api_that_is_not_routed_is_refused(ruled: Ruled) -> None:
+    body = json.dumps(body_of("hello")).encode()
+    for name in ("embeddings", "chatt"):
+        refused = call(ruled.base_url, f"/route?api={name}", method="POST", body=body)
+        assert (refused.status, refused.error["code"], refused.error["param"]) == (400, "unknown_api", "api")
+        check_advice(refused.error["message"])

@@ -19,6 +19,7 @@ from turnout.core import ConfigError, InputError, ManualClock
 from turnout.gateway.account import Account
 from turnout.gateway.config import LedgerSettings
 from turnout.gateway.ledger import Ledger
+from turnout.gateway.ledger_check import check_ledger
 from turnout.gateway.lifecycle import running
 from turnout.gateway.schema import VERSION, DecisionRow, FeedbackRow, ResultRow
 from turnout.gateway.spend import spend_summary
@@ -201,6 +202,8 @@ def test_a_newer_ledger_is_refused_and_left_alone(tmp_path: Path) -> None:
     ledger = Ledger(settings=LedgerSettings(path=str(path)))
     with pytest.raises(ConfigError, match="newer turnout"):
         ledger.open()
+    with pytest.raises(ConfigError, match="newer turnout"):
+        check_ledger(path)
 
 
 @pytest.mark.parametrize("content", [b"this is a text and no database at all" * 40])
@@ -209,7 +212,42 @@ def test_a_file_that_is_no_ledger_is_refused_in_one_sentence(tmp_path: Path, con
     path.write_bytes(content)
     with pytest.raises(ConfigError, match="cannot be used"):
         Ledger(settings=LedgerSettings(path=str(path))).open()
+    with pytest.raises(ConfigError, match="cannot be used"):
+        check_ledger(path)
+    with pytest.raises(ConfigError, match="is no folder"):
+        check_ledger(path / "l.sqlite")
     assert path.read_bytes() == content
+
+
+def test_a_check_makes_nothing(tmp_path: Path) -> None:
+    check_ledger(tmp_path / "new" / "l.sqlite")
+    assert list(tmp_path.iterdir()) == []
+    open_ledger(tmp_path / "l.sqlite").close()
+    before = (tmp_path / "l.sqlite").read_bytes()
+    check_ledger(tmp_path / "l.sqlite")
+    assert (tmp_path / "l.sqlite").read_bytes() == before
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_a_file_that_was_taken_away_is_reported_until_it_is_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, is_replaced: bool
+) -> None:
+    path, away = tmp_path / "l.sqlite", tmp_path / "away.sqlite"
+    ledger = open_ledger(path, flush_ms=5)
+    path.rename(away)
+    if is_replaced:
+        path.write_bytes(b"")
+    ledger.add(decision(0))
+    assert "was moved or deleted" in first_failure(ledger)
+    ledger.add(decision(1))
+    time.sleep(0.05)
+    away.rename(path)
+    ledger.add(decision(2))
+    wait_for(3, path)
+    ledger.close()
+    assert ledger.failure is None
+    assert len(rows(path)) == 3
+    assert [record.levelname for record in caplog.records] == ["ERROR"], "said once"
 
 
 def test_an_older_file_keeps_its_rows(tmp_path: Path) -> None:

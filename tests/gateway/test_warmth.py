@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from tests.gateway.client import Answer, ask, row
+from tests.gateway.client import Answer, ask, call, row
 from tests.gateway.pool import LARGE, SMALL, make_deployment
 from tests.gateway.scripted import Scripted, scripted_server
 from tests.gateway.settings import make_config
@@ -86,14 +87,14 @@ def test_a_conversation_has_one_name_and_tenants_share_none() -> None:
     first = facts_of("hello").request
     later = facts_of("hello", "hi", "and now?").request
     other = facts_of("good day").request
-    assert key_of(first, [], None) == key_of(later, [], None)
-    assert key_of(first, [], None) != key_of(other, [], None)
+    assert key_of(first, [], "") == key_of(later, [], "")
+    assert key_of(first, [], "") != key_of(other, [], "")
     assert key_of(first, [], "ann") != key_of(first, [], "bob")
     named = [(b"x-session-id", b"7")]
     assert key_of(first, named, "ann") == key_of(other, named, "ann")
     assert key_of(first, named, "ann") != key_of(first, named, "bob")
     cached = facts_of("hello", prompt_cache_key="a").request
-    assert key_of(cached, [], None) != key_of(first, [], None)
+    assert key_of(cached, [], "") != key_of(first, [], "")
 
 
 @contextmanager
@@ -113,9 +114,18 @@ def gateway(tmp_path: Path, *, sticky: bool) -> Iterator[tuple[str, Path, Script
 
 
 def turn(base_url: str, *texts: str, **more: Any) -> Answer:
+    return ask(base_url, {"messages": turns_of(texts)}, **more)
+
+
+def turns_of(texts: Sequence[str]) -> list[dict[str, str]]:
     roles = ["user", "assistant"]
-    turns = [{"role": roles[place % 2], "content": text} for place, text in enumerate(texts)]
-    return ask(base_url, {"messages": turns}, **more)
+    return [{"role": roles[place % 2], "content": text} for place, text in enumerate(texts)]
+
+
+def why(base_url: str, *texts: str) -> str:
+    """Return who would be asked, as the explanation says."""
+    body = json.dumps({"model": "turnout/auto", "messages": turns_of(texts)}).encode()
+    return str(call(base_url, "/route", method="POST", body=body).json["chosen"])
 
 
 LONG = "a hard question " * 40_000
@@ -135,8 +145,9 @@ def test_a_long_conversation_stays_where_it_is_cached(
         first = turn(base_url, LONG)
         assert first.headers["x-turnout-model"] == "large"
         row(ledger, first.decision_id)
+        said = why(base_url, LONG, "fine", "an easy one")
         second = turn(base_url, LONG, "fine", "an easy one")
-        assert second.headers["x-turnout-model"] == ("large" if sticky else "small")
+        assert second.headers["x-turnout-model"] == said == ("large" if sticky else "small")
         # Another conversation is nobody's, and a short one costs nothing to read again.
         assert turn(base_url, "an easy one").headers["x-turnout-model"] == "small"
 

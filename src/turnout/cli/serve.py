@@ -22,7 +22,9 @@ def run(options: argparse.Namespace) -> int:
     from turnout.gateway import build_app, load_config, serve
 
     if options.check:
-        build_app(load_config(options.config))
+        from turnout.gateway.ledger_check import check_ledger
+
+        check_ledger(build_app(load_config(options.config)).parts.ledger.path)
         show(f"{options.config}: ok") if not options.json else show_json(
             {"config": str(options.config), "ok": True}
         )

@@ -42,7 +42,7 @@ A request passes these steps, each in a module of its own; `exchange` carries it
 | `disconnect` | a client that leaves ends the work |
 | `account`, `ledger`, `schema`, `session` | one row per request in an append-only memory |
 | `prices` | price cards of a file with a date |
-| `spend`, `ledger_admin`, `ledger_delete` | what a ledger sums to; exports, retention, deletion |
+| `spend`, `ledger_*` | what a ledger sums to; exports, retention, deletion, a look at its file |
 | `metrics*`, `telemetry*` | what Prometheus and OpenTelemetry are told |
 | `sequence*` | several calls for one request |
 | `lifecycle`, `address` | signals, drain; sockets |

@@ -15,7 +15,7 @@ from turnout.gateway.account import Account
 from turnout.gateway.dial import goal_of
 from turnout.gateway.providers.base import Reply
 from turnout.gateway.select import Selection, Selector
-from turnout.gateway.warmth import Warmth, key_of, reading_usd
+from turnout.gateway.warmth import Warmth, key_of
 
 if TYPE_CHECKING:
     from turnout.gateway.exchange import Exchange
@@ -63,8 +63,7 @@ class RouterDecider(Decider):
 def _reading(exchange: Exchange, warmth: Warmth) -> Floats | None:
     """Return what each candidate charges for the turns before; None where nobody has them warm."""
     request, account = exchange.request, exchange.account
-    tenant = None if account.key is None else account.key.tenant
-    key = key_of(request, exchange.headers, tenant)
+    key = key_of(request, exchange.headers, account.tenant)
 
     def note(ended: Account) -> None:
         tokens_in, tokens_out = ended.counted_tokens
@@ -79,7 +78,4 @@ def _reading(exchange: Exchange, warmth: Warmth) -> Floats | None:
             )
 
     account.on_end = note
-    warm = warmth.find(key)
-    if warm is None:
-        return None
-    return reading_usd(warm, exchange.parts.selector.deployment.candidates, request.input_tokens)
+    return warmth.reading_usd(key, exchange.parts.selector.deployment.candidates, request.input_tokens)

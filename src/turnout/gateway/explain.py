@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import final
+from urllib.parse import parse_qs
 
 from turnout.core.budget import Goal
+from turnout.core.errors import did_you_mean, sentence
+from turnout.core.outcomes import Floats
 from turnout.core.rng import make_rng
 from turnout.gateway.ask import read_request
 from turnout.gateway.body import read_body
@@ -16,7 +20,12 @@ from turnout.gateway.door import KEY
 from turnout.gateway.errors import ApiError
 from turnout.gateway.key import Key
 from turnout.gateway.parts import Parts
+from turnout.gateway.pins import keep_to
+from turnout.gateway.protocols import PROTOCOLS
+from turnout.gateway.protocols.base import Protocol
 from turnout.gateway.protocols.chat import ChatProtocol
+from turnout.gateway.protocols.messages import MessagesProtocol
+from turnout.gateway.protocols.responses import ResponsesProtocol
 from turnout.gateway.reasons import Json, candidates_in_words, choice_in_words, goal_in_words
 from turnout.gateway.reply import json_reply, send_body
 from turnout.gateway.rewrite import refusal, rewritten
@@ -25,7 +34,8 @@ from turnout.gateway.rules import Rules, Ruling
 from turnout.gateway.select import Selection
 from turnout.gateway.signals.base import Facts
 from turnout.gateway.signals.board import Reader
-from turnout.gateway.wire import ChatRequest
+from turnout.gateway.warmth import key_of
+from turnout.gateway.wire import ChatRequest, parse_members
 
 ROUTE = "/v1/route"
 
@@ -42,17 +52,19 @@ class Explain:
 
     def __init__(self, *, parts: Callable[[], Parts]) -> None:
         self._parts = parts
-        self._protocol = ChatProtocol()
+        self._protocols = {protocol.name: protocol for protocol in PROTOCOLS if protocol.is_routed}
 
     def add_to(self, routes: Routes) -> None:
         """Add the path."""
         routes.add("POST", ROUTE, self.explain)
 
     async def explain(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer with the decision on a chat request and its reasons; raises `ApiError` (400)."""
+        """Answer with the decision on a request and its reasons; raises `ApiError` (400)."""
         parts = self._parts()
         key: Key | None = scope.get(KEY)
-        request = read_request(self._protocol, await read_body(receive, parts.config.server.max_body_mb))
+        body = await read_body(receive, parts.config.server.max_body_mb)
+        protocol = self._protocol(scope, body)
+        request = read_request(protocol, body)
         goal, whose = goal_of(scope["headers"], key, request.dial)
         ruling: Ruling | None = None
         signals: list[Json] = []
@@ -62,10 +74,15 @@ class Explain:
             ruling, reader = await parts.rules.find(facts)
             signals = await _signals(parts.rules, reader)
         if ruling is not None:
-            request = rewritten(request, ruling.rules, self._protocol)
-        decided = await asyncio.to_thread(_decide, parts, ruling, request, goal, whose)
-        body: Json = {
+            request = rewritten(request, ruling.rules, protocol)
+        tenant = "" if key is None else key.tenant
+        extra_usd_M = _reading(parts, request, scope["headers"], tenant)
+        pin = await parts.pins.find(request.follows) if request.follows else None
+        keep = functools.partial(keep_to, pin, tenant=tenant, known=parts.selector.known, places=parts.places)
+        decided = await asyncio.to_thread(_decide, parts, ruling, request, goal, whose, extra_usd_M, keep)
+        answer: Json = {
             "object": "turnout.route",
+            "api": protocol.name,
             "model": request.model,
             **decided,
             "rules": [] if ruling is None else [rule.name for rule in ruling.rules],
@@ -76,11 +93,44 @@ class Explain:
                 "needs": sorted(request.needs),
             },
         }
-        await send_body(send, json_reply(body), [], is_estimated=False)
+        await send_body(send, json_reply(answer), [], is_estimated=False)
+
+    def _protocol(self, scope: Scope, body: bytes) -> Protocol:
+        """Return the API of a body: what `?api=` says, else what headers and members show."""
+        asked = parse_qs(scope["query_string"].decode("latin-1")).get("api")
+        if asked is None:
+            if any(name == b"anthropic-version" for name, _ in scope["headers"]):
+                return self._protocols[MessagesProtocol.name]
+            members = parse_members(body)
+            is_responses = "input" in members and "messages" not in members
+            return self._protocols[ResponsesProtocol.name if is_responses else ChatProtocol.name]
+        if asked[-1] not in self._protocols:
+            what, allowed = "the parameter 'api' names no API that is routed", ", ".join(self._protocols)
+            message = sentence(
+                what, allowed=allowed, got=asked[-1][:80], do=did_you_mean(asked[-1], self._protocols)
+            )
+            raise ApiError(400, message, code="unknown_api", param="api")
+        return self._protocols[asked[-1]]
+
+
+def _reading(
+    parts: Parts, request: ChatRequest, headers: Sequence[tuple[bytes, bytes]], tenant: str
+) -> Floats | None:
+    """Return what each candidate charges for the turns before; None where nobody has them warm."""
+    if parts.warmth is None:
+        return None
+    candidates = parts.selector.deployment.candidates
+    return parts.warmth.reading_usd(key_of(request, headers, tenant), candidates, request.input_tokens)
 
 
 def _decide(
-    parts: Parts, ruling: Ruling | None, request: ChatRequest, goal: Goal | None, whose: str | None
+    parts: Parts,
+    ruling: Ruling | None,
+    request: ChatRequest,
+    goal: Goal | None,
+    whose: str | None,
+    extra_usd_M: Floats | None,
+    keep: Callable[[Selection], Selection],
 ) -> Json:
     """Return what would be decided, or the refusal that the client would get."""
     selector = parts.selector if ruling is None else ruling.selector
@@ -93,7 +143,8 @@ def _decide(
                 raise refusal(rule)
         if not is_sequence:
             rng = make_rng(parts.config.routing.seed, "explain")
-            selection = selector.choose(request, request.query("explain"), goal, whose, rng)
+            query = request.query("explain")
+            selection = keep(selector.choose(request, query, goal, whose, rng, extra_usd_M=extra_usd_M))
     except ApiError as error:
         refused = {"status": error.status, "code": error.code, "message": error.message}
     return {

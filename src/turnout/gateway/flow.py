@@ -116,7 +116,7 @@ async def _produce(exchange: Exchange) -> None:
             await parts.pins.find(exchange.request.follows),
             selection,
             tenant=account.tenant,
-            known={**parts.selector.unrouted, **parts.selector.by_name},
+            known=parts.selector.known,
             places=parts.places,
         )
     if parts.prices is not None:

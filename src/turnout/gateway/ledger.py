@@ -22,6 +22,7 @@ from turnout.core.clock import Clock, SystemClock
 from turnout.core.errors import ConfigError, sentence
 from turnout.gateway.central import Sender, outbox_row
 from turnout.gateway.config import LedgerSettings
+from turnout.gateway.ledger_check import identity, unusable
 from turnout.gateway.ledger_delete import delete
 from turnout.gateway.schema import (
     DecisionRow,
@@ -85,6 +86,7 @@ class Ledger:
         """Who sends every row on, where hosts share a PostgreSQL."""
         self._thread: threading.Thread | None = None
         self._connection: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
 
     @property
     def session_id(self) -> str:
@@ -118,18 +120,10 @@ class Ledger:
             self._connection = _connect(self.path)
             migrate(self._connection, now_s=now_s, where=str(self.path))
             notices = self.session.open(self._connection, now_s=now_s)
+            self._identity = identity(self.path)
         except (sqlite3.Error, OSError) as error:
             self._drop()
-            raise ConfigError(
-                sentence(
-                    f"the ledger {str(self.path)!r} cannot be used",
-                    allowed="a SQLite file that turnout made, or a new one in a folder one may write to",
-                    got=str(error),
-                    do="stop the program that holds it, or choose another ledger.path"
-                    if "locked" in str(error)
-                    else "choose another ledger.path",
-                )
-            ) from error
+            raise unusable(self.path, error) from error
         except ConfigError:
             self._drop()
             raise
@@ -221,9 +215,25 @@ class Ledger:
                 logger.error("the ledger cannot be written and keeps its rows in memory: %s", error)
             self._failure = str(error)
             return
-        self._failure = None
         for _ in range(count):
             self._rows.popleft()
+        self._look()
+
+    def _look(self) -> None:
+        """Say so where rows are written to a file that is no longer at its path; nothing else would."""
+        here = identity(self.path)
+        if here == self._identity:
+            self._failure = None
+            return
+        moved = sentence(
+            f"the ledger {str(self.path)!r} was moved or deleted while it is written to",
+            allowed="the file that was there when the gateway started",
+            got="no file" if here is None else "another file",
+            do="put it back, or restart the gateway",
+        )
+        if self._failure != moved:
+            logger.error(moved)
+        self._failure = moved
 
     def _note(self, row: Row) -> tuple[str, str, bytes]:
         """Return a row's entry in the outbox; its origin is its own and that of no other row."""

@@ -10,8 +10,7 @@ from turnout.gateway.signals.base import Facts
 
 async def obey(rules: Rules, exchange: Exchange) -> None:
     """Put in force what holds for a request: it is rewritten, or refused with an `ApiError` (403)."""
-    key = exchange.account.key
-    tenant = None if key is None else key.tenant
+    tenant = None if exchange.account.key is None else exchange.account.tenant
     ruling, _ = await rules.find(Facts(request=exchange.request, headers=exchange.headers, tenant=tenant))
     if ruling is None:
         return

@@ -46,12 +46,14 @@ _BODIES: dict[str, tuple[list[str], Json]] = {
     "/v1/messages/count_tokens": (["model", "messages"], {"model": _MODEL, "messages": _TURNS}),
     "/v1/responses": (["model", "input"], {"model": _MODEL, "input": {"type": "string"}, "stream": _STREAM}),
     "/v1/embeddings": (["model", "input"], {"model": _MODEL, "input": _TEXTS}),
-    "/v1/route": (["model", "messages"], {"model": _MODEL, "messages": _TURNS}),
+    "/v1/route": (["model"], {"model": _MODEL, "messages": _TURNS, "input": {"type": ["string", "array"]}}),
     "/v1/feedback": (
         ["decision_id", "score"],
         {"decision_id": {"type": "string"}, "score": {"type": "number", "minimum": 0, "maximum": 1}},
     ),
 }
+_EITHER = {"/v1/route": ("messages", "input")}
+"""Path -> members of which a body has at least one: it may be of any API."""
 _ERROR = {"description": "an error that says what is wrong, what is allowed, and what to do"}
 
 
@@ -95,7 +97,9 @@ def _operation(path: str, handler: Handler) -> Json:
         told["parameters"] = [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}]
     if path in _BODIES:
         required, properties = _BODIES[path]
-        schema = {"type": "object", "required": required, "properties": properties}
+        schema: Json = {"type": "object", "required": required, "properties": properties}
+        if path in _EITHER:
+            schema["anyOf"] = [{"required": [name]} for name in _EITHER[path]]
         told["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
     return told
 

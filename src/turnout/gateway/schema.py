@@ -174,16 +174,7 @@ def migrate(connection: sqlite3.Connection, *, now_s: float, where: str) -> None
     connection.execute("BEGIN IMMEDIATE")
     try:
         connection.execute(_VERSIONS)
-        found = read_version(connection)
-        if found > VERSION:
-            raise ConfigError(
-                sentence(
-                    f"the ledger {where!r} was written by a newer turnout",
-                    allowed=f"schema version up to {VERSION}",
-                    got=found,
-                    do="upgrade turnout, or name another ledger.path",
-                )
-            )
+        found = _known_version(connection, where)
         for number in range(found, VERSION):
             for statement in filter(str.strip, MIGRATIONS[number].split(";")):
                 connection.execute(statement)
@@ -192,6 +183,26 @@ def migrate(connection: sqlite3.Connection, *, now_s: float, where: str) -> None
         connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
+
+
+def check_version(connection: sqlite3.Connection, *, where: str) -> None:
+    """Raise `ConfigError` for a newer file; one without tables may become a ledger."""
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'schema_version'").fetchone():
+        _known_version(connection, where)
+
+
+def _known_version(connection: sqlite3.Connection, where: str) -> int:
+    found = read_version(connection)
+    if found > VERSION:
+        raise ConfigError(
+            sentence(
+                f"the ledger {where!r} was written by a newer turnout",
+                allowed=f"schema version up to {VERSION}",
+                got=found,
+                do="upgrade turnout, or name another ledger.path",
+            )
+        )
+    return found
 
 
 def read_version(connection: sqlite3.Connection) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -109,6 +110,11 @@ class Selector:
         self.unrouted = unrouted
         self.allowed_M = allowed_M
         self.bound = None if allowed_M is None or not binds_named else self.allowed
+
+    @property
+    def known(self) -> Mapping[str, Candidate]:
+        """Everybody who may be asked for by name."""
+        return ChainMap(self.by_name, dict(self.unrouted))
 
     @property
     def allowed(self) -> frozenset[str]:

@@ -97,6 +97,11 @@ class Warmth:
         while len(self._by_key) > MAX_CONVERSATIONS:
             self._by_key.popitem(last=False)
 
+    def reading_usd(self, key: str, candidates: Sequence[Candidate], input_tokens: int) -> Floats | None:
+        """Return what each candidate charges for tokens read before, shape (M,); None where nobody has."""
+        warm = self.find(key)
+        return None if warm is None else reading_usd(warm, candidates, input_tokens)
+
     def carry_over(self, before: Warmth) -> None:
         """Take over what was remembered under an earlier configuration."""
         self._by_key = before._by_key
@@ -115,7 +120,7 @@ def reading_usd(warm: Warm, candidates: Sequence[Candidate], input_tokens: int) 
     return usd_M
 
 
-def key_of(request: ChatRequest, headers: Sequence[tuple[bytes, bytes]], tenant: str | None) -> str:
+def key_of(request: ChatRequest, headers: Sequence[tuple[bytes, bytes]], tenant: str) -> str:
     """Return what names a conversation: what the client calls it, else how it begins; tenants share none."""
     given = dict(headers)
     name = next((given[header] for header in _HEADERS if given.get(header)), None)
@@ -123,7 +128,7 @@ def key_of(request: ChatRequest, headers: Sequence[tuple[bytes, bytes]], tenant:
         name = bytes(request.members[_MEMBER])
     if name is None:
         name = msgspec.json.encode(_beginning(request))
-    digest = hashlib.blake2b(name, digest_size=16, key=(tenant or "").encode()[:64])
+    digest = hashlib.blake2b(name, digest_size=16, key=tenant.encode()[:64])
     return digest.hexdigest()
 
 

@@ -7,6 +7,7 @@ that a decision sets (the model's name, an effort, a token budget) are written a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
@@ -47,6 +48,9 @@ class _Typed(msgspec.Struct):
     type: str = ""
 
 
+_HALF_PAIR = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+)
 _members_decoder = msgspec.json.Decoder(Members)
 _messages_decoder = msgspec.json.Decoder(list[_Message])
 _typed_decoder = msgspec.json.Decoder(_Typed)
@@ -147,6 +151,14 @@ def parse_members(body: bytes) -> Members:
 
 def _malformed(body: bytes, got: str) -> ApiError:
     """Return the error of a body that is no JSON, with the byte at which it stops being JSON."""
+    half = _HALF_PAIR.search(body)
+    if half is not None and ("surrogate" in got or "hex escape" in got or "truncated" in got):
+        what, allowed = "the request body holds half of a surrogate pair", "whole characters"
+        got, do = (
+            f"{half[0].decode()} (byte {half.start()})",
+            "cut texts between characters",
+        )
+        return bad(what, "invalid_json", allowed=allowed, got=got, do=do)
     at = "" if "(byte " in got else f" (byte {len(body)})"
     do = "check quotes, commas and brackets there"
     return bad("the request body is malformed JSON", "invalid_json", allowed=_BODY, got=got + at, do=do)
