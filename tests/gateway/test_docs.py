@@ -18,6 +18,7 @@ from turnout.gateway.config import (
     ServerSettings,
 )
 from turnout.gateway.settings import GoalSettings, Settings
+from turnout.gateway.settings_cache import CacheSettings
 from turnout.gateway.settings_keys import AuthSettings, KeySettings
 from turnout.gateway.settings_prices import PricesSettings
 from turnout.gateway.settings_providers import (
@@ -59,6 +60,7 @@ SECTIONS: dict[str, type[Settings]] = {
     "keys.NAME.goal.": GoalSettings,
     "sequencers.NAME.": SequencerSettings,
     "rules.": RuleSettings,
+    "rules.cache.": CacheSettings,
     **{f"signals.NAME.{' ' * place}": kind for place, kind in enumerate(SIGNAL_KINDS.values())},
 }
 
@@ -69,7 +71,8 @@ def settings() -> dict[str, object]:
     for prefix, kind in SECTIONS.items():
         for field in msgspec.structs.fields(kind):
             is_section = any(key.startswith(f"{prefix}{field.name}.") for key in SECTIONS)
-            is_section = is_section and field.name != "rules"  # a list, which has a heading of its own
+            # What may be absent, or is a list, has a heading of its own besides.
+            is_section = is_section and field.name not in ("rules", "cache")
             if not is_section:
                 has_factory = field.default_factory is not msgspec.NODEFAULT
                 default = field.default_factory() if has_factory else field.default

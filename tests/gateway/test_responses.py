@@ -11,6 +11,7 @@ import msgspec
 import openai
 import pytest
 
+from tests.gateway.chat_told import completion
 from tests.gateway.client import Answer, call, check_advice, row
 from tests.gateway.conftest import Served
 from tests.gateway.pool import LARGE, SMALL, THINKING, make_deployment
@@ -245,10 +246,11 @@ def test_naming_a_candidate_elsewhere_is_refused(served: Served) -> None:
     assert (answer.status, answer.error["code"]) == (400, "made_elsewhere")
 
 
-def test_who_speaks_chat_only_is_not_asked(served: Served, servers: dict[str, Told]) -> None:
+def test_who_speaks_chat_only_is_asked_in_chat(served: Served, servers: dict[str, Told]) -> None:
+    servers["first"].say = lambda _: whole(completion({"role": "assistant", "content": "391"}, "stop"))
     answer = post(served, model="chat only")
-    assert (answer.status, answer.error["code"]) == (400, "not_supported")
-    assert servers["first"].seen == []
+    assert answer.json["output"][0]["content"][0]["text"] == "391"
+    assert servers["first"].last.path == "/v1/chat/completions"
 
 
 def test_a_cut_stream_ends_in_an_error(

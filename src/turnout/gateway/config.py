@@ -122,6 +122,8 @@ class CandidateSettings(Settings, frozen=True, kw_only=True):
     """Provider that serves it; none means `default_provider`."""
     model: Name | None = None
     """The upstream's name for it; none means the candidate's model."""
+    leave_out: list[Name] = msgspec.field(default_factory=list)
+    """Fields of requests that it refuses, such as `temperature`; they are not sent to it."""
 
 
 class ModelSettings(Settings, frozen=True, kw_only=True):

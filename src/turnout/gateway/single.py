@@ -12,6 +12,7 @@ from turnout.gateway.breakers import Pass
 from turnout.gateway.exchange import Exchange
 from turnout.gateway.protocols.base import Protocol
 from turnout.gateway.providers.base import Call, Fault, Provider, Reply
+from turnout.gateway.wire import ChatRequest
 
 CHAT = "chat"
 """The API that every provider speaks."""
@@ -35,7 +36,7 @@ async def ask_one(exchange: Exchange, candidate: Candidate, leave: Pass) -> Answ
     account.attempts += 1
     account.provider, account.is_replay = provider.name, provider.is_replay
     call = Call(
-        request=exchange.request,
+        request=_spared(exchange, candidate),
         candidate=candidate,
         model=model,
         decision_id=account.decision_id,
@@ -74,9 +75,18 @@ async def _ask_translated(protocol: Protocol, provider: Provider, call: Call) ->
         reply = await provider.ask(chat)
     except Fault as fault:
         if fault.reply is not None:
-            fault.reply = protocol.from_chat(fault.reply, provider.name)
+            fault.reply = protocol.from_chat(fault.reply, call.request, provider.name)
         raise
-    return protocol.from_chat(reply, provider.name)
+    return protocol.from_chat(reply, call.request, provider.name)
+
+
+def _spared(exchange: Exchange, candidate: Candidate) -> ChatRequest:
+    """Return the request without what the settings say that this candidate refuses."""
+    own = exchange.parts.config.candidates.get(candidate.name)
+    if own is None or not own.leave_out:
+        return exchange.request
+    members = {name: raw for name, raw in exchange.request.members.items() if name not in own.leave_out}
+    return dataclasses.replace(exchange.request, members=members)
 
 
 def take(exchange: Exchange, answer: Answer) -> Reply:

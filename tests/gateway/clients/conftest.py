@@ -10,6 +10,7 @@ import pytest
 
 from tests.gateway.clients.willing_chat import say_chat
 from tests.gateway.clients.willing_messages import say_messages
+from tests.gateway.clients.willing_responses import say_responses
 from tests.gateway.conftest import Served
 from tests.gateway.pool import make_deployment
 from tests.gateway.settings import make_config
@@ -31,10 +32,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def say(asked: Asked) -> Say:
     """Answer in the API that was asked."""
-    path = asked.path.partition("?")[0]
-    if path.endswith("/chat/completions"):
-        return say_chat(asked)
-    return say_messages(asked) if path.endswith("/messages") else whole({"error": {"message": path}}, 404)
+    last = asked.path.partition("?")[0].rpartition("/")[2]
+    known = {"completions": say_chat, "messages": say_messages, "responses": say_responses}
+    return known[last](asked) if last in known else whole({"error": {"message": asked.path}}, 404)
 
 
 @pytest.fixture(scope="session")

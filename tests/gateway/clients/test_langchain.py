@@ -133,6 +133,16 @@ class TestOpenAIBeforeAnthropic(AsksOpenAI):
     supports_image_tool_message = True
 
 
+class TestResponsesBeforeAnthropic(AsksOpenAI):
+    __test__ = True
+    upstream, model_override_value = "claude", "plain"
+    supports_image_tool_message = True
+
+    @property
+    def chat_model_params(self) -> dict[str, Any]:
+        return {**super().chat_model_params, "use_responses_api": True}
+
+
 class TestAnthropicBeforeAnthropic(AsksAnthropic):
     __test__ = True
     details = ("cache_read_input", "cache_creation_input")

@@ -47,8 +47,11 @@ class Protocol(ABC):
         """Return the request in chat, for a provider that does not speak this API; raises `Fault`."""
         return request
 
-    def from_chat(self, reply: Reply, upstream: str) -> Reply:
-        """Return a chat reply, an error or a stream too, in this API; `upstream` is named in faults."""
+    def from_chat(self, reply: Reply, request: ChatRequest, upstream: str) -> Reply:
+        """Return a chat reply, an error or a stream too, in this API.
+
+        `request` is the client's own, `upstream` is named in faults.
+        """
         return reply
 
     @abstractmethod

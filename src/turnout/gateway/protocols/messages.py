@@ -64,7 +64,7 @@ class MessagesProtocol(Protocol):
         """Return the request as a chat request; raises `Fault` for what chat cannot say."""
         return dataclasses.replace(parse_chat(chat_request(request.members)), is_translated=True)
 
-    def from_chat(self, reply: Reply, upstream: str) -> Reply:
+    def from_chat(self, reply: Reply, request: ChatRequest, upstream: str) -> Reply:
         """Return a chat reply as a message, an error of Messages, or a stream of its events."""
         if reply.chunks is None:
             return messages_reply(reply, upstream)

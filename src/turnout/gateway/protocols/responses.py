@@ -1,4 +1,4 @@
-"""This module speaks OpenAI's Responses: bytes are passed on both ways.
+"""This module speaks OpenAI's Responses: bytes are passed on where the upstream speaks them, else chat is.
 
 What an upstream keeps can only be gone on from there: an earlier response, a conversation, reasoning that it
 encrypted. Their names are read from answers, and from the requests that build on them.
@@ -6,6 +6,7 @@ encrypted. Their names are read from answers, and from the requests that build o
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, ClassVar, final
 
 import msgspec
@@ -18,9 +19,11 @@ from turnout.gateway.protocols.responses_wire import parse_responses
 from turnout.gateway.providers.base import Reply
 from turnout.gateway.reply import error_reply
 from turnout.gateway.stream import Scanner, UsageCount
-from turnout.gateway.translate.events import write_event
-from turnout.gateway.translate.refusal import not_spoken
-from turnout.gateway.wire import ChatRequest
+from turnout.gateway.translate.chat_answer_as_responses import responses_reply
+from turnout.gateway.translate.chat_stream_as_responses import ChatAsResponses
+from turnout.gateway.translate.events import Translated, write_event
+from turnout.gateway.translate.responses_request_as_chat import chat_request
+from turnout.gateway.wire import ChatRequest, parse_chat
 
 _decoder = msgspec.json.Decoder(Kept)
 
@@ -51,8 +54,15 @@ class ResponsesProtocol(Protocol):
         return () if kept is None else kept.names
 
     def to_chat(self, request: ChatRequest) -> ChatRequest:
-        """Raise `Fault`: nothing is translated here."""
-        raise not_spoken(self.path)
+        """Return the request as a chat request; raises `Fault` for what chat cannot say."""
+        return dataclasses.replace(parse_chat(chat_request(request.members)), is_translated=True)
+
+    def from_chat(self, reply: Reply, request: ChatRequest, upstream: str) -> Reply:
+        """Return a chat reply as a response, or as a stream of its events."""
+        if reply.chunks is None:
+            return responses_reply(reply, request, upstream)
+        chunks = Translated(reply.chunks, ChatAsResponses(request=request), upstream=upstream)
+        return Reply(status=reply.status, headers=reply.headers, chunks=chunks)
 
     def error_reply(self, error: ApiError) -> Reply:
         """Return OpenAI's error object."""

@@ -57,7 +57,7 @@ def messages_reply(reply: Reply, upstream: str) -> Reply:
         completion = _decoder.decode(reply.body)
         choice = completion.choices[0]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, IndexError) as error:
-        raise _no_completion(upstream, error) from error
+        raise no_completion(upstream, error) from error
     body = {
         "id": message_id(completion.id),
         "type": "message",
@@ -95,7 +95,8 @@ def stop(finish: str | None, matched: str | int | None) -> dict[str, str | None]
     return {"stop_reason": STOP_OF_FINISH.get(finish or "stop", "end_turn"), "stop_sequence": None}
 
 
-def _no_completion(upstream: str, error: Exception) -> Fault:
+def no_completion(upstream: str, error: Exception) -> Fault:
+    """Return the fault of a 200 that cannot be translated."""
     message = sentence(
         f"the upstream {upstream!r} answered 200 without a completion",
         allowed="an object with 'choices'",

@@ -1,0 +1,201 @@
+"""This module writes a stream of chat chunks as events of OpenAI's Responses."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+from turnout.gateway.translate.events import BadEventError, EventCutter, Translator, read_object, write_event
+from turnout.gateway.translate.responses_items import (
+    call_item,
+    ended,
+    frame,
+    message_item,
+    reasoning_item,
+    text_part,
+    wants_thoughts,
+)
+from turnout.gateway.wire import ChatRequest
+
+_KINDS = {"text": "output_text", "refusal": "refusal", "thoughts": "reasoning_summary_text"}
+
+
+@final
+class ChatAsResponses(Translator):
+    """Translates one stream.
+
+    Chat says nothing of where a part of the answer ends, so an item is closed by the next one. The last event
+    is written for `[DONE]`, or for a stream that ended after a finish reason, and for nothing else.
+
+    Parameters
+    ----------
+    request:
+        What the client asked, in its own API; a response repeats parts of it.
+    """
+
+    def __init__(self, *, request: ChatRequest) -> None:
+        self._request = request
+        self._is_sealed = wants_thoughts(request)
+        self._cutter = EventCutter()
+        self._begun: dict[str, Any] = {}
+        self._answer_id = ""
+        self._output: list[dict[str, Any]] = []
+        self._open: tuple[str, int] | None = None
+        self._call: dict[str, str] = {}
+        self._text = ""
+        self._blocks: list[Any] = []
+        self._usage: Any = None
+        self._finish: str | None = None
+        self._num_events = 0
+        self._is_over = False
+
+    def feed(self, block: bytes) -> bytes:
+        """Return the events of what has arrived; raises `BadEventError`."""
+        return b"".join([self._event(data) for data in self._cutter.feed(block)])
+
+    def end(self) -> bytes:
+        """Return the last events where the upstream gave a finish reason and left out `[DONE]`."""
+        return b"" if self._finish is None or self._is_over else self._stop()
+
+    def _event(self, data: bytes) -> bytes:
+        if self._is_over:
+            return b""
+        if data.strip() == b"[DONE]":
+            if not self._begun:
+                raise BadEventError("[DONE] before any chunk")
+            return self._stop()
+        chunk = read_object(data)
+        try:
+            if chunk.get("error") is not None:
+                return self._error(chunk["error"])
+            told = b"" if self._begun else self._start(chunk)
+            self._usage = chunk.get("usage") or self._usage
+            return told + b"".join([self._choice(choice) for choice in chunk.get("choices") or []])
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise BadEventError(f"a chunk that is none: {error}") from error
+
+    def _start(self, chunk: dict[str, Any]) -> bytes:
+        self._begun = frame(self._request, chunk)
+        self._answer_id = str(chunk.get("id", ""))
+        return b"".join(
+            self._write(f"response.{name}", response=self._begun) for name in ("created", "in_progress")
+        )
+
+    def _choice(self, choice: dict[str, Any]) -> bytes:
+        delta, told = choice.get("delta") or {}, b""
+        if thoughts := delta.get("reasoning_content") or delta.get("reasoning"):
+            told += self._piece("thoughts", thoughts)
+        if self._is_sealed:
+            self._blocks += delta.get("thinking_blocks") or []
+        for kind, name in (("text", "content"), ("refusal", "refusal")):
+            if text := delta.get(name):
+                told += self._piece(kind, text)
+        for call in delta.get("tool_calls") or []:
+            told += self._call_piece(call)
+        if choice.get("finish_reason") is not None:
+            self._finish = choice["finish_reason"]
+        return told
+
+    def _piece(self, kind: str, text: str) -> bytes:
+        told = b""
+        if self._open is None or self._open[0] != kind:
+            told = self._close()
+            self._open = (kind, 0)
+            told += self._added(self._item("in_progress"))
+            told += self._part("added", "")
+        self._text += text
+        more: dict[str, Any] = {"logprobs": []} if kind == "text" else {}
+        return told + self._write(f"response.{_KINDS[kind]}.delta", **self._at(), delta=text, **more)
+
+    def _call_piece(self, call: dict[str, Any]) -> bytes:
+        index, function, told = call.get("index", 0), call.get("function") or {}, b""
+        # Some servers give every call the index 0; a new id is a new call whatever its index says.
+        is_new = bool(call.get("id")) and call["id"] != self._call.get("call_id")
+        if is_new or self._open != ("call", index):
+            if not call.get("id") or not function.get("name"):
+                raise BadEventError(f"a piece of the tool call {index} that is not open")
+            told = self._close()
+            self._open, self._call = ("call", index), {"call_id": call["id"], "name": function["name"]}
+            told += self._added(self._item("in_progress"))
+        if pieces := function.get("arguments"):
+            self._text += pieces
+            told += self._write("response.function_call_arguments.delta", **self._at(), delta=pieces)
+        return told
+
+    def _item(self, status: str) -> dict[str, Any]:
+        """Return the open item as it is now."""
+        assert self._open is not None
+        kind, number, is_done = self._open[0], len(self._output), status == "completed"
+        if kind == "call":
+            return call_item(number, self._answer_id, {**self._call, "arguments": self._text}, status)
+        if kind == "thoughts":
+            return reasoning_item(number, self._answer_id, self._text, self._blocks if is_done else None)
+        return message_item(number, self._answer_id, self._content(self._text) if is_done else None)
+
+    def _content(self, text: str) -> dict[str, Any]:
+        """Return the part of the open item."""
+        assert self._open is not None
+        if self._open[0] == "thoughts":
+            return {"type": "summary_text", "text": text}
+        return text_part(text) if self._open[0] == "text" else {"type": "refusal", "refusal": text}
+
+    def _at(self) -> dict[str, Any]:
+        """Return where the open part stands."""
+        assert self._open is not None
+        at: dict[str, Any] = {
+            "item_id": self._item("in_progress")["id"], "output_index": len(self._output)
+        }  # fmt: skip
+        if self._open[0] == "thoughts":
+            return {**at, "summary_index": 0}
+        return at if self._open[0] == "call" else {**at, "content_index": 0}
+
+    def _added(self, item: dict[str, Any]) -> bytes:
+        return self._write("response.output_item.added", output_index=len(self._output), item=item)
+
+    def _part(self, what: str, text: str) -> bytes:
+        assert self._open is not None
+        name = "reasoning_summary_part" if self._open[0] == "thoughts" else "content_part"
+        return self._write(f"response.{name}.{what}", **self._at(), part=self._content(text))
+
+    def _close(self) -> bytes:
+        """End the open item, and tell thoughts that only their signatures are known of."""
+        told = b""
+        if self._open is None and self._blocks and not self._output:
+            self._open = ("thoughts", 0)
+            told = self._added(self._item("in_progress"))
+        elif self._open is not None and self._open[0] == "call":
+            told = self._write(
+                "response.function_call_arguments.done",
+                **self._at(), name=self._call["name"], arguments=self._text,
+            )  # fmt: skip
+        elif self._open is not None:
+            field = "refusal" if self._open[0] == "refusal" else "text"
+            more: dict[str, Any] = {"logprobs": []} if self._open[0] == "text" else {}
+            done = f"response.{_KINDS[self._open[0]]}.done"
+            told = self._write(done, **self._at(), **{field: self._text}, **more)
+            told += self._part("done", self._text)
+        if self._open is None:
+            return told
+        item = self._item("completed")
+        told += self._write("response.output_item.done", output_index=len(self._output), item=item)
+        self._output.append(item)
+        self._open, self._text = None, ""
+        return told
+
+    def _stop(self) -> bytes:
+        told = self._close()
+        self._is_over = True
+        response = ended(self._begun, self._output, self._finish, self._usage)
+        return told + self._write(f"response.{response['status']}", response=response)
+
+    def _error(self, error: Any) -> bytes:
+        """Return the upstream's error as an event that OpenAI's clients raise."""
+        self._is_over = True
+        known = error if isinstance(error, dict) else {"message": str(error)}
+        code, message = known.get("code"), str(known.get("message"))
+        code = None if code is None else str(code)
+        return self._write("error", code=code, message=message, param=None, error=known)
+
+    def _write(self, kind: str, **members: Any) -> bytes:
+        event = {"type": kind, **members, "sequence_number": self._num_events}
+        self._num_events += 1
+        return write_event(event, kind)

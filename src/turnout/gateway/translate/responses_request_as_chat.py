@@ -1,0 +1,122 @@
+"""This module writes a request of OpenAI's Responses as a chat request.
+
+What the API keeps on its server has no counterpart: an earlier response, a conversation, a stored prompt, a
+reference to an item. Tools that the server itself runs have none either. Hints that change no answer are left
+out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from turnout.gateway.translate.refusal import plain, refuse, unreadable
+from turnout.gateway.translate.responses_turns import turns
+from turnout.gateway.wire import Members
+
+LANGUAGE = "OpenAI's chat"
+
+_COPIED = frozenset(
+    "temperature top_p stream model parallel_tool_calls user safety_identifier prompt_cache_key".split()
+)
+_HINTS = frozenset(
+    "store metadata include truncation service_tier stream_options max_tool_calls moderation"
+    " prompt_cache_options prompt_cache_retention context_management".split()
+)
+_NEUTRAL: Mapping[str, tuple[object, ...]] = {
+    "background": (False,),
+    "conversation": (),
+    "previous_response_id": (),
+    "prompt": (),
+    "top_logprobs": (0,),
+}
+_DONE = frozenset("input instructions tools tool_choice max_output_tokens text reasoning".split())
+
+
+class _Tool(msgspec.Struct):
+    type: str
+    name: str = ""
+    description: str | None = None
+    parameters: msgspec.Raw = msgspec.Raw(b"null")
+    strict: bool | None = None
+
+
+def chat_request(members: Members) -> bytes:
+    """Return the body; raises `Fault` (400) for what chat cannot say."""
+    body: dict[str, Any] = {"messages": turns(members, LANGUAGE)}
+    if not body["messages"]:
+        raise refuse("input", LANGUAGE, bytes(members.get("input", b"null")))
+    if tools := _tools(members):
+        body["tools"] = tools
+        _choose(members, body)
+    if plain(members.get("max_output_tokens")) is not None:
+        body["max_completion_tokens"] = members["max_output_tokens"]
+    _configure(members, body)
+    for name, raw in members.items():
+        if name in _NEUTRAL and bytes(raw) != b"null" and plain(raw) not in _NEUTRAL[name]:
+            raise refuse(name, LANGUAGE, bytes(raw))
+        known = name in _DONE or name in _HINTS or name in _NEUTRAL or name in body
+        if bytes(raw) != b"null" and (name in _COPIED or not known):
+            body[name] = raw
+    return msgspec.json.encode(body)
+
+
+def _tools(members: Members) -> list[dict[str, Any]]:
+    raw = members.get("tools")
+    if raw is None or bytes(raw) == b"null":
+        return []
+    try:
+        given = msgspec.json.decode(raw, type=list[_Tool])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise unreadable("tools", error) from error
+    return [_tool(tool) for tool in given]
+
+
+def _tool(tool: _Tool) -> dict[str, Any]:
+    if tool.type != "function":
+        raise refuse("tools[].type", LANGUAGE, tool.type)
+    function: dict[str, Any] = {"name": tool.name}
+    if tool.description is not None:
+        function["description"] = tool.description
+    if bytes(tool.parameters) != b"null":
+        function["parameters"] = tool.parameters
+    if tool.strict is not None:
+        function["strict"] = tool.strict
+    return {"type": "function", "function": function}
+
+
+def _choose(members: Members, body: dict[str, Any]) -> None:
+    choice = plain(members.get("tool_choice"))
+    if choice is None or isinstance(choice, str):
+        if choice is not None:
+            body["tool_choice"] = choice
+        return
+    kind = choice.get("type") if isinstance(choice, dict) else None
+    if not isinstance(choice, dict) or kind not in ("function", "allowed_tools"):
+        raise refuse("tool_choice", LANGUAGE, choice)
+    if kind == "function":
+        body["tool_choice"] = {"type": kind, "function": {"name": choice.get("name")}}
+        return
+    # Chat servers other than OpenAI's own do not know this choice; leaving the others out says the same.
+    names = {tool.get("name") for tool in choice.get("tools") or [] if isinstance(tool, dict)}
+    body["tools"] = [tool for tool in body["tools"] if tool["function"]["name"] in names]
+    body["tool_choice"] = choice.get("mode", "auto")
+
+
+def _configure(members: Members, body: dict[str, Any]) -> None:
+    """Write the form of the answer, its length in words, and the effort."""
+    text = plain(members.get("text"))
+    if isinstance(text, dict):
+        if text.get("verbosity") is not None:
+            body["verbosity"] = text["verbosity"]
+        form = text.get("format")
+        if isinstance(form, dict) and form.get("type") == "json_schema":
+            schema = {name: value for name, value in form.items() if name != "type" and value is not None}
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        elif isinstance(form, dict) and form.get("type") != "text":
+            body["response_format"] = form
+    reasoning = plain(members.get("reasoning"))
+    if isinstance(reasoning, dict) and reasoning.get("effort") is not None:
+        body["reasoning_effort"] = reasoning["effort"]
