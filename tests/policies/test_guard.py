@@ -72,3 +72,22 @@ def test_a_verdict_on_few_queries_says_that_they_are_too_few() -> None:
     assert many.describe().endswith("usd per 1,000; 400 held-out queries")
     nobody = replace(verdict, count=0, gain=float("nan"), low=float("-inf"))
     assert nobody.describe() == "no held-out query has what is compared"
+
+
+def test_queries_of_the_calibration_split_count_where_no_quality_set_the_price() -> None:
+    rng = np.random.default_rng(6)
+    single_Q, usd_Q = rng.random((1, 800)), np.ones((1, 800))
+    better_Q = single_Q + 0.02 + rng.normal(0, 0.3, (1, 800))
+    first, second = (
+        measure_pairs(better_Q[:, rows], usd_Q[:, rows] / 2, single_Q[:, rows], usd_Q[:, rows])
+        for rows in (slice(0, 400), slice(400, 800))
+    )
+    guard = Guard(options=first, confidence=0.95)
+    for goal in (Goal(), Goal(usd_per_1k=5000.0), Goal(usd_per_quality=1.0)):
+        alone, joined = (
+            guard.judge(goal, option=0, price=goal.fixed_price or 0.0, single=0, best=0, calibrated=part)
+            for part in (None, second)
+        )
+        assert (alone.count, joined.count) == (400, 800)
+    floor = guard.judge(FLOOR, option=0, price=0.0, single=0, best=0, calibrated=second)
+    assert floor.count == 400

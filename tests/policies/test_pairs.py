@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from turnout.core import InputError
-from turnout.policies import measure_pairs
+from turnout.policies import measure_pairs, measure_singles
 from turnout.policies.risk import honest_variance
 
 RNG = np.random.default_rng(0)
@@ -68,3 +68,27 @@ def test_unknown_money_stays_unknown() -> None:
 def test_fewer_than_two_shared_queries_are_refused() -> None:
     with pytest.raises(InputError, match="at least 2 for every price; got: 1"):
         measure_pairs(QUALITY_KQ[:, :1], USD_KQ[:, :1], QUALITY_MQ[:, :1], USD_MQ[:, :1])
+
+
+def test_moments_of_two_parts_join_to_those_of_the_whole() -> None:
+    rng = np.random.default_rng(8)
+    quality_KQ, quality_MQ = rng.random((3, 60)), rng.random((2, 60))
+    quality_KQ[1, 5:9], quality_MQ[0, 40:44] = np.nan, np.nan
+    usd_KQ, usd_MQ = quality_KQ + rng.random((3, 60)), quality_MQ * rng.random((2, 60))
+    every = (quality_KQ, usd_KQ, quality_MQ, usd_MQ)
+    first, second = (measure_pairs(*(x[:, rows] for x in every)) for rows in (slice(0, 25), slice(25, 60)))
+    whole = measure_pairs(*every)
+    np.testing.assert_allclose(first.joined(second).moments_SKM, whole.moments_SKM, rtol=1e-9)
+
+
+def test_joining_a_part_where_nothing_is_known_changes_nothing() -> None:
+    rng = np.random.default_rng(9)
+    values = (
+        rng.random((2, 30)),
+        rng.random((2, 30)) * np.nan,
+        rng.random((2, 30)),
+        rng.random((2, 30)) * np.nan,
+    )
+    pairs = measure_pairs(*values)
+    nothing = measure_singles(np.full((2, 30), np.nan), np.full((2, 30), np.nan))
+    np.testing.assert_allclose(pairs.joined(nothing).moments_SKM, pairs.moments_SKM, equal_nan=True)

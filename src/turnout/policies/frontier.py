@@ -48,7 +48,7 @@ class Frontier:
 
     @property
     def count(self) -> int:
-        """Calibration queries on which price 0 and the best single model were both observed."""
+        """Calibration queries on which the choice at price 0 and the best single model are both known."""
         return int(self.options.at("count", 0, self.best))
 
     @property

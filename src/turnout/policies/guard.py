@@ -54,11 +54,22 @@ class Guard:
     options: Pairs
     confidence: float
 
-    def judge(self, goal: Goal, *, option: int, price: float, single: int, best: int) -> Verdict:
+    def judge(
+        self,
+        goal: Goal,
+        *,
+        option: int,
+        price: float,
+        single: int,
+        best: int,
+        calibrated: Pairs | None = None,
+    ) -> Verdict:
         """Return whether the router at `option` may serve `goal` in place of `single`.
 
         A floor or a cap must also not be refuted on this split: the goal's own margin may not lie below
-        0 with `confidence`.
+        0 with `confidence`. `calibrated` are the same options on the calibration split: where no quality
+        was looked at there to set the price, as for a price that is given and for a cap, its queries say
+        as honestly what is gained, and are counted in.
         """
         if goal.quality_floor is not None:
             saved = self.options.saved_usd(option, single)
@@ -68,12 +79,13 @@ class Guard:
             is_refuted = margin.high(self.confidence) + goal.risk < 0
             usd = self.options.at("single_usd", option, single)
             return self._verdict(saved, "usd per 1,000", is_refuted=is_refuted, scale=1000.0, size=usd)
-        gained = self.options.quality(option, single)
+        options = self.options if calibrated is None else self.options.joined(calibrated)
+        gained = options.quality(option, single)
         if goal.usd_per_1k is not None:
             spend = self.options.spend(option, best).low(self.confidence)
             is_refuted = spend * 1000.0 > goal.usd_per_1k * (1 + goal.risk)
             return self._verdict(gained, "quality", is_refuted=is_refuted)
-        worth = self.options.worth(option, single, price)
+        worth = options.worth(option, single, price)
         unit = (
             "quality" if price == 0 else "usd per 1,000" if np.isinf(price) else "quality minus price x usd"
         )

@@ -67,6 +67,26 @@ class Pairs:
         """Return one moment by name."""
         return float(self.moments_SKM[_NAMES.index(name), option, single])
 
+    def joined(self, other: Pairs) -> Pairs:
+        """Return the moments over the queries of both, which share none.
+
+        Exact, but for `cross_cov` where a quality is known and its cost is not: its queries aren't counted
+        apart, so the smaller of the two counts stands for them.
+        """
+        ours, theirs = (dict(zip(_NAMES, pairs.moments_SKM, strict=True)) for pairs in (self, other))
+        quality = _pooled(*(tuple(part[name] for name in _NAMES[:6]) for part in (ours, theirs)))
+        usd = _pooled(*(tuple(part[name] for name in _NAMES[6:12]) for part in (ours, theirs)))
+        cross = [
+            (
+                np.minimum(part["count"], part["usd_count"]),
+                part["quality"] - part["single_quality"],
+                part["usd"] - part["single_usd"],
+                part["cross_cov"],
+            )
+            for part in (ours, theirs)
+        ]
+        return Pairs(moments_SKM=np.stack([*quality, *usd, _pooled_cov(*cross)]))
+
     def quality(self, option: int, single: int, *, share: float = 1.0) -> Difference:
         """Return `quality[option] - share * quality[single]`."""
         variance = (
@@ -136,9 +156,42 @@ def measure_pairs(quality_KQ: Floats, usd_KQ: Floats, quality_MQ: Floats, usd_MQ
     return _measure(quality_KQ, usd_KQ, quality_MQ, usd_MQ)
 
 
-def measure_singles(quality_MQ: Floats, usd_MQ: Floats) -> Pairs:
-    """Build `Pairs` of single models against each other; one that was hardly observed keeps no goal."""
-    return _measure(quality_MQ, usd_MQ, quality_MQ, usd_MQ)
+def measure_singles(quality_MQ: Floats, usd_MQ: Floats, rival_MQ: Floats | None = None) -> Pairs:
+    """Build `Pairs` of single models against each other; one that was hardly observed keeps no goal.
+
+    `rival_MQ` are the qualities of those that they are compared with, where these are others.
+    """
+    return _measure(quality_MQ, usd_MQ, quality_MQ if rival_MQ is None else rival_MQ, usd_MQ)
+
+
+def _pooled(ours: tuple[Floats, ...], theirs: tuple[Floats, ...]) -> list[Floats]:
+    """Return count, means, variances and covariance over two sets of queries from those of each."""
+    (num_a, x_a, y_a, xx_a, yy_a, xy_a), (num_b, x_b, y_b, xx_b, yy_b, xy_b) = ours, theirs
+    return [
+        num_a + num_b,
+        _pooled_mean((num_a, x_a), (num_b, x_b)),
+        _pooled_mean((num_a, y_a), (num_b, y_b)),
+        _pooled_cov((num_a, x_a, x_a, xx_a), (num_b, x_b, x_b, xx_b)),
+        _pooled_cov((num_a, y_a, y_a, yy_a), (num_b, y_b, y_b, yy_b)),
+        _pooled_cov((num_a, x_a, y_a, xy_a), (num_b, x_b, y_b, xy_b)),
+    ]
+
+
+def _pooled_mean(ours: tuple[Floats, Floats], theirs: tuple[Floats, Floats]) -> Floats:
+    total = sum(num * np.nan_to_num(mean) for num, mean in (ours, theirs))
+    num = ours[0] + theirs[0]
+    mean: Floats = np.where(num > 0, total / np.maximum(num, 1.0), np.nan)
+    return mean
+
+
+def _pooled_cov(ours: tuple[Floats, ...], theirs: tuple[Floats, ...]) -> Floats:
+    """Return the covariance from (count, mean of x, mean of y, covariance) of two sets."""
+    (num_a, x_a, y_a, xy_a), (num_b, x_b, y_b, xy_b) = ours, theirs
+    num = num_a + num_b
+    apart = np.where((num_a > 0) & (num_b > 0), (x_a - x_b) * (y_a - y_b), 0.0)
+    inside = sum(np.maximum(n - 1.0, 0.0) * np.nan_to_num(xy) for n, xy in ((num_a, xy_a), (num_b, xy_b)))
+    cov: Floats = (inside + num_a * num_b / np.maximum(num, 1.0) * apart) / np.maximum(num - 1.0, 1.0)
+    return cov
 
 
 def _measure(quality_KQ: Floats, usd_KQ: Floats, quality_MQ: Floats, usd_MQ: Floats) -> Pairs:

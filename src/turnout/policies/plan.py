@@ -42,7 +42,14 @@ def make_plan(goal: Goal, frontier: Frontier, guard: Guard | None, names: tuple[
     verdict = None
     is_open = True
     if guard is not None:
-        verdict = guard.judge(goal, option=found.index, price=price, single=single.index, best=frontier.best)
+        verdict = guard.judge(
+            goal,
+            option=found.index,
+            price=price,
+            single=single.index,
+            best=frontier.best,
+            calibrated=frontier.options,
+        )
         # A router that cannot keep the goal does not replace a single model that can.
         is_open = verdict.is_open and (found.is_kept or not single.is_kept)
     is_kept = found.is_kept if is_open else single.is_kept

@@ -13,6 +13,8 @@ from turnout.routers.best_single import BestSingleRouter
 from turnout.routers.stacking import Held, Weights
 from turnout.routers.targets import filled_costs
 
+_EDGE = 1e-3
+
 
 def with_embedder(member: Router, embedder: Embedder | None) -> Router:
     """Return an unfitted copy that reads text through `embedder`; one with its own keeps that."""
@@ -52,7 +54,7 @@ def blend(estimates: Sequence[Estimate], base: Estimate, weights: Weights, pool_
     quality_KQM = np.stack([estimate.quality_QM for estimate in estimates])
     spread_KQM = np.stack([estimate.spread_QM for estimate in estimates])
     mixed_QM = weights.mix(quality_KQM, base.quality_QM, pool_M)
-    clipped_QM = np.clip(mixed_QM, 0.0, 1.0)
+    clipped_QM = squeezed(mixed_QM)
     with np.errstate(invalid="ignore"):
         spread_QM = weights.spread(clipped_QM, quality_KQM, spread_KQM, base.quality_QM, base.spread_QM)
     return make_estimate(
@@ -62,6 +64,18 @@ def blend(estimates: Sequence[Estimate], base: Estimate, weights: Weights, pool_
         cost_usd_QM=_weighted(weights.cost_K, [estimate.cost_usd_QM for estimate in estimates]),
         latency_s_QM=_weighted(weights.cost_K, [estimate.latency_s_QM for estimate in estimates]),
     )
+
+
+def squeezed(quality_QM: Floats) -> Floats:
+    """Return qualities in [0, 1), those above 0 in the same order; below 0.999 they stay as they are.
+
+    Clipped, all that is predicted beyond 1 would tie, and ties go to the cheaper candidate: where the best
+    are near 1 that is a choice by price alone. Each cell is changed by itself, so that a newcomer beside the
+    others changes none of them.
+    """
+    high_QM = 1.0 - _EDGE**2 / np.maximum(quality_QM - 1.0 + 2.0 * _EDGE, _EDGE)
+    inside_QM: Floats = np.maximum(np.where(quality_QM <= 1.0 - _EDGE, quality_QM, high_QM), 0.0)
+    return inside_QM
 
 
 def _weighted(weight_K: Floats, values: Sequence[Floats]) -> Floats:

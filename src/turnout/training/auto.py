@@ -45,7 +45,9 @@ class Auto:
     estimate: Estimate
     """Of each query, by members and weights that never saw its outcomes."""
     fold_Q: Ints
-    """The fold of each query; the first one took part in the elimination of learners."""
+    """The fold of each query."""
+    x_QF: np.ndarray
+    """The vectors of the queries."""
     about: dict[str, object]
     """Members, weights, errors and who was left out: JSON values."""
 
@@ -67,7 +69,7 @@ def learn_auto(
     given = TextEmbedder() if embedder is None else embedder
     embedder = given if given.is_fitted else given.clone().fit(table.queries)
     memory = CachedEmbedder(embedder=embedder, max_entries=max(len(table.queries), 1))
-    memory.embed(table.queries)
+    x_QF = np.asarray(memory.embed(table.queries))
     fold_Q = cut(table, NUM_FOLDS, seed=seed)
     pool = learners(table, tasks_given=tasks_given)
     folds = _fold_by_fold(pool, table, fold_Q, memory, progress)
@@ -93,7 +95,7 @@ def learn_auto(
         "left_out": sorted(set(pool) - set(names)),
         "error": errors(folds, names, estimate, table),
     }
-    return Auto(router=router, estimate=estimate, fold_Q=fold_Q, about=about)
+    return Auto(router=router, estimate=estimate, fold_Q=fold_Q, x_QF=x_QF, about=about)
 
 
 def _fold_by_fold(

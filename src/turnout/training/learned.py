@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 
 import numpy as np
 
@@ -12,25 +11,24 @@ from turnout.core.budget import Goal
 from turnout.core.contracts import Policy, Router
 from turnout.core.errors import InputError, TableError, sentence
 from turnout.core.estimate import Estimate
-from turnout.core.outcomes import Floats, OutcomeTable
+from turnout.core.outcomes import Bools, Ints, OutcomeTable
 from turnout.core.progress import Progress
 from turnout.core.registry import find_registry
 from turnout.core.validation import check_number
 from turnout.evaluation import near_duplicates
 from turnout.evaluation import split as split_table
-from turnout.policies import Pairs, measure_pairs, measure_singles
+from turnout.evaluation.baselines import best_single
 from turnout.routers import BestSingleRouter
 from turnout.training.auto import learn_auto
+from turnout.training.judged import Judged, judge, singles_of_folds
 from turnout.training.log import by_chance, completed, means_of
-from turnout.training.replay import Outcomes, realised_estimate
 from turnout.training.select import Trial, select_router
 from turnout.training.sharing import remember_vectors, share_embedders
 
 AUTO = "auto"
 """The name under which `train` picks and combines routers by itself."""
-CALIBRATE_FOLDS = (0, 1)
-"""Folds of `auto` that calibrate the dial; the others guard. The first fold eliminated learners, so it must
-not be among those that guard."""
+CALIBRATE_FOLDS = (0, 1, 2)
+"""Folds of `auto` that calibrate the dial; the others guard. A promise of quality needs the most queries."""
 
 Wanted = Router | str | Sequence[str] | Mapping[str, Router]
 
@@ -54,36 +52,6 @@ class Shares:
             raise InputError(sentence("Shares", allowed="three numbers that sum to 1", got=round(total, 12)))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Judged:
-    """Queries on which a router is judged, and what it said about them without having seen them."""
-
-    table: OutcomeTable
-    estimate: Estimate
-    is_log: bool = False
-    """Whether the table is a log, of which a chance chose who answered (`turnout.training.log`)."""
-
-    @cached_property
-    def outcomes(self) -> Outcomes:
-        """What every candidate gave and cost: the recorded values, or for a log what stands for them."""
-        if self.is_log:
-            return completed(self.table, self.estimate)
-        return self.table.quality_QM, self.table.cost_usd_QM
-
-    def options(self, policy: Policy, prices: Floats, *, seed: int) -> Pairs:
-        """Return the router at every price against every single model."""
-        quality_QM, usd_QM = self.outcomes
-        quality_PQ, usd_PQ = realised_estimate(
-            self.estimate, policy, self.table, prices, seed=seed, outcomes=self.outcomes
-        )
-        return measure_pairs(quality_PQ, usd_PQ, quality_QM.T, usd_QM.T)
-
-    def singles(self) -> Pairs:
-        """Return the single models against each other."""
-        quality_QM, usd_QM = self.outcomes
-        return measure_singles(quality_QM.T, usd_QM.T)
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Learned:
     """A fitted router and the queries that were set aside to calibrate and to guard it."""
@@ -105,11 +73,16 @@ def learn_automatically(
 ) -> Learned:
     """Let `auto` pick and combine; every query is judged by what was learned without it."""
     found = learn_auto(table, tasks_given=tasks_given, seed=seed, progress=progress)
-    is_calibrate_Q = np.isin(found.fold_Q, CALIBRATE_FOLDS)
-    calibrate, guard = (
-        _judged(table.where(rows_Q), found.estimate.rows(rows_Q), is_log=is_log)
-        for rows_Q in (is_calibrate_Q, ~is_calibrate_Q)
-    )
+    is_calibrate_Q: Bools = np.asarray(np.isin(found.fold_Q, CALIBRATE_FOLDS))
+    if is_log:
+        calibrate, guard = (
+            _judged_log(table.where(rows_Q), found.estimate.rows(rows_Q))
+            for rows_Q in (is_calibrate_Q, ~is_calibrate_Q)
+        )
+    else:
+        single_Q = singles_of_folds(table, found.fold_Q)
+        every = judge(table, found.estimate, single_Q, _best(table), x_QF=found.x_QF)
+        calibrate, guard = every.rows(is_calibrate_Q), every.rows(~is_calibrate_Q)
     return Learned(
         name=AUTO,
         router=found.router,
@@ -141,8 +114,10 @@ def learn_named(
     learned = chosen.clone().fit(parts["fit"])
     progress("estimate", 3, 5)
     calibrate, guard = (
-        _judged(parts[part], learned.estimate(parts[part].queries), is_log=is_log)
-        for part in ("calibrate", "guard")
+        _judged_log(part, learned.estimate(part.queries))
+        if is_log
+        else judge(part, learned.estimate(part.queries), _everywhere(parts["fit"], part), _best(table))
+        for part in (parts["calibrate"], parts["guard"])
     )
     return Learned(
         name=name,
@@ -155,24 +130,40 @@ def learn_named(
     )
 
 
-def _judged(table: OutcomeTable, estimate: Estimate, *, is_log: bool) -> Judged:
-    """Return queries to judge on; of a log, those that a chance answered."""
-    if not is_log:
-        return Judged(table=table, estimate=estimate)
+def _judged_log(table: OutcomeTable, estimate: Estimate) -> Judged:
+    """Return the queries of a log to judge on, those that a chance answered."""
     chance_Q = by_chance(table)
     if not chance_Q.any():
         what = "a part of the log holds no scored answer by chance"
         raise TableError(sentence(what, do="collect more feedback, or choose another --seed"))
-    return Judged(table=table.where(chance_Q), estimate=estimate.rows(chance_Q), is_log=True)
+    table, estimate = table.where(chance_Q), estimate.rows(chance_Q)
+    quality_QM, cost_usd_QM = completed(table, estimate)
+    return Judged(
+        table=table,
+        estimate=estimate,
+        quality_QM=quality_QM,
+        cost_usd_QM=cost_usd_QM,
+        rival_QM=quality_QM,
+        is_log=True,
+    )
+
+
+def _best(table: OutcomeTable) -> int:
+    return table.names.index(best_single(table))
+
+
+def _everywhere(fit: OutcomeTable, part: OutcomeTable) -> Ints:
+    """Return the best single model of the fit part for every query of another."""
+    return np.full(len(part.queries), _best(fit))
 
 
 def _fallback(table: OutcomeTable, calibrate: Judged, guard: Judged) -> Router:
     """Return the candidates' means; of a log those of its completion, for its choices are no fair sample."""
     if not calibrate.is_log:
         return BestSingleRouter().fit(table)
-    both = zip(calibrate.outcomes, guard.outcomes, strict=True)
-    outcomes = tuple(np.concatenate(pair) for pair in both)
-    return BestSingleRouter().fit(means_of((outcomes[0], outcomes[1]), calibrate.table))
+    quality_QM = np.concatenate([calibrate.quality_QM, guard.quality_QM])
+    cost_usd_QM = np.concatenate([calibrate.cost_usd_QM, guard.cost_usd_QM])
+    return BestSingleRouter().fit(means_of((quality_QM, cost_usd_QM), calibrate.table))
 
 
 def _select(

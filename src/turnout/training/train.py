@@ -29,7 +29,7 @@ def train(
     tasks_given: bool = False,
     policy: Policy | None = None,
     shares: Shares | None = None,
-    guard_confidence: float = 0.95,
+    guard_confidence: float = 0.9,
     num_prices: int = 50,
     is_log: bool = False,
     seed: int = 0,
@@ -54,7 +54,8 @@ def train(
     shares:
         How the table is cut into fit, calibrate and guard; for named routers only.
     guard_confidence:
-        Confidence of the guard's one-sided bound.
+        Confidence of the guard's one-sided bound. A router that opens it wrongly was shrunk toward the means
+        and costs little; one that is kept out costs all that it would have gained.
     num_prices:
         Prices on the calibrated frontier.
     is_log:

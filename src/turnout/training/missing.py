@@ -1,0 +1,127 @@
+"""This module stands in for outcomes that were not observed, so that a judgement may rest on every query.
+
+A router that is compared with a single model on the queries where both were run is judged on a quarter of a
+table that is half empty, and on nothing of one where each query met one candidate. Instead each cell has the
+value
+
+    y'_qm = f_qm + o_qm (y_qm - f_qm) / p_qm
+
+with o whether it was observed, p the chance of that, and f a prediction that does not depend on this cell's
+outcome. Its mean is right where p is right, whatever f is, and where f is right, whatever p is; f only
+narrows the interval. A cell that is always observed keeps its outcome, so that a full table is judged as it
+was recorded.
+
+f is what was estimated without the query, plus what the query's other outcomes say of it: a share (least
+squares over the table) of their mean surprise. p is a ridge regression of o on task and text, learned on
+other queries. Where a cell is hardly ever observed nothing is known of it, and it stays unknown.
+
+Source: J. M. Robins, A. Rotnitzky, L. P. Zhao, "Estimation of regression coefficients when some regressors
+are not always observed", JASA 89, 1994; M. Dudik, J. Langford, L. Li, "Doubly robust policy evaluation and
+learning", ICML 2011, equation 4. The use of a query's other outcomes is ours.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from turnout.core.estimate import Estimate
+from turnout.core.outcomes import Bools, Floats, OutcomeTable
+
+MIN_CHANCE = 0.05
+"""Chance of being observed below which a cell stays unknown: one outcome would stand for twenty."""
+_PENALTIES = (1.0, 10.0, 100.0, 1e3, 1e4)
+_NUM_FOLDS = 5
+_MAX_TASKS = 100
+
+
+def stand_in(
+    table: OutcomeTable, estimate: Estimate, x_QF: np.ndarray | None = None
+) -> tuple[Floats, Floats]:
+    """Return quality and cost in USD of every cell, both of shape (Q, M), NaN where nothing is known.
+
+    `estimate` was made without these queries' outcomes; `x_QF` are their vectors, None for tasks alone.
+    Values of single cells may lie outside of [0, 1]; their means are what counts.
+    """
+    quality_QM, usd_QM = table.quality_QM, table.cost_usd_QM
+    seen_QM, priced_QM = np.isfinite(quality_QM), np.isfinite(usd_QM)
+    wanted_M: Bools = np.asarray(priced_QM.any(axis=0))
+    if seen_QM.all() and priced_QM[:, wanted_M].all():
+        return quality_QM, usd_QM
+    features_QF = _features(table, x_QF)
+    chance_QM = chances(seen_QM, features_QF)
+    guess_QM = estimate.quality_QM + _surprise(quality_QM - estimate.quality_QM)
+    chance_usd_QM = chance_QM if np.array_equal(seen_QM, priced_QM) else chances(priced_QM, features_QF)
+    return (
+        doubly_robust(quality_QM, guess_QM, chance_QM),
+        doubly_robust(usd_QM, estimate.cost_usd_QM, chance_usd_QM),
+    )
+
+
+def doubly_robust(value_QM: Floats, guess_QM: Floats, chance_QM: Floats) -> Floats:
+    """Return `guess + seen (value - guess) / chance`; NaN where the chance is below `MIN_CHANCE`."""
+    seen_QM = np.isfinite(value_QM)
+    off_QM = np.where(seen_QM, value_QM - guess_QM, 0.0)
+    found_QM: Floats = guess_QM + off_QM / np.maximum(chance_QM, MIN_CHANCE)
+    found_QM = np.where(chance_QM < MIN_CHANCE, np.nan, found_QM)
+    # A cell that was observed and could not be predicted is known all the same.
+    return np.where(seen_QM & np.isnan(guess_QM), value_QM, found_QM)
+
+
+def chances(seen_QM: Bools, x_QF: Floats) -> Floats:
+    """Return the chance of each cell to be observed, in (0, 1], learned from other queries.
+
+    Ridge regression with one penalty for all, the one of least squared error on held-out queries. A
+    candidate that is observed everywhere has chance 1.
+    """
+    num = len(x_QF)
+    fold_Q = np.arange(num) % min(_NUM_FOLDS, num)
+    found_PQM = np.empty((len(_PENALTIES) + 1, *seen_QM.shape))
+    for fold in np.unique(fold_Q):
+        rows = fold_Q == fold
+        rest = ~rows if num > 1 else rows
+        mean_M = seen_QM[rest].mean(axis=0)
+        centre_F = x_QF[rest].mean(axis=0)
+        values_E, basis_FE = np.linalg.eigh(np.cov(x_QF[rest].T, bias=True).reshape(2 * (x_QF.shape[1],)))
+        moment_EM = basis_FE.T @ ((x_QF[rest] - centre_F).T @ (seen_QM[rest] - mean_M)) / rest.sum()
+        score_QE = (x_QF[rows] - centre_F) @ basis_FE
+        found_PQM[-1, rows] = mean_M
+        for number, penalty in enumerate(_PENALTIES):
+            shrunk_E1 = (np.maximum(values_E, 0.0) + penalty / rest.sum())[:, None]
+            found_PQM[number, rows] = mean_M + score_QE @ (moment_EM / shrunk_E1)
+    best_QM = found_PQM[((found_PQM - seen_QM) ** 2).sum(axis=(1, 2)).argmin()]
+    # One more for each side: what was always seen here may be missed once, and the other way round.
+    clipped_QM = np.clip(best_QM, 1.0 / (num + 2), 1.0)
+    return np.where(seen_QM.all(axis=0), 1.0, clipped_QM)
+
+
+def _surprise(off_QM: Floats) -> Floats:
+    """Return what the other outcomes of a query say of each cell, shape (Q, M); 0 where there are none."""
+    seen_QM = np.isfinite(off_QM)
+    known_QM = np.where(seen_QM, off_QM, 0.0)
+    others_QM = known_QM.sum(axis=1, keepdims=True) - known_QM
+    num_QM = seen_QM.sum(axis=1, keepdims=True) - seen_QM
+    mean_QM = others_QM / (num_QM + 1.0)
+    square = float((mean_QM[seen_QM] ** 2).sum())
+    share = float((known_QM * mean_QM)[seen_QM].sum()) / square if square > 0 else 0.0
+    return np.asarray(max(share, 0.0) * mean_QM)
+
+
+def _features(table: OutcomeTable, x_QF: np.ndarray | None) -> Floats:
+    """Return the vectors of the texts beside one column for each of the most frequent tasks."""
+    columns = [] if x_QF is None else [np.asarray(x_QF, np.float64)]
+    count = Counter(task for task in table.tasks if task is not None)
+    columns.append(_one_hot(table.tasks, sorted(count, key=lambda task: (-count[task], task))[:_MAX_TASKS]))
+    return np.concatenate(columns, axis=1) if len(table.queries) else np.zeros((0, 1))
+
+
+def _one_hot(tasks: Sequence[str | None], names: Sequence[str]) -> Floats:
+    order = {name: column for column, name in enumerate(names)}
+    # One column more, of zeros: a table without tasks has features too.
+    found = np.zeros((len(tasks), len(names) + 1))
+    for row, task in enumerate(tasks):
+        if task in order:
+            found[row, order[task]] = 1.0
+    return found
