@@ -26,12 +26,9 @@ _FILES = {
     "metatool": ("tools/metatool_single.parquet", "query", "tool"),
     "bfcl": ("tools/bfcl_v4_selection.parquet", "query", "category"),
 }
-_ALPHABETS = {
-    "cyrillic": "абцдефгхийклмнопярстувшыжз",
-    "greek": "αβψδεφγηιξκλμνοπωρστθυςχζϊ",
-    "hangul": "가나다라마바사아자차카타파하거너더러머버서어저처커터",
-    "han": "的一是在不了有和人这中大为上个国我以要他时来用们生到",
-}
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_FIRST = {"cyrillic": 0x430, "greek": 0x3B1, "hangul": 0xAC00, "han": 0x4E00}
+"""The first of 26 characters in a row that stand for the letters."""
 _MIN_CHARS = 60
 
 
@@ -118,7 +115,9 @@ def _nearly(text: str, rng: np.random.Generator) -> str:
 def _writer(script: str | None) -> Callable[[str], str]:
     if script is None:
         return lambda text: text
-    letters = str.maketrans("abcdefghijklmnopqrstuvwxyz", _ALPHABETS[script])
+    letters = str.maketrans(
+        dict(zip(_LETTERS, map(chr, range(_FIRST[script], _FIRST[script] + 26)), strict=True))
+    )
     has_spaces = script != "han"
 
     def write(text: str) -> str:

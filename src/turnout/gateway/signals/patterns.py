@@ -9,11 +9,14 @@ to a power, and atomic groups and possessive repeats, which never go back, have 
 
 from __future__ import annotations
 
+import importlib
 import math
 import re
-from re import _constants as codes  # type: ignore[attr-defined]
-from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any
+
+# By name: whether type checkers know these modules depends on what else is installed.
+codes: Any = importlib.import_module("re._constants")
+parser: Any = importlib.import_module("re._parser")
 
 PATTERN_CHARS = 4_000
 """At most so many characters are searched by a pattern of the configuration, half from each end."""
