@@ -33,6 +33,24 @@ def test_pairs_stand_in_the_order_of_experts_and_tokens() -> None:
     plan.validate()
 
 
+@pytest.mark.parametrize("shape", [(0, 2), (1, 3), (5, 0), (7, 4), (16, 4)])
+def test_few_choices_are_sorted_as_many_are(shape, monkeypatch) -> None:
+    weights_TK = torch.rand(shape)
+    indices_TK = torch.randint(0, 5, shape, dtype=torch.int32)
+    few = SparsePlan.from_choices(weights_TK, indices_TK, num_experts=5)
+    monkeypatch.setattr("turnout.nn.plan.SHORT", -1)
+    many = SparsePlan.from_choices(weights_TK, indices_TK.long(), num_experts=5)
+    for name in ("tokens_N", "experts_N", "weights_N", "columns_N", "offsets_E"):
+        assert torch.equal(getattr(few, name), getattr(many, name)), name
+        assert getattr(few, name).dtype == getattr(many, name).dtype, name
+
+
+@pytest.mark.parametrize("wrong", [-1, 4])
+def test_an_expert_that_is_not_there_is_refused(wrong) -> None:
+    with pytest.raises(InputError, match=f"0 to 3.*got: {wrong}"):
+        SparsePlan.from_choices(torch.ones(1, 2), torch.tensor([[0, wrong]]), num_experts=4)
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 9), st.integers(1, 6), st.integers(0, 10**6), st.booleans())
 def test_choices_and_matrices_come_back_as_they_went_in(tokens, experts, seed, is_masked) -> None:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from turnout.core.errors import InputError, ShapeError, sentence
+from turnout.nn.plan_order import SHORT, ends, ranks, sorted_short
 
 Priority = Literal["position", "weight"]
 
@@ -127,6 +128,24 @@ class SparsePlan(Plan):
         equal("mask_T", mask_T, "(T,)", (num_tokens,))
         equal("is_pair_TK", is_pair_TK, "(T, K)", (num_tokens, num_columns))
         same_device(weights_TK, indices_TK, mask_T)
+        if (
+            mask_T is None
+            and is_pair_TK is None
+            and indices_TK.device.type == "cpu"
+            and indices_TK.numel() <= SHORT
+        ):
+            order_N, tokens_N, experts_N, columns_N, offsets_E = sorted_short(indices_TK, num_experts)
+            return cls(
+                tokens_N=tokens_N,
+                experts_N=experts_N,
+                weights_N=weights_TK.reshape(-1).index_select(0, order_N),
+                columns_N=columns_N,
+                offsets_E=offsets_E,
+                num_columns=num_columns,
+                num_tokens=num_tokens,
+                num_experts=num_experts,
+                **known,  # type: ignore[arg-type]
+            )
         experts_N, order_N = torch.sort(indices_TK.reshape(-1), stable=True)
         weights_N = weights_TK.reshape(-1)[order_N]
         kept_TK = is_pair_TK
@@ -168,7 +187,7 @@ class SparsePlan(Plan):
         same_device(tokens_N, experts_N, weights_N)
         order_N = torch.argsort(experts_N * max(num_tokens, 1) + tokens_N, stable=True)
         tokens_N, experts_N = tokens_N[order_N], experts_N[order_N]
-        columns_N = _ranks(tokens_N, num_tokens)
+        columns_N = ranks(tokens_N, num_tokens)
         return cls(
             tokens_N=tokens_N,
             experts_N=experts_N,
@@ -245,7 +264,7 @@ class SparsePlan(Plan):
         if priority == "weight":
             order_N = torch.argsort(self.weights_N.detach(), descending=True, stable=True)
         rank_N = torch.empty_like(order_N)
-        rank_N[order_N] = _ranks(self.experts_N[order_N], self.num_experts)
+        rank_N[order_N] = ranks(self.experts_N[order_N], self.num_experts)
         kept_N = rank_N < capacity
         kept = replace(
             self,
@@ -301,27 +320,7 @@ def equal(name: str, value: Tensor | None, axes: str, sizes: tuple[int, ...]) ->
 
 def same_device(*tensors: Tensor | None) -> None:
     """Raise `InputError` unless all tensors are on one device."""
-    devices = {str(tensor.device) for tensor in tensors if tensor is not None}
+    devices = {tensor.device for tensor in tensors if tensor is not None}
     if len(devices) > 1:
-        raise InputError(
-            sentence("the parts are on several devices", allowed="one device", got=sorted(devices))
-        )
-
-
-def ends(experts_N: Tensor, num_experts: int) -> Tensor:
-    """Return where each expert's stretch ends (E,), int32."""
-    # Without `bincount`, which waits for an accelerator to learn the largest number.
-    counts_E = torch.zeros(num_experts, dtype=torch.int32, device=experts_N.device)
-    counts_E.index_add_(0, experts_N, torch.ones_like(experts_N, dtype=torch.int32))
-    return counts_E.cumsum(0, dtype=torch.int32)
-
-
-def _ranks(keys_N: Tensor, num_keys: int) -> Tensor:
-    """Return how many earlier entries have the same key, (N,)."""
-    order_N = torch.argsort(keys_N, stable=True)
-    starts = torch.zeros(num_keys + 1, dtype=torch.int64, device=keys_N.device)
-    starts[1:].index_add_(0, keys_N, torch.ones_like(keys_N))
-    starts = starts.cumsum(0)
-    rank_N = torch.empty_like(order_N)
-    rank_N[order_N] = torch.arange(len(keys_N), device=keys_N.device) - starts[keys_N[order_N]]
-    return rank_N
+        got = sorted(map(str, devices))
+        raise InputError(sentence("the parts are on several devices", allowed="one device", got=got))

@@ -12,10 +12,10 @@ from tests.nn.moe_models import decisive
 from turnout.core.errors import InputError
 from turnout.nn.executors import grouped
 from turnout.nn.executors.auto import EXECUTORS, AutoExecutor, make_executor
+from turnout.nn.executors.blocks import BLOCK_ROWS
 from turnout.nn.executors.loop import LoopExecutor
 from turnout.nn.executors.precision import WIDE_ROWS
 from turnout.nn.executors.segments import SegmentExecutor
-from turnout.nn.executors.swiglu import CHUNK_ROWS
 from turnout.nn.experts import Experts
 from turnout.nn.flops import executed_flops
 from turnout.nn.gates.top_k import TopKGate
@@ -106,7 +106,7 @@ def test_pairs_are_those_of_the_loop(executor, dtype, setting, width, inner) -> 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_chunks_of_an_expert_add_up(dtype) -> None:
     experts = make("swiglu and biases", dtype, width=6, inner=4)
-    num_tokens = 2 * CHUNK_ROWS + WIDE_ROWS - 1
+    num_tokens = 2 * BLOCK_ROWS + WIDE_ROWS - 1
     plan = plans(num_tokens)["all to one"]
     x_TD = torch.randn(num_tokens, 6).to(dtype)
     expected = results("loop", x_TD, plan, experts, plan.weights_N)

@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional
 
+from turnout.nn.executors.blocks import Chunk, chunks_of
 from turnout.nn.executors.contract import Executor
+from turnout.nn.executors.forms import inputs, outputs, weights_into
 from turnout.nn.executors.loop import LoopExecutor
+from turnout.nn.executors.memory import fresh_gradient
 from turnout.nn.executors.precision import product_dtype, wide
-from turnout.nn.executors.swiglu import Chunk, chunks_of
 from turnout.nn.experts import Stack
 from turnout.nn.plan import SparsePlan
 from turnout.nn.plan_dense import MergedPlan, SlotPlan
@@ -35,7 +36,7 @@ class SortedExecutor(Executor):
 
     def run_pairs(self, x_TD: Tensor, plan: SparsePlan, stack: Stack) -> Tensor:
         """Return the sum over each token's pairs of weight times expert."""
-        x_ND = x_TD[plan.tokens_N].to(stack.up_EFD.dtype)
+        x_ND = x_TD.index_select(0, plan.tokens_N).to(stack.up_EFD.dtype)
         h_NF = _biased(self.product(x_ND, stack.up_EFD, plan), stack.up_bias_EF, plan)
         out_ND = self.product(stack.activate(h_NF), stack.down_EDI, plan)
         out_ND = _biased(out_ND, stack.down_bias_ED, plan)
@@ -93,8 +94,8 @@ class _SegmentProduct(torch.autograd.Function):
         y_NJ = x_NK.new_empty(x_NK.shape[0], weight_EJK.shape[1])
         for chunk in chunks:
             rows, weight_JK = slice(chunk.start, chunk.end), weight_EJK[chunk.expert]
-            exact = product_dtype(weight_JK, chunk.end - chunk.start)
-            y_NJ[rows] = functional.linear(x_NK[rows].to(exact), weight_JK.to(exact))
+            exact = product_dtype(weight_JK, chunk.num_rows)
+            y_NJ[rows] = outputs(x_NK[rows].to(exact), weight_JK.to(exact))
         return y_NJ
 
     @staticmethod
@@ -105,8 +106,8 @@ class _SegmentProduct(torch.autograd.Function):
         if dx_NK is not None:
             for chunk in ctx.chunks:
                 rows, weight_JK = slice(chunk.start, chunk.end), weight_EJK[chunk.expert]
-                exact = product_dtype(weight_JK, chunk.end - chunk.start)
-                dx_NK[rows] = dy_NJ[rows].to(exact) @ weight_JK.to(exact)
+                exact = product_dtype(weight_JK, chunk.num_rows)
+                dx_NK[rows] = inputs(dy_NJ[rows].to(exact), weight_JK.to(exact))
         dweight_EJK = None
         if ctx.needs_input_grad[1]:
             dweight_EJK = weight_gradient(dy_NJ, x_NK, weight_EJK, ctx.chunks)
@@ -115,15 +116,11 @@ class _SegmentProduct(torch.autograd.Function):
 
 def weight_gradient(dy_NJ: Tensor, x_NK: Tensor, weight_EJK: Tensor, segments: list[Chunk]) -> Tensor:
     """Return the gradient in the weights (E, J, K): dy^T x of each segment, 0 for experts without rows."""
-    dweight_EJK = torch.empty_like(weight_EJK)
-    busy = {segment.expert for segment in segments}
-    for expert in range(weight_EJK.shape[0]):
-        if expert not in busy:
-            dweight_EJK[expert].zero_()
+    dweight_EJK = fresh_gradient(weight_EJK, {segment.expert for segment in segments})
     for segment in segments:
         rows, grad_JK = slice(segment.start, segment.end), dweight_EJK[segment.expert]
-        exact = product_dtype(grad_JK, segment.end - segment.start)
-        grad_JK.copy_(dy_NJ[rows].to(exact).T @ x_NK[rows].to(exact))
+        exact = product_dtype(grad_JK, segment.num_rows)
+        weights_into(grad_JK, dy_NJ[rows].to(exact), x_NK[rows].to(exact))
     return dweight_EJK
 
 

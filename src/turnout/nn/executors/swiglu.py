@@ -2,15 +2,13 @@
 
 Autograd's gradient of `weight_EFD[e]` is a tensor of the size of all experts, made once for every expert.
 Here each expert's gradient is written into its place, so that the cost does not grow with E. A chunk's
-intermediate results fit into a cache.
+intermediate results fit into a cache; what is gathered and added up is so for a block of chunks at once.
 
 Axes: a chunk has N rows of one expert, D width, I inner size, F = 2 I.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,29 +16,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from turnout.nn.executors.blocks import Block, Chunk, blocks_of
+from turnout.nn.executors.forms import inputs, outputs, weights, weights_into
+from turnout.nn.executors.memory import fresh_gradient
 from turnout.nn.executors.precision import product_dtype, wide
-
-CHUNK_ROWS = 512
-"""Rows of a chunk at most: enough for a product's full speed, few enough for its result to stay near."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chunk:
-    """Rows `start` to `end` of a plan's pairs, all of one expert; `is_first` of that expert."""
-
-    expert: int
-    start: int
-    end: int
-    is_first: bool
-
-
-def chunks_of(offsets_E: Tensor, rows: int = CHUNK_ROWS) -> Iterator[Chunk]:
-    """Yield an expert's pairs in chunks; waits for an accelerator once, to learn the offsets."""
-    start = 0
-    for expert, end in enumerate(offsets_E.tolist()):
-        for at in range(start, end, rows):
-            yield Chunk(expert=expert, start=at, end=min(at + rows, end), is_first=at == start)
-        start = end
 
 
 def run_swiglu(
@@ -57,9 +36,11 @@ def run_swiglu(
 
     Gradients flow to everything that is not whole numbers, once: there is no second derivative.
     """
-    y_TD: Tensor = _Swiglu.apply(  # type: ignore[no-untyped-call]
-        x_TD, weights_N, up_EFD, down_EDI, *biases, tokens_N, list(chunks_of(offsets_E))
-    )
+    parts = (x_TD, weights_N, up_EFD, down_EDI, *biases)
+    blocks = blocks_of(offsets_E)
+    if not (torch.is_grad_enabled() and any(part is not None and part.requires_grad for part in parts)):
+        return _run(*parts, tokens_N, blocks, kept=None)
+    y_TD: Tensor = _Swiglu.apply(*parts, tokens_N, blocks)  # type: ignore[no-untyped-call]
     return y_TD
 
 
@@ -67,13 +48,13 @@ class _Weights:
     """One expert's weights at a time in the precision of its products, converted once per expert."""
 
     def __init__(self, up_EFD: Tensor, down_EDI: Tensor) -> None:
-        self.up_EFD, self.down_EDI = up_EFD, down_EDI
+        self.up_EFD, self.down_EDI, self.dtype = up_EFD, down_EDI, up_EFD.dtype
         self.buffers: dict[str, Tensor] = {}
         self.converted = -1
 
     def __getitem__(self, chunk: Chunk) -> tuple[Tensor, Tensor]:
-        up_FD, down_DI = self.up_EFD[chunk.expert], self.down_EDI[chunk.expert]
-        exact = product_dtype(up_FD, chunk.end - chunk.start)
+        up_FD, down_DI = self.up_EFD.select(0, chunk.expert), self.down_EDI.select(0, chunk.expert)
+        exact = product_dtype(up_FD, chunk.num_rows)
         if exact == up_FD.dtype:
             return up_FD, down_DI
         if not self.buffers:
@@ -83,6 +64,63 @@ class _Weights:
             self.buffers["down"].copy_(down_DI)
         self.converted = chunk.expert
         return self.buffers["up"], self.buffers["down"]
+
+
+def _run(
+    x_TD: Tensor,
+    weights_N: Tensor,
+    up_EFD: Tensor,
+    down_EDI: Tensor,
+    up_bias_EF: Tensor | None,
+    down_bias_ED: Tensor | None,
+    tokens_N: Tensor,
+    blocks: list[Block],
+    *,
+    kept: list[Tensor] | None,
+) -> Tensor:
+    """Return y_TD; append the states before each activation to `kept`, unless it is None."""
+    experts, biases = _Weights(up_EFD, down_EDI), (up_bias_EF, down_bias_ED)
+    exact = wide(x_TD.dtype)
+    if x_TD.shape[0] == 1 and len(blocks) == 1:
+        # One token: what is gathered and added up is one row. Each launch less counts.
+        outs = [
+            _outputs(x_TD.expand(chunk.num_rows, -1), chunk, experts, biases, kept)
+            for chunk in blocks[0].chunks
+        ]
+        return (weights_N[None].to(exact) @ _joined(outs).to(exact)).to(x_TD.dtype)
+    y_TD = torch.zeros(x_TD.shape, dtype=exact, device=x_TD.device)
+    for block in blocks:
+        tokens = tokens_N[block.rows]
+        xs = x_TD.index_select(0, tokens).split_with_sizes(block.sizes)
+        outs = [
+            _outputs(x_ND, chunk, experts, biases, kept) for x_ND, chunk in zip(xs, block.chunks, strict=True)
+        ]
+        weighted_ND = _joined(outs).to(exact).mul_(weights_N[block.rows, None])
+        y_TD.index_add_(0, tokens, weighted_ND)
+    return y_TD.to(x_TD.dtype)
+
+
+def _outputs(
+    x_ND: Tensor,
+    chunk: Chunk,
+    experts: _Weights,
+    biases: tuple[Tensor | None, Tensor | None],
+    kept: list[Tensor] | None,
+) -> Tensor:
+    """Return what a chunk's expert gives, before it is weighted."""
+    up_FD, down_DI = experts[chunk]
+    up_bias_EF, down_bias_ED = biases
+    h_NF = outputs(x_ND.to(up_FD.dtype), up_FD)
+    if up_bias_EF is not None:
+        h_NF += up_bias_EF[chunk.expert]
+    if kept is not None:
+        kept.append(h_NF.to(experts.dtype))
+    gate_NI, up_NI = h_NF.chunk(2, dim=-1)
+    inner_NI = functional.silu(gate_NI, inplace=kept is None).mul_(up_NI)
+    out_ND = outputs(inner_NI, down_DI)
+    if down_bias_ED is not None:
+        out_ND += down_bias_ED[chunk.expert]
+    return out_ND
 
 
 class _Swiglu(torch.autograd.Function):
@@ -98,68 +136,74 @@ class _Swiglu(torch.autograd.Function):
         up_bias_EF: Tensor | None,
         down_bias_ED: Tensor | None,
         tokens_N: Tensor,
-        chunks: list[Chunk],
+        blocks: list[Block],
     ) -> Tensor:
-        y_TD = torch.zeros(x_TD.shape, dtype=wide(x_TD.dtype), device=x_TD.device)
-        is_kept = any(ctx.needs_input_grad)
         kept: list[Tensor] = []
-        weights = _Weights(up_EFD, down_EDI)
-        for chunk in chunks:
-            rows = slice(chunk.start, chunk.end)
-            up_FD, down_DI = weights[chunk]
-            h_NF = functional.linear(x_TD[tokens_N[rows]].to(up_FD.dtype), up_FD)
-            if up_bias_EF is not None:
-                h_NF += up_bias_EF[chunk.expert]
-            if is_kept:
-                kept.append(h_NF.to(up_EFD.dtype))
-            gate_NI, up_NI = h_NF.chunk(2, dim=-1)
-            inner_NI = functional.silu(gate_NI, inplace=not is_kept).mul_(up_NI)
-            out_ND = functional.linear(inner_NI, down_DI)
-            if down_bias_ED is not None:
-                out_ND += down_bias_ED[chunk.expert]
-            out_ND = out_ND.to(y_TD.dtype).mul_(weights_N[rows, None])
-            y_TD.index_add_(0, tokens_N[rows], out_ND)
+        y_TD = _run(x_TD, weights_N, up_EFD, down_EDI, up_bias_EF, down_bias_ED, tokens_N, blocks, kept=kept)
         ctx.save_for_backward(x_TD, weights_N, up_EFD, down_EDI, down_bias_ED, tokens_N, *kept)
-        ctx.chunks, ctx.has_up_bias = chunks, up_bias_EF is not None
-        return y_TD.to(x_TD.dtype)
+        ctx.blocks = blocks
+        return y_TD
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy_TD: Tensor) -> tuple[Tensor | None, ...]:
         x_TD, weights_N, up_EFD, down_EDI, down_bias_ED, tokens_N, *kept = ctx.saved_tensors
         grads = _Gradients(ctx, x_TD, weights_N, up_EFD, down_EDI, down_bias_ED)
-        weights = _Weights(up_EFD, down_EDI)
-        for chunk, h_NF in zip(ctx.chunks, kept, strict=True):
-            rows = slice(chunk.start, chunk.end)
-            up_FD, down_DI = weights[chunk]
-            exact = up_FD.dtype
-            tokens = tokens_N[rows]
-            dy_ND = dy_TD[tokens].to(exact)
-            weight_N1 = weights_N[rows, None].to(exact)
-            gate_NI, up_NI = h_NF.to(exact).chunk(2, dim=-1)
-            sigmoid_NI = gate_NI.sigmoid()
-            silu_NI = gate_NI * sigmoid_NI
-            inner_NI = silu_NI * up_NI
-            dinner_NI = dy_ND @ down_DI
-            grads.of_weights(chunk, dinner_NI, inner_NI, dy_ND)
-            grads.of_down(chunk, dy_ND, inner_NI, weight_N1)
-            if not grads.goes_on:
-                continue
-            dinner_NI *= weight_N1
-            dh_NF = torch.empty(h_NF.shape, dtype=exact, device=h_NF.device)
-            dgate_NI, dup_NI = dh_NF.chunk(2, dim=-1)
-            torch.mul(dinner_NI, silu_NI, out=dup_NI)
-            # d silu(z) = s + silu (1 - s) with s = sigmoid(z).
-            slope_NI = sigmoid_NI + silu_NI * (1 - sigmoid_NI)
-            torch.mul(dinner_NI * up_NI, slope_NI, out=dgate_NI)
-            grads.of_up(chunk, dh_NF, x_TD, tokens)
-            if grads.x_TD is not None:
-                grads.x_TD.index_add_(0, tokens, (dh_NF @ up_FD).to(grads.x_TD.dtype))
+        experts, states = _Weights(up_EFD, down_EDI), iter(kept)
+        for block in ctx.blocks:
+            rows = _Rows(block, x_TD, dy_TD, weights_N, tokens_N, up_EFD.dtype)
+            for chunk, x_ND, dy_ND, wdy_ND, weight_N1 in rows:
+                up_FD, down_DI = experts[chunk]
+                exact = up_FD.dtype
+                gate_NI, up_NI = next(states).to(exact).chunk(2, dim=-1)
+                silu_NI = functional.silu(gate_NI)
+                inner_NI = silu_NI * up_NI
+                dinner_NI = inputs(dy_ND.to(exact), down_DI)
+                grads.of_weights(chunk, dinner_NI, inner_NI, dy_ND)
+                grads.of_down(chunk, wdy_ND.to(exact), inner_NI)
+                if not grads.goes_on:
+                    continue
+                dinner_NI *= weight_N1.to(exact)
+                dh_NF = torch.empty(len(x_ND), 2 * up_NI.shape[1], dtype=exact, device=x_ND.device)
+                dgate_NI, dup_NI = dh_NF.chunk(2, dim=-1)
+                torch.mul(dinner_NI, silu_NI, out=dup_NI)
+                torch.ops.aten.silu_backward.grad_input(dinner_NI.mul_(up_NI), gate_NI, grad_input=dgate_NI)
+                grads.of_up(chunk, dh_NF, x_ND)
+                if grads.x_TD is not None:
+                    rows.dx.append(inputs(dh_NF, up_FD))
+            grads.of_block(block, rows)
         return grads.all(x_TD)
 
 
+class _Rows:
+    """What a block's chunks read in the backward pass, gathered at once, and the gradients that they give."""
+
+    def __init__(
+        self,
+        block: Block,
+        x_TD: Tensor,
+        dy_TD: Tensor,
+        weights_N: Tensor,
+        tokens_N: Tensor,
+        dtype: torch.dtype,
+    ) -> None:
+        self.block, self.tokens = block, tokens_N[block.rows]
+        self.x_ND, self.dy_ND = (source.index_select(0, self.tokens) for source in (x_TD, dy_TD))
+        self.weight_N1 = weights_N[block.rows, None].to(wide(weights_N.dtype))
+        # The gradient in an expert's output, rounded where the forward pass widened it.
+        self.wdy_ND = (self.dy_ND * self.weight_N1).to(dtype)
+        self.dx: list[Tensor] = []
+
+    def __iter__(self) -> Any:
+        sizes = self.block.sizes
+        parts = (
+            part.split_with_sizes(sizes) for part in (self.x_ND, self.dy_ND, self.wdy_ND, self.weight_N1)
+        )
+        return zip(self.block.chunks, *parts, strict=True)
+
+
 class _Gradients:
-    """The gradients that are asked for; an expert without tokens gets zeros, the others overwrite."""
+    """The gradients that are asked for; an expert without tokens keeps zeros, the others overwrite."""
 
     def __init__(
         self,
@@ -174,10 +218,9 @@ class _Gradients:
         self.down_bias_ED = down_bias_ED
         self.x_TD = torch.zeros(x_TD.shape, dtype=wide(x_TD.dtype), device=x_TD.device) if needs[0] else None
         self.weights_N = torch.empty_like(weights_N) if needs[1] else None
-        busy = {chunk.expert for chunk in ctx.chunks}
-        idle = [expert for expert in range(up_EFD.shape[0]) if expert not in busy]
-        self.up = _Place(up_EFD, idle) if needs[2] else None
-        self.down = _Place(down_EDI, idle) if needs[3] else None
+        busy = {chunk.expert for block in ctx.blocks for chunk in block.chunks}
+        self.up = _Place(up_EFD, busy) if needs[2] else None
+        self.down = _Place(down_EDI, busy) if needs[3] else None
         exact = wide(up_EFD.dtype)
         self.up_bias_EF = torch.zeros_like(up_EFD[:, :, 0], dtype=exact) if needs[4] else None
         self.dbias_ED = torch.zeros_like(down_EDI[:, :, 0], dtype=exact) if needs[5] else None
@@ -193,24 +236,29 @@ class _Gradients:
             dw_N += dy_ND.to(dw_N.dtype) @ self.down_bias_ED[chunk.expert].to(dw_N.dtype)
         self.weights_N[chunk.start : chunk.end] = dw_N
 
-    def of_down(self, chunk: Chunk, dy_ND: Tensor, inner_NI: Tensor, weight_N1: Tensor) -> None:
+    def of_down(self, chunk: Chunk, wdy_ND: Tensor, inner_NI: Tensor) -> None:
         """Add a chunk's part of the gradients of the second product."""
         if self.down is not None:
-            self.down.add(chunk, dy_ND, inner_NI * weight_N1)
+            self.down.add(chunk, wdy_ND, inner_NI)
         if self.dbias_ED is not None:
-            self.dbias_ED[chunk.expert] += (dy_ND * weight_N1).sum(0, dtype=self.dbias_ED.dtype)
+            self.dbias_ED[chunk.expert] += wdy_ND.sum(0, dtype=self.dbias_ED.dtype)
 
-    def of_up(self, chunk: Chunk, dh_NF: Tensor, x_TD: Tensor, tokens_N: Tensor) -> None:
+    def of_up(self, chunk: Chunk, dh_NF: Tensor, x_ND: Tensor) -> None:
         """Add a chunk's part of the gradients of the first product."""
         if self.up is not None:
-            self.up.add(chunk, dh_NF, x_TD[tokens_N].to(dh_NF.dtype))
+            self.up.add(chunk, dh_NF, x_ND.to(dh_NF.dtype))
         if self.up_bias_EF is not None:
             self.up_bias_EF[chunk.expert] += dh_NF.sum(0, dtype=self.up_bias_EF.dtype)
+
+    def of_block(self, block: Block, rows: _Rows) -> None:
+        """Add a block's part of the gradient in the states."""
+        if self.x_TD is not None:
+            self.x_TD.index_add_(0, rows.tokens, _joined(rows.dx).to(self.x_TD.dtype))
 
     def all(self, x_TD: Tensor) -> tuple[Tensor | None, ...]:
         """Return them in the order of the arguments."""
         x = None if self.x_TD is None else self.x_TD.to(x_TD.dtype)
-        up, down = (None if place is None else place.done() for place in (self.up, self.down))
+        up, down = (None if place is None else place.grad_EJK for place in (self.up, self.down))
         biases = (None if bias is None else bias.to(self.dtype) for bias in (self.up_bias_EF, self.dbias_ED))
         return x, self.weights_N, up, down, *biases, None, None
 
@@ -218,38 +266,26 @@ class _Gradients:
 class _Place:
     """The gradient of stacked weights (E, J, K), written expert by expert."""
 
-    def __init__(self, weight_EJK: Tensor, idle: list[int]) -> None:
-        self.grad_EJK = torch.empty_like(weight_EJK)
-        for expert in idle:
-            self.grad_EJK[expert].zero_()
+    def __init__(self, weight_EJK: Tensor, busy: set[int]) -> None:
+        self.grad_EJK = fresh_gradient(weight_EJK, busy)
         # What several chunks add up to is rounded once.
         self.sum_JK: Tensor | None = None
-        self.expert = -1
 
     def add(self, chunk: Chunk, left_NJ: Tensor, right_NK: Tensor) -> None:
         """Add left^T right to the chunk's expert."""
-        grad_JK = self.grad_EJK[chunk.expert]
-        if left_NJ.dtype == grad_JK.dtype and grad_JK.dtype == wide(grad_JK.dtype):
-            if chunk.is_first:
-                torch.mm(left_NJ.T, right_NK, out=grad_JK)
-            else:
-                grad_JK.addmm_(left_NJ.T, right_NK)
+        grad_JK = self.grad_EJK.select(0, chunk.expert)
+        if chunk.is_first and chunk.is_last:
+            weights_into(grad_JK, left_NJ, right_NK)
             return
-        self._finish(chunk.expert)
-        product_JK = left_NJ.T @ right_NK
-        if chunk.is_first:
+        product_JK = weights(left_NJ, right_NK)
+        if self.sum_JK is None:
             self.sum_JK = product_JK.to(wide(product_JK.dtype))
         else:
-            assert self.sum_JK is not None
             self.sum_JK += product_JK
-
-    def done(self) -> Tensor:
-        """Return the gradient, complete."""
-        self._finish(-1)
-        return self.grad_EJK
-
-    def _finish(self, following: int) -> None:
-        if following != self.expert and self.sum_JK is not None:
-            self.grad_EJK[self.expert] = self.sum_JK
+        if chunk.is_last:
+            grad_JK.copy_(self.sum_JK)
             self.sum_JK = None
-        self.expert = following
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)

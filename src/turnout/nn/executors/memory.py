@@ -1,0 +1,88 @@
+"""This module hands out the memory of gradients of stacked experts, and takes it back for the next step.
+
+Such a gradient is as large as all experts. Memory that is new to a process is filled with zeros page by page
+first, which for a few hundred tokens takes longer than the products, and torch keeps none of that size for a
+processor. So what a step frees waits for the next step's gradient of the same shape. The operating system may
+have the pages meanwhile, and takes them when it runs short.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import weakref
+from collections import deque
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+LARGE_BYTES = 2**22
+"""Smaller memory comes from torch, which has some at hand."""
+
+KEPT_BYTES = 2**33
+"""So much memory waits at most; what waited longest goes first."""
+
+
+@dataclass(eq=False)
+class _Pages:
+    """Memory of one shape and precision; experts that are not `dirty` are 0."""
+
+    key: tuple[torch.Size, torch.dtype]
+    memory: mmap.mmap
+    dirty: set[int] = field(default_factory=set)
+
+
+_waiting: deque[_Pages] = deque()
+
+
+def fresh_gradient(weight_EJK: Tensor, busy: set[int]) -> Tensor:
+    """Return memory for a gradient that the busy experts overwrite; it is 0 for all others."""
+    num_bytes = weight_EJK.numel() * weight_EJK.itemsize
+    is_ours = weight_EJK.device.type == "cpu" and num_bytes >= LARGE_BYTES
+    idle = set(range(weight_EJK.shape[0])) - busy
+    if is_ours and hasattr(mmap, "MAP_ANONYMOUS"):
+        pages = _pages(weight_EJK.shape, weight_EJK.dtype)
+        grad_EJK = _tensor(pages)
+        idle &= pages.dirty
+        pages.dirty = (pages.dirty - idle) | busy
+    else:
+        grad_EJK = torch.empty(weight_EJK.shape, dtype=weight_EJK.dtype, device=weight_EJK.device)
+    for expert in idle:
+        grad_EJK[expert].zero_()
+    return grad_EJK
+
+
+def release() -> None:
+    """Give back to the operating system all that waits."""
+    _waiting.clear()
+
+
+def _pages(shape: torch.Size, dtype: torch.dtype) -> _Pages:
+    for pages in list(_waiting):
+        if pages.key == (shape, dtype):
+            try:
+                _waiting.remove(pages)
+            except ValueError:  # another thread was faster
+                continue
+            return pages
+    num_bytes = math.prod(shape) * dtype.itemsize
+    memory = mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return _Pages(key=(shape, dtype), memory=memory)
+
+
+def _tensor(pages: _Pages) -> Tensor:
+    """Return a tensor in these pages, which wait again once nothing shares its memory any more."""
+    shape, dtype = pages.key
+    view = memoryview(pages.memory)
+    weakref.finalize(view, _wait, pages).atexit = False
+    return torch.frombuffer(view, dtype=dtype).view(shape)
+
+
+def _wait(pages: _Pages) -> None:
+    if hasattr(mmap, "MADV_FREE"):
+        # What it reads as afterwards is what was written, or 0: as dirty as before.
+        pages.memory.madvise(mmap.MADV_FREE)
+    _waiting.append(pages)
+    while sum(len(one.memory) for one in list(_waiting)) > KEPT_BYTES:
+        _waiting.popleft()

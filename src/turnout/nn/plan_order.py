@@ -1,0 +1,58 @@
+"""This module puts the pairs of a plan in the order of experts.
+
+Axes as in `plan`: T tokens, E experts, K columns of a rectangle, N pairs.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor
+
+from turnout.core.errors import InputError, sentence
+
+SHORT = 64
+"""Up to so many pairs are sorted as numbers of Python on a processor, where each launch less counts."""
+
+
+def ends(experts_N: Tensor, num_experts: int) -> Tensor:
+    """Return where each expert's stretch ends (E,), int32."""
+    # Without `bincount`, which waits for an accelerator to learn the largest number.
+    counts_E = torch.zeros(num_experts, dtype=torch.int32, device=experts_N.device)
+    counts_E.index_add_(0, experts_N, torch.ones_like(experts_N, dtype=torch.int32))
+    return counts_E.cumsum(0, dtype=torch.int32)
+
+
+def ranks(keys_N: Tensor, num_keys: int) -> Tensor:
+    """Return how many earlier entries have the same key, (N,)."""
+    order_N = torch.argsort(keys_N, stable=True)
+    starts = torch.zeros(num_keys + 1, dtype=torch.int64, device=keys_N.device)
+    starts[1:].index_add_(0, keys_N, torch.ones_like(keys_N))
+    starts = starts.cumsum(0)
+    rank_N = torch.empty_like(order_N)
+    rank_N[order_N] = torch.arange(len(keys_N), device=keys_N.device) - starts[keys_N[order_N]]
+    return rank_N
+
+
+def sorted_short(indices_TK: Tensor, num_experts: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return (order_N, tokens_N, experts_N, columns_N, offsets_E) of a few choices on a processor.
+
+    Raises `InputError` for an expert that is none of 0 to E - 1.
+    """
+    num_columns = indices_TK.shape[1]
+    chosen = indices_TK.reshape(-1).tolist()
+    order = sorted(range(len(chosen)), key=chosen.__getitem__)
+    counts = [0] * num_experts
+    for expert in chosen:
+        if not 0 <= expert < num_experts:
+            raise InputError(sentence("indices_TK", allowed=f"0 to {num_experts - 1}", got=expert))
+        counts[expert] += 1
+    # One tensor for all four: each that is made costs as much as a short sum.
+    flat = [*order, *(at // num_columns for at in order), *(chosen[at] for at in order)]
+    flat += [at % num_columns for at in order]
+    order_N, tokens_N, experts_N, columns_N = (
+        torch.tensor(flat, dtype=torch.int64).view(4, len(order)).unbind(0)
+    )
+    offsets_E = torch.tensor(list(itertools.accumulate(counts)), dtype=torch.int32)
+    return order_N, tokens_N, experts_N, columns_N, offsets_E
