@@ -18,6 +18,7 @@ import numpy as np
 
 from turnout.core import Goal, OutcomeTable
 from turnout.core.artifact import save
+from turnout.policies.deployment import Deployment
 from turnout.training import train
 
 SEED = 0
@@ -76,9 +77,15 @@ def process(command: Sequence[str], cores: set[int]) -> Iterator[tuple[str, int]
 
 
 def write_config(folder: Path, table: OutcomeTable, upstream: str) -> Path:
-    """Fit a ridge router, save it, and write the gateway's settings."""
-    deployment = train(table, Goal(usd_per_quality=0.01), router="ridge", seed=SEED)
-    save(deployment, folder / "deployment")
+    """Fit a ridge router, save it, and write the gateway's settings.
+
+    Without a guard: it would step aside on this table, and the ridge would not be asked.
+    """
+    fitted = train(table, Goal(usd_per_quality=0.01), router="ridge", seed=SEED)
+    save(
+        Deployment(router=fitted.router, fallback=fitted.fallback, policy=fitted.policy, goal=fitted.goal),
+        folder / "deployment",
+    )
     path = folder / "turnout.toml"
     path.write_text(
         'deployment = "deployment"\n[server]\nport = 0\n'
@@ -136,11 +143,10 @@ def summarise(blocks: list[tuple[np.ndarray, float]]) -> dict[str, float]:
 
 def cpu_s(process_id: int) -> float:
     """Return the processor time that a process has used; NaN where the system does not say."""
-    path = Path(f"/proc/{process_id}/stat")
-    if not path.exists():
+    threads = list(Path(f"/proc/{process_id}/task").glob("*/schedstat"))
+    if not threads:
         return float("nan")
-    fields = path.read_text(encoding="utf-8").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return sum(int(path.read_text(encoding="utf-8").split()[0]) for path in threads) / 1e9
 
 
 def rss_mb(process_id: int) -> float:

@@ -17,6 +17,6 @@ def make_config(base_url: str, ledger: Path, **changes: object) -> Config:
         server=ServerSettings(port=0, max_body_mb=4.0),
         # One gateway serves many tests of faults: a retry or an open breaker of one must not meet the next.
         routing=RoutingSettings(retries=0),
-        breakers=BreakerSettings(failures=100_000, min_calls=100_000, max_cooldown_s=1e-3, max_open_s=1e-3),
+        breakers=BreakerSettings(failures=100_000, min_calls=100_000, max_cooldown_s=1e-6, max_open_s=1e-6),
         ledger=LedgerSettings(path=str(ledger)),
     )

@@ -36,7 +36,16 @@ def test_the_base_has_eight_direct_dependencies() -> None:
     base = [line for line in requires("turnout") or [] if "extra ==" not in line]
     names = {re.split(r"[\s\[<>=!~;]", line, maxsplit=1)[0] for line in base}
     assert len(base) == 8
-    assert names == {"aiohttp", "matplotlib", "msgspec", "numpy", "pyarrow", "rich", "safetensors", "uvicorn"}
+    assert names == {
+        "httptools",
+        "matplotlib",
+        "msgspec",
+        "numpy",
+        "pyarrow",
+        "rich",
+        "safetensors",
+        "uvicorn",
+    }
 
 
 def test_no_requirement_pins_torch() -> None:

@@ -7,8 +7,6 @@ import time
 from typing import ClassVar, final
 from urllib.parse import quote
 
-from yarl import URL
-
 from turnout.core.errors import ConfigError, sentence
 from turnout.gateway.errors import ApiError
 from turnout.gateway.providers.base import Call, Fault, Reply
@@ -59,7 +57,7 @@ class BedrockDialect(Dialect):
             )
         )
         method = "converse-stream" if call.request.is_stream else "converse"
-        url = URL(f"{self._base}/model/{quote(call.model, safe='')}/{method}", encoded=True)
+        url = f"{self._base}/model/{quote(call.model, safe='')}/{method}"
         headers = self._headers
         if self._keys is not None:
             headers = signed(

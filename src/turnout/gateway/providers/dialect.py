@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from yarl import URL
-
 from turnout.core.candidate import Candidate
 from turnout.gateway.providers.base import Call, Reply
 from turnout.gateway.translate.events import Translator
@@ -19,7 +17,7 @@ from turnout.gateway.translate.events import Translator
 class Outgoing:
     """One request as it is sent."""
 
-    url: URL | str
+    url: str
     headers: Mapping[str, str]
     body: bytes
 

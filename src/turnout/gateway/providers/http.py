@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import os
 import time
 from collections.abc import Mapping
 from typing import final
 
-import aiohttp
 import msgspec
 
 from turnout.core.candidate import Candidate
 from turnout.core.errors import ConfigError, sentence
 from turnout.gateway.errors import ApiError, Headers
 from turnout.gateway.providers.base import Call, Chunks, Fault, Provider, Reply, cut
-from turnout.gateway.providers.dialect import Dialect, Outgoing
+from turnout.gateway.providers.client import Client, ConnectTimeoutError, UnreachableError
+from turnout.gateway.providers.connection import BrokenError, ClientError, Response
+from turnout.gateway.providers.dialect import Dialect
 from turnout.gateway.retry import read_retry_after
 from turnout.gateway.secret import read_secret
 from turnout.gateway.settings_providers import UpstreamSettings
 from turnout.gateway.translate.events import Translated
 
-KEEP_ALIVE_S = 15.0
-"""Seconds an idle connection is kept; servers close theirs after 5 to 75, and a closed one costs a retry."""
-
-_LARGE_BYTES = 2**19
-_READ_BYTES = 2**16
 _OVERLOADED = (503, 529)
 _PASSED = frozenset(
-    "content-type request-id retry-after retry-after-ms x-request-id x-should-retry x-amzn-errortype"
-    " x-amzn-requestid".split()
+    b"content-type request-id retry-after retry-after-ms x-request-id x-should-retry x-amzn-errortype"
+    b" x-amzn-requestid".split()
 )
-_PASSED_PREFIXES = ("x-ratelimit-", "openai-", "anthropic-")
+_PASSED_PREFIXES = (b"x-ratelimit-", b"openai-", b"anthropic-")
 _EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
 
 
@@ -74,59 +69,50 @@ class HttpProvider(Provider):
         self.settings = settings
         self.dialect = dialect
         self.speaks = dialect.speaks
-        self._session: aiohttp.ClientSession | None = None
+        self._stream_type = dialect.stream_type.encode()
+        self._client: Client | None = None
 
     def model_name(self, candidate: Candidate) -> str:
         """Return the upstream's name for a candidate, as the dialect writes it."""
         return self.dialect.model_name(candidate)
 
     async def start(self) -> None:
-        """Open the connection pool; the number of connections is bounded by the requests in flight."""
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S, ttl_dns_cache=300),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self.settings.connect_s),
-            read_bufsize=_READ_BYTES,
-        )
+        """Open the client; the number of its connections is bounded by the requests in flight."""
+        self._client = Client(connect_s=self.settings.connect_s)
 
     async def close(self) -> None:
-        """Close the pool."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        """Close the connections."""
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
 
     async def ask(self, call: Call) -> Reply:
         """Send the request; a stream's reply is returned once its first bytes are there."""
+        if self._client is None:
+            raise RuntimeError(f"provider {self.name!r} was asked before it was started")
         sent = self.dialect.outgoing(call)
         try:
             async with asyncio.timeout(self.settings.first_byte_s):
-                response = await self._send(sent, _headers_of(sent.headers, call))
-                return await self._reply(call, response)
+                response = await self._client.post(sent.url, _headers_of(sent.headers, call), sent.body)
+                try:
+                    return await self._reply(call, response)
+                except BrokenError as error:
+                    raise cut(self.name, error, may_fall_back=True) from error
+        except ConnectTimeoutError as error:
+            what = "did not accept a connection in time"
+            raise self._slow(what, "connect_s", was_sent=False) from error
         except TimeoutError as error:
-            raise self._slow(error) from error
-        except aiohttp.ClientPayloadError as error:
-            raise cut(self.name, error, may_fall_back=True) from error
-        except aiohttp.ClientConnectorError as error:
-            raise self._unreachable(str(error.os_error.strerror or error), was_sent=False) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise self._unreachable(type(error).__name__, was_sent=True) from error
+            what = "did not send a first byte in time"
+            raise self._slow(what, "first_byte_s", was_sent=True) from error
+        except ClientError as error:
+            was_sent = not isinstance(error, UnreachableError)
+            raise self._unreachable(str(error), was_sent=was_sent) from error
 
-    async def _send(self, sent: Outgoing, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
-        """Send once more where a kept connection was closed under us before any byte came back."""
-        if self._session is None:
-            raise RuntimeError(f"provider {self.name!r} was asked before it was started")
-        try:
-            return await _post(self._session, sent, headers)
-        except aiohttp.ClientConnectorError:
-            raise
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-            return await _post(self._session, sent, headers)
-
-    async def _reply(self, call: Call, response: aiohttp.ClientResponse) -> Reply:
-        is_events = response.content_type == self.dialect.stream_type
+    async def _reply(self, call: Call, response: Response) -> Reply:
+        is_events = response.content_type == self._stream_type
         try:
             if response.status == 200 and call.request.is_stream and is_events:
-                first = await response.content.readany()
+                first = await response.read_some()
                 self._check_first(first)
                 return self._streamed(call, response, first)
             body = await response.read()
@@ -140,7 +126,7 @@ class HttpProvider(Provider):
             raise self._refused(call, reply)
         return self.dialect.whole(call, reply)
 
-    def _streamed(self, call: Call, response: aiohttp.ClientResponse, first: bytes) -> Reply:
+    def _streamed(self, call: Call, response: Response, first: bytes) -> Reply:
         """Return the reply of a stream that has begun, in the client's language."""
         headers = _passed(response)
         chunks: Chunks = _Arriving(self.name, response, first, self.settings.idle_s)
@@ -176,12 +162,7 @@ class HttpProvider(Provider):
             )
             raise Fault(ApiError(502, message, code="upstream_error", kind="upstream_error"))
 
-    def _slow(self, error: TimeoutError) -> Fault:
-        was_sent = not isinstance(error, aiohttp.ServerTimeoutError)
-        if not was_sent:
-            what, limit = "did not accept a connection in time", "connect_s"
-        else:
-            what, limit = "did not send a first byte in time", "first_byte_s"
+    def _slow(self, what: str, limit: str, *, was_sent: bool) -> Fault:
         message = sentence(
             f"the upstream {self.name!r} {what}",
             allowed=f"{getattr(self.settings, limit):g} s",
@@ -223,7 +204,7 @@ class HttpProvider(Provider):
 
 @final
 class _Arriving(Chunks):
-    def __init__(self, name: str, response: aiohttp.ClientResponse, first: bytes, idle_s: float) -> None:
+    def __init__(self, name: str, response: Response, first: bytes, idle_s: float) -> None:
         self._name = name
         self._response = response
         self._first = first
@@ -235,21 +216,13 @@ class _Arriving(Chunks):
             return block
         try:
             async with asyncio.timeout(self._idle_s):
-                return await self._response.content.readany()
-        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+                return await self._response.read_some()
+        except (TimeoutError, ClientError) as error:
             raise cut(self._name, error, may_fall_back=False) from error
 
     def close(self) -> None:
         # A response that was read to its end has given its connection back already; closing it is free.
         self._response.close()
-
-
-async def _post(
-    session: aiohttp.ClientSession, sent: Outgoing, headers: Mapping[str, str]
-) -> aiohttp.ClientResponse:
-    # A large body is written in pieces: in one go it would hold up everybody else.
-    body = sent.body if len(sent.body) < _LARGE_BYTES else io.BytesIO(sent.body)
-    return await session.post(sent.url, data=body, headers=headers, allow_redirects=False)
 
 
 def _headers_of(own: Mapping[str, str], call: Call) -> Mapping[str, str]:
@@ -259,12 +232,12 @@ def _headers_of(own: Mapping[str, str], call: Call) -> Mapping[str, str]:
     return {name.decode(): value.decode("latin-1") for name, value in call.headers} | dict(own)
 
 
-def _passed(response: aiohttp.ClientResponse) -> Headers:
+def _passed(response: Response) -> Headers:
     """Return the response headers that concern the client."""
     return [
-        (name.lower().encode(), value.encode("latin-1", "replace"))
-        for name, value in response.headers.items()
-        if name.lower() in _PASSED or name.lower().startswith(_PASSED_PREFIXES)
+        (name, value)
+        for name, value in response.headers
+        if name in _PASSED or name.startswith(_PASSED_PREFIXES)
     ]
 
 

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import final
-from urllib.parse import quote
-
-from yarl import URL
+from urllib.parse import quote, urlsplit
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
+_PORTS = {"http": 80, "https": 443}
 
 
 @final
@@ -30,7 +29,7 @@ class AwsKeys:
 
 
 def signed(
-    url: URL,
+    url: str,
     body: bytes,
     headers: Mapping[str, str],
     *,
@@ -45,15 +44,16 @@ def signed(
     """
     moment = datetime.fromtimestamp(now_s, UTC).strftime("%Y%m%dT%H%M%SZ")
     day = moment[:8]
-    port = "" if url.is_default_port() else f":{url.explicit_port}"
-    whole = {**headers, "host": f"{url.host}{port}", "x-amz-date": moment}
+    parts = urlsplit(url)
+    port = "" if parts.port in (None, _PORTS.get(parts.scheme)) else f":{parts.port}"
+    whole = {**headers, "host": f"{parts.hostname}{port}", "x-amz-date": moment}
     if keys.session_token is not None:
         whole["x-amz-security-token"] = keys.session_token
     names = sorted(whole)
     lines = [f"{name}:{' '.join(whole[name].split())}" for name in names]
     listed = ";".join(names)
     # Every service but S3 signs the path encoded once more.
-    path = quote(url.raw_path, safe="/~")
+    path = quote(parts.path, safe="/~")
     request = "\n".join(["POST", path, "", *lines, "", listed, hashlib.sha256(body).hexdigest()])
     scope = f"{day}/{region}/{service}/aws4_request"
     text = "\n".join([_ALGORITHM, moment, scope, hashlib.sha256(request.encode()).hexdigest()])
