@@ -193,31 +193,6 @@ def test_what_is_skipped_is_not_computed_and_what_is_repeated_twice() -> None:
     assert rows == [2, 1]
 
 
-@pytest.mark.parametrize(("whole_from", "rows_after"), [(0.5, [3, 1]), (0.9, [2, 1]), (0.0, [3, 3])])
-def test_after_the_prompt_a_block_that_many_call_runs_on_all(
-    whole_from: float, rows_after: list[int]
-) -> None:
-    routed = RoutedDepth(model=make("gemma2"), whole_from=whole_from)
-    ids_BT, _ = prompts(rows=3, tokens=12)
-    rows: list[int] = []
-    routed.owner.layers[1].mlp.register_forward_pre_hook(lambda _module, args: rows.append(len(args[0])))
-    order = torch.tensor([1, 2, 2])
-    with torch.no_grad(), routed.forced([[1, 0, 1, 1], [1, 2, 1, 1], [1, 1, 1, 1]]):
-        cache = DynamicCache(config=routed.model.config)
-        steps = [routed.model(ids_BT[:, :4], **given(cache)).logits]
-        steps += [routed.model(ids_BT[:, at : at + 1], **given(cache)).logits for at in range(4, 12)]
-        assert rows[:4] == [2, 1, *rows_after]
-        whole = routed.model(ids_BT, use_cache=False).logits
-    torch.testing.assert_close(torch.cat(steps, dim=1), whole, atol=2e-4, rtol=2e-4)
-    cache.reorder_cache(order)
-    with torch.no_grad():
-        moved = routed.model(torch.tensor([[5], [6], [7]]), **given(cache)).logits
-        again = torch.cat([ids_BT[order], torch.tensor([[5], [6], [7]])], dim=1)
-        with routed.forced([[1, 2, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1]]):
-            fresh = routed.model(again, use_cache=False).logits[:, -1:]
-    torch.testing.assert_close(moved, fresh, atol=2e-4, rtol=2e-4)
-
-
 def test_the_wrapper_can_be_put_back() -> None:
     routed = RoutedDepth(model=make("llama"), router=FixedDepth(counts=[1, 0, 2, 1]))
     ids_BT, _ = prompts(rows=2)

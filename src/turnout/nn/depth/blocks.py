@@ -8,14 +8,18 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 from transformers import Cache
 
 from turnout.core.errors import InputError, sentence
-from turnout.nn.depth.slots import Call, CallSlots, rows_of_calls
+from turnout.nn.depth.slots import Call, rows_of_calls
 
 if TYPE_CHECKING:
     from turnout.nn.depth.routed import RoutedDepth
+
+WORTH_CPU, WORTH_ELSEWHERE = 3 * 2**17, 2**28
+"""Multiplications a step that choosing rows must spare to be worth its own few small operations."""
 
 
 def take(value: Any, rows: Tensor, batch: int) -> Any:
@@ -79,6 +83,7 @@ class RoutedBlock:
         self.routed = routed
         self.before = block.__dict__.get("forward")
         self.call = block.forward
+        self.weights = sum(parameter.numel() for parameter in block.parameters())
         functools.update_wrapper(self, block.forward)
         block.forward = self
 
@@ -90,57 +95,58 @@ class RoutedBlock:
 
     def __call__(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Return the hidden states after 0, 1 or 2 calls of the block, each sequence its own number."""
-        cache = next((v for v in (*kwargs.values(), *args) if isinstance(v, Cache)), None)
-        slots = None if cache is None else self.routed.slots(cache, self.layer)
-        if slots is None:
-            calls = [Call(rows) for rows in rows_of_calls(self.routed.decide(self.layer, hidden_states))]
+        cache = kwargs.get("past_key_values")
+        if not isinstance(cache, Cache):
+            cache = next((v for v in (*kwargs.values(), *args) if isinstance(v, Cache)), None)
+        if cache is None:
+            rows = rows_of_calls(self.routed.decide(self.layer, hidden_states))
+            for some in rows:
+                hidden_states = self._run(Call(some), hidden_states, args, kwargs)
+            return hidden_states
+        slots = self.routed.slots(cache, self.layer)
+        if slots.counts_B is None:
+            width = hidden_states.shape[-1]
+            slots.begin(self.routed.decide(self.layer, hidden_states), width=width)
         else:
-            if slots.counts_B is None:
-                slots.begin(self.routed.decide(self.layer, hidden_states))
-            else:
-                self.routed.check_continued(slots, hidden_states)
-            calls = slots.calls
-        tokens = hidden_states.shape[1]
-        for number, call in enumerate(calls):
-            hidden_states = self._run(number, call, slots, hidden_states, args, kwargs)
-        if slots is not None:
-            if not slots.length:
-                slots.settle(self.routed.whole_from)
-            slots.length += tokens
+            self.routed.check_continued(slots, hidden_states)
+        try:
+            for number, call in enumerate(slots.calls):
+                slots.active = slots.slots[number]
+                hidden_states = self._run(call, hidden_states, args, kwargs)
+        finally:
+            slots.active = None
+        slots.length += hidden_states.shape[1]
+        if not slots.is_settled:
+            slots.settle(functools.partial(self._runs_whole, hidden_BTD=hidden_states))
         return hidden_states
 
-    def _run(
-        self,
-        number: int,
-        call: Call,
-        slots: CallSlots | None,
-        hidden_BTD: Tensor,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Tensor:
-        if slots is not None:
-            slots.active = number
-        try:
-            rows = call.rows
-            if rows is None:
-                output_BTD = self._checked(self.call(hidden_BTD, *args, **kwargs))
-                return output_BTD if call.keep_B11 is None else output_BTD.where(call.keep_B11, hidden_BTD)
+    def _run(self, call: Call, hidden_BTD: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        rows = call.rows
+        if rows is None:
+            output = self.call(hidden_BTD, *args, **kwargs)
+        else:
             batch = len(hidden_BTD)
-            part_RTD = hidden_BTD.index_select(0, rows)
             shared = self.routed.taken(kwargs, rows, batch)
-            part_RTD = self._checked(self.call(part_RTD, *take(args, rows, batch), **shared))
-            return hidden_BTD.index_copy(0, rows, part_RTD)
-        finally:
-            if slots is not None:
-                slots.active = None
-
-    def _checked(self, output: Any) -> Tensor:
+            output = self.call(hidden_BTD.index_select(0, rows), *take(args, rows, batch), **shared)
         if not isinstance(output, Tensor):
-            raise InputError(
-                sentence(
-                    f"block {self.layer} ({type(self.block).__name__}): what it returns",
-                    allowed="a tensor of hidden states, as decoders of transformers 5 do",
-                    got=type(output).__name__,
-                )
+            raise self._no_tensor(output)
+        if rows is not None:
+            return hidden_BTD.index_copy(0, rows, output)
+        return output if call.keep_B1D is None else torch.where(call.keep_B1D, output, hidden_BTD)
+
+    def _runs_whole(self, rows: int, hidden_BTD: Tensor) -> bool:
+        """Whether a call that `rows` of the batch make shall run on all of it, once the prompt is read."""
+        batch, tokens, width = hidden_BTD.shape
+        if self.routed.whole_from is not None:
+            return rows >= self.routed.whole_from * batch
+        spared = (batch - rows) * (self.weights + 2 * tokens * width)
+        return spared < (WORTH_CPU if hidden_BTD.device.type == "cpu" else WORTH_ELSEWHERE)
+
+    def _no_tensor(self, output: Any) -> InputError:
+        return InputError(
+            sentence(
+                f"block {self.layer} ({type(self.block).__name__}): what it returns",
+                allowed="a tensor of hidden states, as decoders of transformers 5 do",
+                got=type(output).__name__,
             )
-        return output
+        )

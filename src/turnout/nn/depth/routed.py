@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import Cache
 
 from turnout.core.errors import InputError, sentence
+from turnout.nn.caches import serials
 from turnout.nn.decoder import decoder_blocks
 from turnout.nn.depth.blocks import RoutedBlock, RoutedGenerate
 from turnout.nn.depth.contract import DepthRouter, check_counts
@@ -44,8 +45,8 @@ class RoutedDepth:
         Refuse a batch whose sequences disagree, instead of running each block on those that call it.
     whole_from
         The prompt is read by exactly the sequences that call a block. After it, a block that at least this
-        share of the batch calls runs on all of it, and the others keep what they had: a step of one token
-        costs the same for all. Above 1, never.
+        share of the batch calls runs on all of it, and the others keep what they had. Above 1, never; None
+        does so where the rows that would be spared cost less than choosing rows.
 
     Raises `InputError` for a router of another number of layers or width, and for a model that is wrapped.
 
@@ -59,7 +60,7 @@ class RoutedDepth:
         model: nn.Module,
         router: DepthRouter | None = None,
         strict: bool = False,
-        whole_from: float = 0.5,
+        whole_from: float | None = None,
     ) -> None:
         owner, name = decoder_blocks(model)
         blocks = list(getattr(owner, name))
@@ -70,7 +71,8 @@ class RoutedDepth:
         self.whole_from = whole_from
         self.set_router(router)
         self._counts_BL: Tensor | None = None
-        self._key = object()
+        # A number, which stays the same in a copy of a cache.
+        self._key = next(serials)
         self._pass: Pass | None = None
         self._forced_BL: Tensor | None = None
         self._prompt: int | Tensor | None = None
@@ -212,16 +214,16 @@ class RoutedDepth:
 
     def check_continued(self, slots: CallSlots, hidden_BTD: Tensor) -> None:
         """Raise `InputError` if a cache does not belong to this batch, or to the forced decisions."""
-        counts_B = slots.counts_B
-        if counts_B is None or len(counts_B) != len(hidden_BTD):
+        if slots.batch != hidden_BTD.shape[0]:
             raise InputError(
                 sentence(
                     "depth routing: this cache is of another batch",
-                    allowed=f"{0 if counts_B is None else len(counts_B)} sequences",
+                    allowed=f"{slots.batch} sequences",
                     got=len(hidden_BTD),
                 )
             )
-        if self._forced_BL is None or slots.agreed is self._forced_BL:
+        counts_B = slots.counts_B
+        if self._forced_BL is None or slots.agreed is self._forced_BL or counts_B is None:
             return
         forced_B = self._expanded(self._forced_BL, len(counts_B))[:, slots.layer].to(counts_B.device)
         if not torch.equal(forced_B, counts_B):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from transformers import Cache, DynamicCache
 from transformers.cache_utils import CacheLayerMixin, DynamicLayer, DynamicSlidingWindowLayer
 
 from turnout.core.errors import InputError, sentence
+from turnout.nn.depth.growing import GrowingLayer
 
 Rows = Tensor | None
 """Indices of the sequences that make a call; None where all do."""
@@ -46,7 +48,7 @@ class Call:
     """Which sequences run one call of a block, and which of them keep what it returns."""
 
     rows: Rows
-    keep_B11: Tensor | None = None
+    keep_B1D: Tensor | None = None
     """None where all that run keep it."""
 
 
@@ -73,36 +75,42 @@ class CallSlots(CacheLayerMixin):  # type: ignore[misc]
         """Forget everything, the decisions too."""
         self.length = 0
         self.counts_B: Tensor | None = None
+        self.batch = self.width = 0
         self.calls: list[Call] = []
         self.slots: list[Any] = []
-        self.active: int | None = None
+        self.is_settled = False
+        self.active: Any = None
         self.agreed: Tensor | None = None
 
-    def begin(self, counts_B: Tensor) -> None:
-        """Fix the decisions of all sequences; they hold until `reset`."""
-        self.counts_B = counts_B
+    def begin(self, counts_B: Tensor, *, width: int) -> None:
+        """Fix the decisions of all sequences; they hold until `reset`. `width` is that of hidden states."""
+        self.counts_B, self.batch, self.width = counts_B, len(counts_B), width
         self.calls = [Call(rows) for rows in rows_of_calls(counts_B)]
         self.slots = [self._slot() for _ in self.calls]
 
-    def settle(self, whole_from: float) -> None:
-        """From now on, run calls that at least this share of the batch makes on all of it.
+    def settle(self, runs_whole: Callable[[int], bool]) -> None:
+        """From now on, run on all of the batch the calls for whose number of rows this is true.
 
-        The step of one token reads all weights whatever the number of rows; choosing rows would only add to
-        it. The other rows' keys are zeros, which nobody reads.
+        Where a row costs less than choosing rows does. The other rows' keys are zeros, which nobody reads.
         """
+        self.is_settled = True
         if self.counts_B is None:
             return
-        batch = len(self.counts_B)
+        batch = self.batch
         for number, (call, slot) in enumerate(zip(self.calls, self.slots, strict=True)):
             rows = call.rows
-            if rows is None or len(rows) < whole_from * batch or not slot.is_initialized:
+            if rows is None or not slot.is_initialized or not runs_whole(len(rows)):
                 continue
             slot.keys, slot.values = _spread(slot.keys, rows, batch), _spread(slot.values, rows, batch)
-            self.calls[number] = Call(None, (self.counts_B > number)[:, None, None])
+            self.calls[number] = Call(None, self._keep(self.counts_B, number))
+
+    def _keep(self, counts_B: Tensor, number: int) -> Tensor:
+        # As wide as what it chooses from, which is faster than to broadcast it at every step.
+        return (counts_B > number)[:, None, None].expand(-1, -1, self.width).contiguous()
 
     def _slot(self) -> Any:
         if not self.is_sliding:
-            return DynamicLayer()
+            return GrowingLayer()
         slot = DynamicSlidingWindowLayer(sliding_window=self.sliding_window)
         slot.record_past = self._is_recording
         return slot
@@ -129,9 +137,7 @@ class CallSlots(CacheLayerMixin):  # type: ignore[misc]
                     do="read the prompt again, or wrap the model as it was",
                 )
             )
-        states: tuple[Tensor, Tensor] = self.slots[self.active].update(
-            key_states, value_states, *args, **kwargs
-        )
+        states: tuple[Tensor, Tensor] = self.active.update(key_states, value_states, *args, **kwargs)
         return states
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
@@ -181,13 +187,14 @@ class CallSlots(CacheLayerMixin):  # type: ignore[misc]
         indices = indices.to(self.counts_B.device)
         before, places = self.calls, [_places(call.rows, self.counts_B) for call in self.calls]
         self.counts_B = self.counts_B[indices]
+        self.batch = len(indices)
         self.calls = []
         for number, rows in enumerate(rows_of_calls(self.counts_B)):
             taken = indices
             if rows is None:
                 self.calls.append(Call(None))
             elif before[number].rows is None:
-                self.calls.append(Call(None, (self.counts_B > number)[:, None, None]))
+                self.calls.append(Call(None, self._keep(self.counts_B, number)))
             else:
                 self.calls.append(Call(rows))
                 taken = indices[rows]

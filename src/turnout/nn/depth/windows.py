@@ -20,6 +20,8 @@ class Windows:
     """False for the windows that a prompt of fewer than W tokens does not have."""
     is_token_BT: Tensor
     """Whether a token lies in any window: not padding, not in the dropped remainder."""
+    share_BW1: Tensor
+    """1 / w at the w windows that are used; zero elsewhere."""
 
     def means(self, hidden_BTD: Tensor) -> Tensor:
         """Return means_BWD in float32; zero for windows that are not used."""
@@ -29,8 +31,7 @@ class Windows:
 
     def average(self, values_BWC: Tensor) -> Tensor:
         """Return the mean over the windows that are used, values_BC."""
-        used_BW = self.is_used_BW.to(values_BWC.dtype)
-        return (values_BWC * used_BW[:, :, None]).sum(1) / used_BW.sum(1, keepdim=True)
+        return (values_BWC * self.share_BW1.to(values_BWC.dtype)).sum(1)
 
 
 def make_windows(mask_BT: Tensor, *, windows: int = WINDOWS) -> Windows:
@@ -49,8 +50,10 @@ def make_windows(mask_BT: Tensor, *, windows: int = WINDOWS) -> Windows:
     is_token_BT = mask_BT & (window_BT < windows_B1)
     number_W = torch.arange(windows, device=mask_BT.device)
     inside_BWT = (window_BT[:, None, :] == number_W[None, :, None]) & is_token_BT[:, None, :]
+    is_used_BW = number_W[None, :] < windows_B1
     return Windows(
         weights_BWT=inside_BWT.float() / size_B1[:, :, None],
-        is_used_BW=number_W[None, :] < windows_B1,
+        is_used_BW=is_used_BW,
         is_token_BT=is_token_BT,
+        share_BW1=(is_used_BW.float() / windows_B1)[:, :, None],
     )

@@ -1,0 +1,56 @@
+"""After the prompt, a batch that disagrees runs a block on its own rows or on all of them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import DynamicCache
+
+from tests.nn.depth.families import make, prompts
+from tests.nn.given import given
+from turnout.nn.depth import RoutedDepth, blocks
+
+
+@pytest.mark.parametrize(("whole_from", "rows_after"), [(0.5, [3, 1]), (0.9, [2, 1]), (0.0, [3, 3])])
+def test_after_the_prompt_a_block_that_many_call_runs_on_all(
+    whole_from: float, rows_after: list[int]
+) -> None:
+    routed = RoutedDepth(model=make("gemma2"), whole_from=whole_from)
+    ids_BT, _ = prompts(rows=3, tokens=12)
+    rows: list[int] = []
+    routed.owner.layers[1].mlp.register_forward_pre_hook(lambda _module, args: rows.append(len(args[0])))
+    order = torch.tensor([1, 2, 2])
+    with torch.no_grad(), routed.forced([[1, 0, 1, 1], [1, 2, 1, 1], [1, 1, 1, 1]]):
+        cache = DynamicCache(config=routed.model.config)
+        steps = [routed.model(ids_BT[:, :4], **given(cache)).logits]
+        steps += [routed.model(ids_BT[:, at : at + 1], **given(cache)).logits for at in range(4, 12)]
+        assert rows[:4] == [2, 1, *rows_after]
+        whole = routed.model(ids_BT, use_cache=False).logits
+    torch.testing.assert_close(torch.cat(steps, dim=1), whole, atol=2e-4, rtol=2e-4)
+    cache.reorder_cache(order)
+    with torch.no_grad():
+        moved = routed.model(torch.tensor([[5], [6], [7]]), **given(cache)).logits
+        again = torch.cat([ids_BT[order], torch.tensor([[5], [6], [7]])], dim=1)
+        with routed.forced([[1, 2, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1]]):
+            fresh = routed.model(again, use_cache=False).logits[:, -1:]
+    torch.testing.assert_close(moved, fresh, atol=2e-4, rtol=2e-4)
+
+
+@pytest.mark.parametrize(("worth", "rows_after"), [(2**40, [3, 3]), (0, [2, 1]), (10_000, [3, 1])])
+def test_rows_are_chosen_where_those_spared_cost_more_than_choosing(
+    monkeypatch: pytest.MonkeyPatch, worth: int, rows_after: list[int]
+) -> None:
+    monkeypatch.setattr(blocks, "WORTH_CPU", worth)
+    routed = RoutedDepth(model=make("llama"))
+    ids_BT, _ = prompts(rows=3, tokens=12)
+    rows: list[int] = []
+    block = routed.owner.layers[1]
+    assert 5_000 < sum(parameter.numel() for parameter in block.parameters()) < 9_500
+    block.mlp.register_forward_pre_hook(lambda _module, args: rows.append(len(args[0])))
+    with torch.no_grad(), routed.forced([[1, 0, 1, 1], [1, 2, 1, 1], [1, 1, 1, 1]]):
+        cache = DynamicCache(config=routed.model.config)
+        steps = [routed.model(ids_BT[:, :4], **given(cache)).logits]
+        steps += [routed.model(ids_BT[:, at : at + 1], **given(cache)).logits for at in range(4, 12)]
+        assert rows[:4] == [2, 1, *rows_after]
+        whole = routed.model(ids_BT, use_cache=False).logits
+    torch.testing.assert_close(torch.cat(steps, dim=1), whole, atol=2e-4, rtol=2e-4)
