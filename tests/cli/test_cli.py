@@ -89,6 +89,7 @@ def test_the_list_of_flags_is_frozen() -> None:
         "nn": {"--out", "--rho", "--seed", "--force"},
         "import": {"--out", "--format", "--force"},
         "record": RECORD,
+        "retrain": {"--days", "--force", "--min-scored", "--out", "--router", "--seed", "--source"} | dial,
     }
     parser = build_parser()
     commands = parser._subparsers._group_actions[0].choices  # type: ignore[union-attr]

@@ -22,7 +22,7 @@ from tests.gateway.settings import make_config
 from tests.gateway.test_keys import SECRET, hashed
 from tests.gateway.upstream import Upstream
 from turnout.core import ConfigError
-from turnout.gateway import central
+from turnout.gateway import central, central_admin
 from turnout.gateway.config import BreakerSettings, Config, LedgerSettings
 from turnout.gateway.lifecycle import running
 from turnout.gateway.schema import FeedbackRow
@@ -238,7 +238,7 @@ def test_a_row_that_is_sent_twice_is_the_same_row(tmp_path: Path, central_url: s
         ledger.close()
     assert held(central_url, "SELECT count(*) FROM turnout_feedback") == [(2,)]
     assert held(central_url, IDS) == [("000001", 200)]
-    assert central.forget(central_url, "shop") == 1
+    assert central_admin.forget(central_url, "shop") == 1
     assert held(central_url, "SELECT count(*) FROM turnout_feedback") == [(0,)]
     assert held(central_url, IDS) == []
 

@@ -11,6 +11,8 @@ from turnout.cli.console import show, show_json
 from turnout.core.errors import InputError, sentence
 
 _DAY_S = 86_400.0
+_POSTGRES = "a PostgreSQL: its URL, env:NAME or file:PATH"
+_PREFIXES = ("postgres:", "postgresql:", "env:", "file:")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,11 +24,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     export.add_argument("--since", help="first day, such as 2026-11-01 (UTC)")
     export.add_argument("--tenant", help="requests of this tenant only")
     prune = actions.add_parser("prune", help="delete requests that are older than some days")
-    prune.add_argument("ledger", type=Path, help="SQLite file of a gateway")
+    prune.add_argument("ledger", help=f"SQLite file of a gateway, or {_POSTGRES}")
     prune.add_argument("--keep-days", type=float, required=True, help="days that are kept")
     forget = actions.add_parser("forget", help="delete everything that belongs to a tenant")
-    forget.add_argument("ledger", type=Path, help="SQLite file of a gateway")
+    forget.add_argument("ledger", help=f"SQLite file of a gateway, or {_POSTGRES}")
     forget.add_argument("tenant", help="tenant, as the column `tenant` has it")
+    pull = actions.add_parser("pull", help="copy the rows of all hosts into a ledger's file")
+    pull.add_argument("postgres", help=_POSTGRES)
+    pull.add_argument("ledger", type=Path, help="SQLite file; what it has already stays")
+    pull.add_argument("--since", help="first day, such as 2026-11-01 (UTC)")
     for action in actions.choices.values():
         action.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="as JSON")
         action.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="with traceback")
@@ -34,7 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do what the action says."""
-    from turnout.gateway import ledger_admin
+    from turnout.gateway import central_admin, ledger_admin
 
     if options.action == "export":
         since_s = None if options.since is None else _day(options.since)
@@ -45,13 +51,33 @@ def run(options: argparse.Namespace) -> int:
             what = "--keep-days"
             raise InputError(sentence(what, allowed="0 or more", got=options.keep_days, do="change it"))
         before_s = time.time() - options.keep_days * _DAY_S
-        count = ledger_admin.prune(options.ledger, before_s=before_s)
+        url = _url(options.ledger)
+        if url is None:
+            count = ledger_admin.prune(options.ledger, before_s=before_s)
+        else:
+            count = central_admin.prune(url, before_s=before_s)
         words = f"{count} requests deleted"
+    elif options.action == "pull":
+        since_s = None if options.since is None else _day(options.since)
+        url = _url(options.postgres)
+        if url is None:
+            what, do = "the PostgreSQL", "write its URL, or where it stands"
+            raise InputError(sentence(what, allowed=_POSTGRES, got=options.postgres, do=do))
+        count = central_admin.pull(url, options.ledger, since_s=since_s)
+        words = f"{count} new requests in {options.ledger}"
     else:
-        count = ledger_admin.forget(options.ledger, options.tenant)
+        url = _url(options.ledger)
+        count = (ledger_admin if url is None else central_admin).forget(url or options.ledger, options.tenant)
         words = f"{count} requests of {options.tenant!r} deleted"
     show_json({"requests": count}) if options.json else show(words)
     return 0
+
+
+def _url(text: str) -> str | None:
+    """Return the URL of a PostgreSQL that an argument is or names; None for a file."""
+    from turnout.gateway.settings_shared import read_url
+
+    return read_url(text, "the PostgreSQL") if text.startswith(_PREFIXES) else None
 
 
 def _day(text: str) -> float:

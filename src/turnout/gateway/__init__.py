@@ -28,7 +28,7 @@ A request passes these steps, each in a module of its own; `exchange` carries it
 | `admission`, `afford`, `dial` | who asks, for what, and what is left of the budget; whose dial holds |
 | `key*`, `secret`, `door` | keys and where they are kept; secrets by reference; paths that serve no model |
 | `limits*`, `books` | how spend and rates are counted, and where |
-| `shared*`, `central` | what hosts share: a Redis, a PostgreSQL that gets every row |
+| `shared*`, `central*` | what hosts share: a Redis, a PostgreSQL that gets every row |
 | `protocols` | one module per API: parse a request, read along with a stream, word an error |
 | `wire` | OpenAI's shapes: what is read from a request, and how it is passed on unchanged |
 | `signals`, `conditions`, `rules` | what a rule asks of a request, and which rules hold |

@@ -71,15 +71,6 @@ def make_tables(connection: psycopg.Connection[Any]) -> None:
         )
 
 
-def forget(url: str, tenant: str) -> int:
-    """Delete every request of a tenant in PostgreSQL, with all that belongs to it; return how many."""
-    with connect(url) as connection, connection.transaction():
-        ids = "SELECT decision_id FROM turnout_decisions WHERE tenant = %s"
-        for table in ("results", "traces", "feedback"):
-            connection.execute(f"DELETE FROM turnout_{table} WHERE decision_id IN ({ids})", (tenant,))
-        return connection.execute("DELETE FROM turnout_decisions WHERE tenant = %s", (tenant,)).rowcount
-
-
 def connect(url: str) -> psycopg.Connection[Any]:
     """Connect in autocommit mode; raises what psycopg does, or `MissingExtraError`."""
     try:
