@@ -9,6 +9,7 @@ import torch
 
 from turnout.core.errors import InputError
 from turnout.nn import registry
+from turnout.nn.balance.coupling import coupling_loss
 from turnout.nn.bench.cells import Cell, load, run_cell
 from turnout.nn.bench.contenders import CONTENDERS, LEFT_OUT, find_contender
 from turnout.nn.bench.corpus import Corpus, load_corpus, made_text
@@ -16,6 +17,7 @@ from turnout.nn.bench.fight import fight
 from turnout.nn.bench.model import Size
 from turnout.nn.bench.setting import Setting
 from turnout.nn.gates.contract import Gate
+from turnout.nn.mixture import MoE
 
 TINY = Setting(
     name="tiny",
@@ -74,6 +76,23 @@ def test_neighbours_share_a_pool_and_own_what_others_own(corpus: Corpus) -> None
     assert experts[0] is experts[1]
     own = [sum(p.numel() for p in one.model.parameters() if p.ndim == 3) for one in (rex, plain)]
     assert own[0] == own[1]
+
+
+def test_a_coupled_gate_ends_nearer_to_its_experts(corpus: Corpus) -> None:
+    shares = []
+    for name in ("top_k", "coupled"):
+        one = cell(name, corpus)
+        for _ in one._train():
+            pass
+        feeds = [block.feed for block in one._blocks()]
+        assert all(isinstance(feed, MoE) for feed in feeds)
+        pairs = [
+            (feed.gate.get_parameter("weight_ED"), feed.experts.get_parameter("up_proj").chunk(2, dim=1)[0])
+            for feed in feeds
+            if isinstance(feed, MoE)
+        ]
+        shares.append(sum(float(coupling_loss(*pair, is_noisy=False).detach()) for pair in pairs))
+    assert shares[1] < shares[0]
 
 
 def test_first_weights_and_data_are_the_same_whatever_the_gate(corpus: Corpus) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from turnout.nn.gates.attention_aware import AttentionAwareGate, averaged
@@ -36,3 +38,10 @@ def test_probabilities_stay_probabilities_and_padding_has_no_say() -> None:
     assert torch.allclose(mixed_TE.sum(1), torch.ones(12), atol=1e-6)
     by_hand = (seen_BSS[0, 0, :3] / seen_BSS[0, 0, :3].sum()) @ own_TE[:3]
     assert torch.allclose(mixed_TE[0], by_hand, atol=1e-6)
+    gate = AttentionAwareGate(width=8, num_experts=5)
+    with torch.no_grad():
+        gate.weight_ED.mul_(50)
+    scores_TE = gate(X_TD, replace(context, attention_BSS=seen_BSS)).scores_TE
+    assert torch.allclose(
+        scores_TE, averaged((X_TD @ gate.weight_ED.T).softmax(1), seen_BSS, context), atol=1e-5
+    )

@@ -67,10 +67,12 @@ def test_a_turn_of_the_inner_space_changes_nothing_and_the_order_of_experts_is_n
     assert torch.allclose(moe.plan.to_dense(), dense_TE[:, order], atol=1e-5)
 
 
-def test_a_longer_token_makes_sharper_weights_by_the_same_experts() -> None:
+def test_a_token_and_its_negative_are_alike_and_a_longer_one_is_sharper() -> None:
     moe = layer(k=3)
     moe(X_TD)
     short = moe.plan
+    moe(-X_TD)
+    assert torch.allclose(short.to_dense(), moe.plan.to_dense(), atol=1e-6)
     moe(4 * X_TD)
     assert torch.equal(short.experts_N, moe.plan.experts_N)
     assert bool((moe.plan.to_dense().max(1)[0] > short.to_dense().max(1)[0]).all())

@@ -22,12 +22,18 @@ def test_every_expert_has_as_many_tokens_of_every_item() -> None:
 
 
 def test_they_are_the_tokens_that_score_highest_for_it() -> None:
-    plan = ExpertChoiceGate(width=8, num_experts=4, k=1)(X_TD, ITEMS)
+    gate = ExpertChoiceGate(width=8, num_experts=4, k=1)
+    with torch.no_grad():
+        gate.weight_ED.mul_(100)
+    plan = gate(X_TD, ITEMS)
     taken_BSE = (plan.to_dense() > 0).reshape(3, 16, 4)
     scores_BSE = plan.scores_TE.reshape(3, 16, 4)
     lowest = scores_BSE.masked_fill(~taken_BSE, torch.inf).amin(1)
     highest = scores_BSE.masked_fill(taken_BSE, -torch.inf).amax(1)
     assert bool((lowest >= highest).all())
+    # Some that an expert takes would have gone to another, so this is not the choice of tokens.
+    best_T = plan.scores_TE.argmax(1)
+    assert bool((plan.experts_N != best_T[plan.tokens_N]).any())
 
 
 def test_weights_are_scores_or_shares_among_those_who_chose() -> None:

@@ -55,8 +55,17 @@ def test_eval_learns_nothing() -> None:
     gate(X_TD)
     gate.after_step()
     assert not gate.get_buffer("bias_E").any()
+    gate.train()(X_TD)
+    gate.after_step()
+    assert float(gate.get_buffer("bias_E")[0]) < 0
 
 
 def test_weights_add_up_to_one_where_asked() -> None:
     gate = LossFreeGate(width=8, num_experts=8, k=3, is_normalised=True, score="softmax")
-    assert torch.allclose(gate(X_TD).to_dense().sum(1), torch.ones(512))
+    gate.get_buffer("bias_E")[5] = 9.0
+    plan = gate(X_TD)
+    assert torch.allclose(plan.to_dense().sum(1), torch.ones(512))
+    # A bias brings an expert in, and its weight stays its share of the scores.
+    assert int(plan.counts_E[5]) == 512
+    scores_TE = plan.scores_TE * (plan.to_dense() > 0)
+    assert torch.allclose(plan.to_dense(), scores_TE / scores_TE.sum(1, keepdim=True), atol=1e-6)

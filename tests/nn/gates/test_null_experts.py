@@ -64,3 +64,5 @@ def test_the_loss_of_balance_does_not_ask_which_null() -> None:
     assert torch.allclose(gate(both).losses["balance"], torch.tensor(1.0))
     uneven = torch.eye(4)[[0, 0, 2, 3]]
     assert gate(uneven).losses["balance"] > 1.4
+    # Four kinds to choose from, of which two are nothing: half of these tokens have no expert.
+    assert gate(both).num_pairs == 2

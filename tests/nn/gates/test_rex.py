@@ -32,6 +32,7 @@ def test_layers_of_the_next_group_begin_anew() -> None:
     gate = RexGate(width=8, num_experts=8, layers=2)
     assert used(gate, 2) == used(gate, 0)
     assert used(gate, 3) == used(gate, 1)
+    assert not set(used(gate, 2)) & set(used(gate, 3))
 
 
 def test_an_open_pool_is_the_softmax_rule_and_closed_experts_have_no_score() -> None:

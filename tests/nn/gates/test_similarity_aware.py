@@ -17,6 +17,10 @@ def test_rows_of_the_graph_add_up_to_one_over_earlier_tokens() -> None:
     whole = SimilarityAwareGate(width=8, num_experts=5, is_causal_graph=False)
     assert bool((whole.graph(X_TD, ITEMS) > 0).all())
     assert (whole.is_causal, SimilarityAwareGate(width=8, num_experts=5).is_causal) == (False, True)
+    # Scores are means of the tokens' own probabilities along it.
+    own_BSE = (X_TD @ whole.weight_ED.T).softmax(-1).view(2, 6, 5)
+    mixed_TE = (whole.graph(X_TD, ITEMS) @ own_BSE).flatten(0, 1)
+    assert torch.allclose(whole(X_TD, ITEMS).scores_TE, mixed_TE, atol=1e-6)
 
 
 def test_near_temperature_zero_each_token_asks_itself_alone() -> None:

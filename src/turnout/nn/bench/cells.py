@@ -18,6 +18,7 @@ from torch.nn import functional
 from turnout.core.progress import Progress, silent
 from turnout.nn.analysis.change import chance_overlap, overlap
 from turnout.nn.analysis.load import balance
+from turnout.nn.balance.coupling import coupling_loss
 from turnout.nn.balance.switch import balance_loss
 from turnout.nn.bench.contenders import Contender, find_contender
 from turnout.nn.bench.controls import OneChoiceGate
@@ -156,7 +157,19 @@ class Cell:
                 assert isinstance(plan, SparsePlan)
                 assert plan.scores_TE is not None
                 total = total + self.contender.factors["balance"] * balance_loss(plan.scores_TE, chosen(plan))
+        if self.contender.coupling:
+            total = total + self.contender.coupling * self._coupling()
         return total / max(len(plans), 1)
+
+    def _coupling(self) -> Tensor:
+        """Return the sum over layers of how far gates' rows and experts are from being coupled."""
+        total = torch.zeros((), device=self.device)
+        for block in self._blocks():
+            assert isinstance(block.feed, MoE)
+            rows_ED = block.feed.gate.get_parameter("weight_ED")
+            half_EID, _ = block.feed.experts.get_parameter("up_proj").chunk(2, dim=1)
+            total = total + coupling_loss(rows_ED, half_EID)
+        return total
 
     @torch.no_grad()
     def loss(self) -> float:

@@ -48,6 +48,8 @@ class Contender:
     """Whether the experts' gate projection is of low rank, see `FactoredExperts`."""
     is_shared: bool = False
     """Whether all layers have one gate together."""
+    coupling: float = 0.0
+    """Factor of the loss that couples the gate's rows with the experts that they stand for."""
     pool: int = 1
     """So many neighbouring layers share their experts, and each may choose from all of them."""
 
@@ -151,6 +153,8 @@ ENTRIES: tuple[Contender, ...] = (
         factors={"sparsity": BALANCE, "importance": BALANCE},
         is_shared=True,
     ),
+    # Expert-router coupling, S52: the gate of checkpoints, whose rows are to excite their own experts most.
+    Contender(name="coupled", gate="top_k", arguments=_top_k, has_switch_loss=True, coupling=1.0),
     Contender(name="dirichlet", gate="dirichlet", arguments=_top_k, factors={"prior": 1.0}),
     *(
         Contender(
