@@ -284,6 +284,23 @@ def gates(data: Result) -> Iterator[str]:
     yield "What the columns mean stands in [bench_gates.md](bench_gates.md)."
 
 
+def recruit(data: Result) -> Iterator[str]:
+    """S173: teams of experts by skill, merged by vote."""
+    result = data["result"]
+    yield (
+        f"{result['table']}: {result['test']} held-out queries, teams of {result['k']}, the most frequent "
+        f"recorded answer; profiles from {result['train']:,} other queries. The paper merges by a model "
+        "instead, which nobody can replay; its teams are of models of 7 to 8 billion parameters."
+    )
+    yield ""
+    yield "| who answers | quality | points beyond best single | usd per 1,000 | models in use |"
+    yield "|---|---|---|---|---|"
+    for name, row in result["rows"].items():
+        gain = spread(row["gain"], scale=100, form="+.1f")
+        cost = f"{row['usd_per_1k']:.2f}"
+        yield f"| {name} | {spread(row['quality'])} | {gain} | {cost} | {row['models']} |"
+
+
 SYSTEMS: Writers = {
     "sequential": ("Sequences of calls: Router-R1's task (S7) on recorded outcomes", sequential),
     "router_r1": ("Router-R1's recipe (S7): warm start, then GRPO", router_r1),
@@ -293,6 +310,7 @@ SYSTEMS: Writers = {
     "adapters": ("Adapters: Glider (S3), PHATGOOSE, Arrow", adapters),
     "gates": ("Gates of experts on equal terms", gates),
     "local": ("One dial over models and depths", local),
+    "recruit": ("Teams of experts by skill: Symbolic-MoE (S173)", recruit),
 }
 
 

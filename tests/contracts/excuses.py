@@ -86,6 +86,7 @@ CONSTRUCTOR_ONLY: dict[str, str] = {
 
 NOT_VARIED: dict[str, str] = {
     "sequential:one_shot": "it is made around a deployment, which has its own tests; its own tests bring one",
+    "sequential:recruit": "it is made around a fitted router; its own tests bring one",
     "policies:deployment": (
         "it is made of fitted parts, each of which is checked; its own promises are tested with training"
     ),

@@ -9,6 +9,7 @@ import pytest
 from scripts import reference
 from tests.docs import markdown
 from turnout.core import errors
+from turnout.routers import registry as routers
 
 DOCS = markdown.ROOT / "docs"
 ERRORS = [
@@ -38,6 +39,10 @@ def test_every_gate_has_a_heading_on_its_page() -> None:
     names = [e.name for e in reference.entries("nn") if e.module.startswith("turnout.nn.gates.")]
     assert len(names) > 10
     assert markdown.without_heading(DOCS / "gates.md", names) == []
+
+
+def test_every_router_has_a_heading_on_its_page() -> None:
+    assert markdown.without_heading(DOCS / "routers.md", list(routers)) == []
 
 
 @pytest.mark.parametrize("room", reference.ROOMS)

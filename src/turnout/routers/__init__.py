@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from turnout.routers.safe_route import SafeRouteRouter
     from turnout.routers.scope import ScopeRouter
     from turnout.routers.similarity_ranking import SimilarityRankingRouter
+    from turnout.routers.skills import SkillsRouter
     from turnout.routers.tag import TagRouter
     from turnout.routers.uniform import UniformRouter
     from turnout.routers.uniroute import UniRouteRouter
@@ -75,6 +76,7 @@ TABLE = {
     "safe_route": "turnout.routers.safe_route:SafeRouteRouter",
     "scope": "turnout.routers.scope:ScopeRouter",
     "similarity_ranking": "turnout.routers.similarity_ranking:SimilarityRankingRouter",
+    "skills": "turnout.routers.skills:SkillsRouter",
     "tag": "turnout.routers.tag:TagRouter",
     "uniform": "turnout.routers.uniform:UniformRouter",
     "uniroute": "turnout.routers.uniroute:UniRouteRouter",
@@ -111,6 +113,7 @@ __all__ = [
     "SafeRouteRouter",
     "ScopeRouter",
     "SimilarityRankingRouter",
+    "SkillsRouter",
     "TagRouter",
     "UniRouteRouter",
     "UniformRouter",

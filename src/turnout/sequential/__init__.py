@@ -19,6 +19,7 @@ Imports: `core`, `policies`. Used by: `gateway`, `cli`. Siblings it does not see
 | `logistic` | scores an answer by what it shows, for the two above | FrugalGPT's g |
 | `optimal` | the best of a task whose chances are known | dynamic programming |
 | `synthetic` | that task: hidden difficulty, noisy signals | this package |
+| `recruit` | a team of experts per query, then a vote or an aggregator | S173, Symbolic-MoE |
 | `router_r1` | a language model that thinks, asks and answers | S7, Router-R1 (arXiv 2506.09033) |
 
 `registry` is the room's table: a name, and the "module:Class" that it stands for. See docs/sequential.md.
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from turnout.sequential.one_shot import OneShot
     from turnout.sequential.optimal import OptimalSequencer
     from turnout.sequential.random import RandomSequencer
+    from turnout.sequential.recruit import Recruit, ask_by_expert, by_expert
     from turnout.sequential.reinforce import Settings
     from turnout.sequential.replay import ReplayEnvironment
     from turnout.sequential.router_r1.router import RouterR1
@@ -59,6 +61,7 @@ TABLE: dict[str, str] = {
     "one_shot": "turnout.sequential.one_shot:OneShot",
     "optimal": "turnout.sequential.optimal:OptimalSequencer",
     "random": "turnout.sequential.random:RandomSequencer",
+    "recruit": "turnout.sequential.recruit:Recruit",
     "router_r1": "turnout.sequential.router_r1.router:RouterR1",
     "synthetic": "turnout.sequential.synthetic:SyntheticTask",
 }
@@ -88,6 +91,7 @@ _LAZY = {
     "OptimalSequencer": ".optimal",
     "Outcome": ".loop",
     "RandomSequencer": ".random",
+    "Recruit": ".recruit",
     "ReplayEnvironment": ".replay",
     "RouterR1": ".router_r1.router",
     "Scorer": ".contracts",
@@ -99,7 +103,9 @@ _LAZY = {
     "Think": ".actions",
     "Thought": ".trace",
     "Trace": ".trace",
+    "ask_by_expert": ".recruit",
     "audit": ".auditing",
+    "by_expert": ".recruit",
     "optimal_value": ".dynamic",
     "run": ".loop",
     "run_async": ".loop",
@@ -107,7 +113,9 @@ _LAZY = {
 
 __all__ = [
     "optimal_value",
+    "ask_by_expert",
     "audit",
+    "by_expert",
     "SyntheticTask",
     "Settings",
     "OptimalSequencer",
@@ -130,6 +138,7 @@ __all__ = [
     "OneShot",
     "Outcome",
     "RandomSequencer",
+    "Recruit",
     "ReplayEnvironment",
     "RouterR1",
     "Scorer",
