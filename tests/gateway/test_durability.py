@@ -109,7 +109,7 @@ def test_sigterm_under_load_loses_no_row(upstream: Upstream, tmp_path: Path) -> 
     written = {row["decision_id"]: row["status"] for row in rows(ledger)}
     assert None not in written.values()
     assert {key: written.get(key) for key in answered} == answered
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["ledger.sqlite"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["ledger.pins.sqlite", "ledger.sqlite"]
 
 
 def test_sigterm_lets_a_running_stream_finish(upstream: Upstream, tmp_path: Path) -> None:

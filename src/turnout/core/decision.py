@@ -90,7 +90,7 @@ class Decisions:
         choice = int(self.choice_Q[row])
         return Decision(
             candidate=None if choice == NONE else self.candidates[choice],
-            ranked=tuple(self.candidates[i] for i in self.ranked_QM[row] if i != NONE),
+            ranked=tuple([self.candidates[i] for i in self.ranked_QM[row].tolist() if i != NONE]),
             propensity=float(self.propensity_Q[row]),
             reason=self.reason_Q[row],
             expected_quality=float(self.quality_Q[row]),

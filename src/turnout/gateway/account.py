@@ -227,19 +227,19 @@ def _described(selection: Selection) -> dict[str, Any]:
         "expected_quality": _known(selection.expected_quality),
         "expected_cost_usd": _known(selection.expected_cost_usd),
         "decision_s": selection.decision_s,
-        "scores": _scores(selection.estimate),
+        "scores": _scores(selection.estimate, selection.row),
     }
 
 
-def _scores(estimate: Estimate | None) -> str | None:
+def _scores(estimate: Estimate | None, row: int) -> str | None:
     """Return what every candidate that might have served was expected to give and to cost."""
     if estimate is None:
         return None
     rows = zip(
         estimate.names,
-        estimate.quality_QM[0].tolist(),
-        estimate.cost_usd_QM[0].tolist(),
-        estimate.allowed_QM[0].tolist(),
+        estimate.quality_QM[row].tolist(),
+        estimate.cost_usd_QM[row].tolist(),
+        estimate.allowed_QM[row].tolist(),
         strict=True,
     )
     # The encoder writes NaN, which is what unknown is, as null.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, final
 from turnout.core.outcomes import Floats
 from turnout.gateway.account import Account
 from turnout.gateway.dial import goal_of
+from turnout.gateway.gather import Gatherer
 from turnout.gateway.providers.base import Reply
 from turnout.gateway.select import Selection, Selector
 from turnout.gateway.warmth import Warmth, key_of
@@ -47,6 +48,7 @@ class RouterDecider(Decider):
 
     def __init__(self, *, selector: Selector) -> None:
         self.selector = selector
+        self._gatherer = Gatherer()
 
     async def decide(self, exchange: Exchange) -> Selection:
         """Return the selection; raises `ApiError`."""
@@ -55,7 +57,10 @@ class RouterDecider(Decider):
         selector = self.selector if exchange.ruling is None else exchange.ruling.selector
         query = request.query(exchange.account.decision_id)
         extra_usd_M = None if exchange.parts.warmth is None else _reading(exchange, exchange.parts.warmth)
-        if request.text is None or len(request.text) <= INLINE_CHARS:
+        is_short = request.text is None or len(request.text) <= INLINE_CHARS
+        if is_short and extra_usd_M is None and request.model == selector.alias:
+            return await self._gatherer.choose(selector, request, query, goal, whose)
+        if is_short:
             return selector.choose(request, query, goal, whose, extra_usd_M=extra_usd_M)
         return await asyncio.to_thread(selector.choose, request, query, goal, whose, extra_usd_M=extra_usd_M)
 

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from types import TracebackType
 from typing import Any, Self, final
 
+from turnout.gateway.attended import LEFT, Unwatch, Watch
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -19,41 +21,51 @@ class ClientGoneError(Exception):
 
 @final
 class Attended:
-    """A block that runs only while the client is there: `async with Attended(receive):`.
+    """A block that runs only while the client is there: `async with Attended(receive, scope):`.
 
     The block is cancelled the moment the client leaves, and `ClientGoneError` is raised in its place. It
     works like `asyncio.timeout`, with a closed connection instead of a clock.
     """
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, scope: Scope) -> None:
         self._receive = receive
+        self._watch: Watch | None = scope.get(LEFT)
+        self._unwatch: Unwatch | None = None
         self._is_gone = False
         self._task: asyncio.Task[Any] | None = None
-        self._watcher: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.current_task()
-        self._watcher = asyncio.create_task(self._watch())
-        self._watcher.add_done_callback(self._leave)
+        if self._watch is not None:
+            self._unwatch = self._watch(self._leave)
+        else:
+            watcher = asyncio.create_task(self._wait())
+            watcher.add_done_callback(self._end)
+            self._unwatch = watcher.cancel
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._watcher is not None:
-            self._watcher.remove_done_callback(self._leave)
-            self._watcher.cancel()
-        if self._is_gone and self._task is not None:
-            self._task.uncancel()
+        task, self._task = self._task, None
+        if self._unwatch is not None:
+            self._unwatch()
+        if self._is_gone and task is not None:
+            task.uncancel()
             if kind is asyncio.CancelledError:
                 raise ClientGoneError from error
 
-    async def _watch(self) -> None:
+    async def _wait(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
-    def _leave(self, watcher: asyncio.Task[None]) -> None:
-        if not watcher.cancelled() and self._task is not None:
+    def _end(self, watcher: asyncio.Task[None]) -> None:
+        if not watcher.cancelled():
             watcher.exception()
+            self._leave()
+
+    def _leave(self) -> None:
+        """Cancel the block; after its end nobody is there to be cancelled."""
+        if self._task is not None:
             self._is_gone = True
             self._task.cancel()

@@ -20,7 +20,7 @@ def explored(selection: Selection, share: float, rng: np.random.Generator) -> Se
     estimate = selection.estimate
     if estimate is None or selection.propensity < 1.0:
         return selection
-    allowed = np.flatnonzero(estimate.allowed_QM[0]).tolist()
+    allowed = np.flatnonzero(estimate.allowed_QM[selection.row]).tolist()
     own = selection.ranked[0]
     each = share / len(allowed)
     if rng.random() >= share:
@@ -32,6 +32,6 @@ def explored(selection: Selection, share: float, rng: np.random.Generator) -> Se
         ranked=(drawn, *(one for one in selection.ranked if one.name != drawn.name)),
         reason=selection.reason if drawn.name == own.name else "explored",
         propensity=each + (1.0 - share if drawn.name == own.name else 0.0),
-        expected_quality=float(estimate.quality_QM[0, column]),
-        expected_cost_usd=float(estimate.cost_usd_QM[0, column]),
+        expected_quality=float(estimate.quality_QM[selection.row, column]),
+        expected_cost_usd=float(estimate.cost_usd_QM[selection.row, column]),
     )

@@ -130,7 +130,7 @@ async def _produce(exchange: Exchange) -> None:
 async def _answer(exchange: Exchange, selection: Selection) -> None:
     """Ask, and send what comes; a client that leaves ends it."""
     account = exchange.account
-    async with Attended(exchange.receive):
+    async with Attended(exchange.receive, exchange.scope):
         if exchange.request.is_stream:
             exchange.keep = KeepAlive(exchange)
         reply = await ask_down(exchange, selection)

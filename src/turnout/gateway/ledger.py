@@ -11,7 +11,7 @@ import sqlite3
 import threading
 from collections import deque
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import final
 from urllib.parse import quote
@@ -42,11 +42,18 @@ _NOTE = "INSERT INTO outbox (origin, kind, body) VALUES (?, ?, ?)"
 
 Row = DecisionRow | ResultRow | TraceRow | FeedbackRow
 
-_INSERTS: dict[type[msgspec.Struct], str] = {
-    DecisionRow: insert_statement(DecisionRow, "decisions"),
-    ResultRow: insert_statement(ResultRow, "results"),
-    TraceRow: insert_statement(TraceRow, "traces"),
-    FeedbackRow: insert_statement(FeedbackRow, "feedback"),
+_TABLES: dict[type[msgspec.Struct], str] = {
+    DecisionRow: "decisions",
+    ResultRow: "results",
+    TraceRow: "traces",
+    FeedbackRow: "feedback",
+}
+_AT_ONCE = 32
+"""Rows of one statement: each statement takes Python's lock once, and the event loop needs it. SQLite takes
+999 values in each, and no row has more than 31."""
+_INSERTS = {
+    kind: (insert_statement(kind, table), insert_statement(kind, table, _AT_ONCE))
+    for kind, table in _TABLES.items()
 }
 
 
@@ -243,10 +250,13 @@ class Ledger:
     def _write(self, connection: sqlite3.Connection, rows: list[Row]) -> None:
         connection.execute("BEGIN IMMEDIATE")
         try:
-            for kind, insert in _INSERTS.items():
+            for kind, (one, many) in _INSERTS.items():
                 values = [msgspec.structs.astuple(row) for row in rows if type(row) is kind]
-                if values:
-                    connection.executemany(insert, values)
+                whole = len(values) - len(values) % _AT_ONCE
+                for at in range(0, whole, _AT_ONCE):
+                    connection.execute(many, list(chain.from_iterable(values[at : at + _AT_ONCE])))
+                if values[whole:]:
+                    connection.executemany(one, values[whole:])
             if self.sender is not None:
                 connection.executemany(_NOTE, [self._note(row) for row in rows])
             now_s = self.clock.now_s()

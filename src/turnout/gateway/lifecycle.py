@@ -20,6 +20,7 @@ import uvicorn
 from turnout.core.errors import ConfigError, sentence
 from turnout.gateway.address import BACKLOG, bind, open_door_notice, shown_address
 from turnout.gateway.app import Gateway, build_app
+from turnout.gateway.attended import AttendedProtocol
 from turnout.gateway.config import Config, load_config
 from turnout.policies.deployment import Deployment
 
@@ -140,6 +141,7 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 gateway,
                 lifespan="on",
+                http=AttendedProtocol,
                 ws="none",
                 log_config=None,
                 access_log=False,

@@ -211,7 +211,8 @@ def read_version(connection: sqlite3.Connection) -> int:
     return version
 
 
-def insert_statement(row: type[msgspec.Struct], table: str) -> str:
-    """Return the INSERT of a row type, with its columns by name."""
+def insert_statement(row: type[msgspec.Struct], table: str, num_rows: int = 1) -> str:
+    """Return the INSERT of so many rows of a type, with its columns by name."""
     names = row.__struct_fields__
-    return f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
+    values = ", ".join([f"({', '.join('?' * len(names))})"] * num_rows)
+    return f"INSERT INTO {table} ({', '.join(names)}) VALUES {values}"

@@ -56,7 +56,9 @@ class Selection:
     decision_s: float
     pacer: Pacer | None = None
     estimate: Estimate | None = None
-    """What the decision was made from, a query of one row; None where the client named the candidate."""
+    """What the decision was made from; None where the client named the candidate."""
+    row: int = 0
+    """The row of this request in the estimate."""
 
 
 @final
@@ -140,43 +142,74 @@ class Selector:
         started_s = time.perf_counter()
         if request.model != self.alias:
             return self._named(request.model, started_s)
-        wanted = self.goal if goal is None else goal
         try:
-            if goal is not None:
-                check_cap(self.deployment, goal, whose or _header_of(goal))
-            pacer = self.pacers.get(wanted)
-            price = None if pacer is None else pacer.price
-            decisions, estimate = self.deployment.consider(
-                [query],
-                goal=wanted,
-                price=price,
-                allowed_QM=self.allowed_M,
-                extra_usd_QM=extra_usd_M,
-                rng=rng or self.rng,
-            )
+            found = self._consider([query], goal, whose, rng, extra_usd_M, started_s)
         except InputError as error:
             raise self._refused(query, goal, whose, error) from error
-        decision = decisions[0]
-        if decision.candidate is None:
+        if found[0] is None:
             cause = "the deployment's budget" if self.allowed_M is None else "a rule leaves it out"
             raise infeasible(query, self.deployment, cause)
-        selection = Selection(
-            ranked=decision.ranked or (decision.candidate,),
-            reason=decision.reason,
-            propensity=decision.propensity,
-            price=decision.price,
-            expected_quality=decision.expected_quality,
-            expected_cost_usd=decision.expected_cost_usd,
-            goal=(self.deployment.goal if wanted is None else wanted).describe(),
-            fingerprint=decision.fingerprint,
-            decision_s=time.perf_counter() - started_s,
-            pacer=pacer,
-            estimate=estimate,
+        return found[0]
+
+    def choose_all(
+        self, queries: Sequence[Query], goal: Goal | None, whose: str | None
+    ) -> list[Selection] | None:
+        """Return the selections of requests that ask the router, decided at once; None where one has none."""
+        try:
+            found = self._consider(queries, goal, whose, None, None, time.perf_counter())
+        except InputError:
+            return None
+        known = [selection for selection in found if selection is not None]
+        return known if len(known) == len(queries) else None
+
+    def _consider(
+        self,
+        queries: Sequence[Query],
+        goal: Goal | None,
+        whose: str | None,
+        rng: np.random.Generator | None,
+        extra_usd_M: Floats | None,
+        started_s: float,
+    ) -> list[Selection | None]:
+        """Return the selection of each query, None where nobody may serve it; raises `InputError`."""
+        wanted = self.goal if goal is None else goal
+        if goal is not None:
+            check_cap(self.deployment, goal, whose or _header_of(goal))
+        pacer = self.pacers.get(wanted)
+        decisions, estimate = self.deployment.consider(
+            queries,
+            goal=wanted,
+            price=None if pacer is None else pacer.price,
+            allowed_QM=self.allowed_M,
+            extra_usd_QM=extra_usd_M,
+            rng=rng or self.rng,
         )
+        words = (self.deployment.goal if wanted is None else wanted).describe()
+        decision_s = time.perf_counter() - started_s
         # A choice that is only looked at is not drawn, and a conversation that somebody has read stays there.
-        if self.explore_share and rng is None and extra_usd_M is None:
-            return explored(selection, self.explore_share, self.rng)
-        return selection
+        is_drawn = self.explore_share > 0 and rng is None and extra_usd_M is None
+        found: list[Selection | None] = []
+        for row in range(len(queries)):
+            decision = decisions[row]
+            if decision.candidate is None:
+                found.append(None)
+                continue
+            selection = Selection(
+                ranked=decision.ranked or (decision.candidate,),
+                reason=decision.reason,
+                propensity=decision.propensity,
+                price=decision.price,
+                expected_quality=decision.expected_quality,
+                expected_cost_usd=decision.expected_cost_usd,
+                goal=words,
+                fingerprint=decision.fingerprint,
+                decision_s=decision_s,
+                pacer=pacer,
+                estimate=estimate,
+                row=row,
+            )
+            found.append(explored(selection, self.explore_share, self.rng) if is_drawn else selection)
+        return found
 
     def _named(self, model: str, started_s: float) -> Selection:
         candidate = self.by_name.get(model) or self.unrouted.get(model)
