@@ -5,17 +5,24 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q --no-compile --prefer-binary -c constraints.txt
 export VENV
 
-.PHONY: help demo test check docs bench clean
+.PHONY: help demo test test-ray test-python check docs bench clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.base ## install into .venv, fit and evaluate a router on the example table, then serve it
 	@$(BIN)/turnout demo
 
 test: $(VENV)/.dev ## run every test, on the checkout and on the built wheel (10 minutes at most)
 	@bash scripts/test
+
+test-ray: $(VENV)/.dev ## test the gateway on a local Ray Serve (installs the extra 'serve'; not part of make test)
+	@$(PIP) -e '.[serve]'
+	@bash scripts/test -m ray tests/gateway/test_ray_serve.py
+
+test-python: ## run the tests that need no torch on another Python: make test-python PYTHON=3.13
+	@bash scripts/test-python $(PYTHON)
 
 check: $(VENV)/.dev ## lint, format, types, import contracts, sizes, words
 	@bash scripts/check

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 
 class RedisServer:
     """A Redis that a test may stop and start again."""
@@ -72,7 +74,7 @@ class PostgresServer:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.bin = _inside("pgserver", "pginstall/bin")
+        self.bin = _postgres_programs()
         self.port = _free_port()
         self.url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
         # PostgreSQL refuses to run as root.
@@ -112,6 +114,16 @@ def postgres_server() -> Iterator[PostgresServer]:
             server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _postgres_programs() -> Path:
+    """Return the folder of PostgreSQL's programs: of the wheel, else of the system."""
+    if importlib.util.find_spec("pgserver") is not None:
+        return _inside("pgserver", "pginstall/bin")
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+    if not installed:
+        pytest.skip("no wheel with a PostgreSQL for this Python; on Debian: apt install postgresql")
+    return installed[-1]
 
 
 def _inside(package: str, path: str) -> Path:
