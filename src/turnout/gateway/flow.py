@@ -23,7 +23,6 @@ from turnout.gateway.providers.base import Reply
 from turnout.gateway.reply import reply_headers, send_body
 from turnout.gateway.select import Selection
 from turnout.gateway.settle import forward, send_last, send_late, send_whole
-from turnout.gateway.single import CHAT
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +100,7 @@ async def _produce(exchange: Exchange) -> None:
     parts, account, admission = exchange.parts, exchange.account, exchange.parts.admission
     sequence = parts.sequences.find(exchange.request.model)
     if sequence is not None:
-        if exchange.protocol.name != CHAT:
+        if not exchange.protocol.is_routed:
             raise _no_sequence(exchange)
         await parts.sequences.serve(sequence, exchange)
         return
@@ -162,7 +161,7 @@ async def _afford(exchange: Exchange, admission: Admission, hold: Hold, selectio
 def _no_sequence(exchange: Exchange) -> ApiError:
     message = sentence(
         f"the model {exchange.request.model!r} is a sequencer and does not speak this API",
-        allowed="POST /v1/chat/completions",
+        allowed="an API of conversations, such as POST /v1/chat/completions",
         got=exchange.protocol.path,
         do="ask it there, or name another model",
     )

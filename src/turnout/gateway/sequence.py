@@ -1,7 +1,7 @@
 """This module serves a request by a sequencer: several calls, one answer, one row, one trace.
 
-The client sees one chat answer. The calls go through the gateway's own providers, every one is charged once,
-and the trace is kept whole: without texts, unless `ledger.keep_text` is on.
+The client sees one answer, in its own API. The calls go through the gateway's own providers, every one is
+charged once, and the trace is kept whole: without texts, unless `ledger.keep_text` is on.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from turnout.gateway.account import Account
 from turnout.gateway.dial import goal_of
 from turnout.gateway.disconnect import Attended
 from turnout.gateway.errors import ApiError
+from turnout.gateway.providers.base import Fault
 from turnout.gateway.sequence_answer import AnswerSender
 from turnout.gateway.sequence_build import Sequence
 from turnout.gateway.sequence_client import ProviderClient
@@ -67,7 +68,7 @@ class SequenceHandler:
 
     async def serve(self, sequence: Sequence, exchange: Exchange) -> None:
         """Serve a parsed request from its decision to its last byte; raises `ApiError`."""
-        request, account = exchange.request, exchange.account
+        request, account = _in_chat(exchange), exchange.account
         _check(request)
         allowed_usd = _allowed_usd(goal_of(exchange.headers, account.key, request.dial)[0])
         admission, hold = exchange.parts.admission, exchange.hold
@@ -94,6 +95,14 @@ class SequenceHandler:
     def _seed_of(self, decision_id: str) -> int:
         digest = hashlib.sha256(f"{self.seed}/{decision_id}".encode()).digest()
         return int.from_bytes(digest[:4], "big")
+
+
+def _in_chat(exchange: Exchange) -> ChatRequest:
+    """Return the request in chat, which the pool is asked in; raises `ApiError` for what chat cannot say."""
+    try:
+        return exchange.protocol.to_chat(exchange.request)
+    except Fault as fault:
+        raise fault.error from fault
 
 
 def _check(request: ChatRequest) -> None:

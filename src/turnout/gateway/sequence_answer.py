@@ -42,6 +42,7 @@ class AnswerSender:
             decision_id=exchange.account.decision_id,
         )
         self._events = ChatEvents(self._call)
+        self._writer = exchange.protocol.writer(exchange.request)
         self._told: str | None = None
         """What the client has of the answer; None before the response began."""
 
@@ -69,7 +70,8 @@ class AnswerSender:
             raise _withdrawn(self._sequence.name)
         usage = usage_of(spent.input_tokens or 0, spent.output_tokens or 0)
         if not request.is_stream:
-            reply = whole_reply(self._call, text, finish="stop", usage=usage)
+            chat = whole_reply(self._call, text, finish="stop", usage=usage)
+            reply = self._exchange.protocol.from_chat(chat, request, self._sequence.name)
             account.first_byte_s = account.elapsed_s()
             account.end(200)
             account.is_sending = True
@@ -81,7 +83,7 @@ class AnswerSender:
         await self._begin(trace)
         for piece in pieces(text[len(self._told or "") :]):
             await self._tell(piece)
-        await self._end("stop", usage if request.asks_usage else None)
+        await self._end("stop", usage if request.asks_usage or self._writer is not None else None)
 
     async def cut(self, error: ApiError) -> None:
         """End a stream that has begun with an error event; raises the error where none has."""
@@ -89,8 +91,7 @@ class AnswerSender:
             raise error
         self._exchange.account.end(error.status, error.code)
         event = self._exchange.protocol.error_event(error.message, code=error.code)
-        await self._send(event)
-        await self._send(b"", is_last=True)
+        await self._send(event, is_last=True)
 
     async def _begin(self, trace: Trace) -> None:
         """Open the stream, once; what is not known yet has no header."""
@@ -102,15 +103,21 @@ class AnswerSender:
         is_estimated = account.spent is not None and account.is_estimated
         reply = Reply(status=200, headers=self._events.headers)
         await start_events(self._exchange.send, reply, self._headers(trace), is_estimated=is_estimated)
-        await self._send(self._events.begin())
+        await self._write(self._events.begin())
 
     async def _tell(self, text: str) -> None:
         self._told = (self._told or "") + text
-        await self._send(self._events.piece(text))
+        await self._write(self._events.piece(text))
 
     async def _end(self, finish: str, usage: Usage | None) -> None:
-        await self._send(self._events.end(finish, usage))
-        await self._send(b"", is_last=True)
+        await self._write(self._events.end(finish, usage))
+        await self._send(b"" if self._writer is None else self._writer.end(), is_last=True)
+
+    async def _write(self, chat: bytes) -> None:
+        """Send events of chat, in the client's own API."""
+        told = chat if self._writer is None else self._writer.feed(chat)
+        if told:
+            await self._send(told)
 
     async def _send(self, body: bytes, *, is_last: bool = False) -> None:
         await self._exchange.send({"type": "http.response.body", "body": body, "more_body": not is_last})

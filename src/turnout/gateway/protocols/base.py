@@ -12,6 +12,7 @@ from typing import ClassVar
 from turnout.gateway.errors import ApiError
 from turnout.gateway.providers.base import Reply
 from turnout.gateway.stream import Scanner, UsageCount
+from turnout.gateway.translate.events import Translator
 from turnout.gateway.wire import ChatRequest
 
 
@@ -53,6 +54,10 @@ class Protocol(ABC):
         `request` is the client's own, `upstream` is named in faults.
         """
         return reply
+
+    def writer(self, request: ChatRequest) -> Translator | None:
+        """Return what writes a chat stream in this API; None where that is what it is."""
+        return None
 
     @abstractmethod
     def error_reply(self, error: ApiError) -> Reply:

@@ -68,8 +68,12 @@ class MessagesProtocol(Protocol):
         """Return a chat reply as a message, an error of Messages, or a stream of its events."""
         if reply.chunks is None:
             return messages_reply(reply, upstream)
-        chunks = Translated(reply.chunks, ChatAsMessages(), upstream=upstream)
+        chunks = Translated(reply.chunks, self.writer(request), upstream=upstream)
         return Reply(status=reply.status, headers=reply.headers, chunks=chunks)
+
+    def writer(self, request: ChatRequest) -> ChatAsMessages:
+        """Return what writes a chat stream as events of Messages."""
+        return ChatAsMessages()
 
     def error_reply(self, error: ApiError) -> Reply:
         """Return Anthropic's error envelope, with the code and the field besides."""

@@ -61,8 +61,12 @@ class ResponsesProtocol(Protocol):
         """Return a chat reply as a response, or as a stream of its events."""
         if reply.chunks is None:
             return responses_reply(reply, request, upstream)
-        chunks = Translated(reply.chunks, ChatAsResponses(request=request), upstream=upstream)
+        chunks = Translated(reply.chunks, self.writer(request), upstream=upstream)
         return Reply(status=reply.status, headers=reply.headers, chunks=chunks)
+
+    def writer(self, request: ChatRequest) -> ChatAsResponses:
+        """Return what writes a chat stream as events of Responses."""
+        return ChatAsResponses(request=request)
 
     def error_reply(self, error: ApiError) -> Reply:
         """Return OpenAI's error object."""
