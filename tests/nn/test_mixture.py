@@ -5,7 +5,9 @@ import torch
 
 from tests.nn.moe_models import decisive
 from turnout.core.errors import InputError, ShapeError
-from turnout.nn.experts import Experts
+from turnout.nn.experts import Experts, stack_of
+from turnout.nn.gates.autonomy import AutonomyGate
+from turnout.nn.gates.compete import CompeteGate
 from turnout.nn.gates.contract import GateContext
 from turnout.nn.gates.top_k import TopKGate
 from turnout.nn.mixture import MoE
@@ -40,6 +42,22 @@ def test_it_runs_the_experts_of_a_checkpoint() -> None:
     layer = MoE(gate=gate, experts=found.experts)
     x_BSD = torch.randn(2, 6, 32)
     assert torch.allclose(layer(x_BSD), found.block(x_BSD), atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["mixtral", "olmoe"])
+def test_a_gate_that_looks_at_experts_looks_at_those_of_a_checkpoint(family: str) -> None:
+    found = find_moe_layers(decisive(family))[0]
+    num_experts = found.gate.get_parameter("weight").shape[0]
+    x_TD = torch.randn(12, 32)
+    answers_TED = torch.stack([stack_of(found.experts).one(e, x_TD) for e in range(num_experts)], dim=1)
+    compete = CompeteGate(width=32, num_experts=num_experts, k=1, version="first", chance=1.0)
+    autonomy = AutonomyGate(width=32, num_experts=num_experts, k=1)
+    norms = [answers_TED.norm(dim=-1), (stack_of(found.experts).up_EFD @ x_TD.T).norm(dim=1).T]
+    for gate, norms_TE in zip((compete, autonomy), norms, strict=True):
+        layer = MoE(gate=gate, experts=found.experts)
+        layer(x_TD)
+        assert layer.plan is not None
+        assert torch.equal(layer.plan.to_dense().argmax(1), norms_TE.argmax(1))
 
 
 def test_a_gate_for_other_experts_is_refused() -> None:

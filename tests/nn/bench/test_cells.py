@@ -58,7 +58,7 @@ def test_experts_cost_what_the_dense_feed_forward_costs(name: str, corpus: Corpu
     other.model.eval()
     # Gates themselves: 2 D E of 6 D I operations; soft slots also mix and unmix, and this model is tiny.
     own = {"soft": 3.0, "null_experts": 1.35, "smear": 1.9, "recurrent": 1.8, "hyper": 2.5, "stable": 1.5}
-    own |= {"speech": 1.5, "autonomy": 2.0, "vq": 1.5, "input_domain": 1.5, "rex": 1.25}
+    own |= {"speech": 1.5, "vq": 1.5, "input_domain": 1.5, "rex": 1.25}
     own |= dict.fromkeys(
         ("mixture_of_routers", "expert_attention", "upcycled", "similarity_aware", "attention_aware"), 1.5
     )
@@ -117,7 +117,7 @@ def test_a_later_byte_changes_no_earlier_logit_but_for_gates_that_say_so(corpus:
         here = model(ids_BS)[:, :8]
         torch.manual_seed(0)
         there = model(other_BS)[:, :8]
-        looks_ahead = name in ("expert_choice", "soft", "smear", "attention_k")
+        looks_ahead = name in ("expert_choice", "transport_choice", "soft", "smear", "attention_k")
         assert torch.allclose(here, there, atol=1e-5) != looks_ahead, name
 
 

@@ -44,8 +44,8 @@ class Contender:
     has_switch_loss: bool = False
     always: int = 0
     """The first so many experts compute every token; balance is that of the others."""
-    is_factored: bool = False
-    """Whether the experts' gate projection is of low rank, see `FactoredExperts`."""
+    first: float = 0.0
+    """This share of the operations is spent on a small first factor of all experts, see `FactoredExperts`."""
     is_shared: bool = False
     """Whether all layers have one gate together."""
     coupling: float = 0.0
@@ -58,16 +58,20 @@ class Contender:
         if not self.gate:
             return [Dense(size.width, size.inner) for _ in range(size.layers)]
         gates = [self._gate(size) for _ in range(1 if self.is_shared else size.layers)]
-        inner = round(size.inner / self.active(size.experts))
-        kind = FactoredExperts if self.is_factored else Experts
-        groups = [
-            kind(width=size.width, inner=inner, num_experts=size.experts * self.pool)
-            for _ in range(-(-size.layers // self.pool))
-        ]
+        groups = [self._experts(size) for _ in range(-(-size.layers // self.pool))]
         return [
             MoE(gate=gates[0 if self.is_shared else layer], experts=groups[layer // self.pool])
             for layer in range(size.layers)
         ]
+
+    def _experts(self, size: Size) -> nn.Module:
+        inner = round(size.inner * (1 - self.first) / self.active(size.experts))
+        num_experts = size.experts * self.pool
+        if not self.first:
+            return Experts(width=size.width, inner=inner, num_experts=num_experts)
+        # All first factors cost 2 E R D operations a token, the dense feed-forward 6 D I.
+        rank = max(round(3 * size.inner * self.first / num_experts), 1)
+        return FactoredExperts(width=size.width, inner=inner, num_experts=num_experts, rank=rank)
 
     def _gate(self, size: Size) -> Gate:
         cls = ChanceGate if self.gate == "chance" else registry.get(self.gate)
@@ -168,8 +172,7 @@ ENTRIES: tuple[Contender, ...] = (
             ("compete_first", {"version": "first", "chance": 0.03}, 1.0),
         )
     ),
-    # The activations that choose cost E R D, which no gate gives back.
-    Contender(name="autonomy", gate="autonomy", arguments=_top_k, is_factored=True),
+    Contender(name="autonomy", gate="autonomy", arguments=_top_k, first=0.25),
     Contender(
         name="rectify",
         gate="rectify",
@@ -228,6 +231,11 @@ ENTRIES: tuple[Contender, ...] = (
         has_switch_loss=True,
     ),
     Contender(name="expert_choice", gate="expert_choice", arguments=_top_k),
+    Contender(
+        name="transport_choice",
+        gate="expert_choice",
+        arguments=lambda size: {**_top_k(size), "score": "sinkhorn"},
+    ),
     Contender(
         name="soft",
         gate="soft",
