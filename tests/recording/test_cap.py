@@ -54,6 +54,14 @@ def test_the_judge_is_paid_from_the_same_cap(desk: Desk) -> None:
     assert unscored + scored >= 12
 
 
+def test_what_was_answered_is_scored_anew_though_the_cap_is_spent(desk: Desk, tmp_path: Path) -> None:
+    desk.record("--score", "exact")
+    desk.prompts = write_prompts(tmp_path, 12)
+    told = desk.record("--score", "contains", "--cap", "1e-6")
+    assert (told["is_capped"], told["rows"], told["missing"]) == (True, 12, 12)
+    assert [line["quality"] for line in told["candidates"]] == pytest.approx([1.0, 1 / 6])
+
+
 def test_an_unknown_price_is_refused_under_a_cap_unless_it_is_allowed(desk: Desk) -> None:
     unknown = ("--score", "numeric", "--cap", "1", "--model", "free")
     assert "a spend cap without the price of 'free'" in desk.refused(*unknown)

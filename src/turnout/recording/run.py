@@ -223,8 +223,6 @@ class _Run:
 
     async def _work(self, todo: Iterator[Cell]) -> None:
         for cell in todo:
-            if self.done.is_capped:
-                return
             await self._serve(cell)
             self._finished += 1
             spent = self._purse.spent_usd
@@ -235,7 +233,8 @@ class _Run:
         state, prompt = self.journal.state, self.prompts[cell[0]]
         line = state.answers.get(cell)
         if line is None or not line.is_final:
-            if cell[1] in self.done.given_up:
+            # What was answered before is scored even where nobody is asked any more.
+            if self.done.is_capped or cell[1] in self.done.given_up:
                 return
             line = await self._answer(cell, prompt)
             if line is None:
