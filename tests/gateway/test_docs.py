@@ -30,6 +30,7 @@ from turnout.gateway.settings_providers import (
     OpenAISettings,
     ReplaySettings,
 )
+from turnout.gateway.settings_rollout import RolloutSettings
 from turnout.gateway.settings_rules import RuleSettings
 from turnout.gateway.settings_shared import SharedSettings
 from turnout.gateway.settings_signals import SIGNAL_KINDS
@@ -61,6 +62,7 @@ SECTIONS: dict[str, type[Settings]] = {
     "sequencers.NAME.": SequencerSettings,
     "rules.": RuleSettings,
     "rules.cache.": CacheSettings,
+    "rollout.": RolloutSettings,
     **{f"signals.NAME.{' ' * place}": kind for place, kind in enumerate(SIGNAL_KINDS.values())},
 }
 

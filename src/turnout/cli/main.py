@@ -25,6 +25,8 @@ COMMANDS = {
     "keys": ("keys", "make, list and revoke the keys of a gateway's clients"),
     "whatif": ("whatif", "say what a ledger's requests would have cost and given at another dial"),
     "retrain": ("retrain", "learn a new deployment from a ledger's feedback, weighed by its propensities"),
+    "promote": ("promote", "put a gateway's second deployment in force, if it is shown to be good enough"),
+    "rollback": ("rollback", "take the last promotion of a gateway back, or end its canary"),
     "nn": ("nn", "show what the gates of a mixture-of-experts model do"),
     "bench": ("bench", "train the same small language model with every gate, and compare them"),
     "import": ("importing", "convert another project's outcome file into an outcome table"),

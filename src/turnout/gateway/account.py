@@ -94,6 +94,10 @@ class Account:
         """Told once, when the request has ended."""
         self.rule: str | None = None
         """Names of the rules that hold."""
+        self.branch: str | None = None
+        """Whose deployment decides, where two are tried: the one in force or the canary."""
+        self.unit: str | None = None
+        """Names what stays on one side of the two."""
         self.added_headers: tuple[tuple[bytes, bytes], ...] = ()
         """What they add to the answer."""
         self.is_sending = False
@@ -138,6 +142,8 @@ class Account:
                 key=None if self.key is None else self.key.name,
                 tenant=None if self.key is None else self.key.tenant,
                 rule=self.rule,
+                branch=self.branch,
+                unit=self.unit,
                 **(described if selection is None else _described(selection)),
             )
         )
@@ -221,17 +227,18 @@ def _described(selection: Selection) -> dict[str, Any]:
         "chosen": selection.ranked[0].name,
         "reason": selection.reason,
         "propensity": selection.propensity,
-        "price": _known(selection.price),
+        "price": known(selection.price),
         "goal": selection.goal,
         "fingerprint": selection.fingerprint,
-        "expected_quality": _known(selection.expected_quality),
-        "expected_cost_usd": _known(selection.expected_cost_usd),
+        "expected_quality": known(selection.expected_quality),
+        "expected_cost_usd": known(selection.expected_cost_usd),
         "decision_s": selection.decision_s,
-        "scores": _scores(selection.estimate, selection.row),
+        "own": None if selection.own is None else selection.own.name,
+        "scores": scores_of(selection.estimate, selection.row),
     }
 
 
-def _scores(estimate: Estimate | None, row: int) -> str | None:
+def scores_of(estimate: Estimate | None, row: int) -> str | None:
     """Return what every candidate that might have served was expected to give and to cost."""
     if estimate is None:
         return None
@@ -246,5 +253,6 @@ def _scores(estimate: Estimate | None, row: int) -> str | None:
     return msgspec.json.encode({name: (quality, usd) for name, quality, usd, may in rows if may}).decode()
 
 
-def _known(value: float) -> float | None:
+def known(value: float) -> float | None:
+    """Return a number, or None for NaN, which stands for unknown."""
     return None if math.isnan(value) else value

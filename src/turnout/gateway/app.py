@@ -33,6 +33,7 @@ from turnout.gateway.protocols import PROTOCOLS
 from turnout.gateway.protocols.base import Protocol
 from turnout.gateway.reload import Reloader
 from turnout.gateway.reply import send_error
+from turnout.gateway.rollout_admin import RolloutAdmin
 from turnout.gateway.routes import Handler, Routes
 from turnout.gateway.settings_shared import read_url
 from turnout.gateway.shared import redis_client
@@ -88,7 +89,8 @@ class Gateway:
             self.routes.add("POST", protocol.path, self._answers(protocol))
         for endpoint in (ReadOnly, Explain, Feedback, Ui):
             endpoint(parts=lambda: self.parts).add_to(self.routes)
-        Admin(reloader=self.reloader).add_to(self.routes)
+        for calls in (Admin, RolloutAdmin):
+            calls(reloader=self.reloader).add_to(self.routes)
         self.notices: tuple[str, ...] = ()
         self.startup_error: TurnoutError | None = None
         self.num_running = 0
@@ -147,6 +149,8 @@ class Gateway:
                     await self.parts.admission.close()
             except TimeoutError:
                 logger.warning("the count of spend and rates was not closed in time")
+        if self.parts.rollout is not None:
+            self.parts.rollout.close()
         if self.parts.rules is not None:
             self.parts.rules.close()
         if self.parts.pins.store is not None:

@@ -27,6 +27,8 @@ class Built:
 
     config: Config
     deployment: Deployment
+    second: Deployment | None
+    """The deployment that is tried beside it."""
     providers: Mapping[str, Provider]
     keys: list[Key]
 
@@ -36,6 +38,7 @@ class Built:
             return make_parts(
                 self.config,
                 deployment=self.deployment,
+                second=self.second,
                 providers=self.providers,
                 ledger=ledger,
                 clock=clock,
@@ -54,6 +57,9 @@ def build_all(config: Config, *, deployment: Deployment | None = None, before: P
     """
     config.check()
     loaded = load_deployment(config.deployment) if deployment is None else deployment
+    second = (
+        None if config.rollout is None else load_deployment(config.rollout.deployment, "rollout.deployment")
+    )
     _check_candidates(config, loaded)
     kept = {} if before is None else _local_as_before(config, before)
     providers = {
@@ -63,10 +69,10 @@ def build_all(config: Config, *, deployment: Deployment | None = None, before: P
     keys = config_keys(config.keys)
     for key in keys:
         check_goal_of(key, loaded)
-    return Built(config=config, deployment=loaded, providers=providers, keys=keys)
+    return Built(config=config, deployment=loaded, second=second, providers=providers, keys=keys)
 
 
-def load_deployment(folder: str) -> Deployment:
+def load_deployment(folder: str, setting: str = "deployment") -> Deployment:
     """Load a deployment; raises `ArtifactError`, or `ConfigError` for an artifact of another kind."""
     loaded = artifact.load(folder)
     if not isinstance(loaded, Deployment):
@@ -75,7 +81,7 @@ def load_deployment(folder: str) -> Deployment:
                 f"the artifact {folder!r} is not a deployment",
                 allowed="a folder that `turnout fit` wrote",
                 got=type(loaded).__name__,
-                do="name such a folder in the setting 'deployment'",
+                do=f"name such a folder in the setting {setting!r}",
             )
         )
     return loaded

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, final, get_args, get_type_hints
 import msgspec
 
 from turnout.core.errors import ConfigError, missing_extra, sentence
-from turnout.gateway.schema import DecisionRow, FeedbackRow, ResultRow, TraceRow
+from turnout.gateway.schema import DecisionRow, FeedbackRow, ResultRow, ShadowRow, TraceRow
 
 if TYPE_CHECKING:
     import psycopg
@@ -29,6 +29,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "decisions": DecisionRow,
     "results": ResultRow,
     "traces": TraceRow,
+    "shadows": ShadowRow,
     "feedback": FeedbackRow,
 }
 """Table -> the row that it holds; in PostgreSQL it is called `turnout_TABLE`."""

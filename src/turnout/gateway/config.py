@@ -17,6 +17,7 @@ from turnout.gateway.settings import Count, GoalSettings, Name, Port, Seconds, S
 from turnout.gateway.settings_keys import AuthSettings, KeySettings
 from turnout.gateway.settings_prices import PricesSettings
 from turnout.gateway.settings_providers import ProviderSettings, ReplaySettings, UpstreamSettings
+from turnout.gateway.settings_rollout import RolloutSettings
 from turnout.gateway.settings_rules import RuleSettings, check_rules
 from turnout.gateway.settings_shared import SharedSettings
 from turnout.gateway.settings_signals import SignalSettings
@@ -220,6 +221,8 @@ class Config(Settings, frozen=True, kw_only=True):
     """What models charge, where that has changed."""
     telemetry: TelemetrySettings = TelemetrySettings()
     """What OpenTelemetry is told."""
+    rollout: RolloutSettings | None = None
+    """A second deployment, tried beside the one in force."""
 
     @property
     def asks_for_keys(self) -> bool:
@@ -259,6 +262,15 @@ class Config(Settings, frozen=True, kw_only=True):
                     "the setting 'default_provider' is missing",
                     allowed=f"one of {', '.join(sorted(self.providers))}",
                     do="with more than one provider, name the one that serves by default",
+                )
+            )
+        if self.rollout is not None and self.rollout.sticky_by == "key" and not self.asks_for_keys:
+            raise ConfigError(
+                sentence(
+                    "the setting 'rollout.sticky_by' asks for keys, and nobody has one",
+                    allowed="conversation, user or request, or sections 'keys.NAME'",
+                    got="key",
+                    do="stick by something else",
                 )
             )
         self.shared.check()

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from operator import attrgetter
 from typing import TYPE_CHECKING, final
 
 from turnout.core.outcomes import Floats
@@ -16,10 +18,11 @@ from turnout.gateway.dial import goal_of
 from turnout.gateway.gather import Gatherer
 from turnout.gateway.providers.base import Reply
 from turnout.gateway.select import Selection, Selector
-from turnout.gateway.warmth import Warmth, key_of
+from turnout.gateway.warmth import key_of
 
 if TYPE_CHECKING:
     from turnout.gateway.exchange import Exchange
+    from turnout.gateway.rules import Ruling
 
 INLINE_CHARS = 16_384
 """Texts up to this length are decided on the event loop; longer ones in a thread beside it."""
@@ -44,19 +47,28 @@ class RouterDecider(Decider):
     ----------
     selector:
         What decides.
+    ruled:
+        Returns the selector under what rules put in force.
     """
 
-    def __init__(self, *, selector: Selector) -> None:
+    def __init__(
+        self, *, selector: Selector, ruled: Callable[[Ruling], Selector] = attrgetter("selector")
+    ) -> None:
         self.selector = selector
+        self.ruled = ruled
         self._gatherer = Gatherer()
+
+    def selector_of(self, exchange: Exchange) -> Selector:
+        """Return what decides a request."""
+        return self.selector if exchange.ruling is None else self.ruled(exchange.ruling)
 
     async def decide(self, exchange: Exchange) -> Selection:
         """Return the selection; raises `ApiError`."""
         request = exchange.request
         goal, whose = goal_of(exchange.headers, exchange.account.key, request.dial)
-        selector = self.selector if exchange.ruling is None else exchange.ruling.selector
+        selector = self.selector_of(exchange)
         query = request.query(exchange.account.decision_id)
-        extra_usd_M = None if exchange.parts.warmth is None else _reading(exchange, exchange.parts.warmth)
+        extra_usd_M = None if exchange.parts.warmth is None else _reading(exchange, selector)
         is_short = request.text is None or len(request.text) <= INLINE_CHARS
         if is_short and extra_usd_M is None and request.model == selector.alias:
             return await self._gatherer.choose(selector, request, query, goal, whose)
@@ -65,9 +77,19 @@ class RouterDecider(Decider):
         return await asyncio.to_thread(selector.choose, request, query, goal, whose, extra_usd_M=extra_usd_M)
 
 
-def _reading(exchange: Exchange, warmth: Warmth) -> Floats | None:
+def reading_of(exchange: Exchange, selector: Selector) -> Floats | None:
+    """Return what a selector's candidates charge for the turns before; None where nobody has them warm."""
+    warmth, request = exchange.parts.warmth, exchange.request
+    if warmth is None:
+        return None
+    key = key_of(request, exchange.headers, exchange.account.tenant)
+    return warmth.reading_usd(key, selector.deployment.candidates, request.input_tokens)
+
+
+def _reading(exchange: Exchange, selector: Selector) -> Floats | None:
     """Return what each candidate charges for the turns before; None where nobody has them warm."""
-    request, account = exchange.request, exchange.account
+    request, account, warmth = exchange.request, exchange.account, exchange.parts.warmth
+    assert warmth is not None
     key = key_of(request, exchange.headers, account.tenant)
 
     def note(ended: Account) -> None:
@@ -83,4 +105,4 @@ def _reading(exchange: Exchange, warmth: Warmth) -> Floats | None:
             )
 
     account.on_end = note
-    return warmth.reading_usd(key, exchange.parts.selector.deployment.candidates, request.input_tokens)
+    return warmth.reading_usd(key, selector.deployment.candidates, request.input_tokens)

@@ -30,6 +30,7 @@ def explored(selection: Selection, share: float, rng: np.random.Generator) -> Se
     return dataclasses.replace(
         selection,
         ranked=(drawn, *(one for one in selection.ranked if one.name != drawn.name)),
+        own=own,
         reason=selection.reason if drawn.name == own.name else "explored",
         propensity=each + (1.0 - share if drawn.name == own.name else 0.0),
         expected_quality=float(estimate.quality_QM[selection.row, column]),

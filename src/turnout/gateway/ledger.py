@@ -28,6 +28,7 @@ from turnout.gateway.schema import (
     DecisionRow,
     FeedbackRow,
     ResultRow,
+    ShadowRow,
     TraceRow,
     insert_statement,
     migrate,
@@ -40,12 +41,13 @@ _PRUNE_EVERY_S = 3600.0
 _DAY_S = 86_400.0
 _NOTE = "INSERT INTO outbox (origin, kind, body) VALUES (?, ?, ?)"
 
-Row = DecisionRow | ResultRow | TraceRow | FeedbackRow
+Row = DecisionRow | ResultRow | TraceRow | ShadowRow | FeedbackRow
 
 _TABLES: dict[type[msgspec.Struct], str] = {
     DecisionRow: "decisions",
     ResultRow: "results",
     TraceRow: "traces",
+    ShadowRow: "shadows",
     FeedbackRow: "feedback",
 }
 _AT_ONCE = 32

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable
 
 _BATCH = 2000
-_TABLES = ("results", "traces", "feedback", "decisions")
+_TABLES = ("results", "traces", "shadows", "feedback", "decisions")
 
 
 def delete(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 import signal
 import socket
@@ -22,6 +21,7 @@ from turnout.gateway.address import BACKLOG, bind, open_door_notice, shown_addre
 from turnout.gateway.app import Gateway, build_app
 from turnout.gateway.attended import AttendedProtocol
 from turnout.gateway.config import Config, load_config
+from turnout.gateway.rollout_admin import SettingsFile
 from turnout.policies.deployment import Deployment
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def serve(
     if workers > 1:
         _serve_crew(config, deployment, ready, workers)
         return
-    source = None if isinstance(config, Config) else functools.partial(load_config, config)
+    source = None if isinstance(config, Config) else SettingsFile(Path(config))
     settings = config if isinstance(config, Config) else load_config(config)
     server = _prepare(settings, deployment, ready, source)
     stop = set_up_telemetry(settings)

@@ -24,6 +24,7 @@ from turnout.gateway.pins import Pins
 from turnout.gateway.prices import Prices, read_prices
 from turnout.gateway.providers.base import Place, Provider, places_of, unrouted_of
 from turnout.gateway.retry import Allowance
+from turnout.gateway.rollout import RolloutDecider, make_rollout
 from turnout.gateway.rules import Rules
 from turnout.gateway.select import Selector
 from turnout.gateway.sequence import SequenceHandler
@@ -82,6 +83,11 @@ class Parts:
     """When these parts were made, in seconds since the epoch."""
 
     @property
+    def rollout(self) -> RolloutDecider | None:
+        """What tries a second deployment; None where none is."""
+        return self.decider if isinstance(self.decider, RolloutDecider) else None
+
+    @property
     def names(self) -> list[str]:
         """Every model name that a client may ask for."""
         routing = self.config.routing
@@ -110,6 +116,7 @@ def make_parts(
     config: Config,
     *,
     deployment: Deployment,
+    second: Deployment | None = None,
     providers: Mapping[str, Provider],
     ledger: Ledger,
     clock: Clock,
@@ -127,11 +134,12 @@ def make_parts(
         unrouted=unrouted_of(config),
         explore_share=config.routing.explore_share,
     )
+    live = RouterDecider(selector=selector)
     places = places_of(config, [*deployment.candidates, *selector.unrouted.values()], providers)
     return Parts(
         config=config,
         selector=selector,
-        decider=RouterDecider(selector=selector),
+        decider=live if second is None else make_rollout(config, live=live, deployment=second, ledger=ledger),
         providers=providers,
         places=places,
         rules=Rules(config=config, deployment=deployment, clock=clock) if config.rules else None,

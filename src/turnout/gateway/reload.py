@@ -123,6 +123,8 @@ class Reloader:
         for provider in before.providers.values():
             if provider not in after.providers.values():
                 await provider.close()
+        if before.rollout is not None:
+            before.rollout.close()
         if before.rules is not None:
             before.rules.close()
         if before.admission is not None:

@@ -106,31 +106,40 @@ class Rules:
             rules = tuple(self.rules[place] for place in held)
             known = self._rulings[held] = Ruling(
                 rules=rules,
-                selector=self._selector(rules, f"rules[{held[-1]}]"),
+                selector=make_selector(self.config, self.deployment, rules, f"rules[{held[-1]}]"),
                 request_headers=_headers(rules, "request_headers"),
                 response_headers=_headers(rules, "response_headers"),
                 cache=next((self.caches[rule.name] for rule in rules if rule.cache is not None), None),
             )
         return known
 
-    def _selector(self, rules: tuple[RuleSettings, ...], where: str) -> Selector:
-        routing, goal = self.config.routing, _first(rules, "goal") or self.config.goal
-        try:
-            return Selector(
-                deployment=_with_policy(self.deployment, rules, where),
-                alias=routing.alias,
-                goal=None if goal is None else goal.goal(),
-                rng=make_rng(routing.seed, "gateway", *(rule.name for rule in rules)),
-                pace=routing.pace,
-                unrouted=unrouted_of(self.config),
-                allowed_M=_allowed(self.deployment.candidates, rules, where),
-                binds_named=any(rule.binds_named for rule in rules),
-                explore_share=routing.explore_share,
-            )
-        except ConfigError:
-            raise
-        except InputError as error:
-            raise ConfigError(f"the setting '{where}.goal' cannot be served; {error}") from error
+
+def make_selector(
+    config: Config, deployment: Deployment, rules: tuple[RuleSettings, ...], where: str
+) -> Selector:
+    """Return what decides under these rules; raises `ConfigError` that names the setting `where`."""
+    routing, goal = config.routing, _first(rules, "goal") or config.goal
+    try:
+        return Selector(
+            deployment=_with_policy(deployment, rules, where),
+            alias=routing.alias,
+            goal=None if goal is None else goal.goal(),
+            rng=make_rng(routing.seed, "gateway", *(rule.name for rule in rules)),
+            pace=routing.pace,
+            unrouted=unrouted_of(config),
+            allowed_M=_allowed(deployment.candidates, rules, where),
+            binds_named=any(rule.binds_named for rule in rules),
+            explore_share=routing.explore_share,
+        )
+    except ConfigError:
+        raise
+    except InputError as error:
+        raise ConfigError(f"the setting '{where}.goal' cannot be served; {error}") from error
+
+
+def selector_for(config: Config, deployment: Deployment, rules: tuple[RuleSettings, ...]) -> Selector:
+    """Return what decides with another deployment under rules that hold together."""
+    return make_selector(config, deployment, rules, f"rules[{config.rules.index(rules[-1])}]")
 
 
 def _first(rules: tuple[RuleSettings, ...], key: str) -> Any:

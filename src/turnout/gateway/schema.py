@@ -13,7 +13,7 @@ import msgspec
 
 from turnout.core.errors import ConfigError, sentence
 
-VERSION = 6
+VERSION = 7
 """Version of the tables that this code writes."""
 
 
@@ -41,6 +41,12 @@ class DecisionRow(msgspec.Struct, frozen=True, kw_only=True):
     """Whose request it is, as the key says."""
     rule: str | None = None
     """Names of the rules that hold."""
+    branch: str | None = None
+    """Whose deployment decided, where a second one is tried: `live` or `canary`."""
+    own: str | None = None
+    """Whom the router would have chosen, where chance chose instead."""
+    unit: str | None = None
+    """Names what stays on one side of the two."""
     scores: str | None = None
     """JSON: name of each candidate that might have served -> its expected quality and cost in USD."""
 
@@ -64,6 +70,44 @@ class ResultRow(msgspec.Struct, frozen=True, kw_only=True):
     faults: str | None
     latency_s: float
     first_byte_s: float | None
+
+
+class ShadowRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What the other of two deployments would have chosen for a request."""
+
+    decision_id: str
+    fingerprint: str
+    share: float
+    """Share of requests that the second deployment served at that time."""
+    chosen: str | None = None
+    reason: str | None = None
+    propensity: float | None = None
+    price: float | None = None
+    expected_quality: float | None = None
+    expected_cost_usd: float | None = None
+    decision_s: float | None = None
+    scores: str | None = None
+    """As in `DecisionRow`."""
+    error: str | None = None
+    """Why it chose nobody."""
+
+
+class SwitchRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A change of the deployment in force: who did it, from what to what, and on which evidence."""
+
+    time_s: float
+    action: str
+    """`promote`, `rollback`, `stop_canary`, or `undone` for one of these that was taken back at once."""
+    before: str
+    """Folder of the deployment in force, as the settings named it."""
+    before_fingerprint: str
+    after: str
+    after_fingerprint: str
+    is_forced: bool
+    who: str | None
+    """Name of the admin's key; None where nobody needs one, or the command line did it."""
+    evidence: str | None
+    """JSON: what was known of the two."""
 
 
 class FeedbackRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,7 +204,27 @@ CREATE TABLE outbox (
 )
 """
 
-MIGRATIONS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH)
+_SEVENTH = """
+ALTER TABLE decisions ADD COLUMN branch TEXT;
+ALTER TABLE decisions ADD COLUMN own TEXT;
+ALTER TABLE decisions ADD COLUMN unit TEXT;
+CREATE TABLE shadows (
+    decision_id TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, share REAL NOT NULL, chosen TEXT, reason TEXT,
+    propensity REAL, price REAL, expected_quality REAL, expected_cost_usd REAL, decision_s REAL, scores TEXT,
+    error TEXT
+) WITHOUT ROWID;
+CREATE TABLE switches (
+    time_s REAL NOT NULL, action TEXT NOT NULL, before TEXT NOT NULL, before_fingerprint TEXT NOT NULL,
+    after TEXT NOT NULL, after_fingerprint TEXT NOT NULL, is_forced INTEGER NOT NULL, who TEXT, evidence TEXT
+);
+DROP VIEW requests;
+CREATE VIEW requests AS
+SELECT decisions.*, end_s, served, provider, is_replay, input_tokens, output_tokens, cached_tokens,
+    usage_estimated, usd, status, error, attempts, faults, latency_s, first_byte_s
+FROM decisions LEFT JOIN results ON results.decision_id = decisions.decision_id
+"""
+
+MIGRATIONS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, _SEVENTH)
 """Script number n brings version n to n + 1; a released script never changes."""
 
 _VERSIONS = "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER PRIMARY KEY, applied_s REAL NOT NULL)"

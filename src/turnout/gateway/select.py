@@ -55,6 +55,8 @@ class Selection:
     fingerprint: str
     decision_s: float
     pacer: Pacer | None = None
+    own: Candidate | None = None
+    """Whom the router would have chosen, where chance chose instead."""
     estimate: Estimate | None = None
     """What the decision was made from; None where the client named the candidate."""
     row: int = 0
@@ -152,11 +154,15 @@ class Selector:
         return found[0]
 
     def choose_all(
-        self, queries: Sequence[Query], goal: Goal | None, whose: str | None
+        self,
+        queries: Sequence[Query],
+        goal: Goal | None,
+        whose: str | None,
+        rng: np.random.Generator | None = None,
     ) -> list[Selection] | None:
         """Return the selections of requests that ask the router, decided at once; None where one has none."""
         try:
-            found = self._consider(queries, goal, whose, None, None, time.perf_counter())
+            found = self._consider(queries, goal, whose, rng, None, time.perf_counter())
         except InputError:
             return None
         known = [selection for selection in found if selection is not None]

@@ -222,6 +222,9 @@ def _resolve(config: Config, folder: Path) -> Config:
     return msgspec.structs.replace(
         config,
         deployment=str(folder / config.deployment),
+        rollout=None
+        if config.rollout is None
+        else msgspec.structs.replace(config.rollout, deployment=str(folder / config.rollout.deployment)),
         providers=providers,
         sequencers=sequencers,
         signals={name: _resolve_signal(entry, folder) for name, entry in config.signals.items()},

@@ -126,15 +126,15 @@ def _read(path: Path, since_s: float) -> list[_Row]:
             )
         ) from error
     rows = [
-        _Row(chosen=chosen, propensity=propensity, usd=usd, scores=_known(scores), feedback=feedback)
+        _Row(chosen=chosen, propensity=propensity, usd=usd, scores=known_of(scores), feedback=feedback)
         for chosen, propensity, usd, scores, feedback in found
     ]
     return [row for row in rows if row.chosen in row.scores]
 
 
-def _known(text: str) -> Scores:
+def known_of(text: str | None) -> Scores:
     """Return the candidates whose quality and cost were both expected."""
-    return {name: pair for name, pair in _decode(text).items() if None not in pair}
+    return {} if text is None else {name: pair for name, pair in _decode(text).items() if None not in pair}
 
 
 def _choices(rows: Sequence[_Row], deployment: Deployment, goal: Goal) -> list[str]:

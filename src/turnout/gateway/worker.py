@@ -5,7 +5,6 @@ It speaks to its parent in lines of JSON on standard output, and drains when sta
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 import sys
@@ -16,14 +15,14 @@ from turnout.core.errors import TurnoutError
 from turnout.gateway.address import bind
 from turnout.gateway.app import build_app
 from turnout.gateway.board import Board
-from turnout.gateway.config import load_config
 from turnout.gateway.lifecycle import Ready, Server, set_up_telemetry
+from turnout.gateway.rollout_admin import SettingsFile
 
 
 def main(arguments: list[str]) -> int:
     """Serve until the parent says stop, or is gone."""
     path, host, port, folder, slot = arguments
-    source = functools.partial(load_config, path)
+    source = SettingsFile(Path(path))
     try:
         settings = source()
         gateway = build_app(settings, source=source)

@@ -21,7 +21,7 @@ from turnout.datasets.draft import TableDraft
 from turnout.datasets.importers.base import Head, Importer
 from turnout.datasets.reading import require_file
 
-VERSION = 6
+VERSION = 7
 """The newest schema version that this importer reads."""
 
 _TABLES = frozenset({"decisions", "feedback", "results"})

@@ -1,0 +1,195 @@
+"""This module puts a second deployment in the place of the one in force, and takes that back.
+
+The settings file stays the one truth. A promotion exchanges two names in it, `deployment` and
+`rollout.deployment`, and sets the canary's share to 0, so that the old one decides on in the shadow and a
+rollback is the same exchange. What changed, who did it and on which evidence is written into the ledger.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import tomllib
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, final
+
+import msgspec
+
+from turnout.core.errors import ConfigError, InputError, sentence
+from turnout.gateway.compare import Comparison, as_json, objections
+from turnout.gateway.schema import SwitchRow, insert_statement, migrate
+from turnout.gateway.settings_rollout import RolloutSettings
+from turnout.gateway.toml_edit import Key, edited, replace_file
+
+Action = Literal["promote", "rollback", "stop_canary", "undone"]
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Switch:
+    """A change of the settings file that is about to be made."""
+
+    action: Action
+    path: Path
+    text_before: str
+    text_after: str
+    before: str
+    """Folder of the deployment in force, as the file names it."""
+    after: str
+
+    def apply(self) -> None:
+        """Write the file; raises `ConfigError` where it cannot be, and where it has changed since."""
+        self._replace(self.text_before, self.text_after)
+
+    def undo(self) -> None:
+        """Write what was there before."""
+        self._replace(self.text_after, self.text_before)
+
+    def _replace(self, old: str, new: str) -> None:
+        try:
+            if _read(self.path) != old:
+                what = f"the settings file {str(self.path)!r} was changed by somebody else meanwhile"
+                raise ConfigError(sentence(what, do="look at it, and try again"))
+            replace_file(self.path, new)
+        except OSError as error:
+            raise ConfigError(
+                sentence(
+                    f"the settings file {str(self.path)!r} cannot be written",
+                    allowed="a file and a folder that one may write to",
+                    got=error.strerror,
+                    do="exchange 'deployment' and 'rollout.deployment' by hand, and reload",
+                )
+            ) from error
+
+
+def promotion(path: Path) -> Switch:
+    """Return the exchange of the two deployments; raises `ConfigError` where there is no second one."""
+    text = _read(path)
+    data = tomllib.loads(text)
+    rollout = data.get("rollout")
+    if not isinstance(rollout, dict):
+        raise no_rollout()
+    before, after = str(data["deployment"]), str(rollout["deployment"])
+    return _switch("promote", path, text, rollout, before, after)
+
+
+def rollback(path: Path, ledger: str | Path) -> Switch:
+    """Return what takes the last promotion back, or else ends a canary; raises `ConfigError` for neither."""
+    text = _read(path)
+    data = tomllib.loads(text)
+    rollout = data.get("rollout")
+    in_force = str(data["deployment"])
+    last = last_switch(ledger)
+    if last is not None and last.action == "promote" and last.after == in_force:
+        return _switch("rollback", path, text, rollout, in_force, last.before)
+    if isinstance(rollout, dict) and rollout.get("share", 0.0) > 0.0:
+        changed = edited(text, {("rollout", "share"): 0.0})
+        return Switch(
+            action="stop_canary",
+            path=path,
+            text_before=text,
+            text_after=changed,
+            before=in_force,
+            after=in_force,
+        )
+    raise ConfigError(
+        sentence(
+            "there is nothing to roll back",
+            allowed="a promotion whose deployment is still in force, or a canary with a share",
+            got=f"deployment {in_force!r}, and no promotion of it in the ledger",
+            do="name another 'deployment' in the settings, and reload",
+        )
+    )
+
+
+def _switch(action: Action, path: Path, text: str, rollout: object, before: str, after: str) -> Switch:
+    changes: dict[Key, str | float] = {("deployment",): after}
+    if isinstance(rollout, dict):
+        changes["rollout", "deployment"] = before
+        if "share" in rollout:
+            changes["rollout", "share"] = 0.0
+    return Switch(
+        action=action,
+        path=path,
+        text_before=text,
+        text_after=edited(text, changes),
+        before=before,
+        after=after,
+    )
+
+
+def check_promotion(found: Comparison, settings: RolloutSettings) -> None:
+    """Raise `InputError` that says all that speaks against a promotion."""
+    said = objections(found, settings)
+    if said:
+        raise InputError(
+            sentence(
+                "the second deployment is not promoted: " + "; ".join(said),
+                allowed="one that is shown to be within the margins of 'rollout'",
+                do="wait for more requests, or force it",
+            )
+        )
+
+
+def last_switch(ledger: str | Path) -> SwitchRow | None:
+    """Return the last promotion or rollback that a ledger knows."""
+    names = ", ".join(SwitchRow.__struct_fields__)
+    query = f"SELECT {names} FROM switches WHERE action != 'stop_canary' ORDER BY rowid DESC LIMIT 1"
+    with closing(_open(ledger)) as connection:
+        row = connection.execute(query).fetchone()
+    return (
+        None
+        if row is None
+        else msgspec.convert(
+            dict(zip(SwitchRow.__struct_fields__, row, strict=True)), SwitchRow, strict=False
+        )
+    )
+
+
+def note_switch(
+    ledger: str | Path,
+    switch: Switch,
+    *,
+    action: Action,
+    now_s: float,
+    fingerprints: tuple[str, str],
+    is_forced: bool,
+    who: str | None,
+    evidence: Comparison | None,
+) -> None:
+    """Write a switch into the ledger; beside a gateway that runs, too."""
+    row = SwitchRow(
+        time_s=now_s,
+        action=action,
+        before=switch.before,
+        before_fingerprint=fingerprints[0],
+        after=switch.after,
+        after_fingerprint=fingerprints[1],
+        is_forced=is_forced,
+        who=who,
+        evidence=None if evidence is None else as_json(evidence).decode(),
+    )
+    with closing(_open(ledger)) as connection:
+        connection.execute(insert_statement(SwitchRow, "switches"), msgspec.structs.astuple(row))
+
+
+def no_rollout() -> ConfigError:
+    """Return the error of settings without a second deployment."""
+    return ConfigError(
+        sentence(
+            "there is no second deployment to promote",
+            allowed="settings with a section 'rollout'",
+            do="add it with its 'deployment', reload, and let it decide in the shadow for a while",
+        )
+    )
+
+
+def _read(path: Path) -> str:
+    return path.read_bytes().decode("utf-8")
+
+
+def _open(ledger: str | Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(ledger, isolation_level=None, timeout=10.0)
+    migrate(connection, now_s=0.0, where=str(ledger))
+    return connection
