@@ -71,7 +71,7 @@ class Stand:
 
     async def ask(self, body: bytes = b"{}") -> bytes:
         """Return the body of an answer."""
-        response = await self.client.post(self.url, {}, body)
+        response = await self.client.send("POST", self.url, {}, body)
         return await response.read()
 
 

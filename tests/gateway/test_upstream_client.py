@@ -32,7 +32,7 @@ def test_a_request_says_where_it_goes_and_one_connection_serves_many() -> None:
         async with Stand(handle) as stand:
             for number in range(3):
                 sent = b'{"n": %d}' % number
-                response = await stand.client.post(stand.url, {"authorization": "Bearer k"}, sent)
+                response = await stand.client.send("POST", stand.url, {"authorization": "Bearer k"}, sent)
                 assert (response.status, await response.read()) == (200, sent)
             assert stand.num_connections == 1
             lines = heads[0].decode().split("\r\n")
@@ -40,8 +40,8 @@ def test_a_request_says_where_it_goes_and_one_connection_serves_many() -> None:
             assert f"host: {stand.url.split('/')[2]}" in lines
             assert "authorization: Bearer k" in lines
             with pytest.raises(ValueError, match="line break"):
-                await stand.client.post(stand.url, {"a": "b\r\nc: d"}, b"")
-            await stand.client.post(stand.url, {"host": "other"}, b"")
+                await stand.client.send("POST", stand.url, {"a": "b\r\nc: d"}, b"")
+            await stand.client.send("POST", stand.url, {"host": "other"}, b"")
             assert heads[-1].count(b"host: ") == 1
 
     run(test)
@@ -51,7 +51,7 @@ def test_chunks_are_read_wherever_they_are_cut() -> None:
     async def test() -> None:
         for cut in range(1, len(CHUNKED), 7):
             async with Stand(replies(CHUNKED[:cut], CHUNKED[cut:])) as stand:
-                response = await stand.client.post(stand.url, {}, b"")
+                response = await stand.client.send("POST", stand.url, {}, b"")
                 found = []
                 while block := await response.read_some():
                     found.append(block)
@@ -171,7 +171,7 @@ def test_a_response_that_is_given_up_ends_the_connection_at_once() -> None:
             ended.set()
 
         async with Stand(handle) as stand:
-            response = await stand.client.post(stand.url, {}, b"")
+            response = await stand.client.send("POST", stand.url, {}, b"")
             response.close()
             await asyncio.wait_for(ended.wait(), 0.1)
             ended.clear()
@@ -199,7 +199,7 @@ def test_a_stream_that_nobody_reads_is_not_read_ahead_without_bound() -> None:
                     written += 100_000
 
         async with Stand(handle) as stand:
-            response = await stand.client.post(stand.url, {}, b"")
+            response = await stand.client.send("POST", stand.url, {}, b"")
             await asyncio.sleep(0.1)
             held = written
             await asyncio.sleep(0.1)
@@ -230,7 +230,7 @@ def test_a_large_body_goes_out_in_pieces_and_stops_where_it_is_refused() -> None
             await asyncio.sleep(0.1)
 
         async with Stand(refuse) as stand:
-            response = await stand.client.post(stand.url, {}, big)
+            response = await stand.client.send("POST", stand.url, {}, big)
             assert response.status == 413
             assert not stand.client._all or not next(iter(stand.client._all)).is_open
 

@@ -21,7 +21,7 @@ def test_who_cannot_be_reached_is_told_apart() -> None:
             taken.bind(("127.0.0.1", 0))
             client = Client(connect_s=0.2)
             with pytest.raises(UnreachableError, match="refused"):
-                await client.post(f"http://127.0.0.1:{taken.getsockname()[1]}/", {}, b"")
+                await client.send("POST", f"http://127.0.0.1:{taken.getsockname()[1]}/", {}, b"")
             taken.listen(0)
             rest = [socket.socket() for _ in range(3)]
             for one in rest:
@@ -29,7 +29,7 @@ def test_who_cannot_be_reached_is_told_apart() -> None:
                 one.connect_ex(taken.getsockname())
             await asyncio.sleep(0.05)
             with pytest.raises(ConnectTimeoutError):
-                await client.post(f"http://127.0.0.1:{taken.getsockname()[1]}/", {}, b"")
+                await client.send("POST", f"http://127.0.0.1:{taken.getsockname()[1]}/", {}, b"")
             for one in rest:
                 one.close()
             await client.close()
@@ -87,7 +87,7 @@ def test_certificates_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_url_is_cut_as_it_is_written() -> None:
     place = place_of("https://[::1]/a%2Fb/:c?d=e")
     assert (place.host, place.port, place.is_tls) == ("::1", 443, True)
-    assert (place.line, place.headers["host"]) == ("POST /a%2Fb/:c?d=e HTTP/1.1\r\n", "[::1]")
+    assert (place.target, place.headers["host"]) == ("/a%2Fb/:c?d=e", "[::1]")
     assert place_of("http://Host:8080").headers["host"] == "host:8080"
     assert place_of("http://b\u00fccher.example:80/").host == "xn--bcher-kva.example"
     for wrong in ("ftp://a/", "http:///x", "http://a/\r\nx: y"):

@@ -38,6 +38,7 @@ from turnout.gateway.routes import Handler, Routes
 from turnout.gateway.settings_shared import read_url
 from turnout.gateway.shared import redis_client
 from turnout.gateway.shared_breakers import SharedBreakers
+from turnout.gateway.stored import StoredResponses
 from turnout.gateway.ui.endpoints import Ui
 from turnout.policies.deployment import Deployment
 
@@ -87,7 +88,7 @@ class Gateway:
         self._accounted = frozenset(protocol.path for protocol in PROTOCOLS)
         for protocol in PROTOCOLS:
             self.routes.add("POST", protocol.path, self._answers(protocol))
-        for endpoint in (ReadOnly, Explain, Feedback, Ui):
+        for endpoint in (ReadOnly, Explain, Feedback, StoredResponses, Ui):
             endpoint(parts=lambda: self.parts).add_to(self.routes)
         for calls in (Admin, RolloutAdmin):
             calls(reloader=self.reloader).add_to(self.routes)

@@ -52,6 +52,13 @@ class AzureDialect(Dialect):
         body = upstream_body(call, self.settings) if write is None else write(call)
         return Outgoing(url=self._base + path + self._query, headers=self._headers, body=body)
 
+    def kept(self, path: str, query: str) -> Outgoing | None:
+        """Return what to send for a kept response; None where the upstream has no Responses."""
+        if "responses" not in self.speaks:
+            return None
+        url = f"{self._base}{_PATHS['responses']}/{path}{self._query}" + (f"&{query}" if query else "")
+        return Outgoing(url=url, headers=self._headers, body=b"")
+
     def starts_with_error(self, first: bytes) -> bool:
         """Whether a stream begins with an error object."""
         return starts_with_error(first)

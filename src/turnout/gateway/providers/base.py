@@ -140,6 +140,15 @@ class Provider(ABC):
     def __init__(self, *, name: str) -> None:
         self.name = name
 
+    @property
+    def keeps(self) -> bool:
+        """Whether it keeps responses of OpenAI's, for which `ask_kept` asks."""
+        return False
+
+    async def ask_kept(self, method: str, path: str, query: str) -> Reply:
+        """Ask for what is kept of a response; `path` begins with its id. Raises `Fault`."""
+        raise RuntimeError(f"provider {self.name!r} keeps no responses")
+
     @abstractmethod
     async def ask(self, call: Call) -> Reply:
         """Return the reply (any status that is the client's business); raises `Fault`."""

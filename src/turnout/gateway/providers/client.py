@@ -1,6 +1,6 @@
 """This module sends requests to upstreams over connections that it keeps.
 
-HTTP/1.1 and POST alone. A connection that is idle is kept for `KEEP_ALIVE_S`; the one that was used last is
+HTTP/1.1 alone. A connection that is idle is kept for `KEEP_ALIVE_S`; the one that was used last is
 taken first, so that a quiet gateway soon holds few.
 """
 
@@ -49,8 +49,8 @@ class Place:
     host: str
     port: int
     is_tls: bool
-    line: str
-    """The request line."""
+    target: str
+    """Path and query, as the request line has them."""
     headers: Mapping[str, str]
     """What every request there says, unless it says it otherwise."""
 
@@ -68,7 +68,7 @@ def place_of(url: str) -> Place:
         shown += f":{port}"
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     own = {"host": shown, "accept": "*/*", "user-agent": "turnout"}
-    return Place(host, port, parts.scheme == "https", f"POST {path} HTTP/1.1\r\n", own)
+    return Place(host, port, parts.scheme == "https", path, own)
 
 
 @final
@@ -89,13 +89,13 @@ class Client:
         self._tls: ssl.SSLContext | None = None
         self._sweep: asyncio.TimerHandle | None = None
 
-    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Response:
+    async def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Response:
         """Send a request and return its response once the headers are there; raises `ClientError`.
 
         Where a connection was closed under us before any byte came back, the request is sent once more.
         """
         place = place_of(url)
-        head = _head(place, headers, len(body))
+        head = _head(method, place, headers, len(body))
         try:
             return await self._send(place, head, body, is_fresh=False)
         except DroppedError:
@@ -208,10 +208,11 @@ def _words(error: OSError) -> str:
     return os.strerror(error.errno)
 
 
-def _head(place: Place, headers: Mapping[str, str], length: int) -> bytes:
+def _head(method: str, place: Place, headers: Mapping[str, str], length: int) -> bytes:
     """Return the head of a request; names are in lower case. Raises `ValueError` for one that is none."""
     whole = {**place.headers, **headers, "content-length": length}
-    told = place.line + "".join([f"{name}: {value}\r\n" for name, value in whole.items()]) + "\r\n"
+    line = f"{method} {place.target} HTTP/1.1\r\n"
+    told = line + "".join([f"{name}: {value}\r\n" for name, value in whole.items()]) + "\r\n"
     num_lines = len(whole) + 2
     if told.count("\n") != num_lines or told.count("\r") != num_lines or "\0" in told:
         raise ValueError("a header with a line break")

@@ -34,6 +34,10 @@ class Dialect(ABC):
     def outgoing(self, call: Call) -> Outgoing:
         """Return what to send; raises `Fault` for a request that cannot be said in this language."""
 
+    def kept(self, path: str, query: str) -> Outgoing | None:
+        """Return what to send for a kept response, without a body; None where nothing is kept."""
+        return None
+
     def model_name(self, candidate: Candidate) -> str:
         """Return the upstream's name for a candidate that the configuration gives no other name."""
         return candidate.model

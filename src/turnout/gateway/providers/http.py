@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import final
 
 import msgspec
@@ -16,7 +17,7 @@ from turnout.gateway.errors import ApiError, Headers
 from turnout.gateway.providers.base import Call, Chunks, Fault, Provider, Reply, cut
 from turnout.gateway.providers.client import Client, ConnectTimeoutError, UnreachableError
 from turnout.gateway.providers.connection import BrokenError, ClientError, Response
-from turnout.gateway.providers.dialect import Dialect
+from turnout.gateway.providers.dialect import Dialect, Outgoing
 from turnout.gateway.retry import read_retry_after
 from turnout.gateway.secret import read_secret
 from turnout.gateway.settings_providers import UpstreamSettings
@@ -88,14 +89,45 @@ class HttpProvider(Provider):
 
     async def ask(self, call: Call) -> Reply:
         """Send the request; a stream's reply is returned once its first bytes are there."""
+        sent = self.dialect.outgoing(call)
+        if call.headers:
+            sent = dataclasses.replace(sent, headers=_headers_of(sent.headers, call))
+        return await self._exchange("POST", sent, lambda response: self._reply(call, response))
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the upstream has OpenAI's Responses."""
+        return self.dialect.kept("", "") is not None
+
+    async def ask_kept(self, method: str, path: str, query: str) -> Reply:
+        """Ask for what is kept of a response; whatever the upstream says is the reply."""
+        sent = self.dialect.kept(path, query)
+        if sent is None:
+            return await super().ask_kept(method, path, query)
+        return await self._exchange(method, sent, self._kept_reply)
+
+    async def _kept_reply(self, response: Response) -> Reply:
+        headers = _passed(response)
+        try:
+            if response.status == 200 and response.content_type == self._stream_type:
+                chunks = _Arriving(self.name, response, await response.read_some(), self.settings.idle_s)
+                return Reply(status=200, headers=headers, chunks=chunks)
+            return Reply(status=response.status, headers=headers, body=await response.read())
+        except BaseException:
+            response.close()
+            raise
+
+    async def _exchange(
+        self, method: str, sent: Outgoing, read: Callable[[Response], Awaitable[Reply]]
+    ) -> Reply:
+        """Send what is to be sent, and return what `read` makes of the response; raises `Fault`."""
         if self._client is None:
             raise RuntimeError(f"provider {self.name!r} was asked before it was started")
-        sent = self.dialect.outgoing(call)
         try:
             async with asyncio.timeout(self.settings.first_byte_s):
-                response = await self._client.post(sent.url, _headers_of(sent.headers, call), sent.body)
+                response = await self._client.send(method, sent.url, sent.headers, sent.body)
                 try:
-                    return await self._reply(call, response)
+                    return await read(response)
                 except BrokenError as error:
                     raise cut(self.name, error, may_fall_back=True) from error
         except ConnectTimeoutError as error:
@@ -227,8 +259,6 @@ class _Arriving(Chunks):
 
 def _headers_of(own: Mapping[str, str], call: Call) -> Mapping[str, str]:
     """Return the provider's headers with those that are sent besides them; its own win."""
-    if not call.headers:
-        return own
     return {name.decode(): value.decode("latin-1") for name, value in call.headers} | dict(own)
 
 

@@ -12,6 +12,7 @@ from turnout.gateway.translate.responses_items import (
     call_item,
     ended,
     frame,
+    logprobs_of,
     message_item,
     reasoning_item,
     text_part,
@@ -37,28 +38,28 @@ def responses_reply(reply: Reply, request: ChatRequest, upstream: str) -> Reply:
     try:
         completion = msgspec.json.decode(reply.body, type=dict[str, Any])
         choice = completion["choices"][0]
-        output = _items(choice["message"], str(completion.get("id", "")), wants_thoughts(request))
+        output = _items(choice, str(completion.get("id", "")), wants_thoughts(request))
     except _UNREADABLE as error:
         raise no_completion(upstream, error) from error
     body = ended(frame(request, completion), output, choice.get("finish_reason"), completion.get("usage"))
     return Reply(status=200, headers=reply.headers, body=msgspec.json.encode(body))
 
 
-def _items(message: dict[str, Any], answer_id: str, is_sealed: bool) -> list[dict[str, Any]]:
-    items: list[dict[str, Any]] = []
+def _items(choice: dict[str, Any], answer_id: str, is_sealed: bool) -> list[dict[str, Any]]:
+    message, items = choice["message"], list[dict[str, Any]]()
     thoughts = message.get("reasoning_content") or message.get("reasoning") or ""
     blocks = message.get("thinking_blocks") if is_sealed else None
     if thoughts or blocks:
         items.append(reasoning_item(0, answer_id, thoughts, blocks))
     part: dict[str, Any] | None = None
     if message.get("content"):
-        part = text_part(message["content"])
+        part = text_part(message["content"], message.get("annotations") or [], logprobs_of(choice))
     elif message.get("refusal"):
         part = {"type": "refusal", "refusal": message["refusal"]}
     if part is not None:
         items.append(message_item(len(items), answer_id, part))
     for call in message.get("tool_calls") or []:
-        function = call["function"]
-        told = {"call_id": call["id"], "name": function["name"], "arguments": function.get("arguments", "")}
+        tool, word = (call["custom"], "input") if call.get("custom") else (call["function"], "arguments")
+        told = {"call_id": call["id"], "name": tool["name"], word: tool.get(word) or ""}
         items.append(call_item(len(items), answer_id, told, "completed"))
     return items

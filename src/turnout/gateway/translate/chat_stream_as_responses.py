@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, final
 
 from turnout.gateway.translate.events import BadEventError, EventCutter, Translator, read_object, write_event
 from turnout.gateway.translate.responses_items import (
+    annotation,
     call_item,
     ended,
     frame,
+    logprobs_of,
     message_item,
     reasoning_item,
     text_part,
@@ -17,6 +20,7 @@ from turnout.gateway.translate.responses_items import (
 from turnout.gateway.wire import ChatRequest
 
 _KINDS = {"text": "output_text", "refusal": "refusal", "thoughts": "reasoning_summary_text"}
+_GIVEN = {"arguments": "response.function_call_arguments", "input": "response.custom_tool_call_input"}
 
 
 @final
@@ -41,7 +45,10 @@ class ChatAsResponses(Translator):
         self._output: list[dict[str, Any]] = []
         self._open: tuple[str, int] | None = None
         self._call: dict[str, str] = {}
+        self._word = "arguments"
         self._text = ""
+        self._notes: list[Any] = []
+        self._logprobs: list[Any] = []
         self._blocks: list[Any] = []
         self._usage: Any = None
         self._finish: str | None = None
@@ -88,14 +95,16 @@ class ChatAsResponses(Translator):
             self._blocks += delta.get("thinking_blocks") or []
         for kind, name in (("text", "content"), ("refusal", "refusal")):
             if text := delta.get(name):
-                told += self._piece(kind, text)
+                told += self._piece(kind, text, logprobs_of(choice))
+        for note in delta.get("annotations") or []:
+            told += self._note(note)
         for call in delta.get("tool_calls") or []:
             told += self._call_piece(call)
         if choice.get("finish_reason") is not None:
             self._finish = choice["finish_reason"]
         return told
 
-    def _piece(self, kind: str, text: str) -> bytes:
+    def _piece(self, kind: str, text: str, logprobs: Sequence[Any] = ()) -> bytes:
         told = b""
         if self._open is None or self._open[0] != kind:
             told = self._close()
@@ -103,22 +112,33 @@ class ChatAsResponses(Translator):
             told += self._added(self._item("in_progress"))
             told += self._part("added", "")
         self._text += text
-        more: dict[str, Any] = {"logprobs": []} if kind == "text" else {}
+        more: dict[str, Any] = {"logprobs": logprobs} if kind == "text" else {}
+        self._logprobs += logprobs
         return told + self._write(f"response.{_KINDS[kind]}.delta", **self._at(), delta=text, **more)
 
+    def _note(self, note: Any) -> bytes:
+        """Tell of a citation of the text that is open."""
+        if self._open is None or self._open[0] != "text":
+            return b""
+        self._notes.append(note)
+        told = {"annotation_index": len(self._notes) - 1, "annotation": annotation(note)}
+        return self._write("response.output_text.annotation.added", **self._at(), **told)
+
     def _call_piece(self, call: dict[str, Any]) -> bytes:
-        index, function, told = call.get("index", 0), call.get("function") or {}, b""
+        index, told = call.get("index", 0), b""
+        tool = call.get("function") or call.get("custom") or {}
         # Some servers give every call the index 0; a new id is a new call whatever its index says.
         is_new = bool(call.get("id")) and call["id"] != self._call.get("call_id")
         if is_new or self._open != ("call", index):
-            if not call.get("id") or not function.get("name"):
+            if not call.get("id") or not tool.get("name"):
                 raise BadEventError(f"a piece of the tool call {index} that is not open")
             told = self._close()
-            self._open, self._call = ("call", index), {"call_id": call["id"], "name": function["name"]}
+            self._open, self._call = ("call", index), {"call_id": call["id"], "name": tool["name"]}
+            self._word = "input" if call.get("custom") else "arguments"
             told += self._added(self._item("in_progress"))
-        if pieces := function.get("arguments"):
+        if pieces := tool.get(self._word):
             self._text += pieces
-            told += self._write("response.function_call_arguments.delta", **self._at(), delta=pieces)
+            told += self._write(f"{_GIVEN[self._word]}.delta", **self._at(), delta=pieces)
         return told
 
     def _item(self, status: str) -> dict[str, Any]:
@@ -126,7 +146,7 @@ class ChatAsResponses(Translator):
         assert self._open is not None
         kind, number, is_done = self._open[0], len(self._output), status == "completed"
         if kind == "call":
-            return call_item(number, self._answer_id, {**self._call, "arguments": self._text}, status)
+            return call_item(number, self._answer_id, {**self._call, self._word: self._text}, status)
         if kind == "thoughts":
             return reasoning_item(number, self._answer_id, self._text, self._blocks if is_done else None)
         return message_item(number, self._answer_id, self._content(self._text) if is_done else None)
@@ -136,7 +156,9 @@ class ChatAsResponses(Translator):
         assert self._open is not None
         if self._open[0] == "thoughts":
             return {"type": "summary_text", "text": text}
-        return text_part(text) if self._open[0] == "text" else {"type": "refusal", "refusal": text}
+        if self._open[0] == "refusal":
+            return {"type": "refusal", "refusal": text}
+        return text_part(text, self._notes, self._logprobs)
 
     def _at(self) -> dict[str, Any]:
         """Return where the open part stands."""
@@ -163,13 +185,12 @@ class ChatAsResponses(Translator):
             self._open = ("thoughts", 0)
             told = self._added(self._item("in_progress"))
         elif self._open is not None and self._open[0] == "call":
-            told = self._write(
-                "response.function_call_arguments.done",
-                **self._at(), name=self._call["name"], arguments=self._text,
-            )  # fmt: skip
+            name = {"name": self._call["name"]} if self._word == "arguments" else {}
+            done = f"{_GIVEN[self._word]}.done"
+            told = self._write(done, **self._at(), **name, **{self._word: self._text})
         elif self._open is not None:
             field = "refusal" if self._open[0] == "refusal" else "text"
-            more: dict[str, Any] = {"logprobs": []} if self._open[0] == "text" else {}
+            more: dict[str, Any] = {"logprobs": self._logprobs} if self._open[0] == "text" else {}
             done = f"response.{_KINDS[self._open[0]]}.done"
             told = self._write(done, **self._at(), **{field: self._text}, **more)
             told += self._part("done", self._text)
@@ -178,7 +199,7 @@ class ChatAsResponses(Translator):
         item = self._item("completed")
         told += self._write("response.output_item.done", output_index=len(self._output), item=item)
         self._output.append(item)
-        self._open, self._text = None, ""
+        self._open, self._text, self._notes, self._logprobs = None, "", [], []
         return told
 
     def _stop(self) -> bytes:

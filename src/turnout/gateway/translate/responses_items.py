@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from turnout.gateway.translate.refusal import plain
@@ -75,14 +75,32 @@ def message_item(number: int, answer_id: str, part: Mapping[str, Any] | None = N
     }
 
 
-def text_part(text: str) -> dict[str, Any]:
-    """Return a text as a part of a message."""
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+def text_part(text: str, notes: Sequence[Any] = (), logprobs: Sequence[Any] = ()) -> dict[str, Any]:
+    """Return a text as a part of a message, with its citations and its chances."""
+    return {
+        "type": "output_text",
+        "text": text,
+        "annotations": [annotation(note) for note in notes],
+        "logprobs": logprobs,
+    }
+
+
+def annotation(note: Any) -> Any:
+    """Return chat's citation of a page as Responses has it: without the level between."""
+    cited = note.get("url_citation") if isinstance(note, dict) else None
+    return {"type": "url_citation", **cited} if isinstance(cited, dict) else note
+
+
+def logprobs_of(choice: Mapping[str, Any]) -> list[Any]:
+    """Return the chances of a choice's tokens; nothing where they are not told."""
+    told = choice.get("logprobs")
+    return (told.get("content") or []) if isinstance(told, dict) else []
 
 
 def call_item(number: int, answer_id: str, call: Mapping[str, str], status: str) -> dict[str, Any]:
-    """Return a call of a tool; `call` has `call_id`, `name` and `arguments`."""
-    return {"type": "function_call", "id": f"fc_{answer_id}_{number}", "status": status, **call}
+    """Return a call of a tool; `call` has `call_id`, `name`, and `arguments`, or a custom tool's `input`."""
+    kind, prefix = ("custom_tool_call", "ctc") if "input" in call else ("function_call", "fc")
+    return {"type": kind, "id": f"{prefix}_{answer_id}_{number}", "status": status, **call}
 
 
 def reasoning_item(number: int, answer_id: str, text: str, blocks: list[Any] | None) -> dict[str, Any]:

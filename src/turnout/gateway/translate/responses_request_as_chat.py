@@ -30,9 +30,11 @@ _NEUTRAL: Mapping[str, tuple[object, ...]] = {
     "conversation": (),
     "previous_response_id": (),
     "prompt": (),
-    "top_logprobs": (0,),
 }
-_DONE = frozenset("input instructions tools tool_choice max_output_tokens text reasoning".split())
+_DONE = frozenset(
+    "input instructions tools tool_choice max_output_tokens text reasoning top_logprobs".split()
+)
+_LOGPROBS = "message.output_text.logprobs"
 
 
 class _Tool(msgspec.Struct):
@@ -41,6 +43,7 @@ class _Tool(msgspec.Struct):
     description: str | None = None
     parameters: msgspec.Raw = msgspec.Raw(b"null")
     strict: bool | None = None
+    format: dict[str, Any] | None = None
 
 
 def chat_request(members: Members) -> bytes:
@@ -75,16 +78,26 @@ def _tools(members: Members) -> list[dict[str, Any]]:
 
 
 def _tool(tool: _Tool) -> dict[str, Any]:
-    if tool.type != "function":
-        raise refuse("tools[].type", LANGUAGE, tool.type)
-    function: dict[str, Any] = {"name": tool.name}
+    told: dict[str, Any] = {"name": tool.name}
     if tool.description is not None:
-        function["description"] = tool.description
-    if bytes(tool.parameters) != b"null":
-        function["parameters"] = tool.parameters
-    if tool.strict is not None:
-        function["strict"] = tool.strict
-    return {"type": "function", "function": function}
+        told["description"] = tool.description
+    if tool.type == "function":
+        if bytes(tool.parameters) != b"null":
+            told["parameters"] = tool.parameters
+        if tool.strict is not None:
+            told["strict"] = tool.strict
+    elif tool.type == "custom":
+        if tool.format is not None:
+            told["format"] = _grammar(tool.format)
+    else:
+        raise refuse("tools[].type", LANGUAGE, tool.type)
+    return {"type": tool.type, tool.type: told}
+
+
+def _grammar(form: dict[str, Any]) -> dict[str, Any]:
+    if form.get("type") != "grammar":
+        return form
+    return {"type": "grammar", "grammar": {name: form.get(name) for name in ("syntax", "definition")}}
 
 
 def _choose(members: Members, body: dict[str, Any]) -> None:
@@ -94,19 +107,22 @@ def _choose(members: Members, body: dict[str, Any]) -> None:
             body["tool_choice"] = choice
         return
     kind = choice.get("type") if isinstance(choice, dict) else None
-    if not isinstance(choice, dict) or kind not in ("function", "allowed_tools"):
+    if not isinstance(choice, dict) or kind not in ("function", "custom", "allowed_tools"):
         raise refuse("tool_choice", LANGUAGE, choice)
-    if kind == "function":
-        body["tool_choice"] = {"type": kind, "function": {"name": choice.get("name")}}
+    if kind != "allowed_tools":
+        body["tool_choice"] = {"type": kind, kind: {"name": choice.get("name")}}
         return
+    allowed = [tool for tool in choice.get("tools") or [] if isinstance(tool, dict)]
+    if any(tool.get("type") not in ("function", "custom") for tool in allowed):
+        raise refuse("tool_choice", LANGUAGE, choice)
     # Chat servers other than OpenAI's own do not know this choice; leaving the others out says the same.
-    names = {tool.get("name") for tool in choice.get("tools") or [] if isinstance(tool, dict)}
-    body["tools"] = [tool for tool in body["tools"] if tool["function"]["name"] in names]
+    names = {tool.get("name") for tool in allowed}
+    body["tools"] = [tool for tool in body["tools"] if tool[tool["type"]]["name"] in names]
     body["tool_choice"] = choice.get("mode", "auto")
 
 
 def _configure(members: Members, body: dict[str, Any]) -> None:
-    """Write the form of the answer, its length in words, and the effort."""
+    """Write the form of the answer, its length in words, the effort, and whether chances are told."""
     text = plain(members.get("text"))
     if isinstance(text, dict):
         if text.get("verbosity") is not None:
@@ -115,8 +131,15 @@ def _configure(members: Members, body: dict[str, Any]) -> None:
         if isinstance(form, dict) and form.get("type") == "json_schema":
             schema = {name: value for name, value in form.items() if name != "type" and value is not None}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
-        elif isinstance(form, dict) and form.get("type") != "text":
+        elif isinstance(form, dict) and form.get("type") == "json_object":
             body["response_format"] = form
+        elif isinstance(form, dict) and form.get("type") != "text":
+            raise refuse("text.format", LANGUAGE, form)
     reasoning = plain(members.get("reasoning"))
     if isinstance(reasoning, dict) and reasoning.get("effort") is not None:
         body["reasoning_effort"] = reasoning["effort"]
+    include, num = plain(members.get("include")), plain(members.get("top_logprobs"))
+    if num or (isinstance(include, list) and _LOGPROBS in include):
+        body["logprobs"] = True
+        if num is not None:
+            body["top_logprobs"] = num

@@ -2,7 +2,7 @@
 
 What the assistant says and calls in one turn are several items and one message. Reasoning is left out, unless
 it carries the signed thoughts of a model that needs them back (`seal_thoughts`). Results of tools are texts
-in chat, so their images follow in a message of the user's.
+in chat and follow each other, so their images come behind the last of them, in a message of the user's.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from turnout.gateway.wire import Members
 _SEAL = "turnout:"
 _NULL = msgspec.Raw(b"null")
 _TEXTS = ("input_text", "output_text", "text")
+_CALLS = {"function_call": "function", "custom_tool_call": "custom"}
+_RESULTS = ("function_call_output", "custom_tool_call_output")
 
 
 class _Part(msgspec.Struct):
@@ -40,6 +42,7 @@ class _Item(msgspec.Struct):
     call_id: str = ""
     name: str = ""
     arguments: str = ""
+    input: str = ""
     output: str | list[_Part] = ""
     encrypted_content: str | None = None
 
@@ -56,20 +59,24 @@ def turns(members: Members, language: str) -> list[dict[str, Any]]:
         raise unreadable("input", error) from error
     items = [_Item(role="user", content=given)] if isinstance(given, str) else given
     found = [{"role": "system", "content": instructions}] if instructions else []
+    media: list[dict[str, Any]] = []
     for item in items:
+        if item.type in _RESULTS:
+            found.append(_result(item, media, language))
+            continue
+        if media:
+            found.append({"role": "user", "content": media})
+            media = []
         _add(item, found, language)
-    return found
+    return [*found, {"role": "user", "content": media}] if media else found
 
 
 def _add(item: _Item, found: list[dict[str, Any]], language: str) -> None:
-    if item.type == "function_call":
-        function = {"name": item.name, "arguments": item.arguments}
-        said = _assistant(found)
-        said.setdefault("tool_calls", []).append(
-            {"id": item.call_id, "type": "function", "function": function}
-        )
-    elif item.type == "function_call_output":
-        found += _result(item, language)
+    if item.type in _CALLS:
+        kind = _CALLS[item.type]
+        given = {"arguments": item.arguments} if kind == "function" else {"input": item.input}
+        call = {"id": item.call_id, "type": kind, kind: {"name": item.name, **given}}
+        _assistant(found).setdefault("tool_calls", []).append(call)
     elif item.type == "reasoning":
         if thoughts := open_thoughts(item.encrypted_content):
             _assistant(found)["thinking_blocks"] = thoughts
@@ -91,13 +98,13 @@ def _assistant(found: list[dict[str, Any]]) -> dict[str, Any]:
     return found[-1]
 
 
-def _result(item: _Item, language: str) -> list[dict[str, Any]]:
-    told = {"role": "tool", "tool_call_id": item.call_id, "content": item.output}
-    if isinstance(item.output, str):
-        return [told]
-    told["content"] = "\n".join(part.text for part in item.output if part.type in _TEXTS)
-    media = [_part(part, language) for part in item.output if part.type not in _TEXTS]
-    return [told, {"role": "user", "content": media}] if media else [told]
+def _result(item: _Item, media: list[dict[str, Any]], language: str) -> dict[str, Any]:
+    """Return a result as a text; what is none is added to `media`."""
+    content = item.output
+    if not isinstance(content, str):
+        media += [_part(part, language) for part in content if part.type not in _TEXTS]
+        content = "\n".join(part.text for part in content if part.type in _TEXTS)
+    return {"role": "tool", "tool_call_id": item.call_id, "content": content}
 
 
 def _text(content: str | list[_Part] | None, language: str) -> str:
