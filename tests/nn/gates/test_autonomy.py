@@ -1,7 +1,14 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
+from turnout.core.errors import InputError
+from turnout.nn.executors.auto import AutoExecutor
+from turnout.nn.executors.batched import BatchedExecutor
+from turnout.nn.executors.contract import Executor
+from turnout.nn.executors.loop import LoopExecutor
+from turnout.nn.executors.segments import SegmentExecutor
 from turnout.nn.experts import Experts, FactoredExperts
 from turnout.nn.gates.autonomy import AutonomyGate
 from turnout.nn.gates.contract import GateContext
@@ -85,3 +92,29 @@ def test_experts_of_one_piece_are_judged_by_their_first_projection() -> None:
     assert torch.allclose(plan.logits_TE, norms_TE, atol=1e-4)
     best_TK, indices_TK = norms_TE.softmax(1).topk(2)
     assert torch.allclose(plan.to_dense(), torch.zeros(50, 6).scatter(1, indices_TK, best_TK), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "executor", [SegmentExecutor(), BatchedExecutor(), AutoExecutor()], ids=lambda one: type(one).__name__
+)
+def test_any_executor_runs_factored_experts_and_teaches_both_factors(executor: Executor) -> None:
+    moe = layer()
+    plan = moe.gate(X_TD, GateContext(experts=moe.experts))
+    found = []
+    for one in (LoopExecutor(), executor):
+        moe.zero_grad()
+        y_TD = one.run(X_TD, plan, moe.experts)
+        y_TD.square().sum().backward(retain_graph=True)
+        found.append([y_TD.detach(), moe.experts.first_ERD.grad.clone(), moe.experts.wide_EIR.grad.clone()])
+    for slow_value, value in zip(*found, strict=True):
+        assert torch.allclose(slow_value, value, atol=1e-3, rtol=1e-4)
+
+
+def test_factors_have_the_parameters_that_the_docs_promise_and_a_rank_of_none_is_a_third() -> None:
+    wide, narrow = Experts(width=12, inner=20, num_experts=3), 3 * 12
+    own = FactoredExperts(width=12, inner=round((narrow * 20 - 4 * 12) / (4 + 24)), num_experts=3)
+    assert own.rank == 4
+    counts = [sum(p.numel() for p in one.parameters()) for one in (own, wide)]
+    assert counts[0] == counts[1]
+    with pytest.raises(InputError, match="rank"):
+        FactoredExperts(width=12, inner=20, num_experts=3, rank=0)

@@ -54,10 +54,10 @@ class DirichletGate(Gate):
             raise InputError(sentence("DirichletGate: alpha", allowed=allowed, got=alpha))
         for value in values:
             check_number("DirichletGate: alpha", value, low=0.0, allow_low=False)
-        self.alpha = alpha
+        # No buffer: a module in half precision would round it.
+        self.alpha, self._alphas = alpha, values
         self.steps = None if steps is None else check_count("DirichletGate: steps", steps, low=0)
         self.weight_ED = new_weight(num_experts, width)
-        self.register_buffer("alpha_E", torch.tensor(values, dtype=torch.float64), persistent=False)
         self.register_buffer("step", torch.zeros((), dtype=torch.long))
 
     def decide(self, x_TD: Tensor, context: GateContext) -> SparsePlan:
@@ -67,8 +67,8 @@ class DirichletGate(Gate):
         weights_TK, indices_TK = scores_TE.topk(self.k, dim=-1)
         losses = {}
         if self.training and (self.steps is None or int(self.step) < self.steps):
-            assert isinstance(self.alpha_E, Tensor)
-            losses["prior"] = prior_loss(scores_TE, self.alpha_E, mask_T=mask_T)
+            alpha_E = scores_TE.new_tensor(self._alphas, dtype=torch.float64)
+            losses["prior"] = prior_loss(scores_TE, alpha_E, mask_T=mask_T)
         return SparsePlan.from_choices(
             weights_TK / weights_TK.sum(dim=-1, keepdim=True),
             indices_TK,
