@@ -58,7 +58,8 @@ def players(train: OutcomeTable) -> Mapping[str, Sequencer]:
 
 def main() -> None:
     """Play everybody and write recruit.json."""
-    train, test = train_and_test(dense_part(load(TABLE)), seed=SEED)
+    table = load(TABLE)
+    train, test = train_and_test(dense_part(table), seed=SEED)
     found = {name: play(test, player) for name, player in players(train).items()}
     quality_QP = np.stack([quality_Q for quality_Q, _, _ in found.values()], axis=1)
     first_Q1 = quality_QP[:, :1]
@@ -74,7 +75,8 @@ def main() -> None:
             "usd_per_1k": 1_000.0 * float(np.mean(usd_Q)),
             "models": num_used,
         }
-    result = {"table": TABLE, "train": len(train.queries), "test": len(test.queries), "k": K, "rows": rows}
+    sizes = {"train": len(train.queries), "test": len(test.queries), "k": K}
+    result = {"table": TABLE, "fingerprint": table.fingerprint, **sizes, "rows": rows}
     print(record.write("recruit", result, seed=SEED))
 
 

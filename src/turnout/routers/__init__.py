@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from turnout.routers.neural.graph import GraphRouter
     from turnout.routers.neural.lookahead import LookaheadRouter
     from turnout.routers.neural.probe import ProbeRouter
+    from turnout.routers.neural.rag import RAGRouter
     from turnout.routers.neural.routerdc import RouterDCRouter
     from turnout.routers.preference_factors import PreferenceFactorsRouter
     from turnout.routers.preference_routes import PreferenceRoutesRouter
@@ -71,6 +72,7 @@ TABLE = {
     "preference_routes": "turnout.routers.preference_routes:PreferenceRoutesRouter",
     "probe": "turnout.routers.neural.probe:ProbeRouter",
     "r2": "turnout.routers.r2:R2Router",
+    "rag": "turnout.routers.neural.rag:RAGRouter",
     "ridge": "turnout.routers.ridge:RidgeRouter",
     "routerdc": "turnout.routers.neural.routerdc:RouterDCRouter",
     "safe_route": "turnout.routers.safe_route:SafeRouteRouter",
@@ -108,6 +110,7 @@ __all__ = [
     "PreferenceRoutesRouter",
     "ProbeRouter",
     "R2Router",
+    "RAGRouter",
     "RidgeRouter",
     "RouterDCRouter",
     "SafeRouteRouter",
