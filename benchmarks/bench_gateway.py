@@ -5,8 +5,8 @@ reason18 and the ledger on, LiteLLM's proxy where it is installed, and the clien
 of their own where there are two. Requests alternate between the ways in blocks, so that a drift of the
 machine meets all.
 
-LiteLLM's proxy is a heavy installation; `LITELLM` names its command, for example of another environment.
-Without it the result says so.
+LiteLLM's proxy is a heavy installation; `LITELLM` names its command, for example of another environment, or
+several of different releases, separated as in PATH. Without it the result says so.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from benchmarks.gateway_load import (
     two_cores,
     write_config,
 )
-from benchmarks.litellm_proxy import litellm_proxy
+from benchmarks.litellm_proxy import litellm_commands, litellm_proxy, name_of
 from turnout.datasets import load
 from turnout.gateway import spend_summary
 
@@ -68,9 +68,8 @@ async def compare(
     result: dict[str, Any] = {name: summarise(blocks) for name, blocks in found.items()}
     for key in ("total_p50_ms", "total_p99_ms", "first_byte_p50_ms"):
         result[f"added_{key}"] = result["gateway"][key] - result["direct"][key]
-    if "litellm" in result:
-        rates = [result[name]["per_second"] for name in ("gateway", "litellm")]
-        result["times_litellm"] = rates[0] / rates[1]
+    for name in [name for name in ways if name.startswith("litellm")]:
+        result[f"times {name}"] = result["gateway"]["per_second"] / result[name]["per_second"]
     return result
 
 
@@ -115,11 +114,14 @@ def main() -> None:
         result["start_to_first_answer_s"] = float(np.median([s for s, _ in starts]))
         result["rss_after_first_answer_mb"] = float(np.median([mb for _, mb in starts]))
         line, child = stack.enter_context(process(["-c", SERVE, str(config)], cores.gateway))
-        peer, why_not = stack.enter_context(litellm_proxy(folder, direct, cores.gateway))
         ways = {"direct": Way(url=direct), "gateway": Way(url=line.strip())}
-        if peer is not None:
-            ways["litellm"] = peer
-        result["litellm"] = why_not or "measured"
+        result["peers"] = {} if litellm_commands() else {"litellm": "not installed"}
+        for command in litellm_commands():
+            name = name_of(command)
+            peer, why_not = stack.enter_context(litellm_proxy(command, folder, direct, cores.gateway))
+            result["peers"][name] = why_not or "measured"
+            if peer is not None:
+                ways[name] = peer
         pin(0, cores.others)
         used_s = cpu_s(child)
         for clients, size in LOADS.items():
