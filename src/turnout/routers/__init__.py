@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from turnout.routers.blend import BlendRouter
     from turnout.routers.carrot import CarrotRouter
     from turnout.routers.composition import CompositionRouter
+    from turnout.routers.continual import ContinualRouter
     from turnout.routers.domain_experts import DomainExpertsRouter
     from turnout.routers.factorisation import FactorisationRouter
     from turnout.routers.group_mean import GroupMeanRouter
@@ -57,6 +58,7 @@ TABLE = {
     "blend": "turnout.routers.blend:BlendRouter",
     "carrot": "turnout.routers.carrot:CarrotRouter",
     "composition": "turnout.routers.composition:CompositionRouter",
+    "continual": "turnout.routers.continual:ContinualRouter",
     "cscr": "turnout.routers.neural.cscr:CSCRRouter",
     "domain_experts": "turnout.routers.domain_experts:DomainExpertsRouter",
     "factorisation": "turnout.routers.factorisation:FactorisationRouter",
@@ -96,6 +98,7 @@ __all__ = [
     "CSCRRouter",
     "CarrotRouter",
     "CompositionRouter",
+    "ContinualRouter",
     "DomainExpertsRouter",
     "FactorisationRouter",
     "GraphRouter",

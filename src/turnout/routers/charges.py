@@ -13,7 +13,7 @@ import numpy as np
 
 from turnout.core.candidate import Candidate
 from turnout.core.estimate import Estimate, make_estimate
-from turnout.core.outcomes import Floats
+from turnout.core.outcomes import Floats, Ints
 from turnout.core.query import Query
 from turnout.routers.length_trend import LengthTrend, fit_trend, trend_from
 from turnout.routers.means import column_mean
@@ -54,6 +54,10 @@ class Charges:
             cost_usd_QM=self.lines(queries) * ratio,
             latency_s_QM=np.broadcast_to(self.latency_s, shape),
         )
+
+    def take(self, column: Ints) -> Charges:
+        """Return those of some candidates, in the order given."""
+        return Charges(self.trend.take(column), self.ratio[column], self.latency_s[column])
 
     def with_added(self, other: Charges) -> Charges:
         """Return these candidates, then the other's."""

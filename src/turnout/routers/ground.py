@@ -170,5 +170,4 @@ def _lesson(
     column: Ints,
 ) -> Lesson:
     targets = Targets(over.quality_QM[:, column], over.cost_usd_QM[:, column], over.latency_s_QM[:, column])
-    own = Charges(charges.trend.take(column), charges.ratio[column], charges.latency_s[column])
-    return Lesson(queries, x_NF, targets, tuple(candidates[at] for at in column), own)
+    return Lesson(queries, x_NF, targets, tuple(candidates[at] for at in column), charges.take(column))

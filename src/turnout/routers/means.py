@@ -9,7 +9,7 @@ import numpy as np
 
 from turnout.core.candidate import Candidate
 from turnout.core.estimate import Estimate, make_estimate
-from turnout.core.outcomes import Floats, OutcomeTable
+from turnout.core.outcomes import Floats, Ints, OutcomeTable
 from turnout.routers.targets import Targets, probe_of, read_targets
 
 
@@ -41,6 +41,10 @@ class Means:
             cost_usd_QM=np.broadcast_to(self.cost_usd, shape).copy(),
             latency_s_QM=np.broadcast_to(self.latency_s, shape).copy(),
         )
+
+    def take(self, column: Ints) -> Means:
+        """Return those of some candidates, in the order given."""
+        return Means(*(getattr(self, f.name)[column] for f in fields(Means)))
 
     def with_added(self, other: Means) -> Means:
         """Return these candidates, then the other's."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from turnout.core.candidate import Candidate
 from turnout.core.estimate import Estimate
-from turnout.core.outcomes import Bools, Floats, OutcomeTable
+from turnout.core.outcomes import Bools, Floats, Ints, OutcomeTable
 from turnout.core.query import Query
 from turnout.routers.charges import Charges, charges_from
 from turnout.routers.length_trend import fit_trend
@@ -56,6 +56,11 @@ class Pool:
             np.where(known_M, spread_QM, np.inf),
             ratio_QM,
         )
+
+    def take(self, column: Ints) -> Pool:
+        """Return some candidates, in the order given."""
+        chosen = tuple(self.candidates[at] for at in column.tolist())
+        return Pool(chosen, self.means.take(column), self.charges.take(column))
 
     def with_added(self, other: Pool) -> Pool:
         """Return these candidates, then the other's."""
