@@ -11,6 +11,7 @@ import random
 
 from turnout.core.candidate import Candidate
 from turnout.core.errors import sentence
+from turnout.gateway.alarm import Alarm
 from turnout.gateway.errors import ApiError
 from turnout.gateway.exchange import Exchange
 from turnout.gateway.hedge import ask_hedged
@@ -30,11 +31,15 @@ async def ask_down(exchange: Exchange, selection: Selection) -> Reply:
     parts.hedges.earn()
     deadline_s = asyncio.get_running_loop().time() + parts.config.routing.deadline_s
     exchange.deadline_s = deadline_s - exchange.account.elapsed_s()
+    alarm = Alarm(exchange.deadline_s)
     try:
-        async with asyncio.timeout_at(exchange.deadline_s):
-            return await _rounds(exchange, selection.ranked[: parts.config.routing.max_attempts])
-    except TimeoutError as error:
-        raise _too_late(parts.config.routing.deadline_s) from error
+        return await _rounds(exchange, selection.ranked[: parts.config.routing.max_attempts])
+    except asyncio.CancelledError as error:
+        if alarm.is_cause():
+            raise _too_late(parts.config.routing.deadline_s) from error
+        raise
+    finally:
+        alarm.stop()
 
 
 async def _rounds(exchange: Exchange, ranked: tuple[Candidate, ...]) -> Reply:

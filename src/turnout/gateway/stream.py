@@ -22,7 +22,8 @@ MAX_HELD_BYTES = 1_000_000
 
 _ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 _BOUNDARY = re.compile(rb"\r\n\r\n|\n\n|\r\r")
-_MARKS = (b'"usage"', b"[DONE]", b'"error"')
+_SAYS_FINISH = b'"finish_reason"'
+_GOES_ON = (b'"finish_reason":null', b'"finish_reason": null')
 _MARK = re.compile(rb'"usage"\s*:\s*\{|\[DONE\]|"error"')
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
 
@@ -123,12 +124,14 @@ class EventScanner(Scanner):
         """Read the events that carry a mark; the others, which are nearly all, are not even cut apart."""
         num_events = whole.count(b"\n\n") + whole.count(b"\r\n\r\n")
         self.num_events += num_events
-        if not self.is_finished and b'"finish_reason"' in whole:
+        # Counting is cheap, a pattern is not, and nearly every chunk says that it is not the last.
+        if not self.is_finished and whole.count(_SAYS_FINISH) > sum([whole.count(none) for none in _GOES_ON]):
             self.is_finished = _FINISH.search(whole) is not None
-        # Counting is cheap: only a block in which some event does not begin like a chunk is cut apart.
-        if whole.count(b'data: {"') + whole.count(b'data:{"') < num_events and not self.has_bad_event:
+        # Only a block in which some event does not begin like a chunk is cut apart.
+        num_good = whole.count(b'data: {"') + whole.count(b'data:{"') + whole.count(b"\n\n" + DONE)
+        if num_good < num_events and not self.has_bad_event:
             self.has_bad_event = any(_is_bad(event) for event in _BOUNDARY.split(whole))
-        if not any(mark in whole for mark in _MARKS):
+        if b'"usage"' not in whole and b"[DONE]" not in whole and b'"error"' not in whole:
             return whole
         kept, at = [], 0
         for match in _MARK.finditer(whole):
@@ -168,6 +171,8 @@ def starts_with_error(first: bytes) -> bool:
 
 def event_start(data: bytes, low: int, high: int) -> int:
     """Return the place after the last end of an event in `data[low:high]`, or `low`."""
+    if high == len(data) and high - low > 1 and data.endswith(b"\n\n"):
+        return high  # nearly always: upstreams write whole events
     places = [(data.rfind(end, low, high), len(end)) for end in _ENDS]
     return max((place + length for place, length in places if place >= 0), default=low)
 

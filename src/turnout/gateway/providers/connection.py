@@ -118,6 +118,10 @@ class Response:
             await self.changed()
         return self._take()
 
+    def ready(self) -> bytes:
+        """Return what has arrived already; nothing where one has to wait, and at the end."""
+        return self._take() if self._blocks else b""
+
     def close(self) -> None:
         """Give the response up; an upstream that is still sending sees its connection closed."""
         if self._connection is not None:

@@ -13,6 +13,7 @@ import msgspec
 
 from turnout.core.candidate import Candidate
 from turnout.core.errors import ConfigError, sentence
+from turnout.gateway.alarm import Alarm
 from turnout.gateway.errors import ApiError, Headers
 from turnout.gateway.providers.base import Call, Chunks, Fault, Provider, Reply, cut
 from turnout.gateway.providers.client import Client, ConnectTimeoutError, UnreachableError
@@ -123,22 +124,26 @@ class HttpProvider(Provider):
         """Send what is to be sent, and return what `read` makes of the response; raises `Fault`."""
         if self._client is None:
             raise RuntimeError(f"provider {self.name!r} was asked before it was started")
+        alarm = Alarm(asyncio.get_running_loop().time() + self.settings.first_byte_s)
         try:
-            async with asyncio.timeout(self.settings.first_byte_s):
-                response = await self._client.send(method, sent.url, sent.headers, sent.body)
-                try:
-                    return await read(response)
-                except BrokenError as error:
-                    raise cut(self.name, error, may_fall_back=True) from error
+            response = await self._client.send(method, sent.url, sent.headers, sent.body)
+            try:
+                return await read(response)
+            except BrokenError as error:
+                raise cut(self.name, error, may_fall_back=True) from error
         except ConnectTimeoutError as error:
             what = "did not accept a connection in time"
             raise self._slow(what, "connect_s", was_sent=False) from error
-        except TimeoutError as error:
-            what = "did not send a first byte in time"
-            raise self._slow(what, "first_byte_s", was_sent=True) from error
+        except asyncio.CancelledError as error:
+            if alarm.is_cause():
+                what = "did not send a first byte in time"
+                raise self._slow(what, "first_byte_s", was_sent=True) from error
+            raise
         except ClientError as error:
             was_sent = not isinstance(error, UnreachableError)
             raise self._unreachable(str(error), was_sent=was_sent) from error
+        finally:
+            alarm.stop()
 
     async def _reply(self, call: Call, response: Response) -> Reply:
         is_events = response.content_type == self._stream_type
@@ -246,11 +251,19 @@ class _Arriving(Chunks):
         if self._first:
             block, self._first = self._first, b""
             return block
+        if block := self._response.ready():
+            return block
+        alarm = Alarm(asyncio.get_running_loop().time() + self._idle_s)
         try:
-            async with asyncio.timeout(self._idle_s):
-                return await self._response.read_some()
-        except (TimeoutError, ClientError) as error:
+            return await self._response.read_some()
+        except ClientError as error:
             raise cut(self._name, error, may_fall_back=False) from error
+        except asyncio.CancelledError as error:
+            if alarm.is_cause():
+                raise cut(self._name, TimeoutError(), may_fall_back=False) from error
+            raise
+        finally:
+            alarm.stop()
 
     def close(self) -> None:
         # A response that was read to its end has given its connection back already; closing it is free.
