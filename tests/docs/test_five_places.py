@@ -65,3 +65,10 @@ def test_every_algorithm_has_a_test_file(room: str) -> None:
 def test_every_algorithm_is_mentioned(room: str, page: str) -> None:
     text = (reference.ROOT / page).read_text(encoding="utf-8")
     assert [e.class_name for e in reference.entries(room) if f"`{e.class_name}`" not in text] == []
+
+
+def test_no_algorithm_stands_twice_in_papers() -> None:
+    """A merge that keeps both sides would leave the line of before beside the new one."""
+    lines = (reference.ROOT / "docs" / "papers.md").read_text(encoding="utf-8").splitlines()
+    firsts = [line.split("|")[1].strip() for line in lines if line.startswith("| `")]
+    assert [name for name, count in Counter(firsts).items() if count > 1] == []
