@@ -267,7 +267,13 @@ def test_a_cut_stream_ends_in_an_error(
         list(told)
 
 
-@pytest.mark.parametrize("body", [b"{", b'{"model": "small", "input": 5}', b'{"input": "x"}', b"[]"])
+def test_a_request_without_a_model_is_the_routers(served: Served) -> None:
+    answer = call(served.base_url, "/responses", method="POST", body=json.dumps({"input": EASY}).encode())
+    assert answer.status == 200
+    assert row(served.ledger, answer.decision_id)["requested_model"] == "turnout/auto"
+
+
+@pytest.mark.parametrize("body", [b"{", b'{"model": "small", "input": 5}', b'{"model": 5}', b"[]"])
 def test_a_wrong_body_is_a_400(served: Served, body: bytes) -> None:
     answer = call(served.base_url, "/responses", method="POST", body=body)
     assert (answer.status, answer.error["type"]) == (400, "invalid_request_error")

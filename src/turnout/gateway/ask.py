@@ -26,9 +26,14 @@ _TERMS = tuple(DIALS.values())
 _decode_members = msgspec.json.Decoder(Members).decode
 
 
-def read_request(protocol: Protocol, body: bytes) -> ChatRequest:
-    """Return the request; raises `ApiError` (400) that names the field at fault."""
+def read_request(protocol: Protocol, body: bytes, alias: str) -> ChatRequest:
+    """Return the request, which asks for `alias` where it names no model and need not.
+
+    Raises `ApiError` (400) that names the field at fault.
+    """
     request = protocol.parse(body)
+    if not request.model:
+        request = dataclasses.replace(request, model=alias)
     raw = request.members.get("metadata")
     if raw is None or b'"turnout"' not in bytes(raw):
         return request

@@ -64,7 +64,7 @@ class Explain:
         key: Key | None = scope.get(KEY)
         body = await read_body(receive, parts.config.server.max_body_mb)
         protocol = self._protocol(scope, body)
-        request = read_request(protocol, body)
+        request = read_request(protocol, body, parts.config.routing.alias)
         goal, whose = goal_of(scope["headers"], key, request.dial)
         ruling: Ruling | None = None
         signals: list[Json] = []

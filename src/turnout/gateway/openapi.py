@@ -44,7 +44,7 @@ _BODIES: dict[str, tuple[list[str], Json]] = {
         },
     ),
     "/v1/messages/count_tokens": (["model", "messages"], {"model": _MODEL, "messages": _TURNS}),
-    "/v1/responses": (["model", "input"], {"model": _MODEL, "input": {"type": "string"}, "stream": _STREAM}),
+    "/v1/responses": (["input"], {"model": _MODEL, "input": {"type": "string"}, "stream": _STREAM}),
     "/v1/embeddings": (["model", "input"], {"model": _MODEL, "input": _TEXTS}),
     "/v1/route": (["model"], {"model": _MODEL, "messages": _TURNS, "input": {"type": ["string", "array"]}}),
     "/v1/feedback": (

@@ -64,7 +64,7 @@ class ChatRequest:
     members: Members
     """Top-level members of the body, each as its own bytes."""
     model: str
-    """The name that the client asked for."""
+    """The name that the client asked for; empty where an API lets a request name none."""
     text: str | None
     """The last user message, its text parts joined by newlines; None where there is none."""
     num_turns: int

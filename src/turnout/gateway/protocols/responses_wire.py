@@ -50,7 +50,7 @@ _text_decoder = msgspec.json.Decoder(_Text)
 def parse_responses(body: bytes) -> ChatRequest:
     """Read a request; raises `ApiError` (400) that names the field at fault."""
     members = parse_members(body)
-    model = parse_string(members, "model")
+    model = parse_string(members, "model") if "model" in members else ""
     items = _items(members)
     texts = [_text(item) for item in items if item.role == "user"]
     asked = [text for text in texts if text]
