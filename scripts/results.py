@@ -1,4 +1,4 @@
-"""This module writes docs/results.md and the table of the README from the JSON of benchmarks/results.
+"""This module writes docs/results.md and tables of the README and docs/routers.md from benchmarks/results.
 
 No number stands in the docs that is not read from a result; a test compares the pages with what this writes.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "results.md"
 README = ROOT / "README.md"
+ROUTERS = ROOT / "docs" / "routers.md"
 BEGIN, END = "<!-- results: written by scripts/results.py -->", "<!-- end of results -->"
 SETS = ("reason18", "open9", "llmrouter", "routerdc7", "lookahead", "routellm_pair", "zeroeval")
 HEAD = """# Results
@@ -173,9 +174,6 @@ def page() -> str:
 
 def front() -> str:
     """Return the README with the table between its marks written anew."""
-    text = README.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
     lines = [
         "",
         "| held-out | best single model | usd per 1,000 | turnout | usd per 1,000 |",
@@ -196,14 +194,28 @@ def front() -> str:
             )
         ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    return before + BEGIN + "\n".join(lines) + "\n\n" + END + after
+    return between_marks(README, lines)
+
+
+def routers() -> str:
+    """Return docs/routers.md with the measured numbers between its marks written anew."""
+    data = read("routers")
+    lines = ["", f"`routers.json`, commit {data['commit']}.", ""]
+    return between_marks(ROUTERS, [*lines, *results_routers.measured(data["result"]["cells"])])
+
+
+def between_marks(path: Path, lines: Sequence[str]) -> str:
+    """Return the text of a page with these lines between its marks."""
+    before, rest = path.read_text(encoding="utf-8").split(BEGIN)
+    return before + BEGIN + "\n".join(lines) + "\n\n" + END + rest.split(END)[1]
 
 
 def main() -> int:
-    """Write both pages."""
+    """Write the page, and the tables of the others."""
     PAGE.write_text(page(), encoding="utf-8")
     README.write_text(front(), encoding="utf-8")
-    print(f"wrote {PAGE.relative_to(ROOT)} and the table of README.md")
+    ROUTERS.write_text(routers(), encoding="utf-8")
+    print(f"wrote {PAGE.relative_to(ROOT)} and the tables of README.md and {ROUTERS.relative_to(ROOT)}")
     return 0
 
 

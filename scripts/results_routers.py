@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from scripts.results_systems import Result, Writers, spread, written
+from turnout.routers import registry
 from turnout.training.bench.summary import to_markdown
 
 
@@ -87,6 +88,22 @@ def routers(data: Result) -> Iterator[str]:
         yield ""
         yield f"Note: {note}."
     yield from to_markdown(data["result"]["cells"])
+
+
+def measured(cells: Sequence[Result]) -> Iterator[str]:
+    """Yield one row per router of the registry: points beyond the best single model, set by set."""
+    sets = list(dict.fromkeys(cell["set"] for cell in cells))
+    found = {(cell["method"], cell["set"]): cell for cell in cells if "error" not in cell}
+    yield f"| class | {' | '.join(sets)} |"
+    yield "|---" * (len(sets) + 1) + "|"
+    for name in registry:
+        row = [found.get((name, part)) for part in sets]
+        if any(row):
+            gains = [
+                "-" if cell is None else spread(cell["against_best_single"], scale=100, form="+.1f")
+                for cell in row
+            ]
+            yield f"| `{registry.path(name).partition(':')[2]}` | {' | '.join(gains)} |"
 
 
 SECTIONS: Writers = {

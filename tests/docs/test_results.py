@@ -14,8 +14,9 @@ from scripts import results
 WITHOUT_TABLE = ("adapters", "curve", "depth_drllm", "duo", "gradients", "import", "rewiring", "router_r1")
 
 
-def test_the_results_page_and_the_front_page_are_up_to_date() -> None:
+def test_the_pages_with_numbers_are_up_to_date() -> None:
     assert results.PAGE.read_text(encoding="utf-8") == results.page(), "run `make docs`"
+    assert results.ROUTERS.read_text(encoding="utf-8") == results.routers(), "run `make docs`"
     assert results.README.read_text(encoding="utf-8") == results.front(), "run `make docs`"
 
 
