@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -180,6 +181,27 @@ def test_a_file_that_changed_meanwhile_is_reloaded_first(stand: Trial) -> None:
         assert stand.path.read_text(encoding="utf-8") == changed
 
 
+def test_a_file_or_a_ledger_that_is_broken_is_a_sentence_and_no_switch(stand: Trial) -> None:
+    stand.write(MARGINS)
+    text = stand.path.read_text(encoding="utf-8")
+    with stand.running():
+        serve_some(stand)
+        for broken in ('deployment = "old', "deployment = 3\n", "\x00"):
+            stand.path.write_text(broken, encoding="utf-8")
+            for path in ("promote?force", "rollback"):
+                refused = stand.admin(path)
+                assert (refused.status, refused.error["code"]) == (409, "not_switched")
+            assert stand.path.read_text(encoding="utf-8") == broken
+        stand.path.write_text(text, encoding="utf-8")
+        with closing(sqlite3.connect(stand.ledger)) as connection:
+            connection.execute("DROP TABLE switches")
+        refused = stand.admin("promote?force")
+        assert refused.status == 409
+        assert "cannot take a switch" in refused.error["message"]
+        assert stand.path.read_text(encoding="utf-8") == text
+        assert stand.ask("q").status == 200
+
+
 def test_requests_in_flight_end_where_they_began(stand: Trial) -> None:
     stand.write(MARGINS)
     release = threading.Event()
@@ -289,6 +311,7 @@ def test_a_kill_in_the_middle_leaves_one_file_or_the_other(stand: Trial) -> None
 )
 def test_a_file_that_no_program_may_change_is_left_alone(tmp_path: Path, text: str) -> None:
     path = tmp_path / "turnout.toml"
+    text += '[providers.main]\nkind = "openai"\nbase_url = "http://127.0.0.1:1/v1"\n'
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match="change it by hand"):
         promotion(path)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import sqlite3
 import tomllib
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, final
@@ -18,6 +19,7 @@ import msgspec
 
 from turnout.core.errors import ConfigError, InputError, sentence
 from turnout.gateway.compare import Comparison, as_json, objections
+from turnout.gateway.config import load_config
 from turnout.gateway.schema import SwitchRow, insert_statement, migrate
 from turnout.gateway.settings_rollout import RolloutSettings
 from turnout.gateway.toml_edit import Key, edited, replace_file
@@ -65,6 +67,7 @@ class Switch:
 
 def promotion(path: Path) -> Switch:
     """Return the exchange of the two deployments; raises `ConfigError` where there is no second one."""
+    load_config(path)
     text = _read(path)
     data = tomllib.loads(text)
     rollout = data.get("rollout")
@@ -76,6 +79,7 @@ def promotion(path: Path) -> Switch:
 
 def rollback(path: Path, ledger: str | Path) -> Switch:
     """Return what takes the last promotion back, or else ends a canary; raises `ConfigError` for neither."""
+    load_config(path)
     text = _read(path)
     data = tomllib.loads(text)
     rollout = data.get("rollout")
@@ -136,7 +140,7 @@ def last_switch(ledger: str | Path) -> SwitchRow | None:
     """Return the last promotion or rollback that a ledger knows."""
     names = ", ".join(SwitchRow.__struct_fields__)
     query = f"SELECT {names} FROM switches WHERE action != 'stop_canary' ORDER BY rowid DESC LIMIT 1"
-    with closing(_open(ledger)) as connection:
+    with _opened(ledger) as connection:
         row = connection.execute(query).fetchone()
     return (
         None
@@ -170,7 +174,7 @@ def note_switch(
         who=who,
         evidence=None if evidence is None else as_json(evidence).decode(),
     )
-    with closing(_open(ledger)) as connection:
+    with _opened(ledger) as connection:
         connection.execute(insert_statement(SwitchRow, "switches"), msgspec.structs.astuple(row))
 
 
@@ -189,7 +193,18 @@ def _read(path: Path) -> str:
     return path.read_bytes().decode("utf-8")
 
 
-def _open(ledger: str | Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(ledger, isolation_level=None, timeout=10.0)
-    migrate(connection, now_s=0.0, where=str(ledger))
-    return connection
+@contextmanager
+def _opened(ledger: str | Path) -> Iterator[sqlite3.Connection]:
+    try:
+        with closing(sqlite3.connect(ledger, isolation_level=None, timeout=10.0)) as connection:
+            migrate(connection, now_s=0.0, where=str(ledger))
+            yield connection
+    except sqlite3.Error as error:
+        raise InputError(
+            sentence(
+                f"the ledger {str(ledger)!r} cannot take a switch",
+                allowed="a SQLite file that a turnout gateway wrote, and that one may write to",
+                got=str(error),
+                do="switch nothing before that is mended",
+            )
+        ) from error
