@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.gateway.anthropic_upstream import TEXT, USAGE, anthropic_server
 from tests.recording.desk import BAD_USD, GOOD_USD, Desk, asked, by_name, write_prompts
 from turnout.cli.main import main
 
@@ -199,3 +200,57 @@ def test_a_wrong_call_is_refused_before_anybody_is_asked(
     desk.prompts.write_text('{"text": "What (", "reference": "1"}\n', encoding="utf-8")
     assert part in desk.refused(*more)
     assert desk.server.seen == []
+
+
+def test_a_dry_run_says_what_is_left_and_asks_nobody(desk: Desk) -> None:
+    told = desk.record("--score", "numeric", "--dry-run", "--max-output-tokens", "100")
+    assert desk.server.seen == []
+    assert not desk.out.exists()
+    assert (told["calls"], told["answered"], told["spent_usd"]) == (12, 0, 0.0)
+    assert told["most_usd"] > 6 * 100 * (4 + 0.4) / 1e6
+    done = desk.record("--score", "numeric", "--max-output-tokens", "100")
+    assert done["spent_usd"] < told["most_usd"]
+    before = (desk.out / "record.jsonl").read_bytes()
+    told = desk.record("--score", "numeric", "--dry-run", "--samples", "2")
+    assert (told["calls"], told["answered"]) == (12, 12)
+    assert told["spent_usd"] == pytest.approx(done["spent_usd"])
+    assert (desk.out / "record.jsonl").read_bytes() == before
+    unknown = desk.record("--score", "numeric", "--dry-run", "--model", "free")
+    assert unknown["most_usd"] is None
+    assert main(["record", str(desk.prompts), "--out", str(desk.out), "--base-url", desk.server.base_url,
+                 "--model", "good", "--price", "good=1/4", "--score", "exact", "--dry-run"]) == 0  # fmt: skip
+    assert "0 calls, at most 0 usd; 6 answers are recorded already" in desk.capsys.readouterr().out
+
+
+def test_every_kind_of_provider_is_asked_in_its_own_words(desk: Desk) -> None:
+    """Anthropic's API refuses what it does not know, and counts what it cached."""
+    config = desk.folder / "gateway.toml"
+    with anthropic_server() as upstream:
+        config.write_text(
+            f"""
+            deployment = "not-there-yet"
+            default_provider = "claude"
+            [providers.claude]
+            kind = "anthropic"
+            base_url = "{upstream.base_url}"
+            [models.claude-x]
+            input_usd_per_mtok = 1.0
+            output_usd_per_mtok = 5.0
+            """,
+            encoding="utf-8",
+        )
+        command = ["record", str(desk.prompts), "--out", str(desk.out), "--config", str(config)]
+        assert main([*command, "--score", "contains", "--system", "Be brief.", "--cap", "1"]) == 0
+    table = desk.table()
+    tokens_in = sum(USAGE[name] for name in USAGE if name.startswith(("input", "cache")))
+    assert np.unique(table.input_tokens) == tokens_in
+    assert np.unique(table.output_tokens) == USAGE["output_tokens"]
+    assert table.cost_usd[0] == pytest.approx((tokens_in + 5 * USAGE["output_tokens"]) / 1e6)
+    assert set(table.extras["answer"]) == {TEXT["text"]}
+
+
+def test_a_judge_of_the_pool_is_told_of(desk: Desk) -> None:
+    desk.server.say["good"] = lambda body: "Score: 10" if "You grade" in str(body) else "That makes 1."
+    told = desk.record("--score", "judge", "--judge", "good")
+    assert any("good judged its own answers" in note for note in told["notes"])
+    assert by_name(told, "bad")["quality"] == 1.0

@@ -16,6 +16,7 @@ from turnout.core.grading import GRADES
 
 if TYPE_CHECKING:
     from turnout.core.outcomes import OutcomeTable
+    from turnout.recording.outlook import Outlook
     from turnout.recording.pool import Member
     from turnout.recording.run import Done
     from turnout.recording.scoring import Scorer
@@ -40,6 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     asking.add_argument("--limit", type=count, metavar="N", help="only N prompts, drawn by --seed")
     asking.add_argument("--seed", type=seed, default=0, help="seed of the order of prompts (default 0)")
     limits = parser.add_argument_group("how far a run goes")
+    limits.add_argument("--dry-run", action="store_true", help="say what it may cost at most, and ask nobody")
     limits.add_argument("--cap", type=float, metavar="USD", help="spend at most this, earlier runs included")
     limits.add_argument(
         "--allow-unknown-prices", action="store_true", help="ask whom the cap cannot count, too"
@@ -102,6 +104,7 @@ def run(options: argparse.Namespace) -> int:
     """Ask and score what is missing, write the table, and say what it holds."""
     from turnout.core.rng import make_rng
     from turnout.recording.asking import Asking
+    from turnout.recording.outlook import foresee
     from turnout.recording.prompts import read_prompts
     from turnout.recording.run import Limits
     from turnout.recording.run import run as record
@@ -132,6 +135,11 @@ def run(options: argparse.Namespace) -> int:
     asking = Asking(
         max_output_tokens=options.max_output_tokens, temperature=options.temperature, system=options.system
     )
+    if options.dry_run:
+        _foretell(
+            options, foresee(prompts, members, folder=options.out, asking=asking, samples=options.samples)
+        )
+        return 0
     with progress_bar(quiet=options.json) as progress:
         done = record(
             prompts,
@@ -234,9 +242,21 @@ def cards_of(texts: Sequence[str]) -> Mapping[str, PriceCard]:
     return cards
 
 
+def _foretell(options: argparse.Namespace, found: Outlook) -> None:
+    if options.json:
+        show_json(asdict(found))
+        return
+    most = "an unknown sum" if found.most_usd is None else f"{found.most_usd:.6g} usd"
+    show(f"{found.calls:,} calls, at most {most}; {found.answered:,} answers are recorded already")
+    if options.score == _JUDGE:
+        show("the judge comes on top")
+
+
 def _tell(options: argparse.Namespace, done: Done, table: OutcomeTable, lines: Sequence[Line]) -> None:
     missing = len(done.cells) - table.num_rows
     notes = _notes(done, lines, missing)
+    if options.judge in {line.candidate for line in lines}:
+        notes.append(f"{options.judge} judged its own answers, too; a judge from outside the pool is fairer")
     if options.json:
         show_json(
             {

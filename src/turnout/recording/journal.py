@@ -194,14 +194,23 @@ class Journal:
             self._file.close()
             self._file = None
 
+    def look(self) -> State:
+        """Return what the file comes to, without beginning a run; raises `InputError` for no journal."""
+        self.state.take(self._lines(self.path.read_bytes()) if self.path.exists() else [])
+        return self.state
+
     def _read(self) -> list[Line]:
         """Return the lines; a last one that was cut is taken off."""
         assert self._file is not None
         self._file.seek(0)
         data = self._file.read()
+        lines = self._lines(data)
+        self._file.truncate(data.rfind(b"\n") + 1)
+        return lines
+
+    def _lines(self, data: bytes) -> list[Line]:
+        """Parse the whole lines of a journal."""
         whole = data[: data.rfind(b"\n") + 1]
-        if len(whole) < len(data):
-            self._file.truncate(len(whole))
         lines: list[Line] = []
         for number, text in enumerate(whole.splitlines(), start=1):
             try:

@@ -15,7 +15,6 @@ from turnout.core.errors import InputError, sentence
 from turnout.core.progress import Progress, silent
 from turnout.core.rng import make_rng
 from turnout.core.validation import check_count, check_number
-from turnout.gateway.errors import ApiError
 from turnout.gateway.retry import backoff_s
 from turnout.gateway.wire import ChatRequest
 from turnout.recording.asking import Asking, Said, ask_once, digest_of, most_usd
@@ -31,6 +30,7 @@ from turnout.recording.journal import (
     State,
 )
 from turnout.recording.judging import JudgeScorer
+from turnout.recording.outlook import check_prompts
 from turnout.recording.pool import Member
 from turnout.recording.prompts import Messages, Prompt
 from turnout.recording.purse import Purse
@@ -111,7 +111,7 @@ def run(
     """
     asking, limits = asking or Asking(), limits or Limits()
     limits.check()
-    _check_prompts(prompts, asking)
+    check_prompts(prompts, asking)
     scorer.check(prompts)
     _check_prices([*members, *([scorer.judge] if isinstance(scorer, JudgeScorer) else [])], limits)
     journal = Journal(folder / NAME)
@@ -131,14 +131,6 @@ def run(
         return asyncio.run(plan.go())
     finally:
         journal.close()
-
-
-def _check_prompts(prompts: Sequence[Prompt], asking: Asking) -> None:
-    for prompt in prompts:
-        try:
-            asking.request(prompt.messages)
-        except ApiError as error:
-            raise InputError(f"the prompt {prompt.id!r} cannot be asked; {error.message}") from error
 
 
 def _check_prices(members: Sequence[Member], limits: Limits) -> None:
