@@ -76,3 +76,14 @@ def test_known_pairs_are_found_from_the_first_to_the_last(rows: WordRows) -> Non
 def test_repetition_is_damped_and_cut(rows: WordRows) -> None:
     tokens = [rows.words[0], rows.words[5]] * 300 + ["zzyx"] * 300
     np.testing.assert_allclose(vector(rows, tokens), defined(rows, tokens), atol=2e-6)
+
+
+def test_texts_together_have_the_vectors_that_each_has_alone(rows: WordRows) -> None:
+    texts = [split(query.words) for query in real_queries(150)]
+    texts[3:3] = [[], [rows.words[0]], ["zzyx"], []]
+    texts.append([])
+    for number in (0, 1, 2, len(texts)):
+        x_QF = np.zeros((number, rows.num_features), np.float32)
+        rows.add_all(x_QF, texts[:number])
+        for x_F, tokens in zip(x_QF, texts[:number], strict=True):
+            np.testing.assert_array_equal(x_F, vector(rows, tokens))

@@ -118,8 +118,7 @@ class TextEmbedder(Embedder):
         """Return `x_QF`, float32 of shape (Q, F), rows of length 1 (or 0 where no token is known)."""
         rows = self._rows("embed")
         x_QF = np.zeros((len(queries), rows.num_features), np.float32)
-        for x_F, query in zip(x_QF, queries, strict=True):
-            rows.add_to(x_F, split(clip(query.words, self.max_chars)))
+        rows.add_all(x_QF, (split(clip(query.words, self.max_chars)) for query in queries))
         return x_QF
 
     def state(self) -> State:

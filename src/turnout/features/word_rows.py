@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import repeat
+from itertools import islice, pairwise, repeat
 
 import numpy as np
 
 from turnout.features.sparse import Array
 from turnout.features.tokens import grams
 from turnout.features.vocabulary import Ints, pair_keys
+
+_AT_ONCE = 64
+"""Texts whose pairs are searched together: enough to share the calls, few enough to stay in the cache."""
 
 _CACHE_WORDS = 1 << 14
 _CACHE_LETTERS = 64
@@ -62,8 +65,26 @@ class WordRows:
 
     def add_to(self, out: Array, tokens: list[str]) -> None:
         """Write the vector of `tokens` into `out`, zeros of shape (F,); its length is 1, or 0."""
-        ranks = list(map(self._word_rank.get, tokens, repeat(-1)))
-        count = self._count(ranks)
+        ranks = self._ranks(tokens)
+        self._add(out, tokens, ranks, self._pair_rows(ranks))
+
+    def add_all(self, x_QF: Array, tokens_Q: Iterable[list[str]]) -> None:
+        """Do what `add_to` does for each text, to the bit; the pairs of several texts are found at once."""
+        texts = iter(tokens_Q)
+        for at in range(0, x_QF.shape[0], _AT_ONCE):
+            some = list(islice(texts, min(_AT_ONCE, x_QF.shape[0] - at)))
+            ranks_Q = [self._ranks(tokens) for tokens in some]
+            for out, tokens, ranks, pairs in zip(
+                x_QF[at:], some, ranks_Q, self._pair_rows_of(ranks_Q), strict=False
+            ):
+                self._add(out, tokens, ranks, pairs)
+
+    def _ranks(self, tokens: list[str]) -> list[int]:
+        return list(map(self._word_rank.get, tokens, repeat(-1)))
+
+    def _add(self, out: Array, tokens: list[str], ranks: list[int], pairs: list[int]) -> None:
+        count = Counter(ranks + pairs)  # counting is where the time goes
+        count.pop(-1, None)
         if count:
             times = np.fromiter(count.values(), np.int64, len(count))
             rows = np.fromiter(count, np.int64, len(count))
@@ -74,12 +95,6 @@ class WordRows:
         length = math.sqrt(float(out.dot(out)))
         if length > 0.0:
             out /= length
-
-    def _count(self, ranks: list[int]) -> Counter[int]:
-        """Return how often each known row stands in a text; counting is where the time goes."""
-        count = Counter(ranks + self._pair_rows(ranks))
-        count.pop(-1, None)
-        return count
 
     def _pair_rows(self, ranks: list[int]) -> list[int]:
         """Return the rows of the known pairs of neighbours, in order.
@@ -92,6 +107,23 @@ class WordRows:
         place = place[self._pair_keys.take(place) == keys]
         rows: list[int] = (place + len(self.words)).tolist()
         return rows
+
+    def _pair_rows_of(self, ranks_Q: list[list[int]]) -> list[list[int]]:
+        """Return `_pair_rows` of each text: one search, with an unknown word between every two of them."""
+        if len(ranks_Q) < 2:
+            return [self._pair_rows(ranks) for ranks in ranks_Q]
+        joined: list[int] = []
+        ends = []
+        for ranks in ranks_Q:
+            joined += ranks
+            joined.append(-1)
+            ends.append(len(joined))
+        keys = pair_keys(np.array(joined, np.int64), len(self.words))
+        place = self._pair_keys.searchsorted(keys)
+        hits = np.flatnonzero(self._pair_keys.take(place) == keys)
+        rows: list[int] = (place[hits] + len(self.words)).tolist()
+        cuts = [0, *hits.searchsorted(ends).tolist()]
+        return [rows[low:high] for low, high in pairwise(cuts)]
 
     def _add_unknown(self, out: Array, tokens: Counter[str]) -> None:
         """Add the words without a row: each is the mean direction of its character n-grams.
