@@ -12,7 +12,16 @@ from turnout.core.validation import check_choice, check_count, check_number
 from turnout.nn.balance.switch import balance_loss
 from turnout.nn.balance.z_loss import z_loss
 from turnout.nn.experts import Stack
-from turnout.nn.gates.contract import Gate, GateContext, check_k, chosen, fp32_logits, new_weight, stack_for
+from turnout.nn.gates.contract import (
+    Gate,
+    GateContext,
+    check_k,
+    chosen,
+    fp32_logits,
+    new_weight,
+    real_mean,
+    stack_for,
+)
 from turnout.nn.plan import SparsePlan
 
 Version = Literal["second", "first"]
@@ -144,12 +153,12 @@ class CompeteGate(Gate):
             gap_TE = (scores_TE - share_TE.detach()).square()
             apart_T = gap_TE.mean(dim=-1) + self.theta * gap_TE.gather(1, indices_TK).mean(dim=-1)
         losses = {
-            "distil": _mean(apart_T, mask_T),
+            "distil": real_mean(apart_T, mask_T),
             "balance": balance_loss(share_TE, chosen(indices_TK, self.num_experts), mask_T=mask_T),
         }
         if self.version == "second" and self.k > 1:
             own_TKD = answers_TED.take_along_dim(indices_TK[..., None], dim=1).float()
-            losses["diversity"] = _mean(_cosine(own_TKD), mask_T)
+            losses["diversity"] = real_mean(_cosine(own_TKD), mask_T)
         return weights_TK, indices_TK, losses
 
 
@@ -159,8 +168,3 @@ def _cosine(answers_TKD: Tensor) -> Tensor:
     count = answers_TKD.shape[1]
     total_T = unit_TKD.sum(dim=1).square().sum(dim=-1) - unit_TKD.square().sum(dim=(1, 2))
     return total_T / (count * (count - 1))
-
-
-def _mean(value_T: Tensor, mask_T: Tensor | None) -> Tensor:
-    real_T = torch.ones_like(value_T) if mask_T is None else mask_T.to(value_T)
-    return (value_T * real_T).sum() / real_T.sum().clamp(min=1)

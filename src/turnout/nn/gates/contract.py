@@ -226,6 +226,12 @@ def chosen(indices_TK: Tensor, num_experts: int) -> Tensor:
     return zeros_TE.scatter(1, indices_TK, 1.0)
 
 
+def real_mean(value_T: Tensor, mask_T: Tensor | None) -> Tensor:
+    """Return the mean over what is no padding, a scalar; 0 of nothing."""
+    real_T = torch.ones_like(value_T) if mask_T is None else mask_T.to(value_T)
+    return (value_T * real_T).sum() / real_T.sum().clamp(min=1)
+
+
 def fp32_logits(x_TD: Tensor, weight_ED: Tensor, bias_E: Tensor | None = None) -> Tensor:
     """Return logits_TE in single precision, whatever the model's is: half would make ties and lose steps."""
     bias_E = None if bias_E is None else bias_E.float()

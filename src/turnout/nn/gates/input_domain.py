@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from turnout.core.validation import check_count, check_number
-from turnout.nn.gates.contract import Gate, GateContext, check_k
+from turnout.nn.gates.contract import Gate, GateContext, check_k, real_mean
 from turnout.nn.plan import SparsePlan
 
 
@@ -74,8 +74,8 @@ class InputDomainGate(Gate):
         losses = {}
         if self.training:
             error_T = (z_TZ @ self.decode_DZ.float().T - x_TD).square().mean(dim=-1)
-            losses["mixture"] = _mean(-joint_TE.logsumexp(dim=-1) / self.latent, mask_T)
-            losses["reconstruction"] = _mean(error_T, mask_T)
+            losses["mixture"] = real_mean(-joint_TE.logsumexp(dim=-1) / self.latent, mask_T)
+            losses["reconstruction"] = real_mean(error_T, mask_T)
         return SparsePlan.from_choices(
             best_TK / best_TK.sum(dim=-1, keepdim=True),
             indices_TK,
@@ -101,8 +101,3 @@ class InputDomainGate(Gate):
         )
         norm_EM = spread_EMZ.log().sum(dim=-1) + self.latent * math.log(2 * math.pi) / 2
         return (log_share_EM - norm_EM - square_TEM / 2).logsumexp(dim=-1)
-
-
-def _mean(value_T: Tensor, mask_T: Tensor | None) -> Tensor:
-    real_T = torch.ones_like(value_T) if mask_T is None else mask_T.to(value_T)
-    return (value_T * real_T).sum() / real_T.sum().clamp(min=1)

@@ -8,7 +8,16 @@ from torch.nn import functional
 
 from turnout.core.validation import check_number
 from turnout.nn.balance.switch import balance_loss
-from turnout.nn.gates.contract import Gate, GateContext, by_item, check_k, chosen, fp32_logits, new_weight
+from turnout.nn.gates.contract import (
+    Gate,
+    GateContext,
+    by_item,
+    check_k,
+    chosen,
+    fp32_logits,
+    new_weight,
+    real_mean,
+)
 from turnout.nn.plan import SparsePlan
 
 
@@ -94,5 +103,4 @@ class S2MoEGate(Gate):
         if mask_BS is not None:
             alike_BSS = torch.where(mask_BS[:, None], alike_BSS, torch.finfo(alike_BSS.dtype).min)
         apart_BS = alike_BSS.logsumexp(dim=-1) - alike_BSS.diagonal(dim1=1, dim2=2)
-        real_BS = torch.ones_like(apart_BS) if mask_BS is None else mask_BS.to(apart_BS)
-        return (apart_BS * real_BS).sum() / real_BS.sum().clamp(min=1)
+        return real_mean(apart_BS, mask_BS)

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from turnout.core.errors import InputError, sentence
 from turnout.core.validation import check_count
-from turnout.nn.gates.contract import Gate, GateContext, fp32_logits
+from turnout.nn.gates.contract import Gate, GateContext, fp32_logits, real_mean
 from turnout.nn.plan import SparsePlan
 
 
@@ -70,7 +70,9 @@ class StableGate(Gate):
         losses = {}
         if self.training and not self.is_frozen:
             real_T = torch.ones_like(ids_T, dtype=torch.bool) if mask_T is None else mask_T
-            losses["distil"] = _mean(functional.cross_entropy(light_TE, experts_T, reduction="none"), real_T)
+            losses["distil"] = real_mean(
+                functional.cross_entropy(light_TE, experts_T, reduction="none"), real_T
+            )
             losses["balance"] = self._balance(scores_TE[real_T], experts_T[real_T])
         return SparsePlan.from_choices(
             scores_TE.gather(1, experts_T[:, None]),
@@ -103,7 +105,3 @@ class StableGate(Gate):
         chosen_N = scores_NE.gather(1, experts_N[:, None])[:, 0]
         total_E = torch.zeros_like(count_E).index_add(0, experts_N, chosen_N)
         return ((count_E - mean) / mean * total_E).sum() / max(len(experts_N), 1)
-
-
-def _mean(value_T: Tensor, real_T: Tensor) -> Tensor:
-    return (value_T * real_T).sum() / real_T.sum().clamp(min=1)

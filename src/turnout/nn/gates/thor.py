@@ -9,7 +9,7 @@ from torch import Tensor
 
 from turnout.core.errors import ShapeError, sentence
 from turnout.core.validation import check_choice, check_number
-from turnout.nn.gates.contract import Gate, GateContext
+from turnout.nn.gates.contract import Gate, GateContext, real_mean
 from turnout.nn.plan import SparsePlan
 
 
@@ -65,5 +65,4 @@ def consistency_loss(
         raise ShapeError(sentence("consistency_loss", allowed="(N, V) = (N, V)", got=got))
     log_p, log_q = first_NV.float().log_softmax(dim=-1), second_NV.float().log_softmax(dim=-1)
     apart_N = ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(dim=-1)
-    real_N = torch.ones_like(apart_N) if mask_N is None else mask_N.to(apart_N)
-    return weight / 2 * (apart_N * real_N).sum() / real_N.sum().clamp(min=1)
+    return weight / 2 * real_mean(apart_N, mask_N)

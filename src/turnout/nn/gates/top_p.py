@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from turnout.core.validation import check_number
-from turnout.nn.gates.contract import Gate, GateContext, fp32_logits, new_weight
+from turnout.nn.gates.contract import Gate, GateContext, fp32_logits, new_weight, real_mean
 from turnout.nn.plan import SparsePlan
 
 
@@ -42,8 +42,7 @@ class TopPGate(Gate):
         losses = {}
         if self.training:
             entropy_T = -(scores_TE * logits_TE.log_softmax(dim=-1)).sum(dim=-1)
-            real_T = torch.ones_like(entropy_T) if mask_T is None else mask_T.to(entropy_T)
-            losses["entropy"] = (entropy_T * real_T).sum() / real_T.sum().clamp(min=1)
+            losses["entropy"] = real_mean(entropy_T, mask_T)
         return SparsePlan.from_choices(
             sorted_TE,
             order_TE,

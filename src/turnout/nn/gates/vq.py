@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from turnout.core.errors import InputError, sentence
 from turnout.core.validation import check_count, check_number
-from turnout.nn.gates.contract import Gate, GateContext, fp32_logits, new_weight
+from turnout.nn.gates.contract import Gate, GateContext, fp32_logits, new_weight, real_mean
 from turnout.nn.gradients.straight_through import straight_through
 from turnout.nn.plan import SparsePlan
 
@@ -104,5 +104,4 @@ class VQGate(Gate):
         code_TD = self.codes_CD.float()[code_T]
         apart_T = (code_TD - x_TD.detach()).square().mean(dim=-1)
         apart_T = apart_T + self.commitment * (code_TD.detach() - x_TD).square().mean(dim=-1)
-        real_T = torch.ones_like(apart_T) if mask_T is None else mask_T.to(apart_T)
-        return (apart_T * real_T).sum() / real_T.sum().clamp(min=1)
+        return real_mean(apart_T, mask_T)
