@@ -1,9 +1,11 @@
 """This module measures quality against executed layers of Dr.LLM's routers, and what they save in time.
 
 A small Llama is trained on procedural tasks (with some blocks left out by chance, so that it has something to
-give), then frozen. Paths are searched for training questions, routers of several seeds are trained on them,
-and held-out questions judge: the routers at several budgets beside the dense model, random skip and the best
-fixed skip at the same number of executed layers, and the searches' own labels. `--quick` shrinks everything.
+give), then frozen. Paths are searched for training questions, routers of several seeds are trained on them
+(each question's own path, as the paper has it, and few paths that many share), and held-out questions judge:
+the routers at several budgets beside the dense model, random skip and the best fixed skip at the same
+number of executed layers, and the searches' own labels. The time is that of a router that learned shared
+paths. `--quick` shrinks everything.
 """
 
 from __future__ import annotations
@@ -21,11 +23,13 @@ from turnout.core.progress import Progress
 from turnout.core.rng import make_rng
 from turnout.datasets.procedural import ALPHABET, Question, questions
 from turnout.nn.depth import FixedDepth, RandomSkip, RoutedDepth, best_fixed_skip, right_answers
-from turnout.nn.depth.drllm.labels import find_labels
+from turnout.nn.depth.drllm.labels import Labels, find_labels
 from turnout.nn.depth.drllm.metrics import router_metrics
 from turnout.nn.depth.drllm.router import DrLLMRouter
 from turnout.nn.depth.drllm.search import SearchRule
+from turnout.nn.depth.drllm.sharing import share_labels
 from turnout.nn.depth.drllm.training import RouterRecipe, make_lessons, taught_decisions, train_router
+from turnout.nn.depth.rewards import take_questions
 from turnout.nn.tiny import Batch, answer_batch, character_tokenizer, tiny_llama, train
 
 SEED = 0
@@ -53,6 +57,9 @@ class Size:
     train_questions: int = 400
     test_questions: int = 400
     simulations: int = 50
+    shared: int = 4
+    """Paths that the labels share."""
+    pool: int = 64
     seeds: int = 3
     epochs: int = 25
     knobs: tuple[float, ...] = (-0.6, -0.45, -0.3, -0.2, -0.1, 0.0, 0.1)
@@ -62,8 +69,8 @@ class Size:
 
 QUICK = Size(
     tasks=("largest", "copy"), levels=(2,),
-    layers=4, width=32, steps=80, batch=16, train_questions=24, test_questions=24, simulations=6, seeds=2,
-    epochs=2, knobs=(-0.2, 0.0), repeats=1,
+    layers=4, width=32, steps=80, batch=16, train_questions=24, test_questions=24, simulations=6, pool=4,
+    seeds=2, epochs=2, knobs=(-0.2, 0.0), repeats=1,
     new_tokens=6,
 )  # fmt: skip
 TOKENIZER = character_tokenizer(ALPHABET)
@@ -142,11 +149,7 @@ def with_router(routed: RoutedDepth, router: Any, batch: Batch) -> tuple[np.ndar
 
 def best_fixed(routed: RoutedDepth, batch: Batch, executed: int) -> FixedDepth:
     """Return the fixed pattern that is best on (some of the) training questions."""
-    few = Batch(
-        input_ids_BT=batch.input_ids_BT[:100],
-        attention_mask_BT=batch.attention_mask_BT[:100],
-        labels_BT=batch.labels_BT[:100],
-    )
+    few = take_questions(batch, range(min(100, len(batch.input_ids_BT))))
 
     def quality(patterns: Sequence[tuple[int, ...]]) -> list[float]:
         count = len(few.input_ids_BT)
@@ -164,9 +167,13 @@ def budget_rows(
     size: Size,
     splits: dict[str, Batch],
     dense: np.ndarray,
+    fixed: dict[int, tuple[np.ndarray, np.ndarray]],
 ) -> list[dict[str, Any]]:
-    """Return for each knob the routers (all seeds) beside random and fixed skips of the same budget."""
-    rows, fixed = [], {}
+    """Return for each knob the routers (all seeds) beside random and fixed skips of the same budget.
+
+    `fixed` keeps what the best fixed skip of a number of layers does, for the next call.
+    """
+    rows = []
     for done, knob in enumerate(size.knobs):
         for router in routers:
             router.set_knob(knob)
@@ -196,6 +203,30 @@ def budget_rows(
     return rows
 
 
+def train_routers(
+    routed: RoutedDepth, size: Size, batch: Batch, labels: Labels
+) -> tuple[list[DrLLMRouter], dict[str, Any]]:
+    """Return routers of every seed that were taught these labels, and what they learned of them."""
+    teaching = labels.teaching(improved_share=0.0)
+    lessons = make_lessons(routed, take_questions(batch, teaching), labels.counts_QL[teaching])
+    routers, metrics = [], []
+    for seed in range(size.seeds):
+        router = DrLLMRouter(layers=size.layers, width=size.width, seed=seed)
+        train_router(router, lessons, recipe=RouterRecipe(epochs=size.epochs), seed=seed, progress=show)
+        routers.append(router)
+        metrics.append(vars_of(router_metrics(taught_decisions(router, lessons), lessons.labels_QL)))
+    return routers, {
+        "taught": len(teaching),
+        "measured_paths": labels.measured,
+        "found": float(labels.is_found_Q.float().mean()),
+        "improved": float(labels.is_improved_Q.float().mean()),
+        "labels": torch.bincount(lessons.labels_QL.flatten(), minlength=3).tolist(),
+        "label_layers": float(lessons.labels_QL.sum(1).float().mean()),
+        "different_paths": len(lessons.labels_QL.unique(dim=0)),
+        "router_metrics_by_seed": metrics,
+    }
+
+
 def measure(size: Size) -> dict[str, Any]:
     """Return everything that is written."""
     asked = {"test": draw_questions(size, size.test_questions, "test")}
@@ -207,24 +238,30 @@ def measure(size: Size) -> dict[str, Any]:
     dense_Q, dense_calls = judge(routed, splits["test"])
     rule = SearchRule(simulations=size.simulations, stop_shorter=STOP_SHORTER)
     labels = {name: find_labels(routed, splits[name], rule=rule, seed=SEED, progress=show) for name in splits}
-    teaching = labels["train"].teaching(improved_share=0.0)
-    lessons = make_lessons(routed, _rows(splits["train"], teaching), labels["train"].counts_QL[teaching])
-    routers, metrics = [], []
-    for seed in range(size.seeds):
-        router = DrLLMRouter(layers=size.layers, width=size.width, seed=seed)
-        train_router(router, lessons, recipe=RouterRecipe(epochs=size.epochs), seed=seed, progress=show)
-        routers.append(router)
-        metrics.append(vars_of(router_metrics(taught_decisions(router, lessons), lessons.labels_QL)))
-    rows = budget_rows(routed, routers, size, splits, dense_Q)
+    shared = share_labels(
+        routed, splits["train"], labels["train"], paths=size.shared, pool=size.pool, seed=SEED, progress=show
+    )
+    routers, taught = train_routers(routed, size, splits["train"], labels["train"])
+    sharing, taught_shared = train_routers(routed, size, splits["train"], shared)
+    fixed: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    rows = budget_rows(routed, routers, size, splits, dense_Q, fixed)
+    rows_shared = budget_rows(routed, sharing, size, splits, dense_Q, fixed)
     oracle = judge(routed, splits["test"], labels["test"].counts_QL)
-    chosen = min(rows, key=lambda r: abs(r["router"]["executed_layers"]["mean"] - 0.7 * size.layers))
-    routers[0].set_knob(chosen["knob"])
+    chosen = min(rows_shared, key=lambda r: abs(r["router"]["executed_layers"]["mean"] - 0.7 * size.layers))
+    sharing[0].set_knob(chosen["knob"])
     prompts = [question.prompt for question in asked["test"]]
     speed = depth_drllm_speed.measure(
+        routed, sharing[0], TOKENIZER, prompts, repeats=size.repeats, new_tokens=size.new_tokens
+    )
+    speed["knob"] = chosen["knob"]
+    speed["quality_of_this_router"] = interval(with_router(routed, sharing[0], splits["test"])[0])
+    speed["quality_dense"] = interval(dense_Q)
+    # Routers of own paths disagree most, so that their batches are really mixed.
+    nearest = min(rows, key=lambda r: abs(r["router"]["executed_layers"]["mean"] - 0.7 * size.layers))
+    routers[0].set_knob(nearest["knob"])
+    speed_own = depth_drllm_speed.measure_mixed(
         routed, routers[0], TOKENIZER, prompts, repeats=size.repeats, new_tokens=size.new_tokens
     )
-    speed["quality_of_this_router"] = interval(with_router(routed, routers[0], splits["test"])[0])
-    speed["quality_dense"] = interval(dense_Q)
     return {
         "base": {
             "layers": size.layers,
@@ -234,32 +271,21 @@ def measure(size: Size) -> dict[str, Any]:
             "stop_shorter": STOP_SHORTER,
             "tasks": size.tasks,
         },
-        "questions": {"train": len(asked["train"]), "taught": len(teaching), "test": len(asked["test"])},
+        "questions": {"train": len(asked["train"]), "test": len(asked["test"])},
         "dense": row((dense_Q, dense_calls), dense_Q),
-        "search": {
-            "measured_paths": labels["train"].measured,
-            "found": float(labels["train"].is_found_Q.float().mean()),
-            "improved": float(labels["train"].is_improved_Q.float().mean()),
-            "labels": torch.bincount(lessons.labels_QL.flatten(), minlength=3).tolist(),
-        },
+        "own": taught,
+        "shared": taught_shared,
         "own_labels": row(oracle, dense_Q),
-        "router_metrics_by_seed": metrics,
         "budgets": rows,
+        "budgets_shared": rows_shared,
         "speed": speed,
+        "speed_own": {"knob": nearest["knob"], **speed_own},
         "paper": CLAIM,
     }
 
 
 def vars_of(metrics: Any) -> dict[str, Any]:
     return {name: getattr(metrics, name) for name in ("macro_f1", "f1", "accuracy", "average_layers")}
-
-
-def _rows(batch: Batch, rows: torch.Tensor) -> Batch:
-    return Batch(
-        input_ids_BT=batch.input_ids_BT[rows],
-        attention_mask_BT=batch.attention_mask_BT[rows],
-        labels_BT=batch.labels_BT[rows],
-    )
 
 
 def draw_picture(result: dict[str, Any]) -> None:
@@ -270,12 +296,17 @@ def draw_picture(result: dict[str, Any]) -> None:
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(6, 4))
-    curves = {"router": "o-", "random_skip": "s--", "best_fixed_skip": "^:"}
-    for key, mark in curves.items():
-        rows = sorted((r[key] for r in result["budgets"]), key=lambda r: r["executed_layers"]["mean"])
+    curves = {
+        "router, shared paths": ("budgets_shared", "router", "o-"),
+        "router, each its own path": ("budgets", "router", "v-"),
+        "best fixed skip": ("budgets_shared", "best_fixed_skip", "^:"),
+        "random skip": ("budgets_shared", "random_skip", "s--"),
+    }
+    for label, (part, key, mark) in curves.items():
+        rows = sorted((r[key] for r in result[part]), key=lambda r: r["executed_layers"]["mean"])
         x = [r["executed_layers"]["mean"] for r in rows]
         y = np.array([[r["quality"][k] for k in ("low", "mean", "high")] for r in rows])
-        axes.plot(x, y[:, 1], mark, label=key.replace("_", " "))
+        axes.plot(x, y[:, 1], mark, label=label)
         axes.fill_between(x, y[:, 0], y[:, 2], alpha=0.15)
     for name, key, mark in (("dense", "dense", "*"), ("own labels", "own_labels", "D")):
         one = result[key]
@@ -295,7 +326,7 @@ def main(arguments: list[str]) -> None:
     is_quick = "--quick" in arguments
     result = measure(QUICK if is_quick else Size())
     if is_quick:
-        print({name: result[name] for name in ("questions", "search", "speed")})
+        print({name: result[name] for name in ("questions", "shared", "speed")})
         return
     print(record.write("depth_drllm", result, seed=SEED).name)
     draw_picture(result)

@@ -56,23 +56,34 @@ def depth(data: Result) -> Iterator[str]:
         f"{result['own_labels']['executed_layers']['mean']:.2f} layers. The fixed skip is chosen on "
         "training questions. The tasks and the length of the base's training were changed after its dense "
         "quality on such questions had come out too low; its blocks, the share that is dropped in training "
-        "and how much shorter a search looks after runs that saved less; nothing of the routers was."
+        "and how much shorter a search looks after runs that saved less; that labels may be shared after "
+        "routers of each question's own path had stayed below the best fixed skip."
     )
     yield ""
-    heads = ("knob", "executed layers", "router", "random skip", "best fixed skip")
-    yield f"| {' | '.join(heads)} | router minus random | router minus best fixed |"
-    yield "|---|---|---|---|---|---|---|"
-    for row in result["budgets"]:
-        cells = [spread(row[name]["quality"]) for name in ("router", "random_skip", "best_fixed_skip")]
-        cells += [spread(row[name], form="+.3f") for name in ("gain_over_random", "gain_over_best_fixed")]
-        layers = row["router"]["executed_layers"]["mean"]
-        yield f"| {row['knob']:+.2f} | {layers:.2f} | {' | '.join(cells)} |"
-    yield ""
+    kinds = (("budgets", "own", "each its own path, as in the paper"), ("budgets_shared", "shared", "shared"))
+    for part, kind, phrase in kinds:
+        taught = result[kind]
+        yield (
+            f"Labels: {phrase}; {taught['different_paths']} different ones for {taught['taught']} training "
+            f"questions, {taught['label_layers']:.2f} layers on average."
+        )
+        yield ""
+        heads = ("knob", "executed layers", "router", "random skip", "best fixed skip")
+        yield f"| {' | '.join(heads)} | router minus random | router minus best fixed |"
+        yield "|---|---|---|---|---|---|---|"
+        for row in result[part]:
+            cells = [spread(row[name]["quality"]) for name in ("router", "random_skip", "best_fixed_skip")]
+            cells += [spread(row[name], form="+.3f") for name in ("gain_over_random", "gain_over_best_fixed")]
+            layers = row["router"]["executed_layers"]["mean"]
+            yield f"| {row['knob']:+.2f} | {layers:.2f} | {' | '.join(cells)} |"
+        yield ""
     speed = result["speed"]
     yield (
-        f"Time of that router at the knob nearest to 70 % of the layers (quality "
+        f"Time of a router of shared labels at the knob nearest to 70 % of the layers (quality "
         f"{spread(speed['quality_of_this_router'])}, dense {spread(speed['quality_dense'])}; its own part "
-        f"{speed['router_share_of_time']:.1%} of the time), {speed['new_tokens']} tokens, dense over routed:"
+        f"{speed['router_share_of_time']:.1%} of the time; different decisions among all test questions: "
+        f"{speed['decisions']}, so a mixed batch mixes no more than that), {speed['new_tokens']} tokens, "
+        "dense over routed:"
     )
     yield ""
     yield "| batch | executed layers, share | faster, wall | faster, processor | FLOPs, share |"
@@ -84,6 +95,12 @@ def depth(data: Result) -> Iterator[str]:
             f"| {name.replace('_', ' ')} | {share:.2f} | {_faster(row, 'wall')} "
             f"| {_faster(row, 'cpu')} | {row['flops_share']:.2f} |"
         )
+    for name in mixed:
+        if own := result.get("speed_own"):
+            yield (
+                f"| {name.replace('_', ' ')}, each its own path | - | {_faster(own[name], 'wall')} "
+                f"| {_faster(own[name], 'cpu')} | {own[name]['flops_share']:.2f} |"
+            )
     claim = result["paper"]
     yield ""
     points, saved = claim["quality_points"], claim["layers_saved_per_example"]

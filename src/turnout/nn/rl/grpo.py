@@ -103,27 +103,6 @@ def train_grpo(
             from trl import GRPOConfig, GRPOTrainer
         except ImportError as error:
             raise missing_extra("trl", feature="training by GRPO", extra="rl") from error
-        generator = torch.Generator(model.device).manual_seed(own.seed)
-
-        def play(prompts: list[str], _: Any) -> dict[str, Any]:
-            dialogues = [begin(prompt) for prompt in prompts]
-            rollouts = roll_out(
-                model,
-                tokenizer,
-                dialogues,
-                limits=limits,
-                stop_ids=stop_ids,
-                temperature=own.temperature,
-                generator=generator,
-            )
-            return {
-                "prompt_ids": [one.prompt_ids for one in rollouts],
-                "completion_ids": [one.completion_ids for one in rollouts],
-                "logprobs": [one.logprobs for one in rollouts],
-                "env_mask": [one.own for one in rollouts],
-                "score": list(score(dialogues)),
-            }
-
         trainer = GRPOTrainer(
             model=model,
             reward_funcs=_scored,
@@ -131,12 +110,49 @@ def train_grpo(
             # TRL drops what does not fill an update.
             train_dataset=Dataset.from_dict({"prompt": list(ids) * -(-own.prompts // len(ids))}),
             processing_class=tokenizer,
-            rollout_func=play,
+            rollout_func=_player(
+                model, tokenizer, begin, score, limits=limits, stop_ids=stop_ids, settings=own
+            ),
         )
         trainer.train()
         history = [entry["reward"] for entry in trainer.state.log_history if "reward" in entry]
     model.eval()
     return history
+
+
+def _player(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    begin: Begin,
+    score: Score,
+    *,
+    limits: Limits,
+    stop_ids: Collection[int],
+    settings: GRPOSettings,
+) -> Callable[[list[str], Any], dict[str, Any]]:
+    """Return what TRL calls to play the dialogues of an update; one generator draws in all updates."""
+    generator = torch.Generator(model.device).manual_seed(settings.seed)
+
+    def play(prompts: list[str], _: Any) -> dict[str, Any]:
+        dialogues = [begin(prompt) for prompt in prompts]
+        rollouts = roll_out(
+            model,
+            tokenizer,
+            dialogues,
+            limits=limits,
+            stop_ids=stop_ids,
+            temperature=settings.temperature,
+            generator=generator,
+        )
+        return {
+            "prompt_ids": [one.prompt_ids for one in rollouts],
+            "completion_ids": [one.completion_ids for one in rollouts],
+            "logprobs": [one.logprobs for one in rollouts],
+            "env_mask": [one.own for one in rollouts],
+            "score": list(score(dialogues)),
+        }
+
+    return play
 
 
 def _scored(*, score: list[float], **_: Any) -> list[float]:

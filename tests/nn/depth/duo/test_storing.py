@@ -40,6 +40,23 @@ def test_another_base_is_refused_and_stays_as_it_was(tmp_path: Path) -> None:
     assert type(other.model.layers[0].mlp) is kind
 
 
+def test_weights_in_another_form_are_taken_where_somebody_vouches_for_them(tmp_path: Path) -> None:
+    duo = make_duo()
+    save(duo, tmp_path)
+    coarse = duo.unwrap()
+    with torch.no_grad():
+        for weight in coarse.parameters():
+            weight.copy_((weight * 64).round() / 64)
+    with pytest.raises(ArtifactError, match="is_same_base=True"):
+        load(coarse, tmp_path)
+    again = load(coarse, tmp_path, is_same_base=True)
+    ids_BT = torch.arange(4, 12)[None]
+    with again.forced([0] * again.num_layers):
+        assert again.model(input_ids=ids_BT).logits.isfinite().all()
+    with pytest.raises(ArtifactError, match="do not fit"):
+        load(tiny_llama(vocab_size=30, width=16, layers=4, heads=2), tmp_path, is_same_base=True)
+
+
 def test_the_fingerprint_is_of_the_base_wrapped_or_not() -> None:
     model = tiny_llama(vocab_size=30, width=32, layers=2)
     bare = base_fingerprint(model)

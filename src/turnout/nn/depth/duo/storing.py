@@ -39,17 +39,21 @@ def save(duo: DuoModel, folder: str | Path, *, has_base: bool = False) -> Path:
     return path
 
 
-def load(model: PreTrainedModel, folder: str | Path) -> DuoModel:
-    """Wrap `model` with what `save` wrote; raises `ArtifactError` if it was made for another base."""
+def load(model: PreTrainedModel, folder: str | Path, *, is_same_base: bool = False) -> DuoModel:
+    """Wrap `model` with what `save` wrote; raises `ArtifactError` if it was made for another base.
+
+    `is_same_base` vouches for weights that are the same in another form, such as after quantisation.
+    """
     config, tensors = load_sidecar(folder, KIND)
     found = base_fingerprint(model)
-    if config.get("base") != found:
+    if config.get("base") != found and not is_same_base:
         raise ArtifactError(
             sentence(
                 f"the duo modules in {str(folder)!r} belong to another base",
                 allowed=config.get("base"),
                 got=found,
-                do="load the checkpoint that they were saved beside",
+                do="load the checkpoint that they were saved beside, or pass is_same_base=True if only the "
+                "form of its weights is another",
             )
         )
     names = ("divisor", "allow_skip", "bias", "seed")
