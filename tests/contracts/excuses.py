@@ -17,6 +17,9 @@ from turnout.sequential import LogisticScorer, SyntheticTask
 TAGS = {"think": "think", "route": "search", "information": "information", "answer": "answer"}
 
 EXCUSES: dict[str, str] = {
+    "features:columns:different_texts_get_different_vectors": (
+        "it reads numbers that were recorded with a query, and no text"
+    ),
     "policies:threshold:a_dominated_candidate_is_not_chosen": (
         "the published rule knows two candidates, and a third may dominate both"
     ),
@@ -32,6 +35,7 @@ EXCUSES: dict[str, str] = {
 
 SETTINGS: dict[str, Settings] = {
     "features:api": {"model": ("small", "large"), "client": (None, SimpleNamespace(embeddings=None))},
+    "features:columns": {"names": (("signals",), ("hidden", "probe"))},
     "features:joined": {
         "embedders": ((SignalsEmbedder(), LetterCounts()), (TextEmbedder(), SignalsEmbedder())),
         "weights": (None, (1.0, 3.0)),

@@ -1,6 +1,6 @@
 """This module computes AIQ: the mean quality that a curve offers over a range of budgets.
 
-Source: RouterBench (arXiv 2403.12031), section 3: AIQ = 1 / (c_max - c_min) * integral of the
+Source: S63, RouterBench (arXiv 2403.12031), section 3: AIQ = 1 / (c_max - c_min) * integral of the
 non-decreasing convex hull from c_min to c_max.
 Differs: the range is an argument. With the dearest router of a comparison as its end, as in the published
 code, a number changes when another router is added; the cheapest and the dearest single model depend on

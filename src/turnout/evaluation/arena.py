@@ -1,6 +1,6 @@
 """This module computes the RouterArena score: accuracy, with a small weight on the logarithm of cost.
 
-Source: RouterArena (arXiv 2510.00202), its `llm_evaluation/run.py`: with c in usd per 1,000 queries
+Source: S59, RouterArena (arXiv 2510.00202), its `llm_evaluation/run.py`: with c in usd per 1,000 queries
 clamped to [0.0044, 200], C = (log2 200 - log2 c) / (log2 200 - log2 0.0044) and
 S = (1 + b) * A * C / (b * A + C), b = 0.1.
 Trap: accuracy dominates; halving the cost from $0.30 to $0.15 is worth less than one point of accuracy.

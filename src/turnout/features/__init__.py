@@ -20,6 +20,7 @@ from turnout.core.registry import Registry
 if TYPE_CHECKING:
     from turnout.features.api import ApiEmbedder
     from turnout.features.cached import CachedEmbedder
+    from turnout.features.columns import ColumnsEmbedder
     from turnout.features.joined import JoinedEmbedder
     from turnout.features.onnx import OnnxEmbedder
     from turnout.features.sentence import SentenceEmbedder
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 TABLE = {
     "api": "turnout.features.api:ApiEmbedder",
     "cached": "turnout.features.cached:CachedEmbedder",
+    "columns": "turnout.features.columns:ColumnsEmbedder",
     "joined": "turnout.features.joined:JoinedEmbedder",
     "onnx": "turnout.features.onnx:OnnxEmbedder",
     "sentence": "turnout.features.sentence:SentenceEmbedder",
@@ -46,6 +48,7 @@ __all__ = [
     "TABLE",
     "ApiEmbedder",
     "CachedEmbedder",
+    "ColumnsEmbedder",
     "JoinedEmbedder",
     "OnnxEmbedder",
     "SentenceEmbedder",

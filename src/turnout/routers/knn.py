@@ -44,7 +44,7 @@ class KNNRouter(Router):
 
     Source
     ------
-    Y. Li, "When simple kNN beats complex learned routers", arXiv 2505.12601, for the method; E. A.
+    S176: Y. Li, "When simple kNN beats complex learned routers", arXiv 2505.12601, for the method; E. A.
     Nadaraya, "On estimating regression", 1964, for the weighted mean.
 
     Differs
