@@ -38,6 +38,9 @@ THEIRS = ("eager", "grouped_mm", "batched_mm")
 MAX_COPIED_ROWS = 32
 """`batched_mm` copies the weights of each pair; beyond so many pairs that is left out."""
 
+MAX_WHOLE = 16
+"""`eager` makes a gradient of the size of all experts for each of them: left out of backward with more."""
+
 MAX_ROUNDS, MIN_ROUNDS = 41, 3
 BEHIND = 3.0
 """So many times as slow as the fastest backend in the first round, and a contestant drops out."""
@@ -84,7 +87,9 @@ def runners(experts: OlmoeExperts, x_TD: Tensor, weights_TK: Tensor, indices_TK:
 
         return run
 
-    names = [name for name in THEIRS if name != "batched_mm" or indices_TK.numel() <= MAX_COPIED_ROWS]
+    is_backward, is_short = x_TD.requires_grad, indices_TK.numel() <= MAX_COPIED_ROWS
+    left_out = {"batched_mm": not is_short, "eager": is_backward and experts.num_experts > MAX_WHOLE}
+    names = [name for name in THEIRS if not left_out.get(name)]
     return {OURS: ours} | {name: theirs(name) for name in names}
 
 
