@@ -1,0 +1,197 @@
+"""Gates of turnout's in the place of a checkpoint's: the same bits, a side file, and refusals."""
+
+from __future__ import annotations
+
+from operator import attrgetter
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from tests.nn.moe_models import FAMILIES, decisive, tokens
+from turnout.core.errors import ArtifactError, InputError, ShapeError
+from turnout.nn.gate_hook import GateHook
+from turnout.nn.gate_swap import GateSwap
+from turnout.nn.gates.top_k import TopKGate
+from turnout.nn.moe import MoELayer
+from turnout.nn.moe_rule import find_rule
+from turnout.nn.plan import SparsePlan
+
+OPTIONS = {"max_new_tokens": 6, "do_sample": False, "output_logits": True, "return_dict_in_generate": True}
+
+
+def generated(model) -> list[torch.Tensor]:
+    ids_BT = tokens()
+    out = model.generate(input_ids=ids_BT, attention_mask=torch.ones_like(ids_BT), **OPTIONS)
+    return [out.sequences, *out.logits]
+
+
+def equal(some: list[torch.Tensor], others: list[torch.Tensor]) -> bool:
+    return all(torch.equal(one, other) for one, other in zip(some, others, strict=True))
+
+
+def own_rule(layer: MoELayer) -> TopKGate:
+    """Return the family's own gate as turnout's, by the rule that was found."""
+    rule = find_rule(layer)
+    gate = TopKGate(
+        width=layer.gate.get_parameter("weight").shape[1],
+        num_experts=layer.num_experts,
+        k=rule.k,
+        score=rule.score,
+        weight=rule.weight,
+        scale=rule.scale,
+        is_biased=rule.bias_name is not None,
+        num_groups=rule.num_groups,
+        topk_group=rule.topk_group,
+        group_score=rule.group_score,
+    )
+    with torch.no_grad():
+        gate.weight_ED.copy_(layer.gate.get_parameter("weight"))
+        if rule.bias_name is not None:
+            gate.get_buffer("selection_bias").copy_(attrgetter(rule.bias_name)(layer.gate))
+    return gate
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_a_familys_own_rule_put_in_changes_no_bit(family) -> None:
+    model = decisive(family)
+    for layer in GateHook(model, needs_rules=False).layers:
+        if getattr(layer.gate, "bias", None) is not None:
+            torch.nn.init.zeros_(layer.gate.get_parameter("bias"))
+    plain, logits = generated(model), model(input_ids=tokens()).logits
+    swap = GateSwap(model, own_rule)
+    assert equal(generated(model), plain)
+    assert torch.equal(model(input_ids=tokens()).logits, logits)
+    swap.gates[0].get_parameter("weight_ED").data.neg_()
+    assert not torch.equal(model(input_ids=tokens()).logits, logits)
+    swap.remove()
+    assert torch.equal(model(input_ids=tokens()).logits, logits)
+
+
+@pytest.mark.parametrize(
+    ("family", "gate", "config"),
+    [
+        ("olmoe", "top_p", {}),
+        ("mixtral", "relu", {}),
+        ("qwen3_moe", "switch", {}),
+        ("deepseek_v3", "loss_free", {}),
+        ("gpt_oss", "recurrent", {"num_layers": 3, "is_shared": True}),
+        ("granite", "top_k", {"k": 3}),
+    ],
+)
+def test_trained_saved_and_put_on_a_fresh_base_it_generates_the_same_bits(
+    family, gate, config, tmp_path
+) -> None:
+    model = decisive(family).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    swap = GateSwap.of(model, gate, **config)
+    optimiser = torch.optim.SGD(swap.parameters(), lr=0.5)
+    ids_BT = tokens()
+    first = {name: p.detach().clone() for name, p in swap.named_parameters()}
+    loss = model(input_ids=ids_BT, labels=ids_BT).loss + swap.losses()
+    loss.backward()
+    optimiser.step()
+    swap.after_step()
+    assert any(not torch.equal(p, first[name]) for name, p in swap.named_parameters())
+    swap.save(tmp_path)
+    expected = generated(model.eval())
+
+    fresh = decisive(family)
+    assert not equal(generated(fresh)[1:], expected[1:])
+    again = GateSwap.load(fresh, tmp_path)
+    assert equal(generated(fresh), expected)
+    assert fresh.state_dict().keys() == before.keys()
+    assert all(torch.equal(value, before[name]) for name, value in fresh.state_dict().items())
+    again.remove()
+    with pytest.raises(ArtifactError, match="another base"):
+        GateSwap.load(decisive(family, seed=1), tmp_path)
+
+
+def test_the_stock_library_loads_what_is_saved_of_the_base(tmp_path) -> None:
+    model = decisive("olmoe")
+    plain = model(input_ids=tokens()).logits
+    swap = GateSwap.of(model, "top_k", k=1)
+    changed = model(input_ids=tokens()).logits
+    model.save_pretrained(tmp_path)
+    swap.save(tmp_path)
+    stock = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    assert torch.equal(stock(input_ids=tokens()).logits, plain)
+    GateSwap.load(stock, tmp_path)
+    assert torch.equal(stock(input_ids=tokens()).logits, changed)
+
+
+@pytest.mark.parametrize("is_first", [False, True])
+def test_the_models_recorder_sees_the_new_gates_logits(is_first) -> None:
+    model = decisive("olmoe")
+    if is_first:
+        model(input_ids=tokens(), output_router_logits=True)
+    swap = GateSwap.of(model, "top_k")
+    seen = model(input_ids=tokens(), output_router_logits=True).router_logits
+    assert len(seen) == len(swap.plans) == 3
+    for logits_TE, plan in zip(seen, swap.plans, strict=True):
+        assert plan is not None
+        assert plan.logits_TE is not None
+        assert torch.equal(logits_TE, plan.logits_TE)
+
+
+def test_one_layer_alone_and_a_second_swap() -> None:
+    model = decisive("mixtral")
+    with GateHook(model, needs_rules=False).recording() as plain:
+        model(input_ids=tokens())
+    swap = GateSwap(
+        model, lambda layer: TopKGate(width=32, num_experts=4, k=1) if ".2." in layer.name else None
+    )
+    with GateHook(model, needs_rules=False).recording() as changed:
+        model(input_ids=tokens())
+    assert [one[0].indices_TK.shape[1] for one in changed] == [2, 2, 1]
+    assert torch.equal(changed[1][0].indices_TK, plain[1][0].indices_TK)
+    with pytest.raises(InputError, match="swapped already"):
+        GateSwap.of(model, "top_k")
+    swap.remove()
+    GateSwap.of(model, "top_k").remove()
+
+
+def test_padding_is_sent_nowhere() -> None:
+    model, ids_BT = decisive("olmoe"), tokens()
+    swap = GateSwap.of(model, "top_k")
+    mask_BT = torch.ones_like(ids_BT)
+    mask_BT[0, :5] = 0
+    model(input_ids=ids_BT, attention_mask=mask_BT)
+    plan = swap.plans[0]
+    assert isinstance(plan, SparsePlan)
+    assert sorted(set(plan.tokens_N.tolist())) == list(range(5, ids_BT.numel()))
+    with pytest.raises(InputError, match="all tokens are masked"):
+        model(input_ids=ids_BT, attention_mask=torch.zeros_like(ids_BT))
+
+
+def test_what_the_experts_cant_run_is_refused_with_shapes_as_an_equation() -> None:
+    model = decisive("olmoe")
+    with pytest.raises(ShapeError, match=r"num_experts of the checkpoint.*num_experts = 8.*num_experts = 4"):
+        GateSwap(model, lambda _: TopKGate(width=32, num_experts=4, k=2))
+    with pytest.raises(ShapeError, match=r"width = 32.*width = 16"):
+        GateSwap(model, lambda _: TopKGate(width=16, num_experts=8, k=2))
+    with pytest.raises(InputError, match=r"1 <= k <= E = 8.*got: 9"):
+        GateSwap.of(model, "top_k", k=9)
+    with pytest.raises(InputError, match="sparse plans"):
+        GateSwap.of(model, "soft")
+    with pytest.raises(InputError, match="attention_BSS"):
+        GateSwap.of(model, "attention_k")
+    with pytest.raises(InputError, match="the name of a gate"):
+        GateSwap.of(model, "glider")
+    assert type(model.model.layers[0].mlp.gate).__name__ == "OlmoeTopKRouter"
+
+
+def test_a_gate_that_sees_later_tokens_does_not_decode() -> None:
+    model = decisive("olmoe")
+    GateSwap.of(model, "expert_choice")
+    assert model(input_ids=tokens(), use_cache=False).logits.isfinite().all()
+    with pytest.raises(InputError, match="sees later tokens"):
+        generated(model)
+
+
+def test_logits_that_are_no_numbers_are_refused() -> None:
+    model = decisive("mixtral")
+    swap = GateSwap.of(model, "top_k")
+    swap.gates[0].get_parameter("weight_ED").data[1] = float("nan")
+    with pytest.raises(InputError, match="are NaN"):
+        model(input_ids=tokens())
