@@ -63,6 +63,10 @@ def _grouped() -> dict[Any, Callable[..., int]]:
     if hasattr(torch.ops.transformers, "grouped_mm_fallback"):
         formulas[torch.ops.transformers.grouped_mm_fallback] = _product
         formulas[torch.ops.transformers.grouped_mm_fallback_backward] = _both_gradients
+    for name, formula in (("product", _pairs), ("swiglu", _pairs_swiglu), ("gradient", _pairs_gradient)):
+        # Those of `executors.triton_products`, once it is imported.
+        if hasattr(torch.ops.turnout, f"pairs_{name}"):
+            formulas[getattr(torch.ops.turnout, f"pairs_{name}")] = formula
     # What `executors.forms` calls where it is faster than torch's own product.
     if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         formulas[torch.ops.mkldnn._linear_pointwise] = _linear
@@ -74,6 +78,20 @@ def _product(left: Tensor, right: Tensor, *_rest: object, **_named: object) -> i
     if left.dim() == right.dim() == 3:
         return 2 * left.numel() * right.shape[-1]
     return 2 * left.shape[-2] * left.shape[-1] * right.shape[-1]
+
+
+def _pairs(_x: Tensor, weight_EJK: Tensor, *_rest: Any, out_val: Tensor, **_named: object) -> int:
+    return 2 * out_val.shape[0] * weight_EJK.shape[1] * weight_EJK.shape[2]
+
+
+def _pairs_swiglu(_x: Tensor, up_EFD: Tensor, rows_N: Tensor, *_rest: Any, **_named: object) -> int:
+    return 2 * rows_N.shape[0] * up_EFD.shape[1] * up_EFD.shape[2]
+
+
+def _pairs_gradient(left_NJ: Tensor, right_NK: Tensor, *rest: Any, **_named: object) -> int:
+    gathers_left = rest[3]
+    num_pairs = (right_NK if gathers_left else left_NJ).shape[0]
+    return 2 * num_pairs * left_NJ.shape[1] * right_NK.shape[1]
 
 
 def _linear(rows: Tensor, weight: Tensor, *_rest: object, **_named: object) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from tests.nn.moe_models import decisive
-from turnout.core.errors import InputError
+from turnout.core.errors import InputError, MissingExtraError
 from turnout.nn.executors import grouped
 from turnout.nn.executors.auto import EXECUTORS, AutoExecutor, make_executor
 from turnout.nn.executors.blocks import BLOCK_ROWS
@@ -208,6 +209,12 @@ def test_auto_takes_segments_on_a_cpu_and_an_unknown_name_is_refused() -> None:
     for num_tokens in (1, 300):
         chosen = AutoExecutor.choose(plans(num_tokens)["spread"], experts.stack())
         assert isinstance(chosen, SegmentExecutor)
-    with pytest.raises(InputError, match="'auto', 'batched', 'grouped', 'loop', 'segments'"):
-        make_executor("triton")
+    with pytest.raises(InputError, match="'auto', 'batched', 'grouped', 'loop', 'segments', 'triton'"):
+        make_executor("fastest")
     assert isinstance(make_executor("loop"), LoopExecutor)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is not None, reason="Triton is installed")
+def test_triton_without_its_extra_is_refused_by_name() -> None:
+    with pytest.raises(MissingExtraError, match=r"turnout\[triton\]"):
+        make_executor("triton")

@@ -61,7 +61,15 @@ EXECUTORS: dict[str, type[Executor]] = {
 
 
 def make_executor(name: str) -> Executor:
-    """Return the executor of a name; raises `InputError` for another."""
+    """Return the executor of a name, `triton` too where it is installed.
+
+    Raises `InputError` for another name, and `MissingExtraError` for `triton` without the extra of that name.
+    """
+    if name == "triton":
+        # Imported where it is asked for: it takes seconds, and is a gigabyte that few need.
+        from turnout.nn.executors.triton_executor import TritonExecutor
+
+        return TritonExecutor()
     if name not in EXECUTORS:
-        raise InputError(sentence("executor", allowed=sorted(EXECUTORS), got=name))
+        raise InputError(sentence("executor", allowed=sorted([*EXECUTORS, "triton"]), got=name))
     return EXECUTORS[name]()
