@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -250,6 +251,11 @@ def test_few_requests_and_other_deployments_are_no_evidence(tmp_path: Path) -> N
     assert objections(compare(tmp_path / "l.sqlite", "A", "B"), SETTINGS) == [
         "50 requests with feedback were decided by both, of 200 needed"
     ]
+    with closing(sqlite3.connect(tmp_path / "l.sqlite")) as connection, connection:
+        connection.execute("UPDATE decisions SET time_s = 5.0 WHERE branch = 'canary'")
+    late = compare(tmp_path / "l.sqlite", "A", "B", most=10)
+    assert (late.requests, late.canary.requests + late.control.requests) == (10, 50)
+    assert compare(tmp_path / "l.sqlite", "A", "B", since_s=4.0).control.requests == 0
     found = compare(tmp_path / "l.sqlite", "A", "C")
     assert (found.requests, found.quality, found.usd, found.usd_live) == (0, None, None, None)
     assert "0 requests" in objections(found, SETTINGS)[0]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.gateway.client import ask
+from tests.gateway.client import ask, call
 from tests.gateway.fitted import fitted
 from tests.gateway.pool import SMALL, make_deployment
 from tests.gateway.rolling import LIVE, SECOND, Trial, trial
@@ -151,6 +151,8 @@ def test_a_slow_shadow_holds_up_nobody(stand: Trial, monkeypatch: pytest.MonkeyP
         assert {stand.ask(f"q{number}").status for number in range(30)} == {200}
         took_s = time.monotonic() - started_s
         told = stand.admin("rollout", "GET").json
+        page = call(stand.base_url.removesuffix("/v1"), "/metrics").body.decode()
+    assert f'turnout_shadow_missing{{why="dropped"}} {told["shadow"]["dropped"]}' in page
     # One after another in the shadow they would take 15 s.
     assert took_s < 7
     assert told["shadow"]["dropped"] > 10

@@ -107,6 +107,14 @@ def test_a_file_that_is_no_journal_is_left_as_it_is(desk: Desk) -> None:
     assert (desk.out / NAME).read_bytes() == foreign
 
 
+def test_a_table_of_somebody_elses_is_not_written_over(desk: Desk) -> None:
+    desk.record("--score", "numeric")
+    (desk.out / NAME).unlink()
+    before = (desk.out / "outcomes.parquet").read_bytes()
+    assert "was not recorded there" in desk.refused("--score", "exact")
+    assert (desk.out / "outcomes.parquet").read_bytes() == before
+
+
 def test_two_runs_into_one_folder_are_refused(tmp_path: Path) -> None:
     first, second = Journal(tmp_path / NAME), Journal(tmp_path / NAME)
     first.open({"system": None})

@@ -28,6 +28,8 @@ class Snapshot(msgspec.Struct):
     configured_s: float = 0.0
     breakers: dict[tuple[str, str], tuple[int, float]] = {}
     """Provider and model -> how bad its state is, and the seconds until a call may pass."""
+    shadows: dict[tuple[str, ...], int] = {}
+    """Why decisions of a second deployment are missing -> how many."""
 
     def add(self, other: Snapshot) -> None:
         """Take another worker's numbers in; of breakers the worst is shown."""
@@ -39,6 +41,8 @@ class Snapshot(msgspec.Struct):
         self.configured_s = min(self.configured_s, other.configured_s)
         for key, state in other.breakers.items():
             self.breakers[key] = max(self.breakers.get(key, state), state)
+        for why, number in other.shadows.items():
+            self.shadows[why] = self.shadows.get(why, 0) + number
 
 
 @final

@@ -26,6 +26,9 @@ from turnout.core.outcomes import Floats
 from turnout.gateway.settings_rollout import RolloutSettings
 from turnout.gateway.whatif import Scores, known_of
 
+MOST = 50_000
+"""Requests that are compared, the latest: more take seconds from a gateway that serves beside it."""
+
 _PAIRS = """
 SELECT requests.branch, requests.unit, requests.chosen, coalesce(requests.own, requests.chosen),
     requests.reason, requests.propensity, requests.scores, usd, shadows.chosen, shadows.scores, shadows.share,
@@ -35,6 +38,7 @@ WHERE time_s >= :since AND shadows.chosen IS NOT NULL AND requests.scores IS NOT
     AND requests.reason NOT IN ('named', 'pinned') AND CASE branch
     WHEN 'live' THEN requests.fingerprint = :live AND shadows.fingerprint = :second
     WHEN 'canary' THEN requests.fingerprint = :second AND shadows.fingerprint = :live END
+ORDER BY time_s DESC LIMIT :most
 """
 _ENDED = """
 SELECT count(*), coalesce(sum(status >= 500 OR (status < 400 AND error IS NOT NULL)), 0) FROM requests
@@ -109,10 +113,20 @@ class _Pair:
 
 
 def compare(
-    ledger: str | Path, live: str, second: str, *, confidence: float = 0.95, since_s: float = 0.0
+    ledger: str | Path,
+    live: str,
+    second: str,
+    *,
+    confidence: float = 0.95,
+    since_s: float = 0.0,
+    most: int = MOST,
 ) -> Comparison:
-    """Compare two deployments, named by their fingerprints; raises `InputError` for what is no ledger."""
-    found, (canary, control) = _read(Path(ledger), live, second, since_s)
+    """Compare two deployments, named by their fingerprints, on the latest requests that both decided.
+
+    Raises `InputError` for what is no ledger.
+    """
+    names = {"since": since_s, "live": live, "second": second, "most": most}
+    found, (canary, control) = _read(Path(ledger), names)
     seen = [pair for row in found if (pair := _pair(*row)) is not None]
     # Days in the shadow alone say nothing of what the second one would have given.
     pairs = [pair for pair in seen if pair.is_open] or seen
@@ -190,19 +204,17 @@ def _wilson(side: Served, confidence: float) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def _read(
-    path: Path, live: str, second: str, since_s: float
-) -> tuple[list[tuple[Any, ...]], tuple[Served, Served]]:
-    names = {"since": since_s, "live": live, "second": second}
+def _read(path: Path, names: Mapping[str, Any]) -> tuple[list[tuple[Any, ...]], tuple[Served, Served]]:
+    """Return a row for each request that both decided, and what either side served."""
     try:
         connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
         try:
             pairs = connection.execute(_PAIRS, names).fetchall()
             ended = [
                 connection.execute(
-                    _ENDED, {"since": since_s, "branch": branch, "fingerprint": fingerprint}
+                    _ENDED, {"since": names["since"], "branch": branch, "fingerprint": fingerprint}
                 ).fetchone()
-                for branch, fingerprint in (("canary", second), ("live", live))
+                for branch, fingerprint in (("canary", names["second"]), ("live", names["live"]))
             ]
         finally:
             connection.close()

@@ -62,6 +62,7 @@ def snapshot_of(parts: Parts) -> Snapshot:
             key: (STATES.index(breaker.state(now_s)), breaker.wait_s(now_s))
             for key, breaker in parts.breakers.by_place.items()
         },
+        shadows={} if parts.rollout is None else parts.rollout.missing(),
     )
 
 
@@ -92,6 +93,12 @@ def _read(now: Snapshot) -> list[Gauge]:
             name="turnout_ledger_up",
             text="1 while the ledger can be written.",
             values={(): float(now.is_ledger_up)},
+        ),
+        Gauge(
+            name="turnout_shadow_missing",
+            text="Decisions of a second deployment that are missing since the last reload.",
+            labels=("why",),
+            values=dict(now.shadows),
         ),
         Gauge(name="turnout_configured_seconds", text=configured, values={(): now.configured_s}),
     ]

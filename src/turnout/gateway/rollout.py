@@ -93,6 +93,10 @@ class RolloutDecider(Decider):
         self._in_shadow(exchange, self.live)
         return selection
 
+    def missing(self) -> dict[tuple[str, ...], int]:
+        """Return how many decisions of the second deployment are missing, by why."""
+        return {("dropped",): self.shadow.num_dropped, ("failed",): self.shadow.num_failed + self.num_failed}
+
     def close(self) -> None:
         """Let the thread of the shadow go."""
         self.shadow.close()

@@ -86,10 +86,7 @@ class RolloutAdmin:
         body = {
             "share": rollout.settings.share,
             "sticky_by": rollout.settings.sticky_by,
-            "shadow": {
-                "dropped": rollout.shadow.num_dropped,
-                "failed": rollout.shadow.num_failed + rollout.num_failed,
-            },
+            "shadow": {why: number for (why,), number in rollout.missing().items()},
             "comparison": msgspec.to_builtins(found),
             "objections": objections(found, rollout.settings),
         }

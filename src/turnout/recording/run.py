@@ -114,6 +114,7 @@ def run(
     check_prompts(prompts, asking)
     scorer.check(prompts)
     _check_prices([*members, *([scorer.judge] if isinstance(scorer, JudgeScorer) else [])], limits)
+    _check_folder(folder)
     journal = Journal(folder / NAME)
     journal.open(asking.told())
     try:
@@ -131,6 +132,18 @@ def run(
         return asyncio.run(plan.go())
     finally:
         journal.close()
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise where a table that is no recording would be written over."""
+    if (folder / "queries.parquet").exists() and not (folder / NAME).exists():
+        raise InputError(
+            sentence(
+                f"{str(folder)!r} holds a table that was not recorded there",
+                allowed=f"a new folder, or one with a {NAME}",
+                do="choose another --out",
+            )
+        )
 
 
 def _check_prices(members: Sequence[Member], limits: Limits) -> None:
