@@ -94,4 +94,5 @@ REPORT = (
     _real("routellm_pair, half empty", "routellm_pair", num_queries=5_000, fill=0.5, num_test=6_000),
     _real("mot_cascade, 6 of 8", "mot_cascade", num_candidates=6, fill=0.5, num_test=3_000),
     _real("greenserv, 3", "greenserv_bandit", num_candidates=3, num_queries=1_000),
+    _made("50,000 x 80, half empty", "hwu64", num_queries=50_000, num_candidates=80, fill=0.5, num_topics=25),
 )

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from turnout.core.outcomes import Floats
 from turnout.routers.means import Means, means_from
-from turnout.routers.neighbours import Array, Lists, lists_from, nearest
+from turnout.routers.neighbours import Array, Lists, halved, lists_from, nearest
 from turnout.routers.packing import below, under
 from turnout.routers.smoothing import Answer, Columns, Smoothing, columns_of, stack
 from turnout.routers.targets import Targets
 
+_OUTCOMES = ("quality", "cost_usd", "latency_s")
 _CELLS = 1 << 22
 """Cells (query, neighbour, candidate) that one step gathers; bounds memory."""
 
@@ -47,25 +49,34 @@ class Bank:
         return self._columns.smooth(index_QK, weight_QK, self.means, smoothing.prior)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return everything by name; `bank_from` reads it back."""
-        stored: dict[str, np.ndarray] = {
-            "x": self.x_NF,
-            "quality": self.targets.quality_QM,
-            "cost_usd": self.targets.cost_usd_QM,
-            "latency_s": self.targets.latency_s_QM,
-        }
+        """Return everything by name; `bank_from` reads it back. What is known of nobody is left out."""
+        stored: dict[str, np.ndarray] = {"x": self.x_NF.astype(np.float16)}
+        for name, values_NM in zip(_OUTCOMES, _values(self.targets), strict=True):
+            if np.isfinite(values_NM).any():
+                stored[name] = values_NM.astype(np.float32)
         means = under("mean.", self.means.arrays())
         lists = {} if self.lists is None else under("list.", self.lists.arrays())
         return {**stored, **means, **lists}
 
 
+def rounded(x_NF: Array, targets: Targets) -> tuple[Array, Targets]:
+    """Return what a bank stores as an artifact holds it: vectors in half, outcomes in single precision."""
+    kept = (values_NM.astype(np.float32).astype(np.float64) for values_NM in _values(targets))
+    return halved(x_NF), Targets(*kept)
+
+
+def _values(targets: Targets) -> tuple[Floats, Floats, Floats]:
+    return targets.quality_QM, targets.cost_usd_QM, targets.latency_s_QM
+
+
 def bank_from(arrays: Mapping[str, np.ndarray]) -> Bank:
     """Rebuild from `Bank.arrays`."""
-    x_NF = arrays["x"]
-    lists = below("list.", arrays)
+    x_NF = np.asarray(arrays["x"], np.float32)
+    means, lists = below("mean.", arrays), below("list.", arrays)
+    unknown_NM = np.full((len(x_NF), means["quality"].shape[-1]), np.nan)
     return Bank(
         x_NF,
-        Targets(arrays["quality"], arrays["cost_usd"], arrays["latency_s"]),
-        means_from(below("mean.", arrays)),
+        Targets(*(np.asarray(arrays.get(name, unknown_NM), np.float64) for name in _OUTCOMES)),
+        means_from(means),
         lists_from(x_NF, lists) if lists else None,
     )

@@ -14,7 +14,7 @@ from turnout.core.outcomes import OutcomeTable
 from turnout.core.query import Query
 from turnout.core.rng import make_rng
 from turnout.core.validation import check_choice, check_count, check_kind, check_number
-from turnout.routers.bank import Bank, bank_from
+from turnout.routers.bank import Bank, bank_from, rounded
 from turnout.routers.length_trend import LengthTrend, fit_trend, trend_from
 from turnout.routers.means import means_of
 from turnout.routers.neighbours import build_lists
@@ -190,6 +190,7 @@ class KNNRouter(Router):
 
     def _store(self, x_NF: np.ndarray, targets: Targets, smoothing: Smoothing) -> Bank:
         means = means_of(targets)
+        x_NF, targets = rounded(x_NF, targets)
         is_large = x_NF.shape[0] >= _EXACT_BELOW
         if self.search == "exact" or (self.search == "auto" and not is_large):
             return Bank(x_NF, targets, means, None)

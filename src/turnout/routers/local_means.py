@@ -13,7 +13,7 @@ import numpy as np
 
 from turnout.core.outcomes import Bools, Floats, Ints
 from turnout.routers.means import column_mean
-from turnout.routers.neighbours import Array, Lists, build_lists, lists_from, nearest
+from turnout.routers.neighbours import Array, Lists, build_lists, halved, lists_from, nearest
 from turnout.routers.packing import below, under
 
 _CELLS = 1 << 22
@@ -77,27 +77,32 @@ class LocalMeans:
     def arrays(self) -> dict[str, np.ndarray]:
         """Return everything by name; `local_means_from` reads it back."""
         lists = {} if self.lists is None else under("list.", self.lists.arrays())
-        own: dict[str, np.ndarray] = {"x": self.x_NF, "value": self.value_NC, "k": self.k_C}
+        own: dict[str, np.ndarray] = {"x": self.x_NF.astype(np.float16), "k": self.k_C}
+        own["value"] = self.value_NC.astype(np.float32)
         return {**own, "mean": self.mean_C, "noise": self.noise_C, **lists}
 
 
 def local_means_from(arrays: Mapping[str, np.ndarray]) -> LocalMeans:
     """Rebuild from `LocalMeans.arrays`."""
-    lists = below("list.", arrays)
+    x_NF, lists = np.asarray(arrays["x"], np.float32), below("list.", arrays)
     return LocalMeans(
-        arrays["x"],
-        arrays["value"],
+        x_NF,
+        np.asarray(arrays["value"], np.float64),
         arrays["k"],
         arrays["mean"],
         arrays["noise"],
-        lists_from(arrays["x"], lists) if lists else None,
+        lists_from(x_NF, lists) if lists else None,
     )
 
 
 def learn_local_means(
     x_NF: Array, value_NC: Floats, options: tuple[int, ...], rng: np.random.Generator
 ) -> LocalMeans:
-    """Give every column the k of least leave-one-out squared error, on at most 2,000 rows, and store all."""
+    """Give every column the k of least leave-one-out squared error, on at most 2,000 rows, and store all.
+
+    They are stored as an artifact holds them: vectors in half precision (`halved`), values in single.
+    """
+    x_NF, value_NC = halved(x_NF), value_NC.astype(np.float32).astype(np.float64)
     usable = tuple(k for k in options if k < len(x_NF)) or (max(len(x_NF) - 1, 1),)
     rows = np.arange(len(x_NF))
     if rows.size > _SAMPLE:

@@ -15,6 +15,7 @@ from turnout.routers import RidgeRouter
 from turnout.training.bench.cell import run_cell
 from turnout.training.bench.contestants import METHODS, fit_contestant
 from turnout.training.bench.fight import fight, read_cell
+from turnout.training.bench.peers import fit_peer
 from turnout.training.bench.prepared import prepare, read_prepared
 from turnout.training.bench.summary import ranked, to_markdown, to_text
 
@@ -72,6 +73,30 @@ def test_a_peer_learns_from_the_same_vectors(place: Path) -> None:
     mine = RidgeRouter(embedder=given.embedder).fit(given.train).estimate(given.test.queries)
     assert np.corrcoef(peer.quality_QM.ravel(), mine.quality_QM.ravel())[0, 1] > 0.9
     assert np.isfinite(peer.cost_usd_QM).all()
+
+
+@pytest.mark.skipif(not HAS_SKLEARN, reason="scikit-learn is not installed")
+def test_peers_that_predict_one_number_learn_each_candidate_from_what_was_observed() -> None:
+    rng = np.random.default_rng(0)
+    x_NF = rng.standard_normal((400, 3))
+    right_N = (x_NF[:, 0] + 0.3 * rng.standard_normal(400) > 0).astype(float)
+    quality_NM = np.stack([right_N, 1.0 - right_N, np.full(400, 0.25)], axis=1)
+    quality_NM[:100, 0] = np.nan
+    for name in ("sklearn_logistic", "sklearn_boosted"):
+        found_QM = fit_peer(name, x_NF, quality_NM, seed=0)(np.array([[2.0, 0, 0], [-2.0, 0, 0]]))
+        assert found_QM.argmax(axis=1).tolist() == [0, 1]
+        np.testing.assert_allclose(found_QM[:, 2], 0.25, atol=1e-9)
+
+
+def test_the_terminal_shows_one_line_a_method_and_marks_who_is_better(place: Path) -> None:
+    cells = [run_cell(place, name, seed=0) for name in ("best_single", "uniform")]
+    better = {**cells[0], "method": "great", "against_best_single": {"value": 0.1, "low": 0.05, "high": 0.2}}
+    better = {**better, "quality": {"value": 1.0, "low": 1.0, "high": 1.0}}
+    lines = to_text([*cells, better]).splitlines()
+    assert lines[0].startswith("small:")
+    assert [line[2:].split()[0] for line in lines[3:6]] == ["great", "best_single", "uniform"]
+    assert [line[0] for line in lines[3:6]] == ["*", " ", " "]
+    assert len({len(line) for line in lines[1:6]}) == 1
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(place: Path, tmp_path: Path) -> None:

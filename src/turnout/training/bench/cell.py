@@ -17,6 +17,7 @@ from turnout.evaluation.value import Value
 from turnout.policies import Best, price_grid, sweep
 from turnout.training.bench.contestants import Contestant, fit_contestant
 from turnout.training.bench.prepared import Prepared, read_prepared
+from turnout.training.bench.rewording import flips, read_pairs
 from turnout.training.train import finite
 
 NUM_TIMED = 200
@@ -47,10 +48,11 @@ def _measure(name: str, given: Prepared, *, seed: int) -> dict[str, Any]:
     peak_mb = _peak_mb()
     return {
         **_judge(name, contestant, given, seed=seed),
-        "fit_s": fit_s,
+        "flips": flips(contestant, read_pairs()),
+        "fit_s": fit_s if contestant.fit_s is None else contestant.fit_s,
         "p50_ms": float(np.quantile(taken, 0.5) * 1e3),
         "p99_ms": float(np.quantile(taken, 0.99) * 1e3),
-        "peak_mb": peak_mb,
+        "peak_mb": peak_mb if contestant.peak_mb is None else contestant.peak_mb,
         "artifact_mb": contestant.artifact_mb(),
     }
 
@@ -69,8 +71,12 @@ def _peak_mb() -> float:
 
 def _judge(name: str, contestant: Contestant, given: Prepared, *, seed: int) -> dict[str, Any]:
     estimate = contestant.estimate(given.test.queries)
-    runs = sweep(Best(), estimate, price_grid(estimate, num=50), rng=make_rng(seed, "bench"))
-    run = Run(chosen=contestant.decide(given.test.queries), sweep=runs, estimate=estimate)
+    chosen = contestant.decide(given.test.queries)
+    if contestant.has_curve:
+        runs = sweep(Best(), estimate, price_grid(estimate, num=50), rng=make_rng(seed, "bench"))
+        run = Run(chosen=chosen, sweep=runs, estimate=estimate)
+    else:
+        run = Run(chosen=chosen)
     report = evaluate(
         {name: run}, given.test, train=given.train, seed=seed, num_resamples=NUM_RESAMPLES, leakage="skip"
     )

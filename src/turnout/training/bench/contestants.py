@@ -20,12 +20,13 @@ from turnout.core.rng import make_rng
 from turnout.policies import Best, Deployment, feasible
 from turnout.routers import BestSingleRouter, registry
 from turnout.routers.members import with_embedder
+from turnout.training.bench import llmrouter
 from turnout.training.bench.peers import PEERS, Predict, fit_peer
 from turnout.training.bench.prepared import Prepared
 from turnout.training.learned import AUTO
 from turnout.training.train import train
 
-METHODS = (AUTO, *registry, *PEERS)
+METHODS = (AUTO, *registry, *PEERS, *llmrouter.METHODS)
 """Everything that can take part."""
 
 
@@ -45,6 +46,15 @@ class Contestant:
     """What an artifact would hold; None for a peer, which has none."""
     deployment: Deployment | None = None
     """Of `auto`, which decides behind its guard."""
+    fit_s: float | None = None
+    """Seconds of training where only the method itself can tell; None where the clock around it does."""
+    peak_mb: float | None = None
+    """Likewise its memory, in MB."""
+
+    @property
+    def has_curve(self) -> bool:
+        """Whether it predicts qualities, so that there is a choice for every price."""
+        return not isinstance(self.router, Chooser)
 
     def decide(self, queries: Sequence[Query]) -> Decisions:
         """Return the choices for the best quality."""
@@ -86,6 +96,27 @@ class Peer:
         )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chooser:
+    """Another project's method that names a candidate and predicts nothing."""
+
+    worker: llmrouter.Worker
+    embedder: Embedder
+    base: BestSingleRouter
+
+    def estimate(self, queries: Sequence[Query]) -> Estimate:
+        """Return quality 1 for who is chosen and 0 for all others: a choice, written as an estimate."""
+        known = self.base.estimate(queries)
+        chosen_Q = self.worker.choose(np.asarray(self.embedder.embed(queries)))
+        is_chosen_QM = np.arange(len(known.candidates)) == chosen_Q[:, None]
+        return make_estimate(
+            known.candidates,
+            is_chosen_QM.astype(np.float64),
+            cost_usd_QM=known.cost_usd_QM,
+            latency_s_QM=known.latency_s_QM,
+        )
+
+
 def fit_contestant(name: str, given: Prepared, *, seed: int) -> Contestant:
     """Return the fitted method; raises `UnknownNameError` for a name that no registry knows."""
     if name == AUTO:
@@ -96,5 +127,10 @@ def fit_contestant(name: str, given: Prepared, *, seed: int) -> Contestant:
         predict = fit_peer(name, x_NF, given.train.quality_QM, seed=seed)
         base = BestSingleRouter().fit(given.train)
         return Contestant(router=Peer(predict=predict, embedder=given.embedder, base=base), saved=None)
+    if name in llmrouter.METHODS:
+        x_NF = np.asarray(given.embedder.embed(given.train.queries))
+        worker = llmrouter.Worker(name, given.train, x_NF)
+        chooser = Chooser(worker=worker, embedder=given.embedder, base=BestSingleRouter().fit(given.train))
+        return Contestant(router=chooser, saved=None, fit_s=worker.fit_s, peak_mb=worker.peak_mb)
     router = with_embedder(registry.get(name)(), given.embedder).fit(given.train)
     return Contestant(router=router, saved=router)

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 Cell = Mapping[str, Any]
-HEADS = ("quality", "at 25/50/100 % spend", "cost at best single", "AIQ", "oracle gap", "ECE")
+HEADS = ("quality", "at 25/50/100 % spend", "cost at best single", "AIQ", "oracle gap", "ECE", "flips")
 SPEED = ("fit, s", "p50, ms", "p99, ms", "peak, MB", "artifact, MB")
+_WIDTHS = (22, 23, 21, 8, 12, 8, 7, 9, 9)
 
 
 def ranked(cells: Sequence[Cell]) -> list[Cell]:
@@ -20,23 +21,39 @@ def ranked(cells: Sequence[Cell]) -> list[Cell]:
 
 
 def to_text(cells: Sequence[Cell]) -> str:
-    """Return one table per set for the terminal."""
+    """Return one table per set for the terminal, the best first; a dot marks who is beyond the best single.
+
+    A dot stands where the whole interval of the difference lies above 0.
+    """
     lines: list[str] = []
     last = ""
+    heads = [*HEADS, *SPEED[:2]]
     for cell in ranked(cells):
         if cell["set"] != last:
             last = cell["set"]
-            lines += [
-                "",
-                f"{last}",
-                f"{'method':<20}" + "".join(f"{head:>22}" for head in (*HEADS, *SPEED[:2])),
-            ]
+            lines += ["", _title(last, [other for other in cells if other["set"] == last])]
+            lines += [_line("  method", heads), _line("  " + "-" * 20, ["-" * (w - 2) for w in _WIDTHS])]
         if "error" in cell:
-            lines.append(f"{cell['method']:<20}  could not run: {cell['error']}")
+            lines.append(f"  {cell['method']:<22}could not run: {cell['error']}")
             continue
-        values = [*numbers(cell), *speed(cell)[:2]]
-        lines.append(f"{cell['method']:<20}" + "".join(f"{value:>22}" for value in values))
+        mark = "*" if (cell["against_best_single"]["low"] or 0.0) > 0.0 else " "
+        lines.append(_line(f"{mark} {cell['method']}", [*numbers(cell), *speed(cell)[:2]]))
+    if lines:
+        lines += ["", "* better than the best single model, by a 95 % interval; flips: choices that another"]
+        lines += ["  wording of the same request changes; times compare within one run"]
     return "\n".join(lines).strip()
+
+
+def _title(name: str, cells: Sequence[Cell]) -> str:
+    known = [cell for cell in cells if "error" not in cell]
+    if not known:
+        return name
+    return f"{name}: {known[0]['queries']:,} held-out queries, {known[0]['candidates']} candidates"
+
+
+def _line(first: str, values: Sequence[str]) -> str:
+    cells = [f"{value:>{width}}" for value, width in zip(values, _WIDTHS, strict=True)]
+    return f"{first:<24}" + "".join(cells)
 
 
 def to_markdown(cells: Sequence[Cell]) -> Iterator[str]:
@@ -70,6 +87,7 @@ def numbers(cell: Cell) -> list[str]:
         "-" if aiq is None else _number(aiq["value"]),
         "-" if gap is None or gap["value"] is None else f"{gap['value']:.0%}",
         _number(cell["ece"]),
+        "-" if cell.get("flips") is None else f"{cell['flips']['share']:.0%}",
     ]
 
 

@@ -1,0 +1,149 @@
+"""This module draws what `bench_routers` measured: quality beyond the best single model, and its price."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+Cell = Mapping[str, Any]
+SHOWN = {"auto": "#2563eb", "knn": "#ea580c", "group_mean": "#047857", "ridge": "#9333ea"}
+GREY = "#9ca3af"
+INK = "#111827"
+NUM_BEST = 8
+_CLIP = (-8.0, 6.0)
+"""Points of quality beyond the best single model between which pictures show anything."""
+
+
+def draw(cells: Sequence[Cell], path: Path) -> Path:
+    """Write points of quality beyond the best single model, one panel a set, as PNG; return its path.
+
+    Methods stand in the order of their mean over the sets that they ran on; what lies beyond the frame is
+    an arrow at its edge.
+    """
+    ran = [cell for cell in cells if "error" not in cell]
+    sets = list(dict.fromkeys(cell["set"] for cell in ran))
+    methods = sorted({cell["method"] for cell in ran}, key=lambda name: -_mean(name, ran))
+    size = (1.35 * len(sets) + 2.2, 1.0 + 0.2 * len(methods))
+    figure = Figure(figsize=size, dpi=160, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(sets), sharey=True, squeeze=False)[0]
+    for axes, name in zip(panels, sets, strict=True):
+        _stripe(axes, len(methods))
+        axes.axvline(0.0, color=INK, linewidth=0.8)
+        for cell in ran:
+            if cell["set"] == name:
+                _interval(axes, methods.index(cell["method"]), cell)
+        axes.set_xlim(*_CLIP)
+        axes.set_title(name, fontsize=8, color=INK)
+        _bare(axes)
+    panels[0].set_yticks(range(len(methods)), methods)
+    panels[0].set_ylim(len(methods) - 0.5, -0.5)
+    for label in panels[0].get_yticklabels():
+        label.set_color(SHOWN.get(label.get_text(), INK))
+    figure.supxlabel("points of quality beyond the best single model, 95 % intervals", fontsize=8)
+    figure.savefig(path, format="png", metadata={"Software": "turnout"})
+    return path
+
+
+def draw_money(cells: Sequence[Cell], path: Path) -> Path:
+    """Write quality at three dials, and cost at the best single model's quality, as PNG; return its path."""
+    ran = [cell for cell in cells if "error" not in cell and cell["dials"]]
+    sets = list(dict.fromkeys(cell["set"] for cell in ran))
+    figure = Figure(figsize=(2.0 * len(sets) + 0.8, 6.4), dpi=160, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    rows = figure.subplots(2, len(sets), squeeze=False, height_ratios=(1.15, 1.0))
+    for column, name in enumerate(sets):
+        mine = [cell for cell in ran if cell["set"] == name]
+        _dials(rows[0][column], mine)
+        _costs(rows[1][column], mine)
+        rows[0][column].set_title(name, fontsize=9, color=INK)
+    rows[0][0].set_ylabel("points beyond the best single model", fontsize=8)
+    handles = [Figure().subplots().plot([], [], color=color, label=name)[0] for name, color in SHOWN.items()]
+    handles += Figure().subplots().plot([], [], color=GREY, label="every other method")
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), fontsize=8, frameon=False)
+    figure.savefig(path, format="png", metadata={"Software": "turnout"})
+    return path
+
+
+def _mean(method: str, cells: Sequence[Cell]) -> float:
+    values = [
+        min(max(100 * cell["against_best_single"]["value"], _CLIP[0]), _CLIP[1])
+        for cell in cells
+        if cell["method"] == method
+    ]
+    return sum(values) / len(values)
+
+
+def _interval(axes: Axes, row: int, cell: Cell) -> None:
+    found, color = cell["against_best_single"], SHOWN.get(cell["method"], GREY)
+    value = 100 * found["value"]
+    if value < _CLIP[0]:
+        axes.plot(_CLIP[0] + 0.3, row, "<", color=color, markersize=3.5)
+        return
+    axes.plot([100 * found["low"], 100 * found["high"]], [row, row], color=color, linewidth=1.6)
+    axes.plot(value, row, "o", color=color, markersize=3.2)
+
+
+def _dials(axes: Axes, cells: Sequence[Cell]) -> None:
+    """Draw the best quality at a quarter, half and all of the best single model's spend."""
+    single = next(cell["quality"]["value"] for cell in cells if cell["method"] == "best_single")
+    for cell in sorted(cells, key=lambda cell: cell["method"] in SHOWN):
+        if cell["method"] in ("uniform", "best_single"):
+            continue
+        points = [
+            (100 * float(share), 100 * (quality - single))
+            for share, quality in cell["dials"].items()
+            if quality is not None
+        ]
+        color = SHOWN.get(cell["method"], GREY)
+        wide, clear = (1.8, 1.0) if cell["method"] in SHOWN else (0.7, 0.45)
+        axes.plot(
+            *zip(*points, strict=True), color=color, linewidth=wide, alpha=clear, marker="o", markersize=2.5
+        )
+    axes.axhline(0.0, color=INK, linewidth=0.8)
+    axes.set_xticks([25, 50, 100], ["25", "50", "100"])
+    axes.set_xlabel("spend, % of the best single model's", fontsize=7)
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, -12.0), high)
+    _bare(axes, left=True)
+
+
+def _costs(axes: Axes, cells: Sequence[Cell]) -> None:
+    """Draw the cheapest methods at the best single model's quality, with those that are named by colour."""
+    reach = [
+        cell
+        for cell in cells
+        if cell["cost_at_best_single"] is not None and cell["cost_at_best_single"]["value"] is not None
+    ]
+    reach.sort(key=lambda cell: cell["cost_at_best_single"]["value"])
+    named = [cell for cell in reach[NUM_BEST:] if cell["method"] in SHOWN]
+    shown = [*reach[:NUM_BEST], *named]
+    for row, cell in enumerate(shown):
+        found, color = cell["cost_at_best_single"], SHOWN.get(cell["method"], GREY)
+        high = 100.0 if found["high"] is None else min(100 * found["high"], 130.0)
+        axes.plot([100 * (found["low"] or 0.0), high], [row, row], color=color, linewidth=1.6)
+        if found["high"] is None:
+            axes.plot(100.0, row, ">", color=color, markersize=4)
+        axes.plot(min(100 * found["value"], 130.0), row, "o", color=color, markersize=3.5)
+    axes.axvline(100.0, color=INK, linewidth=0.8)
+    axes.set_xlim(0.0, 130.0)
+    axes.set_yticks(range(len(shown)), [cell["method"] for cell in shown])
+    axes.set_ylim(max(len(shown), 1) - 0.5, -0.5)
+    axes.set_xlabel("cost at its quality, %", fontsize=7)
+    _bare(axes, left=True)
+
+
+def _stripe(axes: Axes, num: int) -> None:
+    for row in range(1, num, 2):
+        axes.axhspan(row - 0.5, row + 0.5, color="#f3f4f6", linewidth=0)
+
+
+def _bare(axes: Axes, *, left: bool = False) -> None:
+    axes.tick_params(labelsize=6.5, length=2 if left else 0)
+    for side in ("top", "right", *(() if left else ("left",))):
+        axes.spines[side].set_visible(False)

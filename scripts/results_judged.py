@@ -1,0 +1,145 @@
+"""This module writes the parts of docs/results.md that judge routers: unseen tables, time and size, risk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from scripts.results_systems import Result, Writers, spread, written
+
+RIVALS = {"best_single": "best single", "knn": "kNN", "group_mean": "group mean (told)"}
+
+
+def unseen(data: Result) -> Iterator[str]:
+    """`auto` on tables that it had never seen."""
+    result = data["result"]
+    found = result["summary"]
+    yield (
+        f"{len(result['regimes'])} tables of kinds that no rule of `auto` was chosen on, each "
+        "drawn once: worlds on real "
+        "texts with latent skills, and pieces of recorded tables (some candidates, some queries, "
+        "some cells). "
+        f"{result['comparisons']} comparisons of one family, each interval of confidence "
+        f"{result['confidence']:.2%} "
+        "(Bonferroni). *True*: by the chances that the worlds were drawn from, free of noise; "
+        "their mean over the "
+        "tables has a 95 % interval over the tables."
+    )
+    yield ""
+    yield "| rival | tables | significantly below it | significantly above | mean true difference, points |"
+    yield "|---|---|---|---|---|"
+    for rival, label in RIVALS.items():
+        line = found[rival]
+        below = ", ".join(line["below"]) or "none"
+        mean = spread(line["mean"], scale=100, form="+.2f")
+        yield f"| {label} | {line['regimes']} | {below} | {len(line['above'])} | {mean} |"
+    yield ""
+    promises = found["promises"]
+    yield (
+        f"The guard lets the router serve on {found['open']} of them. Of {promises['made']} "
+        "promises of equal quality at "
+        f"95 % confidence that a router was to keep, {promises['missed']} were truly missed; the "
+        "worst lies "
+        f"{100 * promises['worst']:+.2f} points from the best single model."
+    )
+    yield ""
+    yield (
+        "| table | training x candidates | filled | beyond best single | beyond kNN | told: "
+        "beyond group mean "
+        "| diverted | saving at equal quality, % | kNN's | fit, processor s |"
+    )
+    yield "|---|---|---|---|---|---|---|---|---|---|"
+    for name, cell in result["regimes"].items():
+        beyond = [
+            spread(cell["against"][rival], scale=100, form="+.1f") if rival in cell["against"] else "-"
+            for rival in RIVALS
+        ]
+        filled = cell["rows"] / (cell["train"] * cell["candidates"])
+        savings = cell.get("money", {}).get("saving", {})
+        saved = [_saving(savings.get(who)) for who in ("router", "knn")]
+        yield (
+            f"| {name} | {cell['train']:,} x {cell['candidates']} | {filled:.0%} | {' | '.join(beyond)} "
+            f"| {cell['diverted']:.0%} | {' | '.join(saved)} | {cell['fit_cpu_s']:.0f} |"
+        )
+
+
+def _saving(share: Result | None) -> str:
+    """Return a saving in percent with its interval, or `never`."""
+    if share is None:
+        return "-"
+    if share["value"] is None:
+        return "never"
+    low, high = ("never" if share[end] is None else f"{100 * share[end]:.0f}" for end in ("low", "high"))
+    return f"{100 * share['value']:.0f} [{low}, {high}]"
+
+
+def numbers(data: Result) -> Iterator[str]:
+    """What each router owes in time and size."""
+    result = data["result"]
+    bounds = result["bounds"]
+    yield (
+        f"{result['queries']:,} queries x {result['candidates']} candidates, in seconds and "
+        "milliseconds of the processor, "
+        f"so that what ran beside does not count. Owed: fit under {bounds['fit_cpu_s']:.0f} s (`auto` "
+        f"{bounds['auto_fit_cpu_s']:.0f}), a decision under {bounds['p50_ms']:.0f} ms (networks "
+        f"{bounds['p50_neural_ms']:.0f}), an artifact under {bounds['artifact_mb']:.0f} MB, a "
+        "newcomer from 50 probe rows "
+        f"under {bounds['add_cpu_s']:.0f} s."
+    )
+    yield ""
+    yield "| router | fit, s | decision p50, ms | artifact, MB | newcomer, s | owes |"
+    yield "|---|---|---|---|---|---|"
+    for name, cell in result["routers"].items():
+        if "error" in cell:
+            yield f"| `{name}` | could not run: {cell['error']} | | | | |"
+            continue
+        added = "refused" if cell["add_cpu_s"] is None else f"{cell['add_cpu_s']:.2f}"
+        owes = ", ".join(result["broken"].get(name, [])) or "-"
+        yield (
+            f"| `{name}` | {cell['fit_cpu_s']:.1f} | {cell['p50_ms']:.2f} | "
+            f"{cell['artifact_mb']:.1f} | {added} | {owes} |"
+        )
+
+
+def safety(data: Result) -> Iterator[str]:
+    """Where harmful prompts go, and whether a planted preference is found."""
+    result = data["result"]
+    yield (
+        "A screen learned on half of xstest keeps prompts of its other half from candidates "
+        "marked unsafe, at a stated "
+        f"false-alarm rate of {result['xstest']['stated']:.0%} (means over cuts, deviation behind)."
+    )
+    yield ""
+    yield "| screen by | false alarms | missed |"
+    yield "|---|---|---|"
+    for name in ("KNNRouter", "RidgeRouter"):
+        cell = result["xstest"][name]
+        alarms = f"{cell['false_alarm']:.1%} ({cell['false_alarm_deviation']:.1%})"
+        yield f"| `{name}` | {alarms} | {cell['miss']:.1%} ({cell['miss_deviation']:.1%}) |"
+    yield ""
+    planted = result["planted"]["poisoned"]
+    yield (
+        f"A preference planted in {result['planted']['num_poisoned']} of "
+        f"{result['planted']['num_train']:,} training prompts "
+        f"by one word: the audit's rank of that word among all is {planted['rank']}. Share of "
+        "prompts that go to the favoured "
+        "candidate without and with the word:"
+    )
+    yield ""
+    yield "| router | clean training | poisoned training |"
+    yield "|---|---|---|"
+    for name in ("KNNRouter", "RidgeRouter"):
+        pairs = [result["planted"][kind][name] for kind in ("clean", "poisoned")]
+        cells = " | ".join(f"{pair['before']:.1%} to {pair['after']:.1%}" for pair in pairs)
+        yield f"| `{name}` | {cells} |"
+
+
+SECTIONS: Writers = {
+    "auto_unseen": ("auto on tables that it has never seen", unseen),
+    "numbers": ("Time and size", numbers),
+    "safety": ("Where harmful prompts go (S53)", safety),
+}
+
+
+def sections(read: Callable[[str], Result], exists: Callable[[str], bool]) -> Iterator[str]:
+    """Yield the lines of every result that is there."""
+    yield from written(SECTIONS, read, exists)
