@@ -126,7 +126,7 @@ def test_why_it_ended(finish: str, status: str, reason: str | None) -> None:
     whole = whole_of({"content": "It is"}, finish)
     last = read(run(sse(chunk({"content": "It is"}), chunk({}, finish)), []))[-1]
     for told in (whole, last["response"]):
-        assert told["status"] == status
+        assert told["status"] == told["output"][0]["status"] == status
         assert (told["incomplete_details"] or {}).get("reason") == reason
     assert last["type"] == f"response.{status}"
 

@@ -12,6 +12,7 @@ from turnout.gateway.translate.responses_items import (
     call_item,
     ended,
     frame,
+    left_off,
     logprobs_of,
     message_item,
     reasoning_item,
@@ -62,4 +63,4 @@ def _items(choice: dict[str, Any], answer_id: str, is_sealed: bool) -> list[dict
         tool, word = (call["custom"], "input") if call.get("custom") else (call["function"], "arguments")
         told = {"call_id": call["id"], "name": tool["name"], word: tool.get(word) or ""}
         items.append(call_item(len(items), answer_id, told, "completed"))
-    return items
+    return [*items[:-1], left_off(items[-1], choice.get("finish_reason"))] if items else items

@@ -11,6 +11,7 @@ from turnout.gateway.translate.responses_items import (
     call_item,
     ended,
     frame,
+    left_off,
     logprobs_of,
     message_item,
     reasoning_item,
@@ -178,8 +179,8 @@ class ChatAsResponses(Translator):
         name = "reasoning_summary_part" if self._open[0] == "thoughts" else "content_part"
         return self._write(f"response.{name}.{what}", **self._at(), part=self._content(text))
 
-    def _close(self) -> bytes:
-        """End the open item, and tell thoughts that only their signatures are known of."""
+    def _close(self, finish: str | None = None) -> bytes:
+        """End the open item, the last one with a finish reason; tell thoughts known by signatures alone."""
         told = b""
         if self._open is None and self._blocks and not self._output:
             self._open = ("thoughts", 0)
@@ -196,14 +197,14 @@ class ChatAsResponses(Translator):
             told += self._part("done", self._text)
         if self._open is None:
             return told
-        item = self._item("completed")
+        item = left_off(self._item("completed"), finish)
         told += self._write("response.output_item.done", output_index=len(self._output), item=item)
         self._output.append(item)
         self._open, self._text, self._notes, self._logprobs = None, "", [], []
         return told
 
     def _stop(self) -> bytes:
-        told = self._close()
+        told = self._close(self._finish)
         self._is_over = True
         response = ended(self._begun, self._output, self._finish, self._usage)
         return told + self._write(f"response.{response['status']}", response=response)

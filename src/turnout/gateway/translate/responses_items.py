@@ -52,12 +52,22 @@ def frame(request: ChatRequest, answer: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def status_of(finish: str | None) -> str:
+    """Return the status of an answer, and of its last item, by chat's finish reason."""
+    return "incomplete" if (finish or "stop") in _INCOMPLETE else "completed"
+
+
+def left_off(item: dict[str, Any], finish: str | None) -> dict[str, Any]:
+    """Return the last item of an answer, which is incomplete where the answer is."""
+    return {**item, "status": status_of(finish)} if "status" in item else item
+
+
 def ended(begun: Mapping[str, Any], output: list[Any], finish: str | None, usage: Any) -> dict[str, Any]:
     """Return the response at its end."""
     reason = _INCOMPLETE.get(finish or "stop")
     return {
         **begun,
-        "status": "completed" if reason is None else "incomplete",
+        "status": status_of(finish),
         "incomplete_details": None if reason is None else {"reason": reason},
         "output": output,
         "usage": responses_usage(usage) if isinstance(usage, dict) else None,
