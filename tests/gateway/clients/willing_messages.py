@@ -26,6 +26,10 @@ _names = {*MessageCreateParamsBase.__annotations__, "stream"}
 def say_messages(asked: Asked) -> Say:
     """Answer one request."""
     body = asked.json
+    if body.get("thread") is not None:
+        details = {"error_code": "thread_unsupported_request", "unsupported": ["zero_retention"]}
+        error = {"type": "invalid_request_error", "message": "no threads here", "details": details}
+        return whole({"type": "error", "error": error, "request_id": "req_1"}, 400)
     if problem := complaint(body):
         error = {"type": "invalid_request_error", "message": problem}
         return whole({"type": "error", "error": error, "request_id": "req_1"}, 400)

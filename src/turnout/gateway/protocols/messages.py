@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import msgspec
 
@@ -19,6 +19,7 @@ from turnout.gateway.translate.chat_answer_as_messages import messages_reply
 from turnout.gateway.translate.chat_stream_as_messages import ChatAsMessages
 from turnout.gateway.translate.events import Translated, write_event
 from turnout.gateway.translate.messages_request_as_chat import chat_request
+from turnout.gateway.translate.refusal import CODE as NOT_TRANSLATABLE
 from turnout.gateway.translate.words import messages_kind
 from turnout.gateway.wire import ChatRequest, parse_chat
 
@@ -77,7 +78,11 @@ class MessagesProtocol(Protocol):
 
     def error_reply(self, error: ApiError) -> Reply:
         """Return Anthropic's error envelope, with the code and the field besides."""
-        reply = json_reply(_envelope(error.message, messages_kind(error.status), error.code, error.param))
+        told = _envelope(error.message, messages_kind(error.status), error.code, error.param)
+        if (error.code, error.param) == (NOT_TRANSLATABLE, "thread"):
+            # Anthropic's clients go on without a thread where they are told so in these words.
+            told["error"]["details"] = {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
+        reply = json_reply(told)
         return Reply(status=error.status, headers=[*reply.headers, *error.headers], body=reply.body)
 
     def error_event(self, message: str, *, code: str) -> bytes:
@@ -85,6 +90,6 @@ class MessagesProtocol(Protocol):
         return write_event(_envelope(message, "api_error", code, None), "error")
 
 
-def _envelope(message: str, kind: str, code: str, param: str | None) -> dict[str, object]:
-    error = {"type": kind, "message": message, "code": code, "param": param}
+def _envelope(message: str, kind: str, code: str, param: str | None) -> dict[str, Any]:
+    error: dict[str, Any] = {"type": kind, "message": message, "code": code, "param": param}
     return {"type": "error", "error": error, "request_id": None}

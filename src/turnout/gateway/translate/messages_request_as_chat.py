@@ -19,9 +19,15 @@ LANGUAGE = "OpenAI's chat"
 
 _COPIED = {"temperature", "top_p", "stream", "model"}
 _HINTS = frozenset(
-    "thinking cache_control service_tier context_management speed diagnostics metadata".split()
+    "thinking cache_control service_tier context_management speed diagnostics metadata compaction"
+    " billing_policy fallbacks fallback_credit_token".split()
 )
-_NEUTRAL: Mapping[str, tuple[object, ...]] = {"mcp_servers": ([],), "container": (), "inference_geo": ()}
+_NEUTRAL: Mapping[str, tuple[object, ...]] = {
+    "mcp_servers": ([],),
+    "container": (),
+    "inference_geo": (),
+    "thread": (),
+}
 _DONE = frozenset("system messages tools tool_choice max_tokens stop_sequences output_config".split())
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
