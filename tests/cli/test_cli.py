@@ -26,6 +26,7 @@ RECORD = {
     "--cap",
     "--concurrency",
     "--config",
+    "--dry-run",
     "--judge",
     "--judge-api-key-env",
     "--judge-base-url",
@@ -89,6 +90,8 @@ def test_the_list_of_flags_is_frozen() -> None:
         "nn": {"--out", "--rho", "--seed", "--force"},
         "import": {"--out", "--format", "--force"},
         "record": RECORD,
+        "promote": {"--check", "--days", "--force", "--key-env", "--url"},
+        "rollback": {"--key-env", "--url"},
         "retrain": {"--days", "--force", "--min-scored", "--out", "--router", "--seed", "--source"} | dial,
     }
     parser = build_parser()
