@@ -52,7 +52,9 @@ class Switch:
         try:
             if _read(self.path) != old:
                 what = f"the settings file {str(self.path)!r} was changed by somebody else meanwhile"
-                raise ConfigError(sentence(what, do="look at it, and try again"))
+                raise ConfigError(
+                    sentence(what, allowed="the file as it was read", do="look at it, and try again")
+                )
             replace_file(self.path, new)
         except OSError as error:
             raise ConfigError(

@@ -151,7 +151,8 @@ class RolloutAdmin:
         assert held.rollout is not None
         if (named.deployment, named.rollout.deployment) != (held.deployment, held.rollout.deployment):
             what = "the settings file names other deployments than the gateway runs with"
-            raise ConfigError(sentence(what, do="reload it first, and compare those"))
+            allowed = "the two that were compared"
+            raise ConfigError(sentence(what, allowed=allowed, do="reload it first, and compare those"))
 
     async def _switch(
         self, switch: Switch, scope: Scope, *, is_forced: bool, evidence: Comparison | None
