@@ -20,6 +20,7 @@ from turnout.routers.means import means_of
 from turnout.routers.neighbours import Array
 from turnout.routers.neural.answers import read_answers
 from turnout.routers.neural.extra import require_torch
+from turnout.routers.neural.newcomer import usual_parameters
 from turnout.routers.neural.scale import fit_scale
 from turnout.routers.neural.scored import Scored, scored_from
 from turnout.routers.packing import below, under
@@ -147,9 +148,7 @@ class LookaheadRouter(Router):
         scored = self._learned("add_candidate")
         lesson = read_probe(scored.ground, candidate, table)
         means, quality_N1 = means_of(lesson.targets), lesson.targets.quality_QM
-        usual = {name: self.net_[name].mean(axis=0, keepdims=True) for name in OWN}
-        level = np.clip(means.quality, 0.01, 0.99)
-        usual["level"] = np.log(level / (1.0 - level))
+        usual = usual_parameters(self.net_, OWN, means.quality)
         rng = make_rng(self.seed, "lookahead", candidate.name)
         net = {name: array for name, array in self.net_.items() if name != "unit"} | usual
         learned, _ = learn(net, lesson.x_NF / self.net_["unit"], quality_N1, None, 0.0, rng, names=OWN)

@@ -1,7 +1,8 @@
-"""This module finds the direction in a learned space along which the probe rows of a newcomer gain."""
+"""This module starts a newcomer: along which direction its probe rows gain, or from what is usual."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,3 +36,15 @@ def find_direction(z_ND: Array, lesson: Lesson) -> Direction:
     return Direction(
         found.weight_FH[:, 0], found.centre_F, float(found.intercept_H[0]), found.left_out_NH, quality_N1
     )
+
+
+def usual_parameters(
+    net: Mapping[str, np.ndarray], own: Sequence[str], quality: Floats
+) -> dict[str, np.ndarray]:
+    """Return what a newcomer's own parameters are before its probes: the pool's means, and its own level.
+
+    `quality` is its mean quality, of shape (1,); the level is the logit of it.
+    """
+    level = np.clip(quality, 0.01, 0.99)
+    usual = {name: net[name].mean(axis=0, keepdims=True) for name in own}
+    return {**usual, "level": np.log(level / (1.0 - level))}

@@ -19,6 +19,7 @@ from turnout.routers.ground import Ground, learn_ground, read_probe
 from turnout.routers.means import means_of
 from turnout.routers.neighbours import Array
 from turnout.routers.neural.extra import require_torch
+from turnout.routers.neural.newcomer import usual_parameters
 from turnout.routers.neural.scale import fit_scale
 from turnout.routers.neural.scored import Scored, scored_from
 from turnout.routers.packing import below, under
@@ -131,9 +132,7 @@ class RAGRouter(Router):
         scored = self._learned("add_candidate")
         lesson = read_probe(scored.ground, candidate, table)
         means, quality_N1 = means_of(lesson.targets), lesson.targets.quality_QM
-        usual = {name: self.net_[name].mean(axis=0, keepdims=True) for name in OWN}
-        level = np.clip(means.quality, 0.01, 0.99)
-        usual["level"] = np.log(level / (1.0 - level))
+        usual = usual_parameters(self.net_, OWN, means.quality)
         document_NF = _embed_documents(scored.ground, lesson.queries)
         inputs = (lesson.x_NF / self.net_["unit"], document_NF / self.net_["unit"])
         rng = make_rng(self.seed, "rag", candidate.name)
