@@ -142,6 +142,7 @@ def main() -> None:
         name: found for name, cell in cells.items() if "error" not in cell and (found := broken(name, cell))
     }
     result = {
+        "fingerprint": make_world(REGIME, SEED).train.fingerprint if options.write else None,
         "queries": REGIME.num_queries,
         "candidates": 10,
         "bounds": BOUNDS,

@@ -33,6 +33,9 @@ def unseen(data: Result) -> Iterator[str]:
         mean = spread(line["mean"], scale=100, form="+.2f")
         yield f"| {label} | {line['regimes']} | {below} | {len(line['above'])} | {mean} |"
     yield ""
+    if note := result.get("note"):
+        yield f"Note: {note}."
+        yield ""
     promises = found["promises"]
     yield (
         f"The guard lets the router serve on {found['open']} of them. Of {promises['made']} "
