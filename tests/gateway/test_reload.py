@@ -75,6 +75,7 @@ def test_a_reload_says_what_changed_and_the_next_request_sees_it(upstream: Upstr
             "changes": [
                 {"key": "routing.alias", "before": "turnout/auto", "after": "house/auto"},
                 {"key": "candidates.small.model", "before": "not set", "after": "tiny"},
+                {"key": "candidates.small.leave_out", "before": "not set", "after": []},
             ],
         }
         assert ask(gateway.base_url).status == 200
