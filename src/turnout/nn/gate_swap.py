@@ -21,6 +21,7 @@ from turnout.nn import registry
 from turnout.nn.fingerprint import fingerprint
 from turnout.nn.gates.contract import Gate, GateContext
 from turnout.nn.moe import MoELayer, find_moe_layers
+from turnout.nn.moe_rule import checked
 from turnout.nn.plan import Plan, SparsePlan
 from turnout.nn.sidecar import load_sidecar, save_sidecar
 
@@ -288,6 +289,7 @@ def _check(layer: MoELayer, gate: Gate) -> None:
         raise InputError(sentence(f"{where} was swapped already", do="remove the other swap first"))
     if "forward" in vars(layer.gate):
         raise InputError(sentence(f"{where} has a forward of its own, which a class does not replace"))
+    _check_outputs(layer)
     for name, own in (("num_experts", layer.num_experts), ("width", _width(layer))):
         got = getattr(gate, name)
         if got != own:
@@ -303,6 +305,21 @@ def _check(layer: MoELayer, gate: Gate) -> None:
             plan = gate.eval()(x_TD.to(_weight(layer).device), GateContext(experts=layer.experts))
         gate.train(was_training)
         _choices(layer, plan, torch.float32)
+
+
+def _check_outputs(layer: MoELayer) -> None:
+    """Raise for a family's gate that returns something else than its place is given now."""
+    weight = next((p for p in layer.gate.parameters() if p.ndim == 2), None)
+    if weight is None or weight.is_meta:
+        return
+    hidden_TD = torch.zeros(PROBE_TOKENS, _width(layer), dtype=weight.dtype, device=weight.device)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        try:
+            out = layer.gate.forward(hidden_TD)
+        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
+            # It is handed more than hidden states: what it returns shows at its first use.
+            return
+    checked(layer, out)
 
 
 def _weight(layer: MoELayer) -> Tensor:

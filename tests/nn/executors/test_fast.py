@@ -14,8 +14,9 @@ from turnout.core.errors import InputError, MissingExtraError
 from turnout.nn.executors import grouped
 from turnout.nn.executors.auto import EXECUTORS, AutoExecutor, make_executor
 from turnout.nn.executors.blocks import BLOCK_ROWS
+from turnout.nn.executors.grouped import GroupedExecutor
 from turnout.nn.executors.loop import LoopExecutor
-from turnout.nn.executors.precision import WIDE_ROWS
+from turnout.nn.executors.precision import WIDE_ROWS, has_half
 from turnout.nn.executors.segments import SegmentExecutor
 from turnout.nn.experts import Experts
 from turnout.nn.flops import executed_flops
@@ -218,3 +219,17 @@ def test_auto_takes_segments_on_a_cpu_and_an_unknown_name_is_refused() -> None:
 def test_triton_without_its_extra_is_refused_by_name() -> None:
     with pytest.raises(MissingExtraError, match=r"turnout\[triton\]"):
         make_executor("triton")
+
+
+def test_auto_groups_a_few_rows_in_half_precision_without_gradients() -> None:
+    experts = make("swiglu", torch.bfloat16, width=16, inner=8)
+    plan = replace(plans(5)["spread"], weights_N=plans(5)["spread"].weights_N.detach())
+    x_TD = torch.randn(5, 16).bfloat16()
+    with torch.no_grad():
+        is_grouped = isinstance(AutoExecutor.choose(plan, experts.stack()), GroupedExecutor)
+        assert is_grouped == has_half(torch.bfloat16)
+        expected = LoopExecutor().run(x_TD, plan, experts)
+        require_same({"y": AutoExecutor().run(x_TD, plan, experts)}, {"y": expected}, torch.bfloat16)
+        assert isinstance(AutoExecutor.choose(plans(300)["spread"], experts.stack()), SegmentExecutor)
+        assert isinstance(AutoExecutor.choose(plans(1)["spread"], experts.stack()), SegmentExecutor)
+    assert isinstance(AutoExecutor.choose(plan, experts.stack()), SegmentExecutor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from turnout.core.errors import InputError, sentence
@@ -9,6 +10,7 @@ from turnout.nn.executors.batched import BatchedExecutor
 from turnout.nn.executors.contract import Executor
 from turnout.nn.executors.grouped import GroupedExecutor, works
 from turnout.nn.executors.loop import LoopExecutor
+from turnout.nn.executors.precision import has_half
 from turnout.nn.executors.segments import SegmentExecutor
 from turnout.nn.experts import Stack
 from turnout.nn.plan import SparsePlan
@@ -18,10 +20,15 @@ FEW_PAIRS = 64
 """Up to so many pairs an accelerator runs the batched product, which waits for nothing. Not measured yet."""
 
 
+FEW_ROWS = 32
+"""Up to so many pairs an expert in half precision, launches count for more than products on a processor."""
+
+
 class AutoExecutor(Executor):
     """Takes the executor that was fastest where it was measured, `benchmarks/nn/NOTES.md`.
 
-    On a CPU that is `SegmentExecutor` at every number of tokens. On an accelerator, where nothing was
+    On a CPU that is `SegmentExecutor`; without gradients in half precision, up to `FEW_ROWS` pairs an expert
+    and for more than one token, `GroupedExecutor` if its probe works. On an accelerator, where nothing was
     measured yet, it is `BatchedExecutor` up to `FEW_PAIRS` pairs, then `GroupedExecutor` if its probe works,
     else `SegmentExecutor`.
     """
@@ -43,7 +50,11 @@ class AutoExecutor(Executor):
         """Return the executor for this plan and these experts."""
         up_EFD = stack.up_EFD
         if up_EFD.device.type == "cpu":
-            return SegmentExecutor()
+            is_half = up_EFD.dtype in (torch.bfloat16, torch.float16) and has_half(up_EFD.dtype)
+            is_short = plan.num_tokens > 1 and plan.num_pairs <= FEW_ROWS * plan.num_experts
+            is_quick = is_half and is_short and not torch.is_grad_enabled()
+            is_grouped = is_quick and works(up_EFD.device, up_EFD.dtype, *up_EFD.shape[1:])
+            return GroupedExecutor() if is_grouped else SegmentExecutor()
         if plan.num_pairs <= FEW_PAIRS:
             return BatchedExecutor()
         does_work = works(up_EFD.device, up_EFD.dtype, *up_EFD.shape[1:])
