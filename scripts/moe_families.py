@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from turnout.core.errors import TurnoutError
 from turnout.nn.gate_hook import GateHook
+from turnout.nn.gate_swap import GateSwap
 from turnout.nn.moe_rule import GateRule, find_rule
 from turnout.nn.replay import replaying
 
@@ -41,6 +42,8 @@ class Found:
     family: str
     block: str
     replayed: str
+    """`exact`, or the obstacle."""
+    swapped: str
     """`exact`, or the obstacle."""
     rule: GateRule | None
     obstacle: str
@@ -63,7 +66,9 @@ def family(name: str, stem: str | None = None) -> Iterator[Found]:
     for block_class in _blocks(modeling):
         built = _built(block_class, configuration)
         if isinstance(built, str):
-            yield Found(family=name, block=block_class.__name__, replayed="-", rule=None, obstacle=built)
+            yield Found(
+                family=name, block=block_class.__name__, replayed="-", swapped="-", rule=None, obstacle=built
+            )
         else:
             yield _asked(name, built)
 
@@ -141,12 +146,40 @@ def _asked(name: str, block: nn.Module) -> Found:
     try:
         hook = GateHook(holder, needs_rules=False)
     except TurnoutError as error:
-        return Found(family=name, block=kind, replayed=_got(error), rule=None, obstacle="no gate to ask")
+        return Found(
+            family=name, block=kind, replayed=_got(error), swapped="-", rule=None, obstacle="no gate to ask"
+        )
+    swapped = _swapped(holder, hook)
     replayed = _replayed(block, hook)
+    rule, obstacle = None, ""
     try:
-        return Found(family=name, block=kind, replayed=replayed, rule=find_rule(hook.layers[0]), obstacle="")
+        rule = find_rule(hook.layers[0])
     except TurnoutError as error:
-        return Found(family=name, block=kind, replayed=replayed, rule=None, obstacle=_got(error))
+        obstacle = _got(error)
+    return Found(family=name, block=kind, replayed=replayed, swapped=swapped, rule=rule, obstacle=obstacle)
+
+
+@torch.no_grad()
+def _swapped(holder: nn.Module, hook: GateHook) -> str:
+    """Return `exact` if the experts do what another gate says, and the family's is back afterwards."""
+    block: Any = holder.block
+    hidden_BSD = torch.randn(2, 5, WIDTH, generator=torch.Generator().manual_seed(0))
+    try:
+        plain = _output(block(hidden_BSD.clone()))
+        swap = GateSwap.of(holder, "top_k", k=CHOSEN)
+        with hook.recording() as records:
+            swapped = _output(block(hidden_BSD.clone()))
+        swap.remove()
+        back = _output(block(hidden_BSD.clone()))
+        with replaying(hook, records):
+            told = _output(block(hidden_BSD.clone()))
+    except TurnoutError as error:
+        return _got(error)
+    except Exception as error:  # noqa: BLE001  (as above)
+        return f"not run: {type(error).__name__}: {error}".splitlines()[0][:110]
+    if torch.equal(swapped, plain) or not torch.equal(told, swapped):
+        return "the experts do otherwise"
+    return "exact" if torch.equal(back, plain) else "the family's gate is not back"
 
 
 @torch.no_grad()
@@ -187,6 +220,7 @@ def page() -> str:
     """Return the page."""
     found = list(families())
     exact = sum(one.replayed == "exact" for one in found)
+    swapped = sum(one.swapped == "exact" for one in found)
     ruled = sum(one.rule is not None for one in found)
     lines = [
         "# Families of experts",
@@ -195,17 +229,19 @@ def page() -> str:
         "",
         f"The blocks of experts in `transformers` {transformers.__version__}, each built tiny with random "
         "weights and asked. *Replay*: what `GateHook.recording` kept is repeated by `replaying` bit for bit "
-        "after the gate was changed. *Rule*: score, weight, selection bias, groups; `GateHook.steered` and "
-        "`Rewiring` need it, and it is proved on the gate's own outputs.",
+        "after the gate was changed. *Swap*: with `GateSwap` the experts do, bit for bit, what a `top_k` "
+        "gate says, and the family's gate is back afterwards. *Rule*: score, weight, selection bias, groups; "
+        "`GateHook.steered` and `Rewiring` need it, and it is proved on the gate's own outputs.",
         "",
-        f"{len(found)} blocks: {exact} replayed exactly, {ruled} with a known rule.",
+        f"{len(found)} blocks: {exact} replayed exactly, {swapped} swapped exactly, {ruled} with a known "
+        "rule.",
         "",
-        "| family | block | replay | rule, or its obstacle |",
-        "|---|---|---|---|",
+        "| family | block | replay | swap | rule, or its obstacle |",
+        "|---|---|---|---|---|",
     ]
-    lines += [
-        f"| {one.family} | `{one.block}` | {_cell(one.replayed)} | {_cell(_rule(one))} |" for one in found
-    ]
+    for one in found:
+        cells = [one.family, f"`{one.block}`", *map(_cell, (one.replayed, one.swapped, _rule(one)))]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
