@@ -138,7 +138,7 @@ def test_a_kept_connection_that_was_closed_costs_one_more_try_and_no_more() -> N
         async with Stand(replies(is_closed=True)) as stand:
             with pytest.raises(DroppedError):
                 await stand.ask()
-            assert stand.num_connections == 2
+            assert stand.num_connections == 1  # a new connection, so the upstream may have begun to work
 
     run(test)
 

@@ -92,14 +92,18 @@ class Client:
     async def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Response:
         """Send a request and return its response once the headers are there; raises `ClientError`.
 
-        Where a connection was closed under us before any byte came back, the request is sent once more.
+        Where a kept connection was closed under us before any byte came back, the request is sent once
+        more. On a new connection that would be a second call, on which others decide, and account for it.
         """
         place = place_of(url)
         head = _head(method, place, headers, len(body))
-        try:
-            return await self._send(place, head, body, is_fresh=False)
-        except DroppedError:
-            return await self._send(place, head, body, is_fresh=True)
+        kept = self._take(place)
+        if kept is not None:
+            try:
+                return await self._send(kept, head, body)
+            except DroppedError:
+                pass
+        return await self._send(await self._connect(place), head, body)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -114,10 +118,7 @@ class Client:
                 break
             await asyncio.sleep(0)
 
-    async def _send(self, place: Place, head: bytes, body: bytes, *, is_fresh: bool) -> Response:
-        connection = None if is_fresh else self._take(place)
-        if connection is None:
-            connection = await self._connect(place)
+    async def _send(self, connection: Connection, head: bytes, body: bytes) -> Response:
         try:
             if len(body) < _LARGE_BYTES:
                 response = connection.send(head, body)
