@@ -29,15 +29,21 @@ def deployment() -> Deployment:
 _MANY = 2_000
 """Beyond so many, rows are copied inside the database, each a little later and dearer than its original."""
 
-_COPY = """
-INSERT INTO decisions SELECT decision_id || printf('%04x', n), session_id, time_s + n * 1e-3, requested_model,
-    chosen, reason, propensity, price, goal, fingerprint, expected_quality, expected_cost_usd,
-    decision_s * (1 + n / 97.0), is_stream, text, key, tenant, rule, scores FROM decisions, copies;
-INSERT INTO results SELECT decision_id || printf('%04x', n), end_s, served, provider, is_replay,
-    input_tokens + n, output_tokens, cached_tokens, usage_estimated, usd * (1 + n / 89.0), status, error,
-    attempts, faults, latency_s * (1 + n / 83.0), first_byte_s FROM results, copies;
-INSERT INTO feedback SELECT decision_id || printf('%04x', n), time_s, score, source FROM feedback, copies
-"""
+_ID = {"decision_id": "decision_id || printf('%04x', n)"}
+_COPIED: tuple[tuple[type[msgspec.Struct], str, dict[str, str]], ...] = (
+    (DecisionRow, "decisions", {"time_s": "time_s + n * 1e-3", "decision_s": "decision_s * (1 + n / 97.0)"}),
+    (
+        ResultRow,
+        "results",
+        {
+            "input_tokens": "input_tokens + n",
+            "usd": "usd * (1 + n / 89.0)",
+            "latency_s": "latency_s * (1 + n / 83.0)",
+        },
+    ),
+    (FeedbackRow, "feedback", {}),
+)
+"""Row, table, and how a copy's columns differ from those of its original."""
 
 
 def fill(path: Path, count: int, *, until_s: float, length_s: float = DAY_S, seed: int = 0) -> None:
@@ -49,8 +55,10 @@ def fill(path: Path, count: int, *, until_s: float, length_s: float = DAY_S, see
         connection.execute("CREATE TEMP TABLE copies (n INTEGER)")
         connection.executemany("INSERT INTO copies VALUES (?)", [(n,) for n in range(1, count // first)])
         connection.execute("BEGIN")
-        for statement in _COPY.split(";"):
-            connection.execute(statement)
+        for kind, table, changed in _COPIED:
+            columns = {name: (_ID | changed).get(name, name) for name in kind.__struct_fields__}
+            told = f"SELECT {', '.join(columns.values())} FROM {table}, copies"
+            connection.execute(f"INSERT INTO {table} ({', '.join(columns)}) {told}")
         connection.execute("COMMIT")
         connection.close()
 
