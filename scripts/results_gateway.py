@@ -51,7 +51,10 @@ def load(result: Result) -> Iterator[str]:
     if "start_to_first_answer_s" in result:
         memory = result["rss_after_first_answer_mb"]
         yield f"Start to first answer: {result['start_to_first_answer_s']:.2f} s, then {memory:.0f} MB."
-    yield f"A decision took {decision_us:.0f} us (median), a request {request_us:.0f} us of the processor."
+    yield (
+        f"A decision took {decision_us:.0f} us (median; what comes together is decided together, and each "
+        f"request has the time of all), a request {request_us:.0f} us of the processor."
+    )
 
 
 def streams(result: Result) -> Iterator[str]:
