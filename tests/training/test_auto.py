@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.routers.tables import keep_rows, worded_queries
-from turnout.core import Candidate, Goal, InputError, OutcomeTable, TableError, UnknownNameError
+from turnout.core import Candidate, Goal, InputError, OutcomeTable, Query, TableError, UnknownNameError
 from turnout.core.artifact import load, save
 from turnout.datasets import load as load_table
 from turnout.datasets import synthetic
@@ -205,6 +205,21 @@ def test_the_artifact_decides_the_same_and_is_small(tmp_path: Path) -> None:
     queries = WORLD.table.queries[:40]
     assert copy.decide(queries).names_Q == deployment().decide(queries).names_Q
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 20e6
+
+
+@pytest.mark.parametrize("text", [None, " "])
+def test_a_table_without_texts_has_nothing_but_means(text: str | None) -> None:
+    """Members differ from the means by rounding alone, which must not be weighed."""
+    rng = np.random.default_rng(0)
+    queries = [Query(id=str(number), text=text) for number in range(100)]
+    bare = OutcomeTable(
+        queries=queries,
+        candidates=[Candidate(model=f"m{j}") for j in range(3)],
+        query_index=np.repeat(np.arange(100), 3),
+        candidate_index=np.tile(np.arange(3), 100),
+        quality=rng.random(300),
+    )
+    assert len(set(train(bare, Goal()).decide(queries).names_Q)) == 1
 
 
 def test_progress_counts_up_and_a_seed_repeats() -> None:

@@ -23,7 +23,7 @@ from turnout.routers.members import blend, hold_out, restored, with_embedder
 from turnout.routers.packing import below
 from turnout.routers.reader import fitted_embedder
 from turnout.routers.ridge import RidgeRouter
-from turnout.routers.stacking import Weights, learn_weights
+from turnout.routers.stacking import LARGEST, Weights, learn_weights
 from turnout.routers.targets import read_targets
 
 _CHUNK = 1_024
@@ -237,7 +237,7 @@ def _checked_weights(
             sentence("BlendRouter.weights", allowed=f"own, common and cost for {num} members", got=weights)
         )
     own, common, cost = (
-        tuple(check_number("BlendRouter.weights", triple[i], low=0.0, high=1e3) for triple in weights)
+        tuple(check_number("BlendRouter.weights", triple[i], low=0.0, high=LARGEST) for triple in weights)
         for i in range(3)
     )
     if abs(sum(cost) - 1.0) > 1e-9:

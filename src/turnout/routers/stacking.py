@@ -23,6 +23,12 @@ import numpy as np
 
 from turnout.core.outcomes import Bools, Floats
 
+LARGEST = 1000.0
+"""Largest weight; whoever needs a larger one says next to nothing."""
+
+_NOTHING = 1e-6
+"""A part that is smaller than this everywhere is rounding, and says nothing."""
+
 _RIDGE = 1e-3
 """Share of the mean square of a column that is added to it, so that twins share their weight."""
 
@@ -108,6 +114,8 @@ class Held:
         common_KQ1, own_KQM = parts(self.quality_KQM, self.base_QM, pool_M)
         column = [np.broadcast_to(part_Q1, known_QM.shape)[known_QM] for part_Q1 in common_KQ1]
         x_NC = np.stack([own_QM[known_QM] for own_QM in own_KQM] + column, axis=1)
+        # Without a text to tell queries apart, members differ from the base by rounding alone.
+        x_NC[:, np.abs(x_NC).max(axis=0, initial=0.0) < _NOTHING] = 0.0
         beyond_N = (self.truth_QM - self.base_QM)[known_QM]
         return Evidence(x_NC.T @ x_NC, x_NC.T @ beyond_N, self._cost_errors())
 
@@ -128,6 +136,7 @@ def learn_weights(folds: Sequence[Evidence]) -> Weights:
     num = weight_C.size // 2
     cost_K = np.zeros(num)
     cost_K[int(np.sum([fold.cost_error_K for fold in folds], axis=0).argmin())] = 1.0
+    weight_C = np.minimum(weight_C, LARGEST)
     return Weights(weight_C[:num], weight_C[num:], cost_K)
 
 
