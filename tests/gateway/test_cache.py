@@ -205,6 +205,20 @@ def test_tenants_share_nothing_unless_it_is_said(upstream: Upstream, tmp_path: P
         assert hits == [False, True, True, others]
 
 
+def test_a_draw_by_chance_does_not_answer_for_others(upstream: Upstream, tmp_path: Path) -> None:
+    config = config_with(tmp_path, RULE, upstream.base_url)
+    config = msgspec.structs.replace(
+        config, routing=msgspec.structs.replace(config.routing, explore_share=1.0)
+    )
+    with running(config, deployment=make_deployment()) as ready:
+        answers = [says(ready, "a heron?") for _ in range(12)]
+    fresh = [answer for answer in answers if not is_hit(answer)]
+    # Asked anew until chance hits on the router's own choice, which is kept.
+    assert {answer.headers["x-turnout-reason"] for answer in fresh[:-1]} <= {"explored"}
+    assert fresh[-1].headers["x-turnout-reason"] != "explored"
+    assert all(is_hit(answer) for answer in answers[len(fresh) :])
+
+
 def test_a_hit_is_charged_to_no_budget(upstream: Upstream, tmp_path: Path) -> None:
     key = KeySettings(sha256=hashed("tk-a"), budget_usd=1.0)
     with serving(upstream, tmp_path, keys={"team": key}) as ready:

@@ -14,6 +14,7 @@ from turnout.gateway.cache import AnswerCache, Asked, Hit, Kept, Vector
 from turnout.gateway.cache_key import asked_of, may_keep, may_read
 from turnout.gateway.disconnect import Message, Send
 from turnout.gateway.exchange import Exchange
+from turnout.gateway.explore import EXPLORED
 from turnout.gateway.providers.base import Reply
 from turnout.gateway.reply import header_text, reply_headers, send_body, start_events
 
@@ -90,6 +91,8 @@ class Memory:
         is_whole = account.status == 200 and account.error is None
         if not is_whole or account.served_name is None or account.is_replay:
             return
+        if account.selection is not None and account.selection.reason == EXPLORED:
+            return  # one draw is not to answer for many that the dial would have served otherwise
         kept = Kept(
             content_type=self._content_type,
             body=b"".join(self._parts),

@@ -23,6 +23,7 @@ import numpy as np
 
 from turnout.core.errors import InputError, sentence
 from turnout.core.outcomes import Floats
+from turnout.gateway.explore import EXPLORED
 from turnout.gateway.settings_rollout import RolloutSettings
 from turnout.gateway.whatif import Scores, known_of
 
@@ -247,7 +248,7 @@ def _pair(
 ) -> _Pair | None:
     """Return a request as both sides see it; None where its choices have no known expectation."""
     own_scores, others = known_of(scores), known_of(other_scores)
-    each = _each(propensity, len(own_scores), is_drawn=reason == "explored")
+    each = _each(propensity, len(own_scores), is_drawn=reason == EXPLORED)
     drawn = each * len(own_scores)
     own_share = share if branch == "canary" else 1.0 - share
     chance = {

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from turnout.gateway.select import Selection
 
 
+EXPLORED = "explored"
+"""The reason of a choice that chance made."""
+
+
 def explored(selection: Selection, share: float, rng: np.random.Generator) -> Selection:
     """Return the selection, or on a share of requests one of anybody who may serve, all with equal chance.
 
@@ -31,7 +35,7 @@ def explored(selection: Selection, share: float, rng: np.random.Generator) -> Se
         selection,
         ranked=(drawn, *(one for one in selection.ranked if one.name != drawn.name)),
         own=own,
-        reason=selection.reason if drawn.name == own.name else "explored",
+        reason=selection.reason if drawn.name == own.name else EXPLORED,
         propensity=each + (1.0 - share if drawn.name == own.name else 0.0),
         expected_quality=float(estimate.quality_QM[selection.row, column]),
         expected_cost_usd=float(estimate.cost_usd_QM[selection.row, column]),
