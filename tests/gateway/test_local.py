@@ -256,11 +256,15 @@ def test_a_full_queue_is_answered_with_503(folder: Path, tmp_path: Path) -> None
             sent = ask(ready.base_url, model=FULL, messages=[{"role": "user", "content": "ab="}], **fields)
             statuses.append(sent.status)
 
-        threads = [threading.Thread(target=one) for _ in range(16)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(30)
+        # A quick machine may answer each before the next has come in; then they come together once more.
+        for _ in range(20):
+            threads = [threading.Thread(target=one) for _ in range(16)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(30)
+            if 503 in statuses:
+                break
     assert set(statuses) == {200, 503}
 
 
