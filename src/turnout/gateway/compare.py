@@ -10,20 +10,18 @@ conversation, a user) stand and fall together, so intervals count units.
 from __future__ import annotations
 
 import math
-import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any, final
-from urllib.parse import quote
 
 import msgspec
 import numpy as np
 
-from turnout.core.errors import InputError, sentence
 from turnout.core.outcomes import Floats
 from turnout.gateway.explore import EXPLORED
+from turnout.gateway.ledger_check import read_only
 from turnout.gateway.settings_rollout import RolloutSettings
 from turnout.gateway.whatif import Scores, known_of
 
@@ -207,27 +205,14 @@ def _wilson(side: Served, confidence: float) -> tuple[float, float]:
 
 def _read(path: Path, names: Mapping[str, Any]) -> tuple[list[tuple[Any, ...]], tuple[Served, Served]]:
     """Return a row for each request that both decided, and what either side served."""
-    try:
-        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
-        try:
-            pairs = connection.execute(_PAIRS, names).fetchall()
-            ended = [
-                connection.execute(
-                    _ENDED, {"since": names["since"], "branch": branch, "fingerprint": fingerprint}
-                ).fetchone()
-                for branch, fingerprint in (("canary", names["second"]), ("live", names["live"]))
-            ]
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        raise InputError(
-            sentence(
-                f"{str(path)!r} cannot be read as a ledger",
-                allowed="a SQLite file that a turnout gateway of this version wrote",
-                got=str(error),
-                do="check the path, or start the gateway once so that it is brought up to date",
-            )
-        ) from error
+    with read_only(path) as connection:
+        pairs = connection.execute(_PAIRS, names).fetchall()
+        ended = [
+            connection.execute(
+                _ENDED, {"since": names["since"], "branch": branch, "fingerprint": fingerprint}
+            ).fetchone()
+            for branch, fingerprint in (("canary", names["second"]), ("live", names["live"]))
+        ]
     canary, control = (Served(requests=count, failures=failures) for count, failures in ended)
     return pairs, (canary, control)
 

@@ -8,12 +8,10 @@ have cost and given is estimated from the rows as they are (`turnout.evaluation.
 from __future__ import annotations
 
 import math
-import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
-from urllib.parse import quote
 
 import msgspec
 import numpy as np
@@ -22,6 +20,7 @@ from turnout.core.budget import Goal
 from turnout.core.errors import InputError, sentence
 from turnout.core.outcomes import Floats
 from turnout.evaluation.offpolicy import Logged, OffPolicyValue, dr, ips, snips
+from turnout.gateway.ledger_check import read_only
 from turnout.policies.deployment import Deployment
 
 Scores = dict[str, tuple[float | None, float | None]]
@@ -110,21 +109,8 @@ def what_if(
 
 
 def _read(path: Path, since_s: float) -> list[_Row]:
-    try:
-        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
-        try:
-            found = connection.execute(_ROWS, {"since": since_s}).fetchall()
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        raise InputError(
-            sentence(
-                f"{str(path)!r} cannot be read as a ledger",
-                allowed="a SQLite file that a turnout gateway of this version wrote",
-                got=str(error),
-                do="check the path, or start the gateway once so that it is brought up to date",
-            )
-        ) from error
+    with read_only(path) as connection:
+        found = connection.execute(_ROWS, {"since": since_s}).fetchall()
     rows = [
         _Row(chosen=chosen, propensity=propensity, usd=usd, scores=known_of(scores), feedback=feedback)
         for chosen, propensity, usd, scores, feedback in found
