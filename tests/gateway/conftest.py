@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import openai
+import psycopg
 import pytest
 
 from tests.gateway.pool import ADAPTED, LARGE, SMALL, THINKING, make_deployment
 from tests.gateway.servers import PostgresServer, RedisServer, postgres_server, redis_server
 from tests.gateway.settings import make_config
 from tests.gateway.upstream import Upstream, upstream_server
+from turnout.gateway import central
 from turnout.gateway.lifecycle import running
 
 WIDE = (SMALL, LARGE, THINKING, ADAPTED)
@@ -38,6 +40,16 @@ def postgres() -> Iterator[PostgresServer]:
     """A real PostgreSQL."""
     with postgres_server() as server:
         yield server
+
+
+@pytest.fixture
+def central_url(postgres: PostgresServer) -> str:
+    """A PostgreSQL without rows."""
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute("DROP VIEW IF EXISTS turnout_requests")
+        for table in (*central.TABLES, "sessions", "keys"):
+            connection.execute(f"DROP TABLE IF EXISTS turnout_{table}")
+    return postgres.url
 
 
 @pytest.fixture(scope="session")

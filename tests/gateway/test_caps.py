@@ -13,13 +13,16 @@ import pytest
 from tests.gateway.client import ask, check_advice, row
 from tests.gateway.conftest import Served
 from tests.gateway.settings import make_config
+from tests.gateway.test_whatif import write
 from tests.gateway.upstream import Upstream
 from turnout.core import Goal, OutcomeTable
+from turnout.core.errors import InputError
 from turnout.datasets import synthetic
 from turnout.evaluation.baselines import best_single
 from turnout.gateway.caps import least_usd_per_1k, unkept
 from turnout.gateway.lifecycle import running
 from turnout.gateway.settings import GoalSettings
+from turnout.gateway.whatif import what_if
 from turnout.policies import Deployment
 from turnout.training import train
 
@@ -55,6 +58,17 @@ def test_a_cap_below_the_cheapest_is_a_422_that_says_what_the_cheapest_costs(
     assert row(served.ledger, answer.decision_id)["error"] == "budget_too_small"
     assert upstream.seen == []
     assert ask(served.base_url, headers={CAP: named.group(1)}).status == 200
+
+
+def test_what_if_prices_no_cap_that_the_gateway_refuses(deployment: Deployment, tmp_path: Path) -> None:
+    write(tmp_path / "l.sqlite", seed=5, num=20)
+    least = least_usd_per_1k(deployment)
+    assert least is not None
+    goals = [Goal(usd_per_1k=least[1] * 1.0001), Goal(usd_per_1k=1e-8)]
+    with pytest.raises(InputError, match="a gateway would refuse this dial") as caught:
+        what_if(tmp_path / "l.sqlite", deployment, goals)
+    check_advice(str(caught.value))
+    assert len(what_if(tmp_path / "l.sqlite", deployment, goals[:1]).outlooks) == 2
 
 
 def test_a_cap_of_the_cheapest_itself_is_served(served: Served, deployment: Deployment) -> None:

@@ -11,7 +11,7 @@ import pytest
 from tests.gateway.client import rows
 from tests.gateway.servers import PostgresServer
 from tests.gateway.test_ledger import decision, open_ledger, result
-from tests.gateway.test_shared import central_url, held  # noqa: F401 (a fixture)
+from tests.gateway.test_shared import held
 from turnout.cli.main import main
 from turnout.core import InputError, ManualClock
 from turnout.datasets.importers.ledger import Ledger as Importer
@@ -26,7 +26,7 @@ Write = Callable[[str, range], None]
 
 
 @pytest.fixture
-def write(tmp_path: Path, central_url: str) -> Write:  # noqa: F811
+def write(tmp_path: Path, central_url: str) -> Write:
     """Return what writes requests through the ledger of one host, each with a score."""
 
     def run(host: str, numbers: range) -> None:
@@ -43,7 +43,7 @@ def write(tmp_path: Path, central_url: str) -> Write:  # noqa: F811
     return run
 
 
-def test_a_copy_holds_what_all_hosts_hold_and_grows(tmp_path: Path, central_url: str, write: Write) -> None:  # noqa: F811
+def test_a_copy_holds_what_all_hosts_hold_and_grows(tmp_path: Path, central_url: str, write: Write) -> None:
     copy = tmp_path / "deep" / "all.sqlite"
     write("a", range(3))
     write("b", range(3, 5))
@@ -62,7 +62,7 @@ def test_a_copy_holds_what_all_hosts_hold_and_grows(tmp_path: Path, central_url:
 
 def test_the_command_line_reaches_postgresql(
     tmp_path: Path,
-    central_url: str,  # noqa: F811
+    central_url: str,
     write: Write,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -87,7 +87,7 @@ def test_the_command_line_reaches_postgresql(
 def test_what_cannot_be_copied_is_said(
     tmp_path: Path,
     postgres: PostgresServer,
-    central_url: str,  # noqa: F811
+    central_url: str,
     write: Write,
     capsys: pytest.CaptureFixture[str],
 ) -> None:

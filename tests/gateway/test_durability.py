@@ -13,11 +13,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.gateway.client import Answer, ask, events_of, rows
+from tests.gateway.client import Answer, ask, call, events_of, rows
 from tests.gateway.upstream import Upstream
 from turnout.gateway.lifecycle import Ready
 
@@ -188,6 +189,33 @@ def test_kill_loses_at_most_the_last_tenth_of_a_second_and_the_restart_says_so(
 
     with process(upstream, ledger) as gateway:
         assert gateway.ready.notices == (), "it is said once"
+        gateway.end(signal.SIGTERM)
+
+
+def test_what_was_lost_in_a_kill_is_shown_as_lost_and_what_runs_as_running(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    ledger = tmp_path / "ledger.sqlite"
+
+    def told(base_url: str) -> tuple[int, int, list[bool]]:
+        root = base_url.removesuffix("/v1")
+        totals = call(root, "/ui/data?span=all").json["totals"]
+        listed = call(root, "/ui/decisions").json["decisions"]
+        return totals["running"], totals["lost"], [one["is_lost"] for one in listed]
+
+    upstream.behave["small"] = "slow"
+    with process(upstream, ledger) as gateway, ThreadPoolExecutor() as pool:
+        asked = pool.submit(ask, gateway.ready.base_url, model="small")
+        wait_for_request(upstream)
+        time.sleep(1.1)  # a row is there within 0.1 s, and a look serves everybody for one second
+        assert told(gateway.ready.base_url) == (1, 0, [False])
+        gateway.end(signal.SIGKILL)
+        with pytest.raises((OSError, http.client.HTTPException)):
+            asked.result()
+    with process(upstream, ledger) as gateway:
+        assert told(gateway.ready.base_url) == (0, 1, [True])
+        found = call(gateway.ready.base_url.removesuffix("/v1"), "/ui/decisions?kind=lost").json
+        assert len(found["decisions"]) == 1
         gateway.end(signal.SIGTERM)
 
 

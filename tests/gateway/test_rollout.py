@@ -89,6 +89,22 @@ def test_a_canary_serves_its_share_and_a_unit_stays_on_its_side(stand: Trial) ->
     assert not any("u1" in row["unit"] for row in rows)
 
 
+def test_a_route_is_explained_by_the_side_that_would_serve_it(stand: Trial) -> None:
+    stand.write('share = 0.5\nsticky_by = "user"')
+    with stand.running():
+        for number in range(12):
+            body = {
+                "model": "turnout/auto",
+                "messages": [{"role": "user", "content": "x"}],
+                "user": f"u{number}",
+            }
+            said = call(stand.base_url, "/route", method="POST", body=json.dumps(body).encode()).json
+            answer = stand.ask("x", user=f"u{number}")
+            assert said["chosen"] == answer.headers["x-turnout-model"]
+        rows = stand.wait("SELECT branch, count(*) AS num FROM decisions GROUP BY branch", 2)
+    assert {row["branch"] for row in rows} == {"live", "canary"}
+
+
 def test_a_conversation_stays_where_it_began_whatever_comes_later(stand: Trial) -> None:
     stand.write("share = 0.5")
     with stand.running():

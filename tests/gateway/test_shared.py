@@ -24,6 +24,7 @@ from tests.gateway.upstream import Upstream
 from turnout.core import ConfigError
 from turnout.gateway import central, central_admin
 from turnout.gateway.config import BreakerSettings, Config, LedgerSettings
+from turnout.gateway.ledger import Ledger
 from turnout.gateway.lifecycle import running
 from turnout.gateway.schema import FeedbackRow
 from turnout.gateway.settings_keys import AuthSettings, KeySettings
@@ -152,16 +153,6 @@ def test_requests_may_pass_uncounted_where_the_settings_say_so(
         eventually(lambda: ask(ready.base_url, headers=HEADERS).status, 429)
 
 
-@pytest.fixture
-def central_url(postgres: PostgresServer) -> str:
-    """A PostgreSQL without rows."""
-    with psycopg.connect(postgres.url, autocommit=True) as connection:
-        connection.execute("DROP VIEW IF EXISTS turnout_requests")
-        for table in ("decisions", "results", "traces", "feedback", "keys"):
-            connection.execute(f"DROP TABLE IF EXISTS turnout_{table}")
-    return postgres.url
-
-
 def held(url: str, query: str) -> list[tuple[Any, ...]]:
     with psycopg.connect(url) as connection:
         return connection.execute(query).fetchall()
@@ -210,7 +201,6 @@ def test_a_row_that_is_sent_twice_is_the_same_row(tmp_path: Path, central_url: s
     """A sender that dies between PostgreSQL's commit and the end of its note sends the same again."""
     from tests.gateway.test_ledger import decision, result
     from turnout.core import ManualClock
-    from turnout.gateway.ledger import Ledger
 
     path = tmp_path / "l.sqlite"
     ledger = Ledger(settings=LedgerSettings(path=str(path)), clock=ManualClock(start_s=1.0))
@@ -297,8 +287,26 @@ def test_what_is_shared_must_be_there_at_the_start(
     upstream: Upstream, tmp_path: Path, settings: dict, words: str
 ) -> None:
     config = config_of(upstream, tmp_path, "a", SharedSettings(**settings))
-    config = replace(config, auth=replace(config.auth, required=True))
-    with pytest.raises(ConfigError, match=words) as caught, running(config, deployment=make_deployment()):
-        pass
-    assert "secret@" not in str(caught.value)
-    check_advice(str(caught.value))
+    for required in (True, False):
+        config = replace(config, auth=replace(config.auth, required=required))
+        with pytest.raises(ConfigError, match=words) as caught, running(config, deployment=make_deployment()):
+            pass
+        assert "secret@" not in str(caught.value)
+        check_advice(str(caught.value))
+
+
+def test_a_redis_that_is_away_at_the_start_is_waited_for_where_the_settings_say_so(
+    upstream: Upstream, tmp_path: Path, redis: RedisServer, shared: SharedSettings
+) -> None:
+    keys = {"team": KeySettings(sha256=hashed(), requests_per_min=2)}
+    config = config_of(upstream, tmp_path, "a", replace(shared, fail_open=True), **keys)
+    redis.stop()
+    try:
+        with running(config, deployment=make_deployment()) as ready:
+            assert any("uncounted" in notice for notice in ready.notices)
+            assert [ask(ready.base_url, headers=HEADERS).status for _ in range(4)] == [200] * 4
+            redis.start()
+            eventually(lambda: ask(ready.base_url, headers=HEADERS).status, 429)
+    finally:
+        if redis.process is None:
+            redis.start()

@@ -87,6 +87,7 @@ def offline(
         is_forced=is_forced,
         who=None,
         evidence=evidence,
+        is_shared=config.shared.postgres is not None,
     )
     switch.apply()
     tell("note: no gateway answers there; the settings were changed and hold from its next start or reload")

@@ -69,8 +69,7 @@ class Admission:
 
     async def enter(self, key: Key, request: ChatRequest) -> Hold:
         """Check the model and take from the rates; raises `ApiError` (403, 429)."""
-        if key.models is not None and request.model not in key.models:
-            raise _not_allowed(key, request.model)
+        check_model(key, request)
         hold = Hold(key=key)
         if not key.is_rated:
             return hold
@@ -156,6 +155,12 @@ class Admission:
             raise _no_money(key, before, min(wanted_usd), rest_s)
         hold.period, hold.usd = period, usd
         return usd
+
+
+def check_model(key: Key, request: ChatRequest) -> None:
+    """Raise `ApiError` (403) where the key may not ask for the model."""
+    if key.models is not None and request.model not in key.models:
+        raise _not_allowed(key, request.model)
 
 
 def _not_allowed(key: Key, model: str) -> ApiError:

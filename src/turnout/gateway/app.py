@@ -36,7 +36,7 @@ from turnout.gateway.reply import send_error
 from turnout.gateway.rollout_admin import RolloutAdmin
 from turnout.gateway.routes import Handler, Routes
 from turnout.gateway.settings_shared import read_url
-from turnout.gateway.shared import redis_client
+from turnout.gateway.shared import check_redis, redis_client
 from turnout.gateway.shared_breakers import SharedBreakers
 from turnout.gateway.stored import StoredResponses
 from turnout.gateway.ui.endpoints import Ui
@@ -120,7 +120,8 @@ class Gateway:
         selector, ledger = self.parts.selector, self.parts.ledger
         first = Query(id="start", text="a first question")
         selector.deployment.decide([first], goal=selector.goal)
-        self.notices = ledger.open() + unkept(selector.deployment, selector.goal)
+        away = await check_redis(self.config.shared)
+        self.notices = ledger.open() + away + unkept(selector.deployment, selector.goal)
         self.notices += stale_notice(self.parts.prices, self.config.prices, self.clock.now_s())
         admission = await open_admission(self.config, self.keys, self.clock)
         self.parts = dataclasses.replace(self.parts, admission=admission)

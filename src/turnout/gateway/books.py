@@ -12,7 +12,7 @@ from turnout.gateway.keystore import KeyStore, SqliteKeyStore
 from turnout.gateway.limits import Limits
 from turnout.gateway.limits_sqlite import SqliteLimits
 from turnout.gateway.settings_shared import read_url
-from turnout.gateway.shared import open_redis_limits
+from turnout.gateway.shared import redis_limits
 
 
 @final
@@ -36,7 +36,7 @@ async def open_books(config: Config, clock: Clock) -> Books:
     if shared.redis is None:
         limits = SqliteLimits(connection=open_keyfile(config.auth.path), clock=clock)
     else:
-        limits = await open_redis_limits(shared, clock)
+        limits = redis_limits(shared, clock)
     try:
         return Books(keys=await _open_keys(config, clock), limits=limits)
     except BaseException:

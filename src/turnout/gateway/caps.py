@@ -28,24 +28,30 @@ def least_usd_per_1k(deployment: Deployment) -> tuple[str, float] | None:
 
 
 def check_cap(deployment: Deployment, goal: Goal, param: str) -> None:
-    """Raise `ApiError` (422) for a cap below the expected cost of whoever spends least.
+    """Raise `ApiError` (422) for a cap that `too_small` finds fault with."""
+    message = too_small(deployment, goal, param)
+    if message is not None:
+        raise ApiError(422, message, code="budget_too_small", param=param)
+
+
+def too_small(deployment: Deployment, goal: Goal, param: str) -> str | None:
+    """Return what is wrong with a cap below the expected cost of whoever spends least, or None.
 
     A cap that is too near to that cost to be promised is served all the same: it can be kept on average.
     """
     if goal.usd_per_1k is None or deployment.plan(goal).is_kept:
-        return
+        return None
     least = least_usd_per_1k(deployment)
     if least is None or goal.usd_per_1k * (1 + goal.risk) >= least[1]:
-        return
+        return None
     name, usd = least
-    message = sentence(
+    return sentence(
         f"the spend cap of {param!r} is below the cheapest there is",
         # Rounded up: the cap that is named must be one that is served.
         allowed=f"at least {usd * 1.0006:.4g} usd per 1,000 requests, the expected cost of {name}",
         got=goal.usd_per_1k,
         do="allow more, or name a candidate as the model",
     )
-    raise ApiError(422, message, code="budget_too_small", param=param)
 
 
 def unkept(deployment: Deployment, goal: Goal | None) -> tuple[str, ...]:

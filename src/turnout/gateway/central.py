@@ -11,14 +11,16 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final, get_args, get_type_hints
 
 import msgspec
 
 from turnout.core.errors import ConfigError, missing_extra, sentence
-from turnout.gateway.schema import DecisionRow, FeedbackRow, ResultRow, ShadowRow, TraceRow
+from turnout.gateway.schema import DecisionRow, FeedbackRow, ResultRow, ShadowRow, SwitchRow, TraceRow
 
 if TYPE_CHECKING:
     import psycopg
@@ -31,11 +33,23 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "traces": TraceRow,
     "shadows": ShadowRow,
     "feedback": FeedbackRow,
+    "switches": SwitchRow,
 }
 """Table -> the row that it holds; in PostgreSQL it is called `turnout_TABLE`."""
+NAMELESS = ("feedback", "switches")
+"""Tables whose rows have no name of their own; in PostgreSQL it is their place in a gateway's outbox."""
+
+NOTE = "INSERT INTO outbox (origin, kind, body) VALUES (?, ?, ?)"
+"""Puts a row into the outbox, beside the row itself and in the same transaction."""
 
 _BATCH = 500
 _PERIOD_S = 0.25
+_SIGN_EVERY_S = 15.0
+_SILENT_S = 60.0
+"""A gateway that gave no sign of life for so long is at work no more."""
+_KEEP_SESSIONS_S = 86_400.0
+_NOW_S = "extract(epoch FROM clock_timestamp())"
+"""PostgreSQL's own clock tells when a session was seen: those of the hosts differ."""
 _LONGEST_WAIT_S = 5.0
 _CONNECT_S = 5
 _LOCK = 7_402_872
@@ -58,10 +72,14 @@ def make_tables(connection: psycopg.Connection[Any]) -> None:
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
         for table, row in TABLES.items():
-            key = "origin TEXT PRIMARY KEY" if table == "feedback" else "decision_id TEXT PRIMARY KEY"
-            connection.execute(f"CREATE TABLE IF NOT EXISTS turnout_{table} ({key})")
+            key = "origin" if table in NAMELESS else "decision_id"
+            connection.execute(f"CREATE TABLE IF NOT EXISTS turnout_{table} ({key} TEXT PRIMARY KEY)")
             for name, kind in _columns(row).items():
                 connection.execute(f"ALTER TABLE turnout_{table} ADD COLUMN IF NOT EXISTS {name} {kind}")
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS turnout_sessions "
+            "(id TEXT PRIMARY KEY, seen_s DOUBLE PRECISION NOT NULL, ended_s DOUBLE PRECISION)"
+        )
         connection.execute("CREATE INDEX IF NOT EXISTS turnout_by_time ON turnout_decisions (time_s)")
         connection.execute("CREATE INDEX IF NOT EXISTS turnout_by_tenant ON turnout_decisions (tenant)")
         connection.execute("DROP VIEW IF EXISTS turnout_requests")
@@ -96,18 +114,23 @@ class Sender:
     def __init__(self, *, url: str, path: Path) -> None:
         self.url = url
         self.path = path
+        self.session_id = ""
+        """Names the gateway's session to the others."""
         self.failure: str | None = None
         """What PostgreSQL said when the last sending failed; None while sending works."""
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._next_sign_s = 0.0
 
     def start(self) -> None:
         """Make the tables and start the thread; raises `ConfigError` where PostgreSQL refuses."""
         import psycopg
 
         try:
-            with connect(self.url) as connection:
+            with connect(self.url) as connection, closing(sqlite3.connect(self.path)) as ledger:
                 make_tables(connection)
+                _tell_ended(ledger, connection)
+                _tell_session(connection, self.session_id, has_ended=False)
         except psycopg.Error as error:
             raise ConfigError(
                 sentence(
@@ -132,21 +155,22 @@ class Sender:
         wait_s = _PERIOD_S
         while not self._stop.wait(wait_s):
             wait_s = _PERIOD_S if self._send_all() else min(2 * wait_s, _LONGEST_WAIT_S)
-        self._send_all()
+        self._send_all(has_ended=True)
 
-    def _send_all(self) -> bool:
+    def _send_all(self, *, has_ended: bool = False) -> bool:
         """Send until the outbox is empty; return whether all went well."""
         import psycopg
 
+        is_due = has_ended or time.monotonic() >= self._next_sign_s
         try:
-            ledger = sqlite3.connect(self.path, isolation_level=None, timeout=5.0)
-            try:
-                if ledger.execute("SELECT 1 FROM outbox LIMIT 1").fetchone() is not None:
+            with closing(sqlite3.connect(self.path, isolation_level=None, timeout=5.0)) as ledger:
+                if is_due or ledger.execute("SELECT 1 FROM outbox LIMIT 1").fetchone() is not None:
                     with connect(self.url) as connection:
                         while self._send_some(ledger, connection):
                             pass
-            finally:
-                ledger.close()
+                        if is_due:
+                            _tell_session(connection, self.session_id, has_ended=has_ended)
+                            self._next_sign_s = time.monotonic() + _SIGN_EVERY_S
         except (psycopg.Error, sqlite3.Error, OSError) as error:
             if self.failure is None:
                 logger.error("rows wait in the ledger's outbox, as PostgreSQL is away: %s", error)
@@ -173,13 +197,39 @@ class Sender:
         return True
 
 
+def sessions_at_work(connection: psycopg.Connection[Any]) -> list[str]:
+    """Return the ids of the sessions whose gateway gave a sign of life lately."""
+    query = f"SELECT id FROM turnout_sessions WHERE ended_s IS NULL AND seen_s > {_NOW_S} - %s"
+    return [session_id for (session_id,) in connection.execute(query, (_SILENT_S,))]
+
+
+def _tell_session(connection: psycopg.Connection[Any], session_id: str, *, has_ended: bool) -> None:
+    """Say that a session is at work, or that it is over."""
+    ended = _NOW_S if has_ended else "NULL"
+    connection.execute(
+        f"INSERT INTO turnout_sessions VALUES (%s, {_NOW_S}, {ended}) "
+        "ON CONFLICT (id) DO UPDATE SET seen_s = excluded.seen_s, ended_s = excluded.ended_s",
+        (session_id,),
+    )
+
+
+def _tell_ended(ledger: sqlite3.Connection, connection: psycopg.Connection[Any]) -> None:
+    """Say which sessions of a ledger are over, crashed ones too, and forget those of long ago."""
+    query = "SELECT id FROM sessions WHERE closed_s IS NOT NULL OR found_open_s IS NOT NULL"
+    ids = [session_id for (session_id,) in ledger.execute(query)]
+    over = f"UPDATE turnout_sessions SET ended_s = {_NOW_S} WHERE ended_s IS NULL AND id = ANY(%s)"
+    connection.execute(over, (ids,))
+    old = f"DELETE FROM turnout_sessions WHERE seen_s < {_NOW_S} - %s"
+    connection.execute(old, (_KEEP_SESSIONS_S,))
+
+
 def _values(table: str, row: type[msgspec.Struct], origin: str, body: bytes) -> Sequence[Any]:
     values = msgspec.structs.astuple(msgspec.msgpack.decode(body, type=row))
-    return (origin, *values) if table == "feedback" else values
+    return (origin, *values) if table in NAMELESS else values
 
 
 def _insert(table: str, row: type[msgspec.Struct]) -> str:
-    names = [*(("origin",) if table == "feedback" else ()), *row.__struct_fields__]
+    names = [*(("origin",) if table in NAMELESS else ()), *row.__struct_fields__]
     holes = ", ".join(["%s"] * len(names))
     return f"INSERT INTO turnout_{table} ({', '.join(names)}) VALUES ({holes}) ON CONFLICT DO NOTHING"
 

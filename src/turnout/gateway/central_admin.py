@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from turnout.core.errors import InputError, sentence
-from turnout.gateway.central import TABLES, connect
+from turnout.gateway.central import NAMELESS, TABLES, connect
 from turnout.gateway.ledger_check import check_ledger
 from turnout.gateway.schema import insert_statement, migrate
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import psycopg
 
 _BATCH = 5_000
-_LATER = tuple(table for table in TABLES if table != "decisions")
+_LATER = tuple(table for table in TABLES if table not in ("decisions", "switches"))
 """Tables whose rows belong to a decision."""
 
 
@@ -50,6 +50,8 @@ def pull(url: str, out: str | Path, *, since_s: float | None = None) -> int:
             )
             for table in _LATER:
                 _copy(central, ledger, table, ids, since)
+            ledger.execute("DELETE FROM switches WHERE time_s >= ?", (since,))
+            _copy(central, ledger, "switches", "time_s >= %s", since)
             added = _count(ledger) - before
         except BaseException:
             ledger.execute("ROLLBACK")
@@ -99,7 +101,8 @@ def _copy(
 ) -> None:
     row = TABLES[table]
     insert = insert_statement(row, table).replace("INSERT INTO", "INSERT OR IGNORE INTO", 1)
-    order = {"decisions": "time_s, decision_id", "feedback": "time_s, origin"}.get(table, "decision_id")
+    order = {"decisions": "time_s, decision_id"}.get(table, "decision_id")
+    order = "time_s, origin" if table in NAMELESS else order
     query = f"SELECT {', '.join(row.__struct_fields__)} FROM turnout_{table} WHERE {where} ORDER BY {order}"
     # A cursor of the server's: a month of rows does not have to fit into memory.
     with central.transaction(), central.cursor(name="turnout_pull") as cursor:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Sequence
-from typing import final
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
 from urllib.parse import parse_qs
 
 from turnout.core.budget import Goal
 from turnout.core.errors import did_you_mean, sentence
 from turnout.core.outcomes import Floats
 from turnout.core.rng import make_rng
+from turnout.gateway.admission import check_model
 from turnout.gateway.ask import read_request
 from turnout.gateway.body import read_body
 from turnout.gateway.dial import goal_of
 from turnout.gateway.disconnect import Receive, Scope, Send
 from turnout.gateway.door import KEY
 from turnout.gateway.errors import ApiError
+from turnout.gateway.explore import undrawn
 from turnout.gateway.key import Key
 from turnout.gateway.parts import Parts
 from turnout.gateway.pins import keep_to
@@ -29,9 +32,10 @@ from turnout.gateway.protocols.responses import ResponsesProtocol
 from turnout.gateway.reasons import Json, candidates_in_words, choice_in_words, goal_in_words
 from turnout.gateway.reply import json_reply, send_body
 from turnout.gateway.rewrite import refusal, rewritten
+from turnout.gateway.rollout import RolloutDecider
 from turnout.gateway.routes import Routes
 from turnout.gateway.rules import Rules, Ruling
-from turnout.gateway.select import Selection
+from turnout.gateway.select import Selection, Selector
 from turnout.gateway.signals.base import Facts
 from turnout.gateway.signals.board import Reader
 from turnout.gateway.warmth import key_of
@@ -76,10 +80,10 @@ class Explain:
         if ruling is not None:
             request = rewritten(request, ruling.rules, protocol)
         tenant = "" if key is None else key.tenant
-        extra_usd_M = _reading(parts, request, scope["headers"], tenant)
         pin = await parts.pins.find(request.follows) if request.follows else None
         keep = functools.partial(keep_to, pin, tenant=tenant, known=parts.selector.known, places=parts.places)
-        decided = await asyncio.to_thread(_decide, parts, ruling, request, goal, whose, extra_usd_M, keep)
+        asked = _Asked(request=request, headers=scope["headers"], key=key, goal=goal, whose=whose)
+        decided = await asyncio.to_thread(_decide, parts, ruling, asked, keep)
         answer: Json = {
             "object": "turnout.route",
             "api": protocol.name,
@@ -113,47 +117,81 @@ class Explain:
         return self._protocols[asked[-1]]
 
 
-def _reading(
-    parts: Parts, request: ChatRequest, headers: Sequence[tuple[bytes, bytes]], tenant: str
-) -> Floats | None:
-    """Return what each candidate charges for the turns before; None where nobody has them warm."""
-    if parts.warmth is None:
-        return None
-    candidates = parts.selector.deployment.candidates
-    return parts.warmth.reading_usd(key_of(request, headers, tenant), candidates, request.input_tokens)
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Asked:
+    """A request with what it came with."""
+
+    request: ChatRequest
+    headers: Sequence[tuple[bytes, bytes]]
+    key: Key | None
+    goal: Goal | None
+    whose: str | None
+
+    def reading(self, parts: Parts, selector: Selector) -> Floats | None:
+        """Return what each candidate charges for the turns before; None where nobody has them warm."""
+        if parts.warmth is None:
+            return None
+        key = key_of(self.request, self.headers, "" if self.key is None else self.key.tenant)
+        return parts.warmth.reading_usd(key, selector.deployment.candidates, self.request.input_tokens)
 
 
 def _decide(
-    parts: Parts,
-    ruling: Ruling | None,
-    request: ChatRequest,
-    goal: Goal | None,
-    whose: str | None,
-    extra_usd_M: Floats | None,
-    keep: Callable[[Selection], Selection],
+    parts: Parts, ruling: Ruling | None, asked: _Asked, keep: Callable[[Selection], Selection]
 ) -> Json:
     """Return what would be decided, or the refusal that the client would get."""
-    selector = parts.selector if ruling is None else ruling.selector
-    selection: Selection | None = None
-    refused: Json | None = None
+    request = asked.request
+    decider = parts.decider
+    sides: Mapping[Any, Selector] = {None: parts.selector if ruling is None else ruling.selector}
+    if isinstance(decider, RolloutDecider):
+        sides = decider.selectors(request, asked.headers, asked.key, ruling)
     is_sequence = parts.sequences.find(request.model) is not None
-    try:
-        for rule in () if ruling is None else ruling.rules:
-            if rule.block is not None:
-                raise refusal(rule)
-        if not is_sequence:
-            rng = make_rng(parts.config.routing.seed, "explain")
-            query = request.query("explain")
-            selection = keep(selector.choose(request, query, goal, whose, rng, extra_usd_M=extra_usd_M))
-    except ApiError as error:
-        refused = {"status": error.status, "code": error.code, "message": error.message}
+    side, selector = next(iter(sides.items()))
+    selection, refused = None, _refused(ruling, asked)
+    if refused is None and not is_sequence:
+        for side, selector in sides.items():  # noqa: B007 (whoever decided is told below)
+            selection, refused = _chosen(parts, selector, asked, keep)
+            if refused is None:
+                break
     return {
         **choice_in_words(selection),
+        "branch": side,
+        "explore_share": selector.explore_share,
         "sequencer": request.model if is_sequence else None,
-        "refused": refused,
-        "goal": goal_in_words(selector, goal, whose, ruling),
+        "refused": None if refused is None else _in_words(refused),
+        "goal": goal_in_words(selector, asked.goal, asked.whose, ruling),
         "candidates": candidates_in_words(parts, selector, selection, request),
     }
+
+
+def _refused(ruling: Ruling | None, asked: _Asked) -> ApiError | None:
+    """Return what the client would be told before anything is decided."""
+    try:
+        if asked.key is not None:
+            check_model(asked.key, asked.request)
+    except ApiError as error:
+        return error
+    blocking = [rule for rule in (() if ruling is None else ruling.rules) if rule.block is not None]
+    return refusal(blocking[0]) if blocking else None
+
+
+def _chosen(
+    parts: Parts, selector: Selector, asked: _Asked, keep: Callable[[Selection], Selection]
+) -> tuple[Selection | None, ApiError | None]:
+    """Return the router's own choice, with the propensity that serving would give it; or a refusal."""
+    rng = make_rng(parts.config.routing.seed, "explain")
+    query = asked.request.query("explain")
+    extra_usd_M = asked.reading(parts, selector)
+    try:
+        found = selector.choose(asked.request, query, asked.goal, asked.whose, rng, extra_usd_M=extra_usd_M)
+        # As in serving: a conversation that somebody has read stays there, and nobody is drawn.
+        return keep(undrawn(found, selector.explore_share) if extra_usd_M is None else found), None
+    except ApiError as error:
+        return None, error
+
+
+def _in_words(error: ApiError) -> Json:
+    return {"status": error.status, "code": error.code, "message": error.message}
 
 
 async def _signals(rules: Rules, reader: Reader) -> list[Json]:

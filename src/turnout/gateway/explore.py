@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from turnout.core.estimate import Estimate
+
 if TYPE_CHECKING:
     from turnout.gateway.select import Selection
 
@@ -24,13 +26,13 @@ def explored(selection: Selection, share: float, rng: np.random.Generator) -> Se
     estimate = selection.estimate
     if estimate is None or selection.propensity < 1.0:
         return selection
-    allowed = np.flatnonzero(estimate.allowed_QM[selection.row]).tolist()
-    own = selection.ranked[0]
-    each = share / len(allowed)
     if rng.random() >= share:
-        return dataclasses.replace(selection, propensity=1.0 - share + each)
+        return undrawn(selection, share)
+    allowed = _allowed(estimate, selection.row)
+    each = share / len(allowed)
     column = allowed[int(rng.integers(len(allowed)))]
     drawn = estimate.candidates[column]
+    own = selection.ranked[0]
     return dataclasses.replace(
         selection,
         ranked=(drawn, *(one for one in selection.ranked if one.name != drawn.name)),
@@ -40,3 +42,16 @@ def explored(selection: Selection, share: float, rng: np.random.Generator) -> Se
         expected_quality=float(estimate.quality_QM[selection.row, column]),
         expected_cost_usd=float(estimate.cost_usd_QM[selection.row, column]),
     )
+
+
+def undrawn(selection: Selection, share: float) -> Selection:
+    """Return the router's own choice, with the chance that it is asked where others are drawn on a share."""
+    if selection.estimate is None or selection.propensity < 1.0:
+        return selection
+    each = share / len(_allowed(selection.estimate, selection.row))
+    return dataclasses.replace(selection, propensity=1.0 - share + each)
+
+
+def _allowed(estimate: Estimate, row: int) -> list[int]:
+    columns: list[int] = np.flatnonzero(estimate.allowed_QM[row]).tolist()
+    return columns

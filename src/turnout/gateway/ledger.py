@@ -20,7 +20,7 @@ import msgspec
 
 from turnout.core.clock import Clock, SystemClock
 from turnout.core.errors import ConfigError, sentence
-from turnout.gateway.central import Sender, outbox_row
+from turnout.gateway.central import NOTE, Sender, outbox_row
 from turnout.gateway.config import LedgerSettings
 from turnout.gateway.ledger_check import identity, unusable
 from turnout.gateway.ledger_delete import delete
@@ -39,7 +39,6 @@ logger = logging.getLogger(__name__)
 
 _PRUNE_EVERY_S = 3600.0
 _DAY_S = 86_400.0
-_NOTE = "INSERT INTO outbox (origin, kind, body) VALUES (?, ?, ?)"
 
 Row = DecisionRow | ResultRow | TraceRow | ShadowRow | FeedbackRow
 
@@ -138,6 +137,7 @@ class Ledger:
             raise
         self._is_stopping = False
         if self.sender is not None:
+            self.sender.session_id = self.session.id
             try:
                 self.sender.start()
             except BaseException:
@@ -260,7 +260,7 @@ class Ledger:
                 if values[whole:]:
                     connection.executemany(one, values[whole:])
             if self.sender is not None:
-                connection.executemany(_NOTE, [self._note(row) for row in rows])
+                connection.executemany(NOTE, [self._note(row) for row in rows])
             now_s = self.clock.now_s()
             connection.execute("UPDATE sessions SET last_commit_s = ? WHERE id = ?", (now_s, self.session.id))
             connection.execute("COMMIT")

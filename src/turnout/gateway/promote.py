@@ -7,6 +7,7 @@ rollback is the same exchange. What changed, who did it and on which evidence is
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 import tomllib
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from typing import Literal, final
 import msgspec
 
 from turnout.core.errors import ConfigError, InputError, sentence
+from turnout.gateway.central import NOTE, outbox_row
 from turnout.gateway.compare import Comparison, as_json, objections
 from turnout.gateway.config import load_config
 from turnout.gateway.schema import SwitchRow, insert_statement, migrate
@@ -163,8 +165,12 @@ def note_switch(
     is_forced: bool,
     who: str | None,
     evidence: Comparison | None,
+    is_shared: bool,
 ) -> None:
-    """Write a switch into the ledger; beside a gateway that runs, too."""
+    """Write a switch into the ledger; beside a gateway that runs, too.
+
+    `is_shared` says that it is sent on to a PostgreSQL, as every row of the gateway is.
+    """
     row = SwitchRow(
         time_s=now_s,
         action=action,
@@ -176,8 +182,11 @@ def note_switch(
         who=who,
         evidence=None if evidence is None else as_json(evidence).decode(),
     )
-    with _opened(ledger) as connection:
+    with _opened(ledger) as connection, connection:
+        connection.execute("BEGIN IMMEDIATE")
         connection.execute(insert_statement(SwitchRow, "switches"), msgspec.structs.astuple(row))
+        if is_shared:
+            connection.execute(NOTE, (f"switch-{secrets.token_hex(8)}", *outbox_row(row)))
 
 
 def no_rollout() -> ConfigError:

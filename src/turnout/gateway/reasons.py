@@ -38,9 +38,10 @@ def goal_in_words(selector: Selector, goal: Goal | None, whose: str | None, ruli
 
 
 def choice_in_words(selection: Selection | None) -> Json:
-    """Return who would be asked, in order, and why."""
+    """Return who would be asked, in order, and why; the same members, without values, where nobody would."""
     if selection is None:
-        return {"chosen": None, "ranked": []}
+        unknown = ("reason", "propensity", "price", "fingerprint", "decision_us")
+        return {"chosen": None, "ranked": [], **dict.fromkeys(unknown)}
     return {
         "chosen": selection.ranked[0].name,
         "ranked": [candidate.name for candidate in selection.ranked],

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, final
 
 from turnout.core.errors import ConfigError, did_you_mean, sentence
@@ -18,6 +18,7 @@ from turnout.gateway.config import Config
 from turnout.gateway.decide import Decider, RouterDecider, reading_of
 from turnout.gateway.dial import goal_of
 from turnout.gateway.errors import ApiError
+from turnout.gateway.key import Key
 from turnout.gateway.ledger import Ledger
 from turnout.gateway.providers.base import Reply
 from turnout.gateway.rules import Ruling, make_selector, selector_for
@@ -25,12 +26,15 @@ from turnout.gateway.select import Selection, Selector
 from turnout.gateway.settings_rollout import RolloutSettings
 from turnout.gateway.shadow import Job, Shadow
 from turnout.gateway.warmth import key_of
+from turnout.gateway.wire import ChatRequest
 from turnout.policies.deployment import Deployment
 
 if TYPE_CHECKING:
     from turnout.gateway.exchange import Exchange
 
 logger = logging.getLogger(__name__)
+
+Headers = Sequence[tuple[bytes, bytes]]
 
 LIVE, CANARY = "live", "canary"
 _USER_MEMBERS = ("user", "safety_identifier")
@@ -75,7 +79,9 @@ class RolloutDecider(Decider):
         if exchange.request.model != self.live.selector.alias:
             return await self.live.decide(exchange)
         account = exchange.account
-        account.unit = unit_of(exchange, self.settings)
+        account.unit = unit_of(
+            exchange.request, exchange.headers, account.key, self.settings, name=account.decision_id
+        )
         if part_of(account.unit) >= self.settings.share:
             account.branch = LIVE
             selection = await self.live.decide(exchange)
@@ -92,6 +98,24 @@ class RolloutDecider(Decider):
             return await self.live.decide(exchange)
         self._in_shadow(exchange, self.live)
         return selection
+
+    def selectors(
+        self, request: ChatRequest, headers: Headers, key: Key | None, ruling: Ruling | None
+    ) -> dict[str, Selector]:
+        """Return who decides a request, by side: whoever comes first, the next where that one refuses.
+
+        Where each request is drawn anew, the side that is more likely comes first.
+        """
+        live = self.live.selector if ruling is None else self.live.ruled(ruling)
+        if request.model != self.live.selector.alias:
+            return {LIVE: live}
+        part = 0.5
+        if self.settings.sticky_by != "request":
+            part = part_of(unit_of(request, headers, key, self.settings, name=""))
+        if part >= self.settings.share:
+            return {LIVE: live}
+        canary = self.canary.selector if ruling is None else self.canary.ruled(ruling)
+        return {CANARY: canary, LIVE: live}
 
     def missing(self) -> dict[tuple[str, ...], int]:
         """Return how many decisions of the second deployment are missing, by why."""
@@ -146,20 +170,24 @@ def make_rollout(
     return RolloutDecider(live=live, selector=selector, rules=rules, settings=settings, shadow=shadow)
 
 
-def unit_of(exchange: Exchange, settings: RolloutSettings) -> str:
-    """Return sixteen hex digits that name what stays on one side; nobody can read a name out of them."""
-    account, request = exchange.account, exchange.request
-    tenant = account.tenant
+def unit_of(
+    request: ChatRequest, headers: Headers, key: Key | None, settings: RolloutSettings, *, name: str
+) -> str:
+    """Return sixteen hex digits that name what stays on one side; nobody can read a name out of them.
+
+    `name` is the request's own.
+    """
+    tenant = "" if key is None else key.tenant
     told: str | None = None
     if settings.sticky_by == "request":
-        told = account.decision_id
-    elif settings.sticky_by == "key" and account.key is not None:
-        told = f"key:{account.key.name}"
+        told = name
+    elif settings.sticky_by == "key" and key is not None:
+        told = f"key:{key.name}"
     elif settings.sticky_by == "user":
-        given = next((request.members[name] for name in _USER_MEMBERS if name in request.members), None)
+        given = next((request.members[one] for one in _USER_MEMBERS if one in request.members), None)
         told = None if given is None else f"user:{tenant}:{bytes(given).decode('utf-8', 'replace')}"
     if told is None:
-        told = key_of(request, exchange.headers, tenant)
+        told = key_of(request, headers, tenant)
     return hashlib.blake2b(told.encode(), digest_size=8, key=settings.salt.encode()[:64]).hexdigest()
 
 

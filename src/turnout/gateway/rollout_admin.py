@@ -171,6 +171,7 @@ class RolloutAdmin:
                 is_forced=is_forced,
                 who=None if key is None else key.name,
                 evidence=evidence,
+                is_shared=before.ledger.sender is not None,
             )
 
         try:

@@ -36,7 +36,7 @@ class Session:
     def open(self, connection: sqlite3.Connection, *, now_s: float) -> tuple[str, ...]:
         """Mark the session as open; return a sentence for each earlier one that ended without closing."""
         notices = tuple(self._find_dead(connection, now_s))
-        self._lock = _try_lock(self._lock_path(self.id))
+        self._lock = _try_lock(_lock_path(self.path, self.id))
         connection.execute(
             "INSERT INTO sessions (id, pid, started_s) VALUES (?, ?, ?)", (self.id, os.getpid(), now_s)
         )
@@ -51,7 +51,7 @@ class Session:
         """Give the lock back without a mark, which is how a session that could not write ends."""
         if self._lock is not None:
             self._lock.close()
-            self._lock_path(self.id).unlink(missing_ok=True)
+            _lock_path(self.path, self.id).unlink(missing_ok=True)
             self._lock = None
 
     def _find_dead(self, connection: sqlite3.Connection, now_s: float) -> list[str]:
@@ -61,7 +61,7 @@ class Session:
         ).fetchall()
         notices = []
         for session_id, pid, started_s, last_commit_s in open_rows:
-            lock_path = self._lock_path(session_id)
+            lock_path = _lock_path(self.path, session_id)
             lock = _try_lock(lock_path)
             if lock is None:
                 continue
@@ -73,8 +73,28 @@ class Session:
             notices.append(_notice(self.path, pid, last, lost))
         return notices
 
-    def _lock_path(self, session_id: str) -> Path:
-        return self.path.with_name(f"{self.path.name}-lock-{session_id}")
+
+def at_work(connection: sqlite3.Connection, path: Path) -> list[str]:
+    """Return the ids of the sessions of a ledger whose process lives; changes nothing."""
+    open_rows = connection.execute(
+        "SELECT id FROM sessions WHERE closed_s IS NULL AND found_open_s IS NULL"
+    ).fetchall()
+    return [session_id for (session_id,) in open_rows if _is_held(_lock_path(path, session_id))]
+
+
+def _is_held(path: Path) -> bool:
+    if not path.exists():
+        return False
+    if os.name == "nt":
+        return True
+    lock = _try_lock(path)
+    if lock is not None:
+        lock.close()
+    return lock is None
+
+
+def _lock_path(path: Path, session_id: str) -> Path:
+    return path.with_name(f"{path.name}-lock-{session_id}")
 
 
 def _count_lost(connection: sqlite3.Connection, session_id: str) -> int:

@@ -26,27 +26,41 @@ def redis_client(shared: SharedSettings) -> Redis:
     return Redis.from_url(url, socket_timeout=wait_s, socket_connect_timeout=wait_s)
 
 
-async def open_redis_limits(shared: SharedSettings, clock: Clock) -> Limits:
-    """Return the counts in Redis; raises `ConfigError` where it does not answer now."""
+async def check_redis(shared: SharedSettings) -> tuple[str, ...]:
+    """Require that the Redis of the settings answers now; where `fail_open` is on, only say that it does not.
+
+    Raises `ConfigError`: what is away at the start is more often a wrong address than a short rest.
+    """
     from redis.exceptions import RedisError
 
-    from turnout.gateway.limits_redis import RedisLimits
-
+    if shared.redis is None:
+        return ()
     client = redis_client(shared)
     try:
         await client.ping()
     except (RedisError, OSError, TimeoutError) as error:
+        message = sentence(
+            "the Redis of 'shared.redis' does not answer",
+            allowed="a server that is there when the gateway starts",
+            got=str(error),
+            do="check the URL and the server, or set shared.fail_open to start without it",
+        )
+        if not shared.fail_open:
+            raise ConfigError(message) from error
+        return (
+            f"requests pass uncounted, and breakers and pins are not shared, until it is there: {message}",
+        )
+    finally:
         await client.aclose()
-        raise ConfigError(
-            sentence(
-                "the Redis of 'shared.redis' does not answer",
-                allowed="a server that is there when the gateway starts",
-                got=str(error),
-                do="check the URL and the server",
-            )
-        ) from error
+    return ()
+
+
+def redis_limits(shared: SharedSettings, clock: Clock) -> Limits:
+    """Return the counts in Redis."""
+    from turnout.gateway.limits_redis import RedisLimits
+
     return RedisLimits(
-        client=client,
+        client=redis_client(shared),
         clock=clock,
         timeout_s=shared.redis_timeout_s,
         fail_open=shared.fail_open,

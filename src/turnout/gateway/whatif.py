@@ -20,6 +20,7 @@ from turnout.core.budget import Goal
 from turnout.core.errors import InputError, sentence
 from turnout.core.outcomes import Floats
 from turnout.evaluation.offpolicy import Logged, OffPolicyValue, dr, ips, snips
+from turnout.gateway.caps import too_small
 from turnout.gateway.ledger_check import read_only
 from turnout.policies.deployment import Deployment
 
@@ -85,8 +86,12 @@ def what_if(
 ) -> WhatIf:
     """Return what the requests since `since_s` (seconds since the epoch) would have come to at each goal.
 
-    Raises `InputError` where the file is no ledger, has no such request, or a goal cannot be served.
+    Raises `InputError` where the file is no ledger, has no such request, or the gateway would refuse a goal.
     """
+    for goal in goals:
+        refused = too_small(deployment, goal, goal.describe())
+        if refused is not None:
+            raise InputError(f"a gateway would refuse this dial; {refused}")
     rows = _read(Path(ledger), since_s)
     if not rows:
         raise InputError(

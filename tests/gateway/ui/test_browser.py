@@ -89,8 +89,6 @@ def at(data: Any, key: str) -> Any:
         return next(row["requests"] for row in data[f"{first}s"] if row["name"] == rest)
     if first == "dial":
         return data["curve"]["dial"][rest]
-    if key == "unserved":
-        return data["totals"]["requests"] - data["totals"]["served"]
     for part in key.split("."):
         data = data[part]
     return data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sqlite3
@@ -57,9 +58,13 @@ def look(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def test_the_sums_are_those_of_the_ledger(look: Look) -> None:
     totals = look.data["totals"]
     assert totals["requests"] == look.one("count(*)") == look.count
-    assert totals["running"] == look.one("count(*)", "status IS NULL")
-    assert totals["failed"] == look.one("count(*)", "status >= 400")
-    assert totals["served"] == look.one("count(*)", "served IS NOT NULL")
+    # No session of the ledger is at work but the gateway's own, which was asked nothing.
+    assert (totals["running"], totals["lost"]) == (0, look.one("count(*)", "status IS NULL"))
+    assert totals["failed"] == look.one("count(*)", "status >= 400 OR error IS NOT NULL")
+    assert totals["served"] == look.one("count(*)", "status < 400 AND error IS NULL")
+    parts = [totals[name] for name in ("served", "failed", "running", "lost")]
+    assert sum(parts) == totals["requests"], "each request is one of them"
+    assert totals["unserved"] == look.one("count(*)", "served IS NULL")
     assert totals["fell_back"] == look.one("count(*)", "attempts > 1")
     assert totals["unpriced"] == look.one("count(*)", "served IS NOT NULL AND usd IS NULL")
     assert totals["usd"] == pytest.approx(look.one("total(usd)", "NOT is_replay"))
@@ -76,25 +81,45 @@ def test_the_models_are_those_that_served(look: Look) -> None:
         assert row["requests"] == look.one("count(*)", "served = :name", name=name)
         spend = look.one("sum(usd)", "served = :name", name=name)
         assert row["usd"] == (None if spend is None else pytest.approx(spend))
-    assert sum(row["requests"] for row in models.values()) == look.data["totals"]["served"]
+    totals = look.data["totals"]
+    assert sum(row["requests"] for row in models.values()) == totals["requests"] - totals["unserved"]
 
 
-def test_the_saving_counts_the_requests_where_both_are_known(look: Look) -> None:
+def test_the_saving_compares_expectations_with_expectations(look: Look) -> None:
     saving, single = look.data["saving"], look.data["curve"]["best"]
+    good = "status < 400 AND error IS NULL AND scores IS NOT NULL"
     pairs = [
-        (usd, json.loads(scores).get(single, [None, None])[1])
-        for usd, scores in look.query(
-            f"SELECT usd, scores FROM requests WHERE {IN_SPAN} AND usd IS NOT NULL AND scores IS NOT NULL"
-        )
+        (json.loads(scores).get(served, [None, None])[1], json.loads(scores).get(single, [None, None])[1])
+        for served, scores in look.query(f"SELECT served, scores FROM requests WHERE {IN_SPAN} AND {good}")
     ]
-    known = [(usd, other) for usd, other in pairs if other is not None]
+    known = [(own, other) for own, other in pairs if own is not None and other is not None]
     assert (saving["single"], saving["requests"]) == (single, len(known))
-    assert saving["usd"] == pytest.approx(math.fsum(usd for usd, _ in known))
+    assert saving["usd"] == pytest.approx(math.fsum(own for own, _ in known))
     assert saving["single_usd"] == pytest.approx(math.fsum(other for _, other in known))
     if known:
         assert saving["share"] == pytest.approx(1 - saving["usd"] / saving["single_usd"])
     else:
         assert saving["share"] is None
+
+
+def test_a_pool_in_which_the_best_single_model_serves_everybody_saves_nothing(tmp_path: Path) -> None:
+    """However far what was spent is from what was expected."""
+    ledger = tmp_path / "ledger.sqlite"
+    fill(ledger, 40, until_s=time.time())
+    frontier = deployment().frontier
+    assert frontier is not None
+    single = deployment().candidates[frontier.best].name
+    with contextlib.closing(sqlite3.connect(ledger)) as connection, connection:
+        everybody = "served = :single, usd = 7 * coalesce(usd, 1), status = 200, error = NULL"
+        connection.execute(f"UPDATE results SET {everybody}", {"single": single})
+    with running(make_config("http://127.0.0.1:1/v1", ledger), deployment=deployment()) as ready:
+        look = Look(ready.base_url, ledger, 40)
+    saving = look.data["saving"]
+    scored = look.one("count(*)", "scores IS NOT NULL AND status = 200")
+    expected = look.one(f"sum(json_extract(scores, '$.{single}[1]'))", "status = 200")
+    assert (saving["requests"], saving["share"]) == (scored, 0.0)
+    assert saving["usd"] == saving["single_usd"] == pytest.approx(expected)
+    assert scored > 30
 
 
 def test_the_slots_hold_every_request_once(look: Look) -> None:
@@ -112,7 +137,7 @@ def test_the_slots_hold_every_request_once(look: Look) -> None:
 @pytest.mark.parametrize("column", ["latency_s", "first_byte_s", "decision_s"])
 def test_a_percentile_is_the_value_at_its_rank(look: Look, column: str) -> None:
     found = look.data["speeds"][column]
-    good = f"served IS NOT NULL AND status < 400 AND {column} IS NOT NULL"
+    good = f"served IS NOT NULL AND status < 400 AND error IS NULL AND {column} IS NOT NULL"
     assert found["count"] == look.one("count(*)", good)
     for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99)):
         rank = math.ceil(share * found["count"]) - 1
@@ -154,7 +179,9 @@ def test_the_feedback_is_that_of_the_spans_decisions(look: Look) -> None:
 
 @pytest.mark.parametrize("kind", FILTERS)
 def test_the_list_goes_through_every_decision_once_in_order(look: Look, kind: str) -> None:
-    query = f"SELECT decision_id FROM requests WHERE {FILTERS[kind]} ORDER BY time_s DESC, decision_id DESC"
+    condition = {"running": "FALSE", "lost": "status IS NULL"}.get(kind, FILTERS[kind])
+    condition = condition.replace("{feedback}", "feedback")
+    query = f"SELECT decision_id FROM requests WHERE {condition} ORDER BY time_s DESC, decision_id DESC"
     expected = [name for (name,) in look.query(f"{query} LIMIT {2 * PAGE + 5}")]
     seen: list[str] = []
     path = f"/ui/decisions?kind={kind.replace(' ', '+')}"

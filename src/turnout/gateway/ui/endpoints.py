@@ -20,7 +20,7 @@ from turnout.gateway.reply import json_reply, send_body
 from turnout.gateway.routes import REST, Routes
 from turnout.gateway.ui.decisions import FILTERS, latest, opened
 from turnout.gateway.ui.overview import SPANS_S, overview
-from turnout.gateway.ui.reading import reading
+from turnout.gateway.ui.reading import Look, look_at
 
 PAGE = "/ui"
 
@@ -100,24 +100,16 @@ class Ui:
         if kind not in FILTERS:
             raise _unknown("kind", kind, list(FILTERS))
         before_s = _number(asked, "before")
-        path = self._path
 
-        def look() -> Reply:
-            with reading(path) as connection:
-                page = latest(connection, kind=kind, before_s=before_s, before_id=asked.get("id", ""))
-            return json_reply(page)
+        def ask(look: Look) -> Reply:
+            return json_reply(latest(look, kind=kind, before_s=before_s, before_id=asked.get("id", "")))
 
-        await send_body(send, await _read(look), _SAFE, is_estimated=False)
+        await send_body(send, await self._asked_of(ask), _SAFE, is_estimated=False)
 
     async def decision(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send a decision with its reasons; raises `ApiError` (404)."""
-        path, decision_id = self._path, scope[REST]
-
-        def look() -> Any:
-            with reading(path) as connection:
-                return opened(connection, decision_id)
-
-        found = await _read(look)
+        decision_id = scope[REST]
+        found = await self._asked_of(lambda look: opened(look, decision_id))
         if found is None:
             message = sentence(
                 "there is no such decision",
@@ -128,9 +120,9 @@ class Ui:
             raise ApiError(404, message, code="decision_not_found")
         await send_body(send, json_reply(found), _SAFE, is_estimated=False)
 
-    @property
-    def _path(self) -> Path:
-        return Path(self._parts().ledger.path)
+    async def _asked_of(self, ask: Callable[[Look], Any]) -> Any:
+        ledger = self._parts().ledger
+        return await _read(lambda: look_at(ledger, ask))
 
 
 async def _read(look: Callable[[], Any]) -> Any:

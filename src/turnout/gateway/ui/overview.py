@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from turnout.gateway.parts import Parts
 from turnout.gateway.ui.curve import curve
-from turnout.gateway.ui.reading import Span, first_s, reading
+from turnout.gateway.ui.reading import Look, Span, look_at
 from turnout.gateway.ui.speeds import speeds
 from turnout.gateway.ui.timeline import timeline
 from turnout.gateway.ui.totals import by_model, groups, saving, totals
@@ -22,25 +21,29 @@ def overview(parts: Parts, name: str) -> dict[str, Any]:
     frontier = deployment.frontier
     single = None if frontier is None else deployment.candidates[frontier.best].name
     now_s = parts.clock.now_s()
-    with reading(Path(parts.ledger.path)) as connection:
-        span = _span(name, now_s, first_s(connection))
-        ledger = {
-            "totals": totals(connection, span),
-            "models": by_model(connection, span),
-            "saving": saving(connection, span, single),
-            "timeline": timeline(connection, span),
-            "speeds": speeds(connection, span),
-            **groups(connection, span),
+
+    def ask(look: Look) -> dict[str, Any]:
+        span = _span(name, now_s, look.first_s())
+        return {
+            "span": {"name": name, "since_s": span.since_s, "until_s": span.until_s},
+            "whose": look.whose,
+            "totals": totals(look, span),
+            "models": by_model(look, span),
+            "saving": saving(look, span, single),
+            "timeline": timeline(look, span),
+            "speeds": speeds(look, span),
+            **groups(look, span),
         }
+
     return {
-        "span": {"name": name, "since_s": span.since_s, "until_s": span.until_s},
-        **ledger,
+        **look_at(parts.ledger, ask),
         "curve": curve(deployment, parts.selector.goal),
         "breakers": parts.breakers.listed(),
         "gateway": {
             "fingerprint": deployment.fingerprint,
             "candidates": list(parts.selector.by_name),
             "ledger_failure": parts.ledger.failure,
+            "is_shared": parts.ledger.sender is not None,
             "running": parts.gate.num_running,
             "waiting": parts.gate.num_waiting,
             "since_s": parts.created_s,

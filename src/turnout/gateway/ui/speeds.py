@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import math
-import sqlite3
 from typing import Any
 
 import numpy as np
 
-from turnout.gateway.ui.reading import Span
+from turnout.gateway.ui.reading import Look, Span
 
 SHARES = {"p50": 0.50, "p90": 0.90, "p99": 0.99}
 """Name of a percentile -> the share of values that are at most as large."""
 
 SPEEDS = """
-SELECT served, latency_s, first_byte_s, decision_s FROM requests
-WHERE time_s >= :since AND time_s < :until AND served IS NOT NULL AND status < 400
+SELECT served, latency_s, first_byte_s, decision_s FROM {requests}
+WHERE time_s >= :since AND time_s < :until AND served IS NOT NULL AND status < 400 AND error IS NULL
 """
 
 
-def speeds(connection: sqlite3.Connection, span: Span) -> dict[str, Any]:
+def speeds(look: Look, span: Span) -> dict[str, Any]:
     """Return percentiles of the answers that came to a good end: of all, and of each model."""
-    connection.row_factory = None
-    try:
-        rows = connection.execute(SPEEDS, span.bounds).fetchall()
-    finally:
-        connection.row_factory = sqlite3.Row
+    rows = look.tuples(SPEEDS, span.bounds)
     names = np.array([row[0] for row in rows], dtype=object)
     columns = {
         name: np.array([row[place] for row in rows], dtype=np.float64)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Any
 
-from turnout.gateway.ui.reading import Span, rows_of
+from turnout.gateway.ui.reading import Look, Span
 
 NUM_SLOTS = 60
 """Slots of the picture."""
@@ -14,15 +13,16 @@ OTHERS = ""
 """Stands for requests that nobody served: refused, failed, or still running."""
 
 TIMELINE = """
-SELECT min(CAST((time_s - :since) * :slots / (:until - :since) AS INTEGER), :slots - 1) AS slot,
+SELECT CAST({floor}((time_s - :since) * :slots / (:until - :since)) AS INTEGER) AS slot,
     coalesce(served, '') AS name, count(*) AS requests
-FROM requests WHERE time_s >= :since AND time_s < :until GROUP BY slot, name
+FROM {requests} WHERE time_s >= :since AND time_s < :until GROUP BY slot, name
 """
 
 
-def timeline(connection: sqlite3.Connection, span: Span) -> dict[str, Any]:
+def timeline(look: Look, span: Span) -> dict[str, Any]:
     """Return the counts of every slot by model; the sum over all of them is the number of requests."""
     counts: dict[str, list[int]] = {}
-    for row in rows_of(connection, TIMELINE, {**span.bounds, "slots": NUM_SLOTS}):
-        counts.setdefault(row["name"], [0] * NUM_SLOTS)[row["slot"]] = row["requests"]
+    for slot, name, requests in look.tuples(TIMELINE, {**span.bounds, "slots": float(NUM_SLOTS)}):
+        # Rounding may put what came just before the end beyond the last slot.
+        counts.setdefault(name, [0] * NUM_SLOTS)[min(slot, NUM_SLOTS - 1)] += requests
     return {"slots": NUM_SLOTS, "counts": counts}

@@ -74,11 +74,11 @@ export function models(data) {
       make("meter", { min: 0, max: most, value: model.requests, "aria-hidden": "true", tabindex: "-1" })),
     make("td", { class: "num" }, number(`models.${model.name}.usd`, model.usd, say.usd(model.usd))),
     make("td", { class: "num" }, number(`models.${model.name}.p50`, speeds[model.name]?.p50, say.seconds(speeds[model.name]?.p50)))));
-  const left = data.totals.requests - data.totals.served;
+  const left = data.totals.unserved;
   if (left) {
     rows.push(make("tr", { class: "rest" },
       make("th", { scope: "row" }, swatch(""), NOBODY),
-      make("td", { class: "num" }, number("unserved", left, say.count(left))), make("td"), make("td")));
+      make("td", { class: "num" }, number("totals.unserved", left, say.count(left))), make("td"), make("td")));
   }
   const head = ["Model", "Requests", "Spend", "Median"];
   put(at("models"), make("table", {},

@@ -51,9 +51,11 @@ function show(data) {
 }
 
 function state(data) {
-  const { ledger_failure: failure, running, waiting, fingerprint } = data.gateway;
-  const text = failure ? `the ledger cannot be written: ${failure}` : `${running} running${waiting ? `, ${waiting} waiting` : ""} \u00b7 ${fingerprint}`;
-  at("state").dataset.good = String(!failure);
+  const { ledger_failure: failure, is_shared: isShared, running, waiting, fingerprint } = data.gateway;
+  const isAlone = isShared && data.whose !== "all hosts";
+  const whose = !isShared ? "" : isAlone ? "PostgreSQL is away, so this host alone is shown \u00b7 " : "all hosts \u00b7 ";
+  const text = failure ? `the ledger cannot be written: ${failure}` : `${whose}${running} running${waiting ? `, ${waiting} waiting` : ""}${isShared ? " here" : ""} \u00b7 ${fingerprint}`;
+  at("state").dataset.good = String(!failure && !isAlone);
   if (at("state").textContent !== text) at("state").textContent = text;
 }
 
@@ -68,6 +70,7 @@ function tiles(data) {
     tile("Requests", number("totals.requests", totals.requests, say.count(totals.requests)),
       make("span", { class: "keep" }, number("totals.failed", totals.failed, say.count(totals.failed)),
         ` failed${failedShare ? ` (${say.share(failedShare)})` : ""}`), ", ",
+      ...(totals.lost ? [make("span", { class: "keep" }, number("totals.lost", totals.lost, say.count(totals.lost)), " lost"), ", "] : []),
       make("span", { class: "keep" }, number("totals.fell_back", totals.fell_back, say.count(totals.fell_back)), " fell back")),
     tile("Spend", number("totals.usd", totals.usd, say.usd(totals.usd)), ...spendNotes(totals)),
     savingTile(saving),
@@ -96,7 +99,7 @@ function savingTile(saving) {
   }
   return tile(saving.share < 0 ? "Extra spend" : "Saving",
     number("saving.share", saving.share, say.share(Math.abs(saving.share)), { class: saving.share < 0 ? "worse" : "better" }),
-    number("saving.usd", saving.usd, say.usd(saving.usd)), " instead of ",
+    "expected: ", number("saving.usd", saving.usd, say.usd(saving.usd)), " instead of ",
     number("saving.single_usd", saving.single_usd, say.usd(saving.single_usd)), " by ", saving.single, " alone");
 }
 

@@ -41,7 +41,7 @@ function show(decisions) {
 function row(one) {
   const id = one.decision_id;
   const known = rows.get(id);
-  const state = `${one.status}`;
+  const state = `${one.status} ${one.is_lost}`;
   if (known && known.dataset.state === state) return known;
   const element = known ?? make("tr", { "data-id": id });
   element.dataset.state = state;
@@ -63,8 +63,9 @@ function isOld(time) {
 }
 
 function ending(one) {
+  if (one.is_lost) return make("span", { class: "chip bad", text: "lost", title: "the gateway died before the end" });
   if (one.status === null) return make("span", { class: "chip running", text: "running" });
-  const isBad = one.status >= 400;
+  const isBad = one.status >= 400 || one.error !== null;
   const text = isBad ? `${one.status} ${(one.error ?? "").replaceAll("_", " ")}` : one.attempts > 1 ? `after ${one.attempts} calls` : "served";
   return make("span", { class: isBad ? "chip bad" : one.attempts > 1 ? "chip warn" : "plain", text });
 }
