@@ -6,6 +6,7 @@ import pytest
 from tests.evaluation.cases import make_table
 from turnout.core import TableError
 from turnout.evaluation import dense_part
+from turnout.evaluation.cells import recorded
 from turnout.evaluation.coverage import find_coverage
 
 NAN = float("nan")
@@ -13,7 +14,7 @@ NAN = float("nan")
 
 def test_a_query_counts_only_where_everything_compared_was_observed() -> None:
     table = make_table([[1.0, NAN], [1.0, 0.0], [NAN, 0.0], [1.0, 1.0]], np.full((4, 2), 1e-3))
-    found = find_coverage(table, np.array([[0, 1], [0, 1], [0, 0], [0, -1]]))
+    found = find_coverage(table, np.array([[0, 1], [0, 1], [0, 0], [0, -1]]), recorded(table))
     assert found.keep_Q.tolist() == [False, True, False, True]
     assert (found.num_scored, found.dropped_quality, found.dropped_cost) == (2, 2, 0)
     assert found.dropped_share == 0.5
@@ -21,7 +22,7 @@ def test_a_query_counts_only_where_everything_compared_was_observed() -> None:
 
 def test_an_unknown_cost_drops_a_query_while_most_costs_are_known() -> None:
     table = make_table([[1.0]] * 4, [[1e-3], [NAN], [1e-3], [1e-3]])
-    found = find_coverage(table, np.zeros((4, 1), np.int64))
+    found = find_coverage(table, np.zeros((4, 1), np.int64), recorded(table))
     assert found.has_costs
     assert found.keep_Q.tolist() == [True, False, True, True]
     assert found.dropped_cost == 1
@@ -29,17 +30,19 @@ def test_an_unknown_cost_drops_a_query_while_most_costs_are_known() -> None:
 
 def test_money_is_left_out_where_most_costs_are_unknown() -> None:
     table = make_table([[1.0]] * 4, [[1e-3], [NAN], [NAN], [NAN]])
-    found = find_coverage(table, np.zeros((4, 1), np.int64))
+    found = find_coverage(table, np.zeros((4, 1), np.int64), recorded(table))
     assert not found.has_costs
     assert found.num_scored == 4
     assert "25%" in found.cost_note
-    free = find_coverage(make_table([[1.0]]), np.zeros((1, 1), np.int64))
+    table = make_table([[1.0]])
+    free = find_coverage(table, np.zeros((1, 1), np.int64), recorded(table))
     assert free.cost_note == "the table records no costs"
 
 
 def test_nothing_in_common_is_an_error() -> None:
+    table = make_table([[1.0, NAN], [NAN, 1.0]])
     with pytest.raises(TableError, match="dense_part"):
-        find_coverage(make_table([[1.0, NAN], [NAN, 1.0]]), np.array([[0, 1], [0, 1]]))
+        find_coverage(table, np.array([[0, 1], [0, 1]]), recorded(table))
 
 
 def test_the_dense_part_is_complete() -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from turnout.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from turnout.evaluation.cells import Cells
     from turnout.evaluation.coverage import dense_part
     from turnout.evaluation.duplicates import near_duplicates
     from turnout.evaluation.leaks import LeakageCheck, check_split, split
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from turnout.evaluation.verdict import evaluate
 
 _LAZY = {
+    "Cells": ".cells",
     "LeakageCheck": ".leaks",
     "Report": ".report",
     "Row": ".report",
@@ -44,6 +46,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "Cells",
     "LeakageCheck",
     "Report",
     "Row",

@@ -53,14 +53,12 @@ def group_choices(best: Mapping[str | None, str], fallback: str, table: OutcomeT
     return np.array([position[best.get(task, fallback)] for task in table.tasks], dtype=np.int64)
 
 
-def eligible(table: OutcomeTable, *, has_costs: bool) -> Floats:
-    """Return the qualities among which random and the oracle choose, shape (Q, M), NaN elsewhere.
+def eligible(quality_QM: Floats, cost_usd_QM: Floats, *, has_costs: bool) -> Floats:
+    """Return the qualities among which random or the oracle chooses, shape (Q, M), NaN elsewhere.
 
     Where money is reported a candidate of unknown cost is left out: it could win at no price.
     """
-    if not has_costs:
-        return table.quality_QM
-    return np.where(np.isnan(table.cost_usd_QM), np.nan, table.quality_QM)
+    return np.where(np.isnan(cost_usd_QM), np.nan, quality_QM) if has_costs else quality_QM
 
 
 def random_outcome(quality_QM: Floats, cost_usd_QM: Floats | None) -> tuple[Floats, Floats | None]:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, final
 
 import numpy as np
 
-from turnout.evaluation.baselines import group_choices, random_outcome
+from turnout.evaluation.baselines import eligible, group_choices, random_outcome
 from turnout.evaluation.scores import ChoiceBook, Outcomes, join, look_up
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from turnout.core.outcomes import Floats, Ints, OutcomeTable
+    from turnout.evaluation.cells import Cells
     from turnout.evaluation.coverage import Coverage
     from turnout.evaluation.runs import Choices
 
@@ -65,19 +66,21 @@ def make_columns(
     plan: Plan,
     coverage: Coverage,
     kept: OutcomeTable,
+    worth: Cells,
     *,
-    eligible_QM: Floats,
     oracle_Q: Ints,
     strong: str | None,
 ) -> tuple[Outcomes, Columns]:
     """Look everything up on the scored queries, and add the oracle, random and the single candidates."""
-    quality_QM = kept.quality_QM
-    cost_QM = kept.cost_usd_QM if coverage.has_costs else None
+    quality_QM = worth.quality_QM
+    cost_QM = worth.cost_usd_QM if coverage.has_costs else None
+    hindsight_usd_QM = worth.hindsight_usd_QM if coverage.has_costs else None
+    eligible_QM = eligible(quality_QM, worth.cost_usd_QM, has_costs=coverage.has_costs)
     chosen_QU = plan.choice_QU[coverage.keep_Q]
     single_M = _fully_observed(quality_QM, cost_QM)
     parts = [
         look_up(chosen_QU, quality_QM, cost_QM),
-        look_up(oracle_Q[:, None], quality_QM, cost_QM),
+        look_up(oracle_Q[:, None], worth.hindsight_QM, hindsight_usd_QM),
         _one_column(*random_outcome(eligible_QM, cost_QM)),
         look_up(np.tile(single_M, (len(kept.queries), 1)), quality_QM, cost_QM),
     ]

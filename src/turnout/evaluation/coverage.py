@@ -13,6 +13,7 @@ from turnout.core.validation import check_number
 
 if TYPE_CHECKING:
     from turnout.core.outcomes import Bools, Ints, OutcomeTable
+    from turnout.evaluation.cells import Cells
 
 MAX_DROPPED = 0.05
 """Above this share of dropped queries a report warns."""
@@ -46,13 +47,13 @@ class Coverage:
         return 1.0 - self.num_scored / self.num_queries
 
 
-def find_coverage(table: OutcomeTable, choice_QU: Ints) -> Coverage:
+def find_coverage(table: OutcomeTable, choice_QU: Ints, worth: Cells) -> Coverage:
     """Return the common set of queries for the choices of everything compared, shape (Q, U).
 
-    A refusal (-1) is always scored. A query on which one compared choice was not observed is dropped for
-    all, so that every number of a report is about the same queries; nothing is imputed.
+    A refusal (-1) is always scored. A query on which one compared choice is not known of is dropped for
+    all, so that every number of a report is about the same queries; nothing is imputed here.
     """
-    is_known_QM = table.observed_QM
+    is_known_QM: Bools = np.asarray(np.isfinite(worth.quality_QM))
     known_Q = _all_known(is_known_QM, choice_QU) & is_known_QM.any(axis=1)
     if not known_Q.any():
         raise TableError(
@@ -66,7 +67,7 @@ def find_coverage(table: OutcomeTable, choice_QU: Ints) -> Coverage:
         has_costs, note = False, "the table records no costs"
     else:
         # The oracle's cost must be known too: it may be any of the observed candidates.
-        is_priced_QM = ~np.isnan(table.cost_usd_QM)
+        is_priced_QM = ~np.isnan(worth.cost_usd_QM)
         any_priced_Q = (is_priced_QM & is_known_QM).any(axis=1)
         priced_Q = known_Q & _all_known(is_priced_QM, choice_QU) & any_priced_Q
         if priced_Q.sum() < MIN_PRICED * known_Q.sum():

@@ -12,12 +12,14 @@ from turnout.core.errors import InputError, sentence
 from turnout.core.rng import make_rng
 from turnout.evaluation.aiq import check_range
 from turnout.evaluation.baselines import best_per_group, best_single, eligible, oracle_choices
+from turnout.evaluation.cells import recorded
 from turnout.evaluation.columns import Columns, make_columns, make_plan
 from turnout.evaluation.coverage import Coverage, find_coverage
 from turnout.evaluation.scores import Means, Outcomes, means
 
 if TYPE_CHECKING:
     from turnout.core.outcomes import Ints, OutcomeTable
+    from turnout.evaluation.cells import Cells
     from turnout.evaluation.runs import Choices
 
 
@@ -42,6 +44,8 @@ class Judged:
     runs: tuple[Choices, ...]
     table: OutcomeTable
     """The scored queries only."""
+    is_recorded: bool
+    """Whether every cell counts as it was recorded, with nothing that stands in for it."""
     coverage: Coverage
     outcomes: Outcomes
     means: Means
@@ -57,21 +61,31 @@ class Judged:
 
 
 def judge(
-    runs: tuple[Choices, ...], table: OutcomeTable, train: OutcomeTable | None, settings: Settings
+    runs: tuple[Choices, ...],
+    table: OutcomeTable,
+    train: OutcomeTable | None,
+    settings: Settings,
+    cells: Cells | None = None,
 ) -> Judged:
-    """Choose the baselines on `train`, find the common queries, and take all means on them."""
+    """Choose the baselines on `train`, find the common queries, and take all means on them.
+
+    `cells` are what the cells of `table` count as; None takes what was recorded.
+    """
+    worth = recorded(table) if cells is None else cells.fit(table)
     teacher = table if train is None else _same_candidates(train, table)
     single, per_group = best_single(teacher), best_per_group(teacher)
     strong = single if len(table.names) == 2 else None
     plan = make_plan(runs, table, single=single, per_group=per_group)
-    coverage = find_coverage(table, plan.choice_QU)
+    coverage = find_coverage(table, plan.choice_QU, worth)
     keep_Q = coverage.keep_Q
     kept = table if keep_Q.all() else table.where(keep_Q)
-    eligible_QM = eligible(kept, has_costs=coverage.has_costs)
-    oracle_Q = oracle_choices(eligible_QM, kept.cost_usd_QM if coverage.has_costs else None, kept.names)
-    outcomes, columns = make_columns(
-        plan, coverage, kept, eligible_QM=eligible_QM, oracle_Q=oracle_Q, strong=strong
+    worth = worth if keep_Q.all() else worth.rows(keep_Q)
+    oracle_Q = oracle_choices(
+        eligible(worth.hindsight_QM, worth.hindsight_usd_QM, has_costs=coverage.has_costs),
+        worth.hindsight_usd_QM if coverage.has_costs else None,
+        kept.names,
     )
+    outcomes, columns = make_columns(plan, coverage, kept, worth, oracle_Q=oracle_Q, strong=strong)
     scored = means(
         outcomes,
         num_resamples=settings.num_resamples,
@@ -82,6 +96,7 @@ def judge(
     return Judged(
         runs=runs,
         table=kept,
+        is_recorded=cells is None,
         coverage=coverage,
         outcomes=outcomes,
         means=scored,

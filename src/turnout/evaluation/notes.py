@@ -74,11 +74,12 @@ def _about_coverage(judged: Judged) -> Iterator[str]:
         )
     if not judged.table.observed_QM.all():
         share = _percent(1.0 - float(judged.table.observed_QM.mean()))
-        yield (
-            f"{share} of the scored (query, candidate) pairs were not observed: random and oracle "
-            "are over the observed ones, so the oracle is a lower bound"
-        )
-    if coverage.has_costs:
+        what = f"{share} of the scored (query, candidate) pairs were not observed: "
+        if judged.is_recorded:
+            yield what + "random and oracle are over the observed ones, so the oracle is a lower bound"
+        else:
+            yield what + "an estimate stands in for them, in the oracle too"
+    if coverage.has_costs and judged.is_recorded:
         unpriced = judged.table.observed_QM & np.isnan(judged.table.cost_usd_QM)
         if unpriced.any():
             share = _percent(float(unpriced.mean()))

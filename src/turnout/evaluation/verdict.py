@@ -19,6 +19,7 @@ from turnout.evaluation.runs import RunLike, read_runs
 
 if TYPE_CHECKING:
     from turnout.core.outcomes import Ints, OutcomeTable
+    from turnout.evaluation.cells import Cells
     from turnout.evaluation.leaks import LeakageCheck
 
 Leakage = Literal["check", "allow", "skip"]
@@ -36,6 +37,7 @@ def evaluate(
     knn: str = "knn",
     leakage: Leakage = "check",
     cost_range_usd: tuple[float, float] | None = None,
+    cells: Cells | None = None,
 ) -> Report:
     """Judge named runs on a held-out table, next to the baselines, with paired intervals.
 
@@ -59,6 +61,9 @@ def evaluate(
     cost_range_usd:
         Budgets (low, high) in USD per query for AIQ and area; None takes the cheapest and the dearest
         single candidate.
+    cells:
+        What the cells of `table` count as, where something stands in for those that were not observed; None
+        counts what was recorded and drops a query on which a compared choice was not observed.
 
     Raises
     ------
@@ -81,7 +86,7 @@ def evaluate(
     found = None
     if train is not None and leakage != "skip":
         found = check_split(train, table, allow_leakage=leakage == "allow")
-    judged = judge(read, table, train, settings)
+    judged = judge(read, table, train, settings, cells)
     return _sign(judged, table, train, settings, found, knn if knn in runs else None)
 
 

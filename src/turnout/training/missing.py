@@ -50,9 +50,9 @@ def stand_in(
     wanted_M: Bools = np.asarray(priced_QM.any(axis=0))
     if seen_QM.all() and priced_QM[:, wanted_M].all():
         return quality_QM, usd_QM
-    features_QF = _features(table, x_QF)
+    features_QF = features_of(table, x_QF)
     chance_QM = chances(seen_QM, features_QF)
-    guess_QM = estimate.quality_QM + _surprise(quality_QM - estimate.quality_QM)
+    guess_QM = guesses(quality_QM, estimate)
     chance_usd_QM = chance_QM if np.array_equal(seen_QM, priced_QM) else chances(priced_QM, features_QF)
     return (
         doubly_robust(quality_QM, guess_QM, chance_QM),
@@ -97,6 +97,12 @@ def chances(seen_QM: Bools, x_QF: Floats) -> Floats:
     return np.where(seen_QM.all(axis=0), 1.0, clipped_QM)
 
 
+def guesses(quality_QM: Floats, estimate: Estimate) -> Floats:
+    """Return what is expected of every cell without its own outcome, shape (Q, M)."""
+    expected_QM: Floats = estimate.quality_QM + _surprise(quality_QM - estimate.quality_QM)
+    return expected_QM
+
+
 def _surprise(off_QM: Floats) -> Floats:
     """Return what the other outcomes of a query say of each cell, shape (Q, M); 0 where there are none."""
     seen_QM = np.isfinite(off_QM)
@@ -109,7 +115,7 @@ def _surprise(off_QM: Floats) -> Floats:
     return np.asarray(max(share, 0.0) * mean_QM)
 
 
-def _features(table: OutcomeTable, x_QF: np.ndarray | None) -> Floats:
+def features_of(table: OutcomeTable, x_QF: np.ndarray | None) -> Floats:
     """Return the vectors of the texts beside one column for each of the most frequent tasks."""
     columns = [] if x_QF is None else [np.asarray(x_QF, np.float64)]
     count = Counter(task for task in table.tasks if task is not None)

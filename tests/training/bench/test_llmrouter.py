@@ -49,22 +49,47 @@ class KNNRouterTrainer:
         self.model.fit(self.router.vectors, self.router.names)
 """
 
+# In 0.4.0 the trainer of this one is called without the word Router, and its model answers with numbers.
+MLP = """
+import json
+from llmrouter.models.knnrouter import KNNRouter
+
+class MLPRouter(KNNRouter):
+    def __init__(self, path):
+        super().__init__(path)
+        self.idx_to_model = sorted(set(self.names))
+
+class Last:
+    def predict(self, x):
+        return (x[:, 0] * 0).long() + 1
+
+class MLPTrainer:
+    def __init__(self, router):
+        self.model = Last()
+    def train(self):
+        pass
+"""
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepare("small", real_table(), tmp_path_factory.mktemp("sets"), seed=0)
 
 
-def test_its_classes_learn_from_our_vectors_and_choose(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    package = tmp_path / "llmrouter" / "models" / "knnrouter"
-    package.mkdir(parents=True)
-    for folder in (package.parent.parent, package.parent):
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = tmp_path / "llmrouter" / "models"
+    for name, text in (("knnrouter", PACKAGE), ("mlprouter", MLP)):
+        (models / name).mkdir(parents=True)
+        (models / name / "__init__.py").write_text(text)
+    for folder in (models.parent, models):
         (folder / "__init__.py").write_text("")
-    (package / "__init__.py").write_text(PACKAGE)
     monkeypatch.setenv(PYTHON, sys.executable)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+
+
+@pytest.mark.usefixtures("installed")
+def test_its_classes_learn_from_our_vectors_and_choose(place: Path) -> None:
     given = read_prepared(place)
     found = fit_contestant("llmrouter_knn", given, seed=0)
     x_NF = np.asarray(given.embedder.embed(given.train.queries))
@@ -78,6 +103,13 @@ def test_its_classes_learn_from_our_vectors_and_choose(
     assert found.fit_s > 0.0
     with pytest.raises(MissingExtraError, match="svmrouter"):
         Worker("llmrouter_svm", given.train, x_NF)
+
+
+@pytest.mark.usefixtures("installed")
+def test_the_trainer_of_the_mlp_has_another_kind_of_name(place: Path) -> None:
+    given = read_prepared(place)
+    found = fit_contestant("llmrouter_mlp", given, seed=0)
+    assert len(set(found.decide(given.test.queries).names_Q)) == 1
 
 
 def test_without_an_installation_it_says_what_to_do(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

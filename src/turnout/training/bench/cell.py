@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from turnout.core.decision import Decisions
 from turnout.core.errors import TurnoutError
 from turnout.core.rng import make_rng
 from turnout.evaluation import Run, evaluate
@@ -78,7 +79,13 @@ def _judge(name: str, contestant: Contestant, given: Prepared, *, seed: int) -> 
     else:
         run = Run(chosen=chosen)
     report = evaluate(
-        {name: run}, given.test, train=given.train, seed=seed, num_resamples=NUM_RESAMPLES, leakage="skip"
+        {name: run},
+        given.test,
+        train=given.train,
+        seed=seed,
+        num_resamples=NUM_RESAMPLES,
+        leakage="skip",
+        cells=given.cells,
     )
     row, single = report[name], report["best single"]
     every = None if row.calibration is None else row.calibration.every
@@ -86,6 +93,7 @@ def _judge(name: str, contestant: Contestant, given: Prepared, *, seed: int) -> 
         "fingerprint": given.test.fingerprint,
         "queries": len(given.test.queries),
         "candidates": len(given.test.candidates),
+        "estimated": _estimated(chosen, given),
         "quality": _value(row.quality),
         "against_best_single": _value(row.vs_best_single),
         "oracle_share": _value(row.oracle_share),
@@ -96,6 +104,15 @@ def _judge(name: str, contestant: Contestant, given: Prepared, *, seed: int) -> 
         "ece": None if every is None else every.ece,
         "brier": None if every is None else every.brier,
     }
+
+
+def _estimated(chosen: Decisions, given: Prepared) -> dict[str, float] | None:
+    """Return the shares of held-out cells and of choices nobody observed; None where all were observed."""
+    if given.cells is None:
+        return None
+    seen_QM, names = given.test.observed_QM, given.test.names
+    seen_Q = [seen_QM[row, names.index(name)] for row, name in enumerate(chosen.names_Q) if name is not None]
+    return {"cells": float(1.0 - seen_QM.mean()), "choices": float(1.0 - np.mean(seen_Q))}
 
 
 def _value(value: Value | None) -> dict[str, float | None] | None:

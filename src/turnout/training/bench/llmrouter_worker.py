@@ -57,10 +57,16 @@ def learn(folder: Path, method: str) -> tuple[Callable[[list[list[float]]], list
     config.write_text(json.dumps(settings(folder, method, x_NF.shape[1])), encoding="utf-8")
     started = time.perf_counter()
     router = getattr(module, f"{stem}Router")(str(config))
-    trainer = getattr(module, f"{stem}RouterTrainer")(router)
+    trainer = _trainer(module, stem)(router)
     trainer.train()
     fit_s = time.perf_counter() - started
     return chooser(method, router, trainer.model), fit_s
+
+
+def _trainer(module: Any, stem: str) -> Any:
+    """Return the class that trains; that of the MLP leaves the word Router out of its name."""
+    name = f"{stem}RouterTrainer"
+    return getattr(module, name if hasattr(module, name) else f"{stem}Trainer")
 
 
 def settings(folder: Path, method: str, num_features: int) -> dict[str, Any]:

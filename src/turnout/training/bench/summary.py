@@ -48,7 +48,9 @@ def _title(name: str, cells: Sequence[Cell]) -> str:
     known = [cell for cell in cells if "error" not in cell]
     if not known:
         return name
-    return f"{name}: {known[0]['queries']:,} held-out queries, {known[0]['candidates']} candidates"
+    holes = known[0].get("estimated")
+    more = "" if holes is None else f"; {holes['cells']:.0%} of the cells were not observed and are estimated"
+    return f"{name}: {known[0]['queries']:,} held-out queries, {known[0]['candidates']} candidates{more}"
 
 
 def _line(first: str, values: Sequence[str]) -> str:
@@ -63,7 +65,7 @@ def to_markdown(cells: Sequence[Cell]) -> Iterator[str]:
         if cell["set"] != last:
             last = cell["set"]
             yield ""
-            yield f"**{last}**"
+            yield f"**{_title(last, [other for other in cells if other['set'] == last])}**"
             yield ""
             yield f"| method | {' | '.join((*HEADS, *SPEED))} |"
             yield "|---|" + "---|" * len((*HEADS, *SPEED))
