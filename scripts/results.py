@@ -201,8 +201,9 @@ def front() -> str:
 def routers() -> str:
     """Return docs/routers.md with the measured numbers between its marks written anew."""
     data = read("routers")
-    lines = ["", f"`routers.json`, commit {data['commit']}.", ""]
-    return between_marks(ROUTERS, [*lines, *results_routers.measured(data["result"]["cells"])])
+    cells = data["result"]["cells"]
+    lines = ["", f"`routers.json`, {results_routers.commits_of(cells)}.", ""]
+    return between_marks(ROUTERS, [*lines, *results_routers.measured(cells)])
 
 
 def between_marks(path: Path, lines: Sequence[str]) -> str:

@@ -90,6 +90,19 @@ def routers(data: Result) -> Iterator[str]:
     yield from to_markdown(data["result"]["cells"])
 
 
+def commits_of(cells: Sequence[Result]) -> str:
+    """Return the commits that cells were measured at, each with its sets: a table may hold several runs."""
+    sets: dict[str, list[str]] = {}
+    for cell in cells:
+        names = sets.setdefault(cell["commit"], [])
+        if cell["set"] not in names:
+            names.append(cell["set"])
+    if len(sets) == 1:
+        return f"commit {next(iter(sets))}"
+    found = [f"{commit} ({', '.join(names)})" for commit, names in sets.items()]
+    return f"measured at the commits {', '.join(found[:-1])} and {found[-1]}"
+
+
 def measured(cells: Sequence[Result]) -> Iterator[str]:
     """Yield one row per router of the registry: points beyond the best single model, set by set."""
     sets = list(dict.fromkeys(cell["set"] for cell in cells))

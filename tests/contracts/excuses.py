@@ -26,6 +26,9 @@ EXCUSES: dict[str, str] = {
     "policies:threshold:an_unknown_quality_is_not_chosen": (
         "the published rule knows two candidates, and an unknown gain does not justify the strong one"
     ),
+    "routers:domain_experts:experts=(('maths', 'owl'),):a_table_of_hard_texts_works": (
+        "a domain that no query of the table has is refused as a mistyped one"
+    ),
     "policies:threshold:weak='owl':an_unknown_cost_is_not_free": "its choice never reads the cost",
     "policies:threshold:strong='yak':an_unknown_cost_is_not_free": "its choice never reads the cost",
     "policies:cheapest:share=0.5:an_unknown_cost_is_not_free": (
@@ -46,6 +49,7 @@ SETTINGS: dict[str, Settings] = {
         "members": (None, (RidgeRouter(), BestSingleRouter())),
         "weights": (None, ((0.5, 0.5, 1.0), (0.2, 0.0, 0.0), (0.0, 0.0, 0.0))),
     },
+    "routers:composition": {"budget_params_b": (None, 100.0)},
     "routers:domain_experts": {"experts": ((), (("maths", "owl"),))},
     "routers:preference_routes": {"routes": ((), (("maths", "count the numbers", "owl"),))},
     "routers:safe_route": {"small": (None, "owl")},

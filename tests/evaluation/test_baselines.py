@@ -52,6 +52,21 @@ def test_the_level_of_a_query_counts_out_of_what_a_candidate_adds() -> None:
     np.testing.assert_allclose(dense_M - dense_M.mean(), value_M - value_M.mean(), atol=1e-8)
 
 
+def test_more_candidates_than_queries_are_compared_by_the_same_least_squares() -> None:
+    rng = np.random.default_rng(2)
+    quality_QM = np.where(rng.random((12, 30)) < 0.5, rng.random((12, 30)), np.nan)
+    quality_QM[0] = rng.random(30)
+    known_QM = np.isfinite(quality_QM)
+    # The normal equations over levels and values, levels drawn to 0 by a thousandth of an observation.
+    row_N, column_N = np.nonzero(known_QM)
+    design_NP = np.zeros((row_N.size, 42))
+    design_NP[np.arange(row_N.size), row_N] = design_NP[np.arange(row_N.size), 12 + column_N] = 1.0
+    target_N = (quality_QM - np.nanmean(quality_QM))[known_QM]
+    gram_PP = design_NP.T @ design_NP + np.diag([1e-3] * 12 + [0.0] * 30)
+    expected_M = np.linalg.solve(gram_PP, design_NP.T @ target_N)[12:]
+    np.testing.assert_allclose(adjusted_means(quality_QM), expected_M, atol=1e-8)
+
+
 def test_where_no_query_is_shared_the_means_are_compared() -> None:
     quality = np.array([[0.9, NAN], [0.7, NAN], [NAN, 0.6], [NAN, 0.4]])
     found_M = adjusted_means(quality)

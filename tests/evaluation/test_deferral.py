@@ -60,3 +60,8 @@ def test_a_saving_says_how_often_it_is_reached_and_hides_the_end_that_is_not() -
     assert saving.share.high == pytest.approx(0.4, abs=0.01)
     assert str(saving) == "30% [never, 40%]"
     assert str(as_saving(-np.inf, draws, 0.95)) == "never"
+
+
+def test_there_is_nothing_to_save_where_the_best_single_model_is_free() -> None:
+    value = cost_save(np.zeros(2), np.array([0.5, 0.9]), single_usd=0.0, single_quality=0.9)
+    assert str(as_saving(float(value), np.full(10, np.nan), 0.95)) == "free"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from turnout.policies import Frontier, Guard, measure_pairs
+from turnout.policies import Frontier, Guard, measure_pairs, measure_singles
 
 PRICES = np.array([0.0, 1.0, 10.0, 100.0, np.inf])
 SHARES = np.array([1.05, 1.02, 0.99, 0.90, 0.60])
@@ -37,7 +37,7 @@ def make_frontier(rng: np.random.Generator, count: int) -> Frontier:
     return Frontier(
         price_P=PRICES,
         options=measure_pairs(quality_PQ, usd_PQ, quality_MQ, usd_MQ),
-        singles=measure_pairs(quality_MQ, usd_MQ, quality_MQ, usd_MQ),
+        singles=measure_singles(quality_MQ, usd_MQ, 0),
         quality_M=SINGLE_SHARES * 0.8,
         usd_M=SINGLE_USD_PER_1K / 1000.0,
         best=0,

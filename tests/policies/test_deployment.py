@@ -8,7 +8,7 @@ import pytest
 
 from turnout.core import Budget, Candidate, Goal, InputError, OutcomeTable, PriceCard, Query
 from turnout.core.artifact import load, save
-from turnout.policies import Best, Deployment, Frontier, Guard, measure_pairs
+from turnout.policies import Best, Deployment, Frontier, Guard, measure_pairs, measure_singles
 from turnout.routers import BestSingleRouter, KNNRouter
 
 POOL = (
@@ -50,7 +50,7 @@ def deployment() -> Deployment:
         np.vstack([best_Q, quality_MQ[:1]]), np.vstack([usd_MQ[1:2], usd_MQ[:1]]), quality_MQ, usd_MQ
     )
     singles, means = (
-        measure_pairs(quality_MQ, usd_MQ, quality_MQ, usd_MQ),
+        measure_singles(quality_MQ, usd_MQ, int(fallback.estimate(table.queries[:1]).quality_QM[0].argmax())),
         fallback.estimate(table.queries[:1]),
     )
     frontier = Frontier(

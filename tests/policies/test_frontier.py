@@ -7,7 +7,8 @@ import pytest
 
 from tests.policies.outcomes import PRICES, SHARES, draw, make_frontier
 from turnout.core import Goal, InputError
-from turnout.policies import measure_pairs, measure_singles
+from turnout.policies import Pairs, measure_pairs, measure_singles
+from turnout.policies.pairs import singles_of
 
 
 def test_the_quality_promise_is_broken_no_more_often_than_stated() -> None:
@@ -92,7 +93,7 @@ def test_a_cap_is_tested_though_the_best_single_model_has_no_price() -> None:
     frontier = replace(
         make_frontier(np.random.default_rng(8), 500),
         options=measure_pairs(quality_PQ, usd_PQ, quality_MQ, usd_MQ),
-        singles=measure_singles(quality_MQ, usd_MQ),
+        singles=measure_singles(quality_MQ, usd_MQ, 0),
         usd_M=np.array([np.nan, 0.005, 0.0009]),
     )
     found = frontier.find_price(Goal(usd_per_1k=7.0))
@@ -114,6 +115,37 @@ def test_of_equally_cheap_single_models_the_better_is_taken() -> None:
     priced = replace(free, usd_M=np.array([0.1, 0.1, 0.2]))
     found = priced.find_single(Goal(usd_per_1k=0.01))
     assert (found.index, found.is_kept) == (1, False)
+
+
+def test_under_a_floor_the_best_single_model_goes_before_equally_cheap_ones() -> None:
+    frontier = make_frontier(np.random.default_rng(11), 2000)
+    goal = Goal(quality_floor=0.9)
+    # The second looks better where it was fitted, by luck; both keep the floor.
+    lucky = np.array([0.80, 0.81, 0.4])
+    for usd_M in (np.zeros(3), np.array([0.001, 0.001 * (1 - 1e-13), 0.002])):
+        found = replace(frontier, quality_M=lucky, usd_M=usd_M).find_single(goal)
+        assert (found.index, found.is_kept, found.by_definition) == (0, True, "best")
+    cheaper = replace(frontier, quality_M=lucky, usd_M=np.array([0.001, 0.0009, 0.002])).find_single(goal)
+    assert (cheaper.index, cheaper.by_definition) == (1, None)
+
+
+def test_a_quality_that_is_said_lies_on_the_scale() -> None:
+    frontier = make_frontier(np.random.default_rng(12), 50)
+    quality = frontier.options.moments_SKM.copy()
+    quality[1] += 1.0
+    high = replace(frontier, options=Pairs(moments_SKM=quality))
+    assert high.outcome(option=0)[0] == 1.0
+
+
+def test_older_pairs_of_every_single_model_are_read_as_the_newer_ones() -> None:
+    _, _, quality_MQ, usd_MQ = draw(np.random.default_rng(13), 40)
+    quality_MQ[1, :5], usd_MQ[2, 7:9] = np.nan, np.nan
+    every = measure_pairs(quality_MQ, usd_MQ, quality_MQ, usd_MQ)
+    for best in range(3):
+        read = singles_of(every, best).moments_SKM[:-1]
+        np.testing.assert_allclose(
+            read, measure_singles(quality_MQ, usd_MQ, best).moments_SKM[:-1], rtol=1e-9
+        )
 
 
 def test_a_floor_that_nobody_of_known_cost_keeps_goes_to_the_best() -> None:

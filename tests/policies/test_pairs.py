@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from turnout.core import InputError
-from turnout.policies import measure_pairs, measure_singles
+from turnout.core import Goal, InputError
+from turnout.policies import Guard, measure_pairs, measure_singles
+from turnout.policies.pairs import Difference
 from turnout.policies.risk import honest_variance
 
 RNG = np.random.default_rng(0)
@@ -65,9 +66,52 @@ def test_unknown_money_stays_unknown() -> None:
     assert saved.p_value() == 1.0
 
 
-def test_fewer_than_two_shared_queries_are_refused() -> None:
-    with pytest.raises(InputError, match="at least 2 for every price; got: 1"):
+def test_what_stands_in_for_many_outcomes_widens_the_variance_by_what_it_may_hide() -> None:
+    reach = np.full((4, 60), 3.0), np.ones((3, 60))
+    pairs = measure_pairs(QUALITY_KQ, USD_KQ, QUALITY_MQ, USD_MQ, reach=reach)
+    plain = measure_pairs(QUALITY_KQ, USD_KQ, QUALITY_MQ, USD_MQ)
+    wide = honest_variance(plain.quality(0, 1).variance, 60, 3.0) - honest_variance(0.0, 60, 1.0)
+    assert pairs.quality(0, 1).variance == pytest.approx(wide)
+    singles = measure_singles(QUALITY_MQ, USD_MQ, 1, reach_MQ=np.full((3, 60), 3.0))
+    assert singles.quality(0, 0).variance > measure_singles(QUALITY_MQ, USD_MQ, 1).quality(0, 0).variance
+
+
+def test_fewer_than_two_queries_are_refused() -> None:
+    with pytest.raises(InputError, match="at least 2; got: 1"):
         measure_pairs(QUALITY_KQ[:, :1], USD_KQ[:, :1], QUALITY_MQ[:, :1], USD_MQ[:, :1])
+
+
+def test_a_choice_that_nobody_shares_a_query_with_opens_nothing_and_promises_nothing() -> None:
+    blind_KQ = QUALITY_KQ.copy()
+    blind_KQ[1] = np.nan
+    pairs = measure_pairs(blind_KQ, USD_KQ, QUALITY_MQ, USD_MQ)
+    gained = pairs.quality(1, 0)
+    assert gained.count == 0
+    assert np.isnan(gained.mean)
+    assert gained.low(0.9) == -np.inf
+    assert gained.p_value() == 1.0
+    verdict = Guard(options=pairs, confidence=0.9).judge(Goal(), option=1, price=0.0, single=0, best=0)
+    assert not verdict.is_open
+    assert verdict.describe() == "no held-out query has what is compared"
+
+
+def test_a_cost_that_is_always_the_same_has_exactly_that_mean_and_no_variance() -> None:
+    usd_MQ = np.vstack([np.zeros(60), np.full(60, 0.1), USD_MQ[0]])
+    pairs = measure_pairs(QUALITY_KQ[:3], usd_MQ, QUALITY_MQ, usd_MQ)
+    assert pairs.at("usd", 0, 2) == 0.0
+    assert pairs.at("usd", 1, 0) == 0.1
+    assert pairs.at("single_usd", 2, 0) == 0.0
+    assert pairs.saved_usd(0, 0) == Difference(mean=0.0, variance=0.0, count=60)
+
+
+def test_where_nothing_can_be_saved_a_floor_asks_for_the_better_of_both() -> None:
+    better_Q = np.clip(QUALITY_MQ[:1] + 0.2, 0.0, 1.0)
+    free = np.zeros((1, 60))
+    goal = Goal(quality_floor=0.9)
+    for usd, expected in ((0.0, (True, "quality")), (1e-6, (False, "usd per 1,000"))):
+        pairs = measure_pairs(better_Q, free + usd, QUALITY_MQ[:1], free)
+        verdict = Guard(options=pairs, confidence=0.9).judge(goal, option=0, price=0.0, single=0, best=0)
+        assert (verdict.is_open, verdict.unit) == expected
 
 
 def test_moments_of_two_parts_join_to_those_of_the_whole() -> None:
@@ -90,5 +134,5 @@ def test_joining_a_part_where_nothing_is_known_changes_nothing() -> None:
         rng.random((2, 30)) * np.nan,
     )
     pairs = measure_pairs(*values)
-    nothing = measure_singles(np.full((2, 30), np.nan), np.full((2, 30), np.nan))
+    nothing = measure_singles(np.full((2, 30), np.nan), np.full((2, 30), np.nan), 0)
     np.testing.assert_allclose(pairs.joined(nothing).moments_SKM, pairs.moments_SKM, equal_nan=True)

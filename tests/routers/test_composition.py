@@ -95,3 +95,8 @@ def test_budgets_are_one_at_a_time_and_must_be_reachable() -> None:
         CompositionRouter(budget_usd=0.001).fit(table())
     with pytest.raises(InputError, match="smallest expert"):
         CompositionRouter(budget_params_b=0.5).fit(table())
+
+
+def test_a_budget_of_parameters_that_meets_no_size_is_refused() -> None:
+    with pytest.raises(InputError, match="budget_params_b of 10; allowed: candidates of which one"):
+        CompositionRouter(budget_params_b=10.0).fit(worded_table(QUALITY_QM))

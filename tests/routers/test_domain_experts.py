@@ -54,8 +54,10 @@ def test_soft_domains_average_by_probability() -> None:
 
 def test_a_named_expert_stands_first_on_its_domain_alone() -> None:
     quality_QM = np.tile([0.9, 0.5, 0.1, 1.0], (90, 1))
-    router = DomainExpertsRouter(experts=(("code", "m2"), ("nowhere", "m1"))).fit(worded_table(quality_QM))
+    router = DomainExpertsRouter(experts=(("code", "m2"),)).fit(worded_table(quality_QM))
     first_Q = router.estimate(worded_queries(30, has_task=False)).quality_QM.argmax(axis=1)
     assert first_Q.tolist() == [2 if list(WORDS)[i % 3] == "code" else 3 for i in range(30)]
     with pytest.raises(UnknownNameError, match="m22"):
         DomainExpertsRouter(experts=(("code", "m22"),)).fit(worded_table(quality_QM))
+    with pytest.raises(UnknownNameError, match="does not have; got: 'cod'; did you mean 'code'"):
+        DomainExpertsRouter(experts=(("code", "m2"), ("cod", "m1"))).fit(worded_table(quality_QM))

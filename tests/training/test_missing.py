@@ -75,7 +75,7 @@ def test_other_outcomes_of_a_query_tell_how_hard_it_is() -> None:
 def test_a_full_table_is_judged_as_it_was_recorded() -> None:
     table, estimate, _ = drawn(0, by_task=False)
     full = table.where(table.observed_QM.all(axis=1))
-    quality_QM, usd_QM = stand_in(
+    quality_QM, usd_QM, _ = stand_in(
         full, make_estimate(table.candidates, estimate.quality_QM[: len(full.queries)])
     )
     np.testing.assert_array_equal(quality_QM, full.quality_QM)

@@ -8,11 +8,11 @@ import warnings
 import numpy as np
 import pytest
 
-from tests.routers.tables import worded_queries
+from tests.routers.tables import dense_table, worded_queries, worded_table
 from turnout.core import Candidate, Goal, OutcomeTable, PriceCard, TableError
 from turnout.policies import Deployment
 from turnout.training import study, train
-from turnout.training.pool import about_prices
+from turnout.training.pool import about_prices, learnable
 from turnout.training.select import merit
 
 ROUTERS = ["auto", "knn", ("knn", "best_single")]
@@ -101,6 +101,62 @@ def test_a_candidate_that_was_never_graded_is_left_out_and_named(router: str) ->
     assert note.startswith("'newcomer' is left out of the pool: no answer of it was graded")
     assert made.certificate["table"]["fingerprint"] == table.fingerprint  # type: ignore[index]
     json.dumps(made.certificate, allow_nan=False)
+
+
+@pytest.mark.parametrize("router", ROUTERS)
+def test_a_lucky_candidate_that_was_hardly_observed_is_left_out_and_named(router: str) -> None:
+    table = make_table((0.0001, 0.001), more=("lucky",))
+    for num in (1, 5):
+        met = OutcomeTable(
+            queries=table.queries,
+            candidates=table.candidates,
+            query_index=np.append(table.query_index, np.arange(num)),
+            candidate_index=np.append(table.candidate_index, np.full(num, 2)),
+            quality=np.append(table.quality, np.ones(num)),
+            cost_usd=np.append(table.cost_usd, np.full(num, 0.0005)),
+        )
+        made = train(met, Goal(quality_floor=0.9), router=router)
+        assert [candidate.name for candidate in made.candidates] == ["small", "large"]
+        (note,) = notes_of(made)
+        assert note.startswith(
+            "'lucky' is left out of the pool: fewer than 10 answers of it were graded; ask"
+        )
+
+
+def test_who_has_few_answers_where_all_have_few_stays() -> None:
+    for num, kept in ((3, 2), (4, 3)):
+        seen_QM = np.zeros((31, 3))
+        seen_QM[:, :2] = 1.0
+        seen_QM[:num, 2] = 1.0
+        table = dense_table(np.where(seen_QM > 0, 0.5, np.nan), ["a text"] * 31)
+        assert len(learnable(table)[0].candidates) == kept
+
+
+@pytest.mark.parametrize("density", [0.02, 0.05, 0.1])
+@pytest.mark.parametrize("router", ["auto", "knn"])
+def test_many_candidates_that_all_have_few_answers_step_aside_without_a_promise(
+    router: str, density: float
+) -> None:
+    rng = np.random.default_rng(0)
+    right_QM = (rng.random((40, 300)) < 0.5).astype(float)
+    quality_QM = np.where(rng.random((40, 300)) < density, right_QM, np.nan)
+    table = worded_table(quality_QM)
+    made = train(table, Goal(), router=router)
+    plan = made.plan()
+    assert not plan.is_open
+    assert plan.text.endswith("and nothing is promised")
+    assert np.isfinite(made.router.estimate(table.queries[:3]).quality_QM).any(axis=1).all()
+
+
+@pytest.mark.parametrize("router", ["auto", "knn"])
+def test_nothing_is_worded_as_measured_that_holds_by_definition(router: str) -> None:
+    few = make_table((0.001, 0.001), num=25)
+    plan = train(few, Goal(quality_floor=0.95), router=router).plan()
+    assert plan.is_kept
+    assert plan.text.startswith("large is the best single model itself, so that it keeps at least 95.0%")
+    assert "confidence" not in plan.text
+    free = train(make_table((0.0, 0.0), num=25), Goal(usd_per_1k=1.0), router=router).plan()
+    assert "costs nothing, so that it keeps at most 1 usd" in free.text
 
 
 def test_a_deployment_without_it_is_studied_on_a_table_that_lists_it() -> None:

@@ -20,7 +20,11 @@ from turnout.core.rng import make_rng
 from turnout.core.validation import check_number
 
 CANDIDATES = (
-    Candidate(model="owl", price_card=PriceCard(input_usd_per_mtok=0.2, output_usd_per_mtok=0.8)),
+    Candidate(
+        model="owl",
+        price_card=PriceCard(input_usd_per_mtok=0.2, output_usd_per_mtok=0.8),
+        descriptors={"params_b": 8.0},
+    ),
     Candidate(model="ant", price_card=PriceCard(input_usd_per_mtok=0.05, output_usd_per_mtok=0.1)),
     Candidate(model="yak"),
     Candidate(model="elk", price_card=PriceCard(input_usd_per_mtok=3.0, output_usd_per_mtok=15.0)),

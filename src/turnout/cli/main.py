@@ -28,7 +28,7 @@ COMMANDS = {
     "promote": ("promote", "put a gateway's second deployment in force, if it is shown to be good enough"),
     "rollback": ("rollback", "take the last promotion of a gateway back, or end its canary"),
     "nn": ("nn", "show what the gates of a mixture-of-experts model do"),
-    "bench": ("bench", "train the same small language model with every gate, and compare them"),
+    "bench": ("bench", "compare every router on tables, or every gate in the same small language model"),
     "import": ("importing", "convert another project's outcome file into an outcome table"),
 }
 """Command -> (module in turnout.cli, one-line purpose). A module has `configure` and `run`."""

@@ -117,9 +117,15 @@ def adjusted_means(quality_QM: Floats) -> Floats:
     off_QM = np.where(known_QM, quality_QM - np.nanmean(quality_QM), 0.0)
     num_Q1 = weight_QM.sum(axis=1, keepdims=True) + _LEVEL_PRIOR
     pull_M = off_QM.sum(axis=0) - (weight_QM * (off_QM.sum(axis=1, keepdims=True) / num_Q1)).sum(axis=0)
-    gram_MM = np.diag(weight_QM.sum(axis=0)) - weight_QM.T @ (weight_QM / num_Q1)
-    value_M: Floats = np.linalg.solve(gram_MM, pull_M)
-    return value_M.round(9)
+    num_M = weight_QM.sum(axis=0)
+    if len(num_M) <= len(num_Q1):
+        value_M: Floats = np.linalg.solve(np.diag(num_M) - weight_QM.T @ (weight_QM / num_Q1), pull_M)
+        return value_M.round(9)
+    # More candidates than queries: the same by the levels (Woodbury), a system of the queries' size.
+    gram_QQ = np.diag(num_Q1[:, 0]) - (weight_QM / num_M) @ weight_QM.T
+    level_Q = np.linalg.solve(gram_QQ, weight_QM @ (pull_M / num_M))
+    many_M: Floats = (pull_M + weight_QM.T @ level_Q) / num_M
+    return many_M.round(9)
 
 
 def _row_mean(values_QM: Floats) -> Floats:

@@ -27,10 +27,12 @@ class Saving:
     share: Value
     """In (-inf, 1]; None where the quality is never reached, or an end of the interval lies there."""
     reached: float
-    """Share of the resamples in which the quality is reached at all."""
+    """Share of the resamples in which the quality is reached at all; NaN where the single is free."""
 
     def __str__(self) -> str:
         share = self.share
+        if np.isnan(self.reached):
+            return "free"
         if share.value is None:
             return "never"
         if share.low is None and share.high is None and self.reached == 1.0:
@@ -67,5 +69,9 @@ def perf_gain(quality: Floats, *, single_quality: Floats | float) -> Floats:
 
 
 def as_saving(value: float, draws_B: Floats, confidence: float) -> Saving:
-    """Return a `Saving` from the point and its resamples, with unreached ones as minus infinity."""
-    return Saving(interval(value, draws_B, confidence), float(np.isfinite(draws_B).mean()))
+    """Return a `Saving` from the point and its resamples, with unreached ones as minus infinity.
+
+    A NaN point says that the best single model costs nothing, so that there is nothing to save.
+    """
+    reached = float("nan") if np.isnan(value) else float(np.isfinite(draws_B).mean())
+    return Saving(interval(value, draws_B, confidence), reached)

@@ -26,7 +26,7 @@ from turnout.policies.choose import decide_by_score
 from turnout.policies.frontier import Frontier
 from turnout.policies.guard import Guard
 from turnout.policies.masks import feasible, input_limits
-from turnout.policies.pairs import Pairs
+from turnout.policies.pairs import Pairs, singles_of
 from turnout.policies.plan import Plan, make_plan
 
 _NO_CAPS = Budget()
@@ -97,7 +97,7 @@ class Deployment(Configured):
             arrays |= {
                 "frontier.price_P": self.frontier.price_P,
                 "frontier.options": self.frontier.options.moments_SKM,
-                "frontier.singles": self.frontier.singles.moments_SKM,
+                "frontier.single_pairs": self.frontier.singles.moments_SKM,
                 "frontier.quality_M": self.frontier.quality_M,
                 "frontier.usd_M": self.frontier.usd_M,
                 "frontier.best": np.array([self.frontier.best]),
@@ -121,7 +121,7 @@ class Deployment(Configured):
             self.frontier = Frontier(
                 price_P=state.arrays["frontier.price_P"],
                 options=Pairs(moments_SKM=state.arrays["frontier.options"]),
-                singles=Pairs(moments_SKM=state.arrays["frontier.singles"]),
+                singles=_singles_from(state),
                 quality_M=state.arrays["frontier.quality_M"],
                 usd_M=state.arrays["frontier.usd_M"],
                 best=int(state.arrays["frontier.best"][0]),
@@ -256,6 +256,15 @@ class Deployment(Configured):
             verdict=None,
             text="nothing was calibrated and nothing is promised",
         )
+
+
+def _singles_from(state: State) -> Pairs:
+    known = state.arrays.get("frontier.single_pairs")
+    if known is not None:
+        return Pairs(moments_SKM=known)
+    # Older artifacts hold every single model against every other.
+    every = Pairs(moments_SKM=state.arrays["frontier.singles"])
+    return singles_of(every, int(state.arrays["frontier.best"][0]))
 
 
 def _check_queries(queries: Sequence[object]) -> None:

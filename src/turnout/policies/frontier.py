@@ -6,7 +6,7 @@ It turns a `Goal` into a price for the router, and into the single model that wo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, final
 
 import numpy as np
 
@@ -16,6 +16,10 @@ from turnout.core.outcomes import Floats
 from turnout.core.scoring import LEAST_PRICE
 from turnout.policies.pairs import Difference, Pairs
 from turnout.policies.risk import fixed_sequence
+
+_BEST, _OWN = 0, 1
+"""Columns of `Frontier.singles`."""
+_ROUNDING = 1e-9
 
 
 @final
@@ -27,6 +31,8 @@ class Finding:
     """Index of the price, or of the candidate."""
     is_kept: bool
     """Whether the calibration split supports the goal at its risk and confidence."""
+    by_definition: Literal["best", "free"] | None = None
+    """Why the goal is kept without a test: it is the best single model itself, or it costs nothing."""
 
 
 @final
@@ -38,7 +44,7 @@ class Frontier:
     options: Pairs
     """Prices against single models, (P, M)."""
     singles: Pairs
-    """Single models against single models, (M, M)."""
+    """Single models against the best one and against themselves, (M, 2): see `measure_singles`."""
     quality_M: Floats
     """Mean quality of each single model on the fit split."""
     usd_M: Floats
@@ -71,14 +77,20 @@ class Frontier:
         if goal.fixed_price is not None:
             return Finding(index=self.nearest(goal.fixed_price), is_kept=True)
         if goal.quality_floor is not None:
-            passed = fixed_sequence((self._floor_p(self.options, k, goal) for k in range(size)), delta)
+            passed = fixed_sequence(
+                (self._floor_p(self.options, k, goal, best=self.best) for k in range(size)), delta
+            )
             return Finding(index=max(passed - 1, 0), is_kept=passed > 0)
         self._require_costs()
         first = min(int(self.price_P.searchsorted(self.least_price)), size - 1)
         is_free = bool((self.usd_M[np.isfinite(self.usd_M)] == 0.0).all())
-        p_values = (self._cap_p(self.options, k, goal, is_free=is_free) for k in reversed(range(first, size)))
+        p_values = (
+            self._cap_p(self.options, k, goal, best=self.best, is_free=is_free)
+            for k in reversed(range(first, size))
+        )
         passed = fixed_sequence(p_values, delta)
-        return Finding(index=min(size - passed, size - 1), is_kept=passed > 0)
+        index = min(size - passed, size - 1)
+        return Finding(index=index, is_kept=passed > 0, by_definition="free" if is_free else None)
 
     def find_single(self, goal: Goal) -> Finding:
         """Return the single model that serves `goal` best; tests share the error by Bonferroni.
@@ -92,33 +104,40 @@ class Frontier:
         if goal.fixed_price is not None:
             return Finding(index=self._best_at(goal.fixed_price), is_kept=True)
         if goal.quality_floor is not None:
-            kept_M = np.array([self._floor_p(self.singles, m, goal) <= delta for m in range(num)])
-            kept_M[self.best] |= goal.quality_floor <= 1.0
+            p_values = [self._floor_p(self.singles, m, goal, best=_BEST) for m in range(num)]
+            kept_M = np.array(p_values) <= delta
+            is_own = goal.quality_floor <= 1.0
+            kept_M[self.best] |= is_own
             usd_M = np.where(kept_M, self.usd_M, np.nan)
-            index = self._cheapest(usd_M) if np.isfinite(usd_M).any() else self.best
-            return Finding(index=index, is_kept=bool(kept_M[index]))
+            index = self._cheapest(usd_M, first=self.best) if np.isfinite(usd_M).any() else self.best
+            reason: Literal["best"] | None = "best" if is_own and index == self.best else None
+            return Finding(index=index, is_kept=bool(kept_M[index]), by_definition=reason)
         self._require_costs()
+        is_free_M = self.usd_M == 0.0
         p_values = [
-            self._cap_p(self.singles, m, goal, is_free=bool(self.usd_M[m] == 0.0)) for m in range(num)
+            self._cap_p(self.singles, m, goal, best=_BEST, is_free=bool(is_free_M[m])) for m in range(num)
         ]
         kept_M = np.array(p_values) <= delta
         if not kept_M.any():
             return Finding(index=self._cheapest(self.usd_M), is_kept=False)
-        return Finding(
-            index=int(np.where(kept_M, np.nan_to_num(self.quality_M, nan=-1), -2).argmax()), is_kept=True
-        )
+        index = int(np.where(kept_M, np.nan_to_num(self.quality_M, nan=-1), -2).argmax())
+        return Finding(index=index, is_kept=True, by_definition="free" if is_free_M[index] else None)
 
     def nearest(self, price: float) -> int:
         """Return the index of the largest calibrated price that is at most `price`."""
         return max(int(np.searchsorted(self.price_P, price, side="right")) - 1, 0)
 
     def outcome(self, *, option: int | None = None, single: int | None = None) -> tuple[float, float]:
-        """Return mean quality and mean usd of one query on the calibration split."""
+        """Return mean quality and mean usd of one query on the calibration split.
+
+        Where cells were not observed the mean of what stands in for them may pass the ends of the scale a
+        little; what is said stays within it.
+        """
         if option is not None:
             usd = self.options.spend(option, self.best).mean
             return _exact(self.options.at("quality", option, self.best)), usd
-        column = self.best if single is None else single
-        return _exact(self.singles.at("quality", column, column)), self.singles.at("usd", column, column)
+        row = self.best if single is None else single
+        return _exact(self.singles.at("quality", row, _OWN)), self.singles.at("usd", row, _OWN)
 
     def _best_at(self, price: float) -> int:
         if price == 0.0:
@@ -128,18 +147,25 @@ class Frontier:
             return self._cheapest(self.usd_M)
         return int(np.nanargmax(self.quality_M - price * self.usd_M))
 
-    def _cheapest(self, usd_M: Floats) -> int:
-        """Return the cheapest of known cost; of equals the one of the highest quality."""
-        return int(np.lexsort((np.nan_to_num(-self.quality_M, nan=np.inf), usd_M))[0])  # NaN sorts last
+    def _cheapest(self, usd_M: Floats, *, first: int | None = None) -> int:
+        """Return the cheapest of known cost; of equals `first` if it is one, else that of highest quality.
 
-    def _floor_p(self, pairs: Pairs, row: int, goal: Goal) -> float:
-        difference = pairs.quality(row, self.best, share=goal.quality_floor or 0.0)
+        Equal is what differs by the rounding of a mean.
+        """
+        equal_M = usd_M <= np.nanmin(usd_M) * (1.0 + _ROUNDING)
+        if first is not None and equal_M[first]:
+            return first
+        quality_M = np.where(equal_M, np.nan_to_num(self.quality_M, nan=-1.0), -2.0)
+        return int(quality_M.argmax())
+
+    def _floor_p(self, pairs: Pairs, row: int, goal: Goal, *, best: int) -> float:
+        difference = pairs.quality(row, best, share=goal.quality_floor or 0.0)
         return _shifted(difference, goal.risk).p_value()
 
-    def _cap_p(self, pairs: Pairs, row: int, goal: Goal, *, is_free: bool) -> float:
+    def _cap_p(self, pairs: Pairs, row: int, goal: Goal, *, best: int, is_free: bool) -> float:
         if is_free:
             return 0.0
-        spend = pairs.spend(row, self.best)
+        spend = pairs.spend(row, best)
         margin = (goal.usd_per_1k or 0.0) * (1 + goal.risk) / 1000.0 - spend.mean
         return Difference(mean=margin, variance=spend.variance, count=spend.count).p_value()
 
@@ -154,8 +180,8 @@ class Frontier:
 
 
 def _exact(mean: float) -> float:
-    """Return a mean without the rounding of its sum, which reads like a quality of 5.6e-17."""
-    return round(mean, 12)
+    """Return a mean quality in [0, 1], without the rounding of its sum, which reads like 5.6e-17."""
+    return min(max(round(mean, 12), 0.0), 1.0) if mean == mean else mean
 
 
 def _shifted(difference: Difference, by: float) -> Difference:

@@ -73,7 +73,9 @@ class Guard:
         """
         if goal.quality_floor is not None:
             saved = self.options.saved_usd(option, single)
-            if saved.count < 2:
+            is_equal = saved.mean == 0.0 and saved.variance == 0.0
+            if saved.count < 2 or is_equal:
+                # Without money to save, what is asked is which of two equally cheap ways is the better.
                 return self._verdict(self.options.quality(option, single), "quality")
             margin = self.options.quality(option, best, share=goal.quality_floor)
             is_refuted = margin.high(self.confidence) + goal.risk < 0

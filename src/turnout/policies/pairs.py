@@ -14,7 +14,7 @@ import numpy as np
 
 from turnout.core.errors import InputError, sentence
 from turnout.core.outcomes import Floats
-from turnout.policies.risk import honest_variance, mean_bound, student_p_value
+from turnout.policies.risk import RARE, honest_variance, mean_bound, student_p_value
 
 _NAMES = (
     "count",  # queries on which both qualities are known
@@ -137,31 +137,58 @@ class Pairs:
         return Difference(mean=quality.mean + price * saved.mean, variance=variance, count=count)
 
 
-def measure_pairs(quality_KQ: Floats, usd_KQ: Floats, quality_MQ: Floats, usd_MQ: Floats) -> Pairs:
+def measure_pairs(
+    quality_KQ: Floats,
+    usd_KQ: Floats,
+    quality_MQ: Floats,
+    usd_MQ: Floats,
+    *,
+    reach: tuple[Floats, Floats] | None = None,
+) -> Pairs:
     """Build `Pairs` from recorded outcomes; NaN was not observed and is left out pair by pair.
 
     `quality_KQ` and `usd_KQ` are the options', `quality_MQ` and `usd_MQ` the single models', on the same
-    queries. Raises `InputError` where fewer than 2 queries are shared by some option with every single.
+    queries. A pair that shares none has a count of 0 and unknown means: no guard opens and no promise is
+    made on it. `reach`, of the options (K, Q) and of the single models (M, Q), says how far one outcome can
+    move a quality where something stands in for what was not observed; None is 1, the length of the scale.
+    Raises `InputError` for fewer than 2 queries.
     """
-    count_KM = np.isfinite(quality_KQ).astype(float) @ np.isfinite(quality_MQ).astype(float).T
-    if count_KM.max(axis=1).min(initial=np.inf) < 2:
+    if quality_KQ.shape[1] < 2:
         raise InputError(
             sentence(
-                "calibration: queries on which both a choice and a single model were observed",
-                allowed="at least 2 for every price",
-                got=int(count_KM.max(axis=1).min()),
-                do="give a larger or denser table, or leave out candidates that were hardly observed",
+                "calibration: queries to measure on",
+                allowed="at least 2",
+                got=quality_KQ.shape[1],
+                do="give a larger table",
             )
         )
-    return _measure(quality_KQ, usd_KQ, quality_MQ, usd_MQ)
+    return _measure(quality_KQ, usd_KQ, quality_MQ, usd_MQ, reach)
 
 
-def measure_singles(quality_MQ: Floats, usd_MQ: Floats, rival_MQ: Floats | None = None) -> Pairs:
-    """Build `Pairs` of single models against each other; one that was hardly observed keeps no goal.
+def measure_singles(
+    quality_MQ: Floats,
+    usd_MQ: Floats,
+    best: int,
+    rival_MQ: Floats | None = None,
+    *,
+    reach_MQ: Floats | None = None,
+) -> Pairs:
+    """Build `Pairs` of shape (M, 2): every single model against the best one, and against itself.
 
-    `rival_MQ` are the qualities of those that they are compared with, where these are others.
+    One that was hardly observed keeps no goal. `rival_MQ` are the qualities of those that they are compared
+    with, where these are others.
     """
-    return _measure(quality_MQ, usd_MQ, quality_MQ if rival_MQ is None else rival_MQ, usd_MQ)
+    rival_MQ = quality_MQ if rival_MQ is None else rival_MQ
+    against = slice(best, best + 1)
+    reach = None if reach_MQ is None else (reach_MQ, reach_MQ[against])
+    against_best = _measure(quality_MQ, usd_MQ, rival_MQ[against], usd_MQ[against], reach)
+    return Pairs(moments_SKM=np.concatenate([against_best.moments_SKM, _own(quality_MQ, usd_MQ)], axis=2))
+
+
+def singles_of(pairs: Pairs, best: int) -> Pairs:
+    """Return what `measure_singles` would from the (M, M) pairs that older artifacts hold."""
+    own_SM = np.diagonal(pairs.moments_SKM, axis1=1, axis2=2)
+    return Pairs(moments_SKM=np.stack([pairs.moments_SKM[:, :, best], own_SM], axis=2))
 
 
 def _pooled(ours: tuple[Floats, ...], theirs: tuple[Floats, ...]) -> list[Floats]:
@@ -194,8 +221,19 @@ def _pooled_cov(ours: tuple[Floats, ...], theirs: tuple[Floats, ...]) -> Floats:
     return cov
 
 
-def _measure(quality_KQ: Floats, usd_KQ: Floats, quality_MQ: Floats, usd_MQ: Floats) -> Pairs:
+def _measure(
+    quality_KQ: Floats,
+    usd_KQ: Floats,
+    quality_MQ: Floats,
+    usd_MQ: Floats,
+    reach: tuple[Floats, Floats] | None = None,
+) -> Pairs:
     count_KM, mean_KM, single_KM, var_KM, single_var_KM, cov_KM = _moments(quality_KQ, quality_MQ)
+    if reach is not None:
+        of_options_K, of_singles_M = (_beyond(reach_KQ) for reach_KQ in reach)
+        num_KM = np.maximum(count_KM, 1.0)
+        var_KM = var_KM + of_options_K[:, None] / num_KM
+        single_var_KM = single_var_KM + of_singles_M / num_KM
     usd = _moments(usd_KQ, usd_MQ)
     # cov(q - q', c - c') needs the four products on the queries where all four are known.
     known_K, known_M = np.isfinite(quality_KQ + usd_KQ), np.isfinite(quality_MQ + usd_MQ)
@@ -204,10 +242,38 @@ def _measure(quality_KQ: Floats, usd_KQ: Floats, quality_MQ: Floats, usd_MQ: Flo
     return Pairs(moments_SKM=np.stack(stack))
 
 
+def _beyond(reach_KQ: Floats) -> Floats:
+    """Return what rare events add to a variance times the count, beyond a reach of 1; shape (K,).
+
+    An outcome that stands for 1 / chance of them moves the mean by as much where it is met at last, and a
+    sample that holds none shows nothing of it (`risk.honest_variance`).
+    """
+    known_KQ = np.isfinite(reach_KQ)
+    square_K = np.where(known_KQ, reach_KQ**2, 0.0).sum(axis=1) / np.maximum(known_KQ.sum(axis=1), 1)
+    beyond_K: Floats = RARE * np.maximum(square_K - 1.0, 0.0)
+    return beyond_K
+
+
+def _own(quality_MQ: Floats, usd_MQ: Floats) -> Floats:
+    """Return the moments of every single model against itself, shape (13, M, 1)."""
+    parts = []
+    for x_MQ in (quality_MQ, usd_MQ):
+        known_MQ = np.isfinite(x_MQ)
+        num_M = known_MQ.sum(axis=1).astype(float)
+        centre_M1 = _centre(x_MQ)
+        x_MQ = np.where(known_MQ, x_MQ - centre_M1, 0.0)
+        var_M = (x_MQ**2).sum(axis=1) / np.maximum(num_M - 1.0, 1.0)
+        mean_M = np.where(num_M > 0, centre_M1[:, 0], np.nan)
+        parts += [num_M, mean_M, mean_M, var_M, var_M, var_M]
+    own_SM: Floats = np.stack([*parts, np.zeros(len(quality_MQ))])
+    return own_SM[:, :, None]
+
+
 def _moments(x_KQ: Floats, y_MQ: Floats) -> tuple[Floats, Floats, Floats, Floats, Floats, Floats]:
     """Return counts, means, variances and covariances over the shared queries of each pair."""
     known_KQ, known_MQ = np.isfinite(x_KQ).astype(float), np.isfinite(y_MQ).astype(float)
     # Centring first keeps the products from losing digits; the shift cancels below.
+    # Each row by its own mean, so that what is always the same, as a cost of zero, is exactly that.
     shift_x, shift_y = _centre(x_KQ), _centre(y_MQ)
     x_KQ, y_MQ = np.where(known_KQ > 0, x_KQ - shift_x, 0.0), np.where(known_MQ > 0, y_MQ - shift_y, 0.0)
     count_KM = known_KQ @ known_MQ.T
@@ -219,7 +285,7 @@ def _moments(x_KQ: Floats, y_MQ: Floats) -> tuple[Floats, Floats, Floats, Floats
     cov_KM = (x_KQ @ y_MQ.T - count_KM * mean_x_KM * mean_y_KM) / rest_KM
     unknown_KM = count_KM == 0
     mean_x_KM = np.where(unknown_KM, np.nan, mean_x_KM + shift_x)
-    mean_y_KM = np.where(unknown_KM, np.nan, mean_y_KM + shift_y)
+    mean_y_KM = np.where(unknown_KM, np.nan, mean_y_KM + shift_y.T)
     return count_KM, mean_x_KM, mean_y_KM, np.maximum(var_x_KM, 0), np.maximum(var_y_KM, 0), cov_KM
 
 
@@ -248,6 +314,14 @@ def _cross(
     return cross
 
 
-def _centre(values: Floats) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if known.size else 0.0
+def _centre(values_KQ: Floats) -> Floats:
+    """Return the mean of the known values of each row, 0 where there is none; shape (K, 1)."""
+    known_KQ = np.isfinite(values_KQ)
+    total_K1 = np.where(known_KQ, values_KQ, 0.0).sum(axis=1, keepdims=True)
+    low_K1 = np.where(known_KQ, values_KQ, np.inf).min(axis=1, keepdims=True, initial=np.inf)
+    high_K1 = np.where(known_KQ, values_KQ, -np.inf).max(axis=1, keepdims=True, initial=-np.inf)
+    # A sum of equal values rounds; their mean shall not.
+    mean_K1: Floats = np.where(
+        low_K1 == high_K1, low_K1, total_K1 / np.maximum(known_KQ.sum(axis=1, keepdims=True), 1)
+    )
+    return mean_K1

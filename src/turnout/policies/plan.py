@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, final
 
 from turnout.core.budget import Goal
 from turnout.policies.frontier import Frontier
@@ -55,6 +56,7 @@ def make_plan(goal: Goal, frontier: Frontier, guard: Guard | None, names: tuple[
     is_kept = found.is_kept if is_open else single.is_kept
     quality, usd = frontier.outcome(option=found.index) if is_open else frontier.outcome(single=single.index)
     who = "the router" if is_open else names[single.index]
+    reason = found.by_definition if is_open else single.by_definition
     return Plan(
         price=price,
         is_open=is_open,
@@ -63,14 +65,28 @@ def make_plan(goal: Goal, frontier: Frontier, guard: Guard | None, names: tuple[
         quality=quality,
         usd_per_1k=usd * 1000.0,
         verdict=verdict,
-        text=_text(goal, frontier, who, is_kept, quality, usd * 1000.0),
+        text=_text(goal, frontier, who, is_kept, reason, (quality, usd * 1000.0)),
     )
 
 
-def _text(goal: Goal, frontier: Frontier, who: str, is_kept: bool, quality: float, usd_per_1k: float) -> str:
+def _text(
+    goal: Goal,
+    frontier: Frontier,
+    who: str,
+    is_kept: bool,
+    reason: Literal["best", "free"] | None,
+    outcome: tuple[float, float],
+) -> str:
+    quality, usd_per_1k = outcome
+    if math.isnan(quality):
+        return f"{who} serves {goal.describe()}; calibration could not measure it, and nothing is promised"
     measured = f"quality {quality:.4g}" + (f" at {usd_per_1k:.4g} usd per 1,000" if usd_per_1k >= 0 else "")
     if goal.fixed_price is not None:
         return f"{who} serves {goal.describe()}; calibration gives {measured}, and nothing is promised"
+    if is_kept and reason is not None:
+        why = "is the best single model itself" if reason == "best" else "costs nothing"
+        queries = f"calibration on {frontier.count} queries gives {measured}"
+        return f"{who} {why}, so that it keeps {goal.describe()} by definition; {queries}"
     slack = f", slack {goal.risk:g}" if goal.risk else ""
     terms = f"confidence {goal.confidence:.0%}{slack}, {frontier.count} calibration queries"
     if is_kept:

@@ -34,6 +34,10 @@ MIN_COUNT = 30
 """Queries below which nothing is promised: a t test on fewer breaks its word."""
 
 
+RARE = 3.3
+"""Times the square of an event's size over the number of queries: see `honest_variance`."""
+
+
 def honest_variance(variance: float, count: int, spread: float) -> float:
     """Return the variance with what rare events may hide in `count` queries that did not show them.
 
@@ -41,7 +45,7 @@ def honest_variance(variance: float, count: int, spread: float) -> float:
     of three), and then the sample variance says nothing of it. Adding `3.3 spread^2 / n` makes the 95 % bound
     of a mean at least as wide as that rule; `spread` is the most one query can differ.
     """
-    return variance + 3.3 * spread**2 / max(count, 1)
+    return variance + RARE * spread**2 / max(count, 1)
 
 
 def student_p_value(margin: float, error: float, degrees: int) -> float:

@@ -95,7 +95,7 @@ class CompositionRouter(Router):
     def fit(self, table: OutcomeTable) -> Self:
         """Learn the categories and find the map; returns self.
 
-        Raises `InputError` where no map fits the budget.
+        Raises `InputError` where no map fits the budget, or a budget of parameters meets no size.
         """
         lesson = read_domains(table, self.embedder, self.penalty)
         known, share_ND = lesson.learned(self.prior), lesson.share_ND
@@ -144,6 +144,7 @@ class CompositionRouter(Router):
             usd_DM = (weight_D[:, None] * profiles.ratio_DM * line_DM)[:, order]
             return order[map_within_usd(value_DM, usd_DM, self.budget_usd)]
         if self.budget_params_b is not None:
+            _check_sizes(pool.candidates, self.budget_params_b)
             size_M = np.array([_size(pool.candidates[index]) for index in order])
             return order[map_within_size(value_DM, size_M, self.budget_params_b)]
         best_D: Ints = order[np.where(np.isnan(value_DM), -np.inf, value_DM).argmax(axis=1)]
@@ -153,6 +154,19 @@ class CompositionRouter(Router):
         self.require_fitted(move)
         assert self.known_ is not None
         return self.known_
+
+
+def _check_sizes(candidates: Sequence[Candidate], budget: float) -> None:
+    """Raise `InputError` where nobody states a size: then the budget would bind nothing, silently."""
+    if not any("params_b" in candidate.descriptors for candidate in candidates):
+        raise InputError(
+            sentence(
+                f"CompositionRouter.budget_params_b of {budget:g}",
+                allowed="candidates of which one at least has the descriptor 'params_b'",
+                got="none that has it",
+                do="write billions of parameters into the candidates' descriptors, or leave the budget out",
+            )
+        )
 
 
 def _size(candidate: Candidate) -> float:

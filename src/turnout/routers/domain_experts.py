@@ -41,7 +41,7 @@ class DomainExpertsRouter(Router):
         Turns text into vectors; None is `TextEmbedder()`. A fitted one is shared as it is.
     experts:
         Pairs (domain, candidate), a domain once: there this candidate stands first whatever was recorded,
-        at its own average, and who would stand above it is held just below.
+        at its own average, and who would stand above it is held just below. `fit` refuses an unknown one.
     is_soft:
         Whether to average over domains by their probabilities; False takes the most probable one.
     penalty:
@@ -85,9 +85,13 @@ class DomainExpertsRouter(Router):
         return self.known_ is not None
 
     def fit(self, table: OutcomeTable) -> Self:
-        """Learn the domains and each candidate's average on them; returns self."""
-        self._check_experts(table)
-        self.known_ = read_domains(table, self.embedder, self.penalty).learned(self.prior)
+        """Learn the domains and each candidate's average on them; returns self.
+
+        Raises `UnknownNameError` where `experts` names a domain or a candidate that the table does not have.
+        """
+        known = read_domains(table, self.embedder, self.penalty).learned(self.prior)
+        self._check_experts(table.names, known.domains.names)
+        self.known_ = known
         return self
 
     def place(self, queries: Sequence[Query]) -> list[str]:
@@ -122,19 +126,23 @@ class DomainExpertsRouter(Router):
         """Take over domains and averages."""
         self.known_ = domain_pool_from(state, self.embedder)
 
-    def _check_experts(self, table: OutcomeTable) -> None:
-        names = table.names
-        for _, name in self.experts:
-            if name not in names:
-                raise UnknownNameError(
-                    sentence("DomainExpertsRouter.experts", got=name, do=did_you_mean(name, names))
-                )
+    def _check_experts(self, names: Sequence[str], domains: Sequence[str]) -> None:
+        for pair in self.experts:
+            for what, name, known in zip(("domain", "candidate"), pair, (domains, names), strict=True):
+                if name not in known:
+                    raise UnknownNameError(
+                        sentence(
+                            f"DomainExpertsRouter.experts: a {what} that the table does not have",
+                            got=name,
+                            do=did_you_mean(name, known),
+                        )
+                    )
 
     def _promoted(self, known: DomainPool) -> Floats:
         """Return the averages with every named expert first on its domain; others are passed over."""
         names = [candidate.name for candidate in known.pool.candidates]
         order = {name: index for index, name in enumerate(known.domains.names)}
-        named = [(order[domain], names.index(name)) for domain, name in self.experts if domain in order]
+        named = [(order[domain], names.index(name)) for domain, name in self.experts]
         row_expert_K2 = np.array(named, np.int64).reshape(-1, 2)
         return held_below(known.profiles.quality_DM, row_expert_K2[:, 0], row_expert_K2[:, 1])
 

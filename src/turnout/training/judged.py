@@ -26,19 +26,25 @@ class Judged:
     cost_usd_QM: Floats
     rival_QM: Floats
     """The same qualities, but for the column of the best single model: see `judge`."""
+    reach_QM: Floats
+    """How far one outcome can move a quality: 1 where it is recorded, 1 / chance where one stands in."""
     is_log: bool = False
     """Whether the table is a log, of which a chance chose who answered (`turnout.training.log`)."""
 
     def options(self, policy: Policy, prices: Floats, *, seed: int) -> Pairs:
         """Return the router at every price against every single model."""
-        quality_PQ, usd_PQ = realised_estimate(
-            self.estimate, policy, self.table, prices, outcomes=(self.quality_QM, self.cost_usd_QM), seed=seed
+        outcomes = self.quality_QM, self.cost_usd_QM, self.reach_QM
+        quality_PQ, usd_PQ, reach_PQ = realised_estimate(
+            self.estimate, policy, self.table, prices, outcomes=outcomes, seed=seed
         )
-        return measure_pairs(quality_PQ, usd_PQ, self.rival_QM.T, self.cost_usd_QM.T)
+        reach = reach_PQ, self.reach_QM.T
+        return measure_pairs(quality_PQ, usd_PQ, self.rival_QM.T, self.cost_usd_QM.T, reach=reach)
 
-    def singles(self) -> Pairs:
-        """Return every single model against every other."""
-        return measure_singles(self.quality_QM.T, self.cost_usd_QM.T, self.rival_QM.T)
+    def singles(self, best: int) -> Pairs:
+        """Return every single model against the best one and against itself."""
+        return measure_singles(
+            self.quality_QM.T, self.cost_usd_QM.T, best, self.rival_QM.T, reach_MQ=self.reach_QM.T
+        )
 
     def rows(self, keep_Q: Bools) -> Judged:
         """Return the part of the queries whose mask entry is true."""
@@ -48,6 +54,7 @@ class Judged:
             quality_QM=self.quality_QM[keep_Q],
             cost_usd_QM=self.cost_usd_QM[keep_Q],
             rival_QM=self.rival_QM[keep_Q],
+            reach_QM=self.reach_QM[keep_Q],
             is_log=self.is_log,
         )
 
@@ -66,7 +73,7 @@ def judge(
     chosen as the router was learned, without the query: `single_Q` names it, and its quality stands in the
     column of `best`.
     """
-    quality_QM, cost_usd_QM = stand_in(table, estimate, x_QF)
+    quality_QM, cost_usd_QM, reach_QM = stand_in(table, estimate, x_QF)
     rival_QM = quality_QM.copy()
     rival_QM[:, best] = quality_QM[np.arange(len(single_Q)), single_Q]
     return Judged(
@@ -75,6 +82,7 @@ def judge(
         quality_QM=quality_QM,
         cost_usd_QM=cost_usd_QM,
         rival_QM=rival_QM,
+        reach_QM=reach_QM,
     )
 
 

@@ -144,6 +144,7 @@ def _judged_log(table: OutcomeTable, estimate: Estimate) -> Judged:
         quality_QM=quality_QM,
         cost_usd_QM=cost_usd_QM,
         rival_QM=quality_QM,
+        reach_QM=np.ones(quality_QM.shape),
         is_log=True,
     )
 

@@ -64,7 +64,7 @@ def completed(table: OutcomeTable, estimate: Estimate) -> Outcomes:
     """
     weight_QM = np.zeros(table.quality_QM.shape)
     weight_QM[table.query_index, table.candidate_index] = 1.0 / propensities(table)[table.query_index]
-    return tuple(  # type: ignore[return-value]
+    return tuple(
         _completed(seen_QM, expected_QM, weight_QM, table)
         for seen_QM, expected_QM in (
             (table.quality_QM, estimate.quality_QM),

@@ -39,17 +39,18 @@ _MAX_TASKS = 100
 
 def stand_in(
     table: OutcomeTable, estimate: Estimate, x_QF: np.ndarray | None = None
-) -> tuple[Floats, Floats]:
-    """Return quality and cost in USD of every cell, both of shape (Q, M), NaN where nothing is known.
+) -> tuple[Floats, Floats, Floats]:
+    """Return quality and cost in USD of every cell, NaN where nothing is known, and each quality's reach.
 
     `estimate` was made without these queries' outcomes; `x_QF` are their vectors, None for tasks alone.
-    Values of single cells may lie outside of [0, 1]; their means are what counts.
+    Values of single cells may lie outside of [0, 1]; their means are what counts. The reach, 1 / chance, is
+    how far one outcome can move its cell: who is hardly ever observed may hide much. All have shape (Q, M).
     """
     quality_QM, usd_QM = table.quality_QM, table.cost_usd_QM
     seen_QM, priced_QM = np.isfinite(quality_QM), np.isfinite(usd_QM)
     wanted_M: Bools = np.asarray(priced_QM.any(axis=0))
     if seen_QM.all() and priced_QM[:, wanted_M].all():
-        return quality_QM, usd_QM
+        return quality_QM, usd_QM, np.ones(quality_QM.shape)
     features_QF = features_of(table, x_QF)
     chance_QM = chances(seen_QM, features_QF)
     guess_QM = guesses(quality_QM, estimate)
@@ -57,6 +58,7 @@ def stand_in(
     return (
         doubly_robust(quality_QM, guess_QM, chance_QM),
         doubly_robust(usd_QM, estimate.cost_usd_QM, chance_usd_QM),
+        1.0 / np.maximum(chance_QM, MIN_CHANCE),
     )
 
 

@@ -9,16 +9,21 @@ import numpy as np
 from turnout.core.errors import TableError, sentence
 from turnout.core.outcomes import Bools, Floats, OutcomeTable
 
+MIN_GRADED = 10
+"""Graded answers below which a candidate is left out beside others with many."""
+_FEW = 0.1
 _MAX_NAMES = 5
 
 
 def learnable(table: OutcomeTable) -> tuple[OutcomeTable, tuple[str, ...]]:
-    """Return the table of the candidates that were ever graded, and a note that names the others.
+    """Return the table of the candidates that were graded often enough, and notes that name the others.
 
-    Raises `TableError` where nobody was: nothing can be learned from such a table.
+    One of fewer than `MIN_GRADED` answers is left out where another has more than ten times as many: its mean
+    is luck, so that it would be chosen for that, and nothing can be promised of it. Where everybody has few
+    they all stay. Raises `TableError` where nobody was graded: nothing can be learned from such a table.
     """
-    seen_M: Bools = np.asarray(table.observed_QM.any(axis=0))
-    if not seen_M.any():
+    num_M = table.observed_QM.sum(axis=0)
+    if not num_M.any():
         raise TableError(
             sentence(
                 "train: the table holds no quality",
@@ -27,11 +32,15 @@ def learnable(table: OutcomeTable) -> tuple[OutcomeTable, tuple[str, ...]]:
                 do="grade some answers first, and check that the column is called 'quality'",
             )
         )
-    if seen_M.all():
+    never_M: Bools = num_M == 0
+    hardly_M: Bools = ~never_M & (num_M < MIN_GRADED) & (num_M < _FEW * num_M.max())
+    if not (never_M | hardly_M).any():
         return table, ()
-    kept = [name for name, is_seen in zip(table.names, seen_M, strict=True) if is_seen]
-    others = [name for name in table.names if name not in set(kept)]
-    return table.select(candidates=kept), (_left_out(others),)
+    never, hardly = (_names_of(table, mask_M) for mask_M in (never_M, hardly_M))
+    notes = [_left_out(never, "no answer of {} was graded")] if never else []
+    if hardly:
+        notes.append(_left_out(hardly, f"fewer than {MIN_GRADED} answers of {{}} were graded"))
+    return table.select(candidates=_names_of(table, ~(never_M | hardly_M))), tuple(notes)
 
 
 def about_prices(names: Sequence[str], usd_M: Floats) -> tuple[str, ...]:
@@ -48,10 +57,14 @@ def about_prices(names: Sequence[str], usd_M: Floats) -> tuple[str, ...]:
     )
 
 
-def _left_out(names: Sequence[str]) -> str:
+def _names_of(table: OutcomeTable, mask_M: Bools) -> list[str]:
+    return [name for name, is_in in zip(table.names, mask_M.tolist(), strict=True) if is_in]
+
+
+def _left_out(names: Sequence[str], why: str) -> str:
     verb, pronoun = ("are", "them") if len(names) > 1 else ("is", "it")
     return (
-        f"{_listed(names)} {verb} left out of the pool: no answer of {pronoun} was graded; "
+        f"{_listed(names)} {verb} left out of the pool: {why.format(pronoun)}; "
         f"ask {pronoun} some tens of the queries and fit again"
     )
 

@@ -13,31 +13,30 @@ from turnout.core.outcomes import Floats, OutcomeTable
 from turnout.core.rng import make_rng
 from turnout.policies import feasible, sweep
 
-Outcomes = tuple[Floats, Floats]
-"""Quality and cost in USD of every (query, candidate), shape (Q, M) each."""
+Outcomes = tuple[Floats, ...]
+"""Quality and cost in USD of every (query, candidate), shape (Q, M) each, and what else is to be picked."""
 
 
 def realised(
     decisions: Decisions, table: OutcomeTable, outcomes: Outcomes | None = None
-) -> tuple[Floats, Floats]:
+) -> tuple[Floats, ...]:
     """Return quality and cost of each choice, both of shape (Q,), NaN where not known.
 
     They are the recorded ones, or `outcomes`, which stand for those of the table's queries and candidates.
     """
-    quality_QM, usd_QM = (table.quality_QM, table.cost_usd_QM) if outcomes is None else outcomes
+    recorded = (table.quality_QM, table.cost_usd_QM) if outcomes is None else outcomes
     columns = {name: index for index, name in enumerate(table.names)}
     names = [candidate.name for candidate in decisions.candidates]
     lookup_M = np.array([*(columns.get(name, NONE) for name in names), NONE])
     column_Q = lookup_M[decisions.choice_Q]
     rows = np.arange(len(decisions))
     known_Q = column_Q != NONE
-    quality_Q = np.where(known_Q, quality_QM[rows, column_Q], np.nan)
-    return quality_Q, np.where(known_Q, usd_QM[rows, column_Q], np.nan)
+    return tuple(np.where(known_Q, value_QM[rows, column_Q], np.nan) for value_QM in recorded)
 
 
 def realised_sweep(
     router: Router, policy: Policy, table: OutcomeTable, prices: Sequence[float] | Floats, *, seed: int
-) -> tuple[Floats, Floats]:
+) -> tuple[Floats, ...]:
     """Return recorded quality and cost at every price, both of shape (P, Q)."""
     return realised_estimate(router.estimate(table.queries), policy, table, prices, seed=seed)
 
@@ -50,9 +49,9 @@ def realised_estimate(
     *,
     seed: int,
     outcomes: Outcomes | None = None,
-) -> tuple[Floats, Floats]:
+) -> tuple[Floats, ...]:
     """Return the same for what was estimated of the table's queries; `outcomes` stand for its own."""
     estimate = estimate.restrict(feasible(table.queries, estimate.candidates))
     runs = sweep(policy, estimate, prices, rng=make_rng(seed, "sweep"))
-    pairs = [realised(decisions, table, outcomes) for decisions in runs]
-    return np.stack([quality_Q for quality_Q, _ in pairs]), np.stack([usd_Q for _, usd_Q in pairs])
+    found = [realised(decisions, table, outcomes) for decisions in runs]
+    return tuple(np.stack(part) for part in zip(*found, strict=True))

@@ -40,8 +40,8 @@ def train(
     Parameters
     ----------
     table:
-        Training outcomes; keep the test part out of it. A candidate of whom no answer was graded is left
-        out of the pool, with a note in the certificate.
+        Training outcomes; keep the test part out of it. A candidate of whom no answer was graded, or hardly
+        any beside the others, is left out of the pool, with a note in the certificate.
     goal:
         The dial; None means the best quality.
     router:
@@ -119,6 +119,7 @@ def _calibrated(
     held = learned.calibrate
     prices = price_grid(held.estimate, num=num_prices)
     means = learned.fallback.estimate(table.queries[:1])
+    best = int(means.quality_QM[0].argmax()) if held.is_log else table.names.index(best_single(table))
     deployment = Deployment(
         router=learned.router,
         fallback=learned.fallback,
@@ -127,10 +128,10 @@ def _calibrated(
         frontier=Frontier(
             price_P=prices,
             options=held.options(policy, prices, seed=seed),
-            singles=held.singles(),
+            singles=held.singles(best),
             quality_M=means.quality_QM[0],
             usd_M=means.cost_usd_QM[0],
-            best=int(means.quality_QM[0].argmax()) if held.is_log else table.names.index(best_single(table)),
+            best=best,
         ),
         guard=Guard(options=learned.guard.options(policy, prices, seed=seed), confidence=confidence),
     )
