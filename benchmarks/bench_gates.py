@@ -1,10 +1,11 @@
 """This module records `turnout bench gates --setting small`: six gates and the controls on equal terms.
 
-    TURNOUT_DATA=<data> python -m benchmarks.bench_gates [--folder DIR] [--jobs N] [--gates A,B --result NAME]
+    TURNOUT_DATA=<data> python -m benchmarks.bench_gates [--folder DIR] [--jobs N]
+        [--gates A,B] [--seeds N] [--result NAME]
 
 The text is that of corpora/text below TURNOUT_DATA; without it the made-up text is taken. Cells that stand in
-the folder are not trained again. With `--gates` others take part, beside dense and `top_k`, and `--result`
-names their file.
+the folder are not trained again. With `--gates` others take part, beside dense and `top_k`; with `--seeds`
+each is trained more often; `--result` names the file of such a table.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where cells are kept (default: a new one)")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--gates", help="names, separated by commas (default: those of the setting)")
+    parser.add_argument("--seeds", type=int, help="runs of each gate (default: those of the setting)")
     parser.add_argument("--result", help="name of the result (default: gates, or gates_SETTING)")
     options = parser.parse_args()
     setting = SETTINGS[options.setting]
@@ -38,6 +40,10 @@ def main() -> None:
         if not options.result:
             parser.error("--gates needs --result: another table has another name")
         setting = replace(setting, contenders=("dense", "top_k", *options.gates.split(",")))
+    if options.seeds:
+        if not options.result:
+            parser.error("--seeds needs --result: another table has another name")
+        setting = replace(setting, seeds=options.seeds)
     data = os.environ.get("TURNOUT_DATA")
     text = Path(data) / "corpora" / "text" if data else None
     if text is not None and not text.is_dir():

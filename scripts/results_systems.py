@@ -326,6 +326,7 @@ SYSTEMS: Writers = {
     "rewiring": ("Experts at test time: Rewiring (S26)", rewiring),
     "adapters": ("Adapters: Glider (S3), PHATGOOSE, Arrow", adapters),
     "gates": ("Gates of experts on equal terms", gates),
+    "gates_more": ("Ten further gates on equal terms", gates),
     "local": ("One dial over models and depths", local),
     "recruit": ("Teams of experts by skill: Symbolic-MoE (S173)", recruit),
 }
