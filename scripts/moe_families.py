@@ -3,7 +3,8 @@
     python -m scripts.moe_families           write the page (about half a minute)
 
 Of every module that gives itself `experts` a tiny block with random weights is built, and asked: can its gate
-be recorded and replayed bit for bit, and does it follow a known rule? What cannot be built is listed too.
+be recorded and replayed bit for bit, can another take its place, and does it follow a known rule? Where
+experts stand in a whole decoder layer a tiny model is built instead. What cannot be built is listed too.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import importlib
 import inspect
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,7 +26,10 @@ from torch import Tensor, nn
 
 from turnout.core.errors import TurnoutError
 from turnout.nn.gate_hook import GateHook
+from turnout.nn.gate_stand_in import width_of
 from turnout.nn.gate_swap import GateSwap
+from turnout.nn.gates.top_k import TopKGate
+from turnout.nn.moe import MoELayer, find_moe_layers
 from turnout.nn.moe_rule import GateRule, find_rule
 from turnout.nn.replay import replaying
 
@@ -33,6 +38,19 @@ PAGE = ROOT / "docs" / "moe_families.md"
 MODELS = Path(transformers.__file__).parent / "models"
 WIDTH, INNER, EXPERTS, CHOSEN = 32, 16, 8, 2
 ARGUMENTS = {"layer_idx": 3, "layer_id": 3, "intermediate_size": INNER, "ffn_dim": INNER}
+LINE = 110
+"""So long may an obstacle be."""
+
+SIZES = {
+    "vocab_size": 64, "hidden_size": WIDTH, "intermediate_size": INNER, "num_hidden_layers": 2,
+    "num_key_value_heads": 2, "max_position_embeddings": 64, "pad_token_id": 0, "bos_token_id": 1,
+    "eos_token_id": 2,
+}  # fmt: skip
+GEMMA = {
+    **SIZES, "num_attention_heads": 4, "head_dim": 8, "global_head_dim": 8, "num_experts": EXPERTS,
+    "top_k_experts": CHOSEN, "moe_intermediate_size": INNER, "sliding_window": 16,
+    "layer_types": ["sliding_attention", "full_attention"],
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,14 +81,90 @@ def family(name: str, stem: str | None = None) -> Iterator[Found]:
     """Yield a finding for each block of one family."""
     modeling = importlib.import_module(f"transformers.models.{name}.{stem or f'modeling_{name}'}")
     configuration = importlib.import_module(modeling.__name__.replace(".modeling_", ".configuration_"))
+    if name in BY_HAND:
+        yield from _by_hand(name, modeling, configuration)
+        return
     for block_class in _blocks(modeling):
         built = _built(block_class, configuration)
         if isinstance(built, str):
-            yield Found(
-                family=name, block=block_class.__name__, replayed="-", swapped="-", rule=None, obstacle=built
-            )
-        else:
-            yield _asked(name, built)
+            yield _refused(name, block_class.__name__, built)
+            continue
+        holder = nn.Module()
+        holder.block = built
+        yield _asked(name, built, holder, partial(_run_block, built))
+
+
+def _refused(name: str, block: str, obstacle: str, replayed: str = "-") -> Found:
+    return Found(family=name, block=block, replayed=replayed, swapped="-", rule=None, obstacle=obstacle)
+
+
+def _run_block(block: nn.Module) -> Tensor:
+    hidden_BSD = torch.randn(2, 5, WIDTH, generator=torch.Generator().manual_seed(0))
+    out = block(hidden_BSD)
+    found = out[0] if isinstance(out, tuple) else out
+    assert isinstance(found, Tensor)
+    return found.clone()
+
+
+def _gemma4(modeling: ModuleType, configuration: ModuleType) -> nn.Module:
+    config = configuration.Gemma4TextConfig(
+        **GEMMA, enable_moe_block=True, hidden_size_per_layer_input=0, num_kv_shared_layers=0
+    )
+    return _module(modeling.Gemma4ForCausalLM(config))
+
+
+def _diffusion_gemma(modeling: ModuleType, configuration: ModuleType) -> nn.Module:
+    text = configuration.DiffusionGemmaTextConfig(**GEMMA)
+    config = configuration.DiffusionGemmaConfig(text_config=text, vision_config=None, canvas_length=5)
+    return _module(modeling.DiffusionGemmaForBlockDiffusion(config))
+
+
+def _jetmoe(modeling: ModuleType, configuration: ModuleType) -> nn.Module:
+    config = configuration.JetMoeConfig(
+        **SIZES, kv_channels=16, num_local_experts=EXPERTS, num_experts_per_tok=CHOSEN
+    )
+    return _module(modeling.JetMoeForCausalLM(config))
+
+
+def _module(model: Any) -> nn.Module:
+    assert isinstance(model, nn.Module)
+    return model
+
+
+BY_HAND: dict[str, Callable[[ModuleType, ModuleType], nn.Module]] = {
+    "gemma4": _gemma4,
+    "diffusion_gemma": _diffusion_gemma,
+    "jetmoe": _jetmoe,
+}
+"""Families whose experts stand in a whole decoder layer: a tiny model of each."""
+
+
+def _by_hand(name: str, modeling: ModuleType, configuration: ModuleType) -> Iterator[Found]:
+    torch.manual_seed(0)
+    model = BY_HAND[name](modeling, configuration)
+    _randomise(model)
+    ids_BS = torch.randint(3, 64, (2, 5), generator=torch.Generator().manual_seed(0))
+    inputs = {"input_ids": ids_BS}
+    if "decoder_input_ids" in inspect.signature(model.forward).parameters:
+        inputs["decoder_input_ids"] = ids_BS
+    kinds: dict[str, nn.Module] = {}
+    for layer in find_moe_layers(model):
+        kinds.setdefault(type(layer.block).__name__, layer.block)
+    for block in kinds.values():
+        yield _asked(name, block, model, partial(_run_model, model, inputs))
+
+
+def _run_model(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+    logits = model(**inputs).logits
+    assert isinstance(logits, Tensor)
+    return logits.clone()
+
+
+def _randomise(module: nn.Module) -> None:
+    for value in [*module.parameters(), *module.buffers()]:
+        if value.is_floating_point() and value.ndim:
+            nn.init.normal_(value, std=0.5)
+    module.eval()
 
 
 def _blocks(modeling: ModuleType) -> Iterator[type[nn.Module]]:
@@ -89,22 +183,40 @@ def _built(block_class: type[nn.Module], configuration: ModuleType) -> nn.Module
     named = [getattr(p.annotation, "__name__", str(p.annotation)) for p in parameters.values()]
     configs = [c for c in vars(configuration).values() if inspect.isclass(c) and hasattr(c, "model_type")]
     configs = [c for c in configs if c.__module__ == configuration.__name__]
-    configs.sort(key=lambda c: c.__name__ not in named)
+    configs.sort(key=lambda c: (c.__name__ not in named, -_alike(c.__name__, block_class.__name__)))
     why = ""
     for config_class in configs:
         try:
             config = _shrunk(config_class())
             config._experts_implementation = "eager"
             torch.manual_seed(0)
-            block = block_class(config, **{k: v for k, v in ARGUMENTS.items() if k in parameters})
+            arguments = {k: v for k, v in ARGUMENTS.items() if k in parameters}
+            block = _completed(partial(block_class, config, **arguments), config)
         except Exception as error:  # noqa: BLE001  (any class of any version; what it says is the finding)
-            why = why or f"not built: {type(error).__name__}: {error}".splitlines()[0][:110]
+            why = why or f"not built: {type(error).__name__}: {error}".splitlines()[0][:LINE]
             continue
-        for value in [*block.parameters(), *block.buffers()]:
-            if value.is_floating_point():
-                nn.init.normal_(value, std=0.5)
-        return block.eval()
+        _randomise(block)
+        return block
     return why or "not built: no configuration"
+
+
+def _completed(make: Callable[[], nn.Module], config: Any) -> nn.Module:
+    """Make a block; sizes that a checkpoint brings and the class of its configuration leaves out are set."""
+    while True:
+        try:
+            return make()
+        except AttributeError as error:
+            missing = str(error.name)
+            if hasattr(config, missing) or "intermediate" not in missing:
+                raise
+            setattr(config, missing, INNER)
+
+
+def _alike(one: str, other: str) -> int:
+    """Return with how many letters two names begin in the same way."""
+    return next(
+        (i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
+    )
 
 
 def _shrunk(config: Any) -> Any:
@@ -134,81 +246,82 @@ def _size(name: str, value: int | None) -> int | None:
         return WIDTH
     if "intermediate" in name or name in ("expert_ffn_hidden_size", "ffn_hidden_size", "ffn_dim", "d_ff"):
         return INNER
-    caps = {"n_group": 4, "num_expert_group": 4, "topk_group": 2, "vocab_size": 64, "head_dim": 8}
+    caps = {
+        "part_features": 8,
+        "n_group": 4,
+        "num_expert_group": 4,
+        "topk_group": 2,
+        "vocab_size": 64,
+        "head_dim": 8,
+    }
     caps |= {"num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 4}
     return min(value, caps[name]) if name in caps else None
 
 
-def _asked(name: str, block: nn.Module) -> Found:
-    holder = nn.Module()
-    holder.block = block
+def _asked(name: str, block: nn.Module, model: nn.Module, run: Callable[[], Tensor]) -> Found:
     kind = type(block).__name__
     try:
-        hook = GateHook(holder, needs_rules=False)
+        hook = GateHook(model, needs_rules=False)
     except TurnoutError as error:
-        return Found(
-            family=name, block=kind, replayed=_got(error), swapped="-", rule=None, obstacle="no gate to ask"
-        )
-    swapped = _swapped(holder, hook)
-    replayed = _replayed(block, hook)
+        return _refused(name, kind, "no gate to ask", replayed=_got(error))
+    number = next((i for i, layer in enumerate(hook.layers) if layer.block is block), 0)
+    swapped = _tried(partial(_swapped, model, hook, number, run))
+    replayed = _tried(partial(_replayed, hook, number, run))
     rule, obstacle = None, ""
     try:
-        rule = find_rule(hook.layers[0])
+        rule = find_rule(hook.layers[number])
     except TurnoutError as error:
         obstacle = _got(error)
     return Found(family=name, block=kind, replayed=replayed, swapped=swapped, rule=rule, obstacle=obstacle)
 
 
 @torch.no_grad()
-def _swapped(holder: nn.Module, hook: GateHook) -> str:
-    """Return `exact` if the experts do what another gate says, and the family's is back afterwards."""
-    block: Any = holder.block
-    hidden_BSD = torch.randn(2, 5, WIDTH, generator=torch.Generator().manual_seed(0))
+def _tried(ask: Callable[[], str]) -> str:
     try:
-        plain = _output(block(hidden_BSD.clone()))
-        swap = GateSwap.of(holder, "top_k", k=CHOSEN)
-        with hook.recording() as records:
-            swapped = _output(block(hidden_BSD.clone()))
-        swap.remove()
-        back = _output(block(hidden_BSD.clone()))
-        with replaying(hook, records):
-            told = _output(block(hidden_BSD.clone()))
+        return ask()
     except TurnoutError as error:
         return _got(error)
-    except Exception as error:  # noqa: BLE001  (as above)
-        return f"not run: {type(error).__name__}: {error}".splitlines()[0][:110]
+    except Exception as error:  # noqa: BLE001  (any class of any version; what it says is the finding)
+        return f"not run: {type(error).__name__}: {error}".splitlines()[0][:LINE]
+
+
+def _swapped(model: nn.Module, hook: GateHook, number: int, run: Callable[[], Tensor]) -> str:
+    """Return `exact` if the experts do what another gate says, and the family's is back afterwards."""
+    with hook.recording() as records:
+        plain = run()
+    layer, k = hook.layers[number], records[number][0].indices_TK.shape[1]
+
+    def make(found: MoELayer) -> TopKGate | None:
+        if found.block is not layer.block:
+            return None
+        return TopKGate(width=width_of(found), num_experts=found.num_experts, k=k)
+
+    swap = GateSwap(model, make)
+    with hook.recording() as records:
+        swapped = run()
+    swap.remove()
+    back = run()
+    with replaying(hook, records):
+        told = run()
     if torch.equal(swapped, plain) or not torch.equal(told, swapped):
         return "the experts do otherwise"
     return "exact" if torch.equal(back, plain) else "the family's gate is not back"
 
 
-@torch.no_grad()
-def _replayed(block: nn.Module, hook: GateHook) -> str:
+def _replayed(hook: GateHook, number: int, run: Callable[[], Tensor]) -> str:
     """Return `exact` if what was recorded is repeated bit for bit by a gate that has changed."""
-    hidden_BSD = torch.randn(2, 5, WIDTH, generator=torch.Generator().manual_seed(0))
-    try:
-        with hook.recording() as records:
-            plain = _output(block(hidden_BSD.clone()))
-        for parameter in hook.layers[0].gate.parameters():
-            parameter.neg_()
-        changed = _output(block(hidden_BSD.clone()))
-        with replaying(hook, records):
-            again = _output(block(hidden_BSD.clone()))
-    except TurnoutError as error:
-        return _got(error)
-    except Exception as error:  # noqa: BLE001  (as above)
-        return f"not run: {type(error).__name__}: {error}".splitlines()[0][:110]
-    if not records[0]:
+    with hook.recording() as records:
+        plain = run()
+    for parameter in hook.layers[number].gate.parameters():
+        parameter.neg_()
+    changed = run()
+    with replaying(hook, records):
+        again = run()
+    if not records[number]:
         return "its gate is never called"
     if not torch.equal(again, plain):
         return "the output differs"
     return "exact" if not torch.equal(changed, plain) else "the gate does not matter"
-
-
-def _output(out: object) -> Tensor:
-    found = out[0] if isinstance(out, tuple) else out
-    assert isinstance(found, Tensor)
-    return found.clone()
 
 
 def _got(error: TurnoutError) -> str:
@@ -250,7 +363,10 @@ def _rule(one: Found) -> str:
     if rule is None:
         return one.obstacle
     parts: list[str] = [rule.score, rule.weight]
-    parts += ["selection bias"] if rule.bias_name else []
+    if rule.bias_name:
+        parts.append("selection bias" if "." in rule.bias_name else "selection bias of the block")
+    parts += ["chosen by logits"] if rule.chosen_by == "logits" else []
+    parts += ["a scale of each expert"] if rule.expert_scale_name else []
     parts += [f"{rule.num_groups} groups"] if rule.num_groups > 1 else []
     return ", ".join(parts)
 

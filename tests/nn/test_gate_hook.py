@@ -128,9 +128,9 @@ def test_selection_only_keeps_the_weights_of_what_stays_selected() -> None:
         model(input_ids=ids_BT)
     before = plain[0][0]
     delta_BE = torch.zeros(1, 8, requires_grad=True)
-    gate, rule = hook.layers[0].gate, hook.rules[0]
+    block, rule = hook.layers[0].block, hook.rules[0]
     weights_TK, indices_TK = rule.apply(
-        gate, before.logits_TE, delta_BE.expand(before.logits_TE.shape[0], -1)
+        block, before.logits_TE, delta_BE.expand(before.logits_TE.shape[0], -1)
     )
     assert torch.equal(indices_TK, before.indices_TK)
     assert torch.equal(weights_TK.detach(), before.weights_TK)
@@ -138,7 +138,7 @@ def test_selection_only_keeps_the_weights_of_what_stays_selected() -> None:
     assert gradient_BE.abs().max() > 0
     shift_TE = torch.zeros_like(before.logits_TE)
     shift_TE[:, 3] = 10.0
-    weights_TK, indices_TK = rule.apply(gate, before.logits_TE, shift_TE)
+    weights_TK, indices_TK = rule.apply(block, before.logits_TE, shift_TE)
     assert (indices_TK == 3).any(dim=-1).all()
     scores_TE = before.logits_TE.sigmoid().gather(1, indices_TK)
     assert torch.allclose(weights_TK, scores_TE / scores_TE.sum(-1, keepdim=True) * 2.5)
@@ -159,7 +159,7 @@ def test_a_bias_that_is_zero_so_far_is_found() -> None:
     bias_E = find_moe_layers(model)[0].gate.get_buffer("e_score_correction_bias")
     bias_E.zero_()
     rule = GateHook(model).rules[0]
-    assert (rule.score, rule.bias_name, rule.num_groups) == ("sigmoid", "e_score_correction_bias", 4)
+    assert (rule.score, rule.bias_name, rule.num_groups) == ("sigmoid", "gate.e_score_correction_bias", 4)
     assert not bias_E.any()
 
 
@@ -199,8 +199,11 @@ def test_a_gate_with_an_unknown_rule_is_refused_with_its_obstacle() -> None:
     gate.forward = squared
     with pytest.raises(InputError, match="a rule that is none of the known"):
         GateHook(model)
-    gate.forward = lambda hidden: plain(hidden)[0]
+    gate.forward = lambda hidden: plain(hidden)[1:]
     with pytest.raises(InputError, match="instead of logits"):
+        GateHook(model)
+    gate.forward = lambda hidden: plain(hidden)[0]
+    with pytest.raises(InputError, match="outside of the gate"):
         GateHook(model)
     gate.forward = lambda hidden, input_ids: plain(hidden)
     with pytest.raises(InputError, match="hidden states alone"):

@@ -1,23 +1,26 @@
 """This module changes or records what the gates of a model decide, for as long as a `with` block lasts.
 
-A forward hook on each gate returns other (logits, weights, indices). Gates, blocks, experts and state dict
-stay what they are, so `generate`, quantised experts and the model's own recorder go on working. The price is
-the gate's own selection, computed and thrown away where something is changed.
+A forward hook on each gate returns other (logits, weights, indices), in the form of its family. Gates,
+blocks, experts and state dict stay what they are, so `generate`, quantised experts and the model's own
+recorder go on working. The price is the gate's own selection, computed and thrown away where something is
+changed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from turnout.core.errors import InputError, ShapeError, sentence
+from turnout.nn.gate_form import Handed
+from turnout.nn.gate_port import GatePort
 from turnout.nn.moe import MoELayer, find_moe_layers
-from turnout.nn.moe_rule import GateRule, checked, find_rule
+from turnout.nn.moe_rule import GateRule, find_rule
 
 Where = Literal["logits", "selection"]
 
@@ -27,13 +30,15 @@ class Routing:
     """What one gate decided for the T = B * S tokens of one forward pass, row by row of the batch.
 
     `logits_TE` are before the score, `weights_TK` what the experts' outputs are multiplied by, `indices_TK`
-    the experts. `batch_size` is B, None where the block was not given (B, S, d).
+    the experts. `batch_size` is B, None where the block was not given (B, S, d). `rest` is what the gate gave
+    to others than the routed experts, such as the weights of shared ones.
     """
 
     logits_TE: Tensor
     weights_TK: Tensor
     indices_TK: Tensor
     batch_size: int | None
+    rest: tuple[Any, ...] = ()
 
     def detached(self) -> Routing:
         """Return the same without gradients."""
@@ -42,6 +47,7 @@ class Routing:
             weights_TK=self.weights_TK.detach(),
             indices_TK=self.indices_TK.detach(),
             batch_size=self.batch_size,
+            rest=tuple(part.detach() if isinstance(part, Tensor) else part for part in self.rest),
         )
 
 
@@ -70,7 +76,7 @@ class GateHook:
     rules
         How each gate turns logits into experts and weights; proved on the gate itself.
 
-    Source: the gate convention of `transformers` 5.23.
+    Source: the gate convention of `transformers` 5.24.
     """
 
     def __init__(self, model: nn.Module, *, needs_rules: bool = True) -> None:
@@ -125,19 +131,16 @@ class GateHook:
     def shifted(self, number: int, routing: Routing, delta_BE: Tensor, *, where: Where = "logits") -> Routing:
         """Return what a gate decides when delta_BE is added; the gate's own rule does the rest."""
         shift_TE = _for_tokens(routing, delta_BE)
-        rule, gate, logits_TE = self.rules[number], self.layers[number].gate, routing.logits_TE
+        rule, block, logits_TE = self.rules[number], self.layers[number].block, routing.logits_TE
         if where == "logits":
             # In single precision: half precision would round small steps away.
             moved_TE = logits_TE.float() + shift_TE
-            weights_TK, indices_TK = rule.apply(gate, moved_TE if rule.is_single else moved_TE.to(logits_TE))
+            weights_TK, indices_TK = rule.apply(block, moved_TE if rule.is_single else moved_TE.to(logits_TE))
             logits_TE = moved_TE.to(logits_TE)
         else:
-            weights_TK, indices_TK = rule.apply(gate, logits_TE, shift_TE)
-        return Routing(
-            logits_TE=logits_TE,
-            weights_TK=weights_TK.to(routing.weights_TK),
-            indices_TK=indices_TK,
-            batch_size=routing.batch_size,
+            weights_TK, indices_TK = rule.apply(block, logits_TE, shift_TE)
+        return replace(
+            routing, logits_TE=logits_TE, weights_TK=weights_TK.to(routing.weights_TK), indices_TK=indices_TK
         )
 
     @contextmanager
@@ -165,17 +168,20 @@ class GateHook:
             hidden = args[0] if args else kwargs.get("hidden_states")
             size = int(hidden.shape[0]) if isinstance(hidden, Tensor) and hidden.ndim == 3 else None
 
-        def after_gate(_gate: nn.Module, _args: tuple[Any, ...], out: object) -> object:
-            logits, weights, indices = checked(layer, out)
-            before = Routing(logits_TE=logits, weights_TK=weights, indices_TK=indices, batch_size=size)
+        def decide(handed: Handed) -> Handed | None:
+            before = Routing(
+                logits_TE=handed.logits_TE, weights_TK=handed.weights_TK, indices_TK=handed.indices_TK,
+                batch_size=size, rest=handed.rest,
+            )  # fmt: skip
             after = before
             for change in self._changes:
                 after = change(number, after)
-            return None if after is before else (after.logits_TE, after.weights_TK, after.indices_TK)
+            if after is before:
+                return None
+            return handed.changed(after.logits_TE, after.weights_TK, after.indices_TK, after.rest)
 
         self._handles.append(layer.block.register_forward_pre_hook(before_block, with_kwargs=True))
-        # First in line, so that the model's own recorder of router logits sees what the experts get.
-        self._handles.append(layer.gate.register_forward_hook(after_gate, prepend=True))
+        self._handles += GatePort(layer).open(decide)
 
 
 def _for_tokens(routing: Routing, delta_BE: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ logits and `generate` go on working, and what is saved of the model is the base.
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -19,17 +18,17 @@ from torch import Tensor, nn
 from turnout.core.errors import ArtifactError, InputError, ShapeError, sentence
 from turnout.nn import registry
 from turnout.nn.fingerprint import fingerprint
+from turnout.nn.gate_pass import ForwardPass
+from turnout.nn.gate_port import PROBE_TOKENS
+from turnout.nn.gate_stand_in import StandIn, width_of
 from turnout.nn.gates.contract import Gate, GateContext
 from turnout.nn.moe import MoELayer, find_moe_layers
-from turnout.nn.moe_rule import checked
 from turnout.nn.plan import Plan, SparsePlan
 from turnout.nn.sidecar import load_sidecar, save_sidecar
 
 KIND = "gates"
 KNOWN = ("mask_BS", "token_ids_BS", "state", "experts")
 """What a swapped gate may need, beside hidden states."""
-
-PROBE_TOKENS = 8
 
 
 class GateSwap(nn.Module):
@@ -41,7 +40,7 @@ class GateSwap(nn.Module):
     Parameters
     ----------
     model
-        Any `transformers` model whose gates return (logits, weights, indices).
+        Any `transformers` model whose gates hand out a choice in a form of `turnout.nn.gate_form`.
     make
         From a layer to its gate, which has to give sparse plans; None keeps the family's gate.
 
@@ -76,13 +75,13 @@ class GateSwap(nn.Module):
         for _, layer, gate in kept:
             _check(layer, gate)
         self.plans: list[Plan | None] = [None] * len(kept)
-        self._pass = _Pass()
-        self._classes = [type(layer.gate) for layer in self.layers]
+        self._pass = ForwardPass()
+        self._stand_ins = [StandIn(layer, self._asker(index)) for index, layer in enumerate(self.layers)]
         self._handles = [model.register_forward_pre_hook(self._pass.of_model, with_kwargs=True)]
-        for index, layer in enumerate(self.layers):
-            self._handles.append(layer.block.register_forward_pre_hook(self._pass.of_block, with_kwargs=True))
-            layer.gate.__class__ = _subclass(type(layer.gate))
-            object.__setattr__(layer.gate, "_turnout_ask", self._asker(index))
+        for stand_in in self._stand_ins:
+            block = stand_in.layer.block
+            self._handles.append(block.register_forward_pre_hook(self._pass.of_block, with_kwargs=True))
+            stand_in.put_in()
 
     @classmethod
     def of(cls, model: nn.Module, name: str, *, is_shared: bool = False, **config: Any) -> GateSwap:
@@ -95,7 +94,7 @@ class GateSwap(nn.Module):
         def make(layer: MoELayer) -> Gate:
             if shared:
                 return shared[0]
-            gate: Gate = _gate_class(name)(width=_width(layer), num_experts=layer.num_experts, **config)
+            gate: Gate = _gate_class(name)(width=width_of(layer), num_experts=layer.num_experts, **config)
             gate = gate.to(_weight(layer).device)
             if is_shared:
                 shared.append(gate)
@@ -121,10 +120,8 @@ class GateSwap(nn.Module):
 
     def remove(self) -> None:
         """Give the model its own gates back."""
-        for layer, kind in zip(self.layers, self._classes, strict=True):
-            if hasattr(layer.gate, "_turnout_ask"):
-                layer.gate.__class__ = kind
-                object.__delattr__(layer.gate, "_turnout_ask")
+        for stand_in in self._stand_ins:
+            stand_in.take_out()
         for handle in self._handles:
             handle.remove()
 
@@ -197,69 +194,9 @@ class GateSwap(nn.Module):
         return ask
 
 
-class _Pass:
-    """What is known of the forward pass that runs: its tokens, padding and cache, and a block's batch."""
-
-    def __init__(self) -> None:
-        self.token_ids: Tensor | None = None
-        self.mask: Tensor | None = None
-        self.cache: Any = None
-        self.num_past = 0
-        self.shape: tuple[int, int] | None = None
-
-    def of_model(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        names = inspect.signature(model.forward).parameters
-        given = dict(zip(names, args, strict=False)) | kwargs
-        self.token_ids, self.mask = given.get("input_ids"), given.get("attention_mask")
-        cache = given.get("past_key_values", given.get("cache"))
-        self.cache = cache if hasattr(cache, "get_seq_length") else None
-        self.num_past = 0 if self.cache is None else int(self.cache.get_seq_length())
-
-    def of_block(self, _block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        hidden = args[0] if args else kwargs.get("hidden_states")
-        is_batch = isinstance(hidden, Tensor) and hidden.ndim == 3
-        self.shape = (int(hidden.shape[0]), int(hidden.shape[1])) if is_batch else None  # type: ignore[union-attr]
-
-    def context(
-        self, x_TD: Tensor, layer: int, num_layers: int, experts: nn.Module, state: Tensor | None
-    ) -> GateContext:
-        items, positions = self.shape or (1, x_TD.shape[0])
-        ids, mask = self.token_ids, self.mask
-        is_whole = isinstance(ids, Tensor) and tuple(ids.shape) == (items, positions)
-        mask_BS = None
-        if (
-            isinstance(mask, Tensor)
-            and mask.ndim == 2
-            and mask.shape[0] == items
-            and mask.shape[1] >= positions
-        ):
-            mask_BS = mask[:, mask.shape[1] - positions :].bool()
-        return GateContext(
-            num_items=items if items * positions == x_TD.shape[0] else 1,
-            mask_BS=None if mask_BS is None or bool(mask_BS.all()) else mask_BS,
-            token_ids_BS=ids if is_whole else None,
-            state=state,
-            experts=experts,
-            layer=layer,
-            num_layers=num_layers,
-            is_autoregressive=self.cache is not None,
-            num_past=0 if self.cache is None else self.num_past,
-        )
-
-
 def base_fingerprint(model: nn.Module) -> str:
     """Return sixteen hex digits that name a model's weights, whatever gates were put in."""
     return fingerprint(dict(model.named_parameters()))
-
-
-def _subclass(kind: type[nn.Module]) -> type[nn.Module]:
-    """Return a subclass of a family's gate, so that recorders that look for the family's still find it."""
-
-    def forward(self: Any, hidden_states: Tensor, *_args: Any, **_kwargs: Any) -> Any:
-        return self._turnout_ask(hidden_states, self.training)
-
-    # A family's block may hand more to its gate than hidden states; what it holds back is not the new gate's.
-    return type(f"Swapped{kind.__name__}", (kind,), {"forward": forward, "__module__": __name__})
 
 
 def _choices(layer: MoELayer, plan: Plan, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
@@ -285,12 +222,11 @@ def _choices(layer: MoELayer, plan: Plan, dtype: torch.dtype) -> tuple[Tensor, T
 def _check(layer: MoELayer, gate: Gate) -> None:
     """Raise unless a gate fits a layer, and gives what the family's experts can run."""
     where = f"{layer.name}.{layer.gate_name}"
-    if hasattr(layer.gate, "_turnout_ask"):
+    if hasattr(layer.gate, "_turnout_answer"):
         raise InputError(sentence(f"{where} was swapped already", do="remove the other swap first"))
     if "forward" in vars(layer.gate):
         raise InputError(sentence(f"{where} has a forward of its own, which a class does not replace"))
-    _check_outputs(layer)
-    for name, own in (("num_experts", layer.num_experts), ("width", _width(layer))):
+    for name, own in (("num_experts", layer.num_experts), ("width", width_of(layer))):
         got = getattr(gate, name)
         if got != own:
             what = f"{where}: {name} of the gate = {name} of the checkpoint"
@@ -307,32 +243,8 @@ def _check(layer: MoELayer, gate: Gate) -> None:
         _choices(layer, plan, torch.float32)
 
 
-def _check_outputs(layer: MoELayer) -> None:
-    """Raise for a family's gate that returns something else than its place is given now."""
-    weight = next((p for p in layer.gate.parameters() if p.ndim == 2), None)
-    if weight is None or weight.is_meta:
-        return
-    hidden_TD = torch.zeros(PROBE_TOKENS, _width(layer), dtype=weight.dtype, device=weight.device)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        try:
-            out = layer.gate.forward(hidden_TD)
-        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
-            # It is handed more than hidden states: what it returns shows at its first use.
-            return
-    checked(layer, out)
-
-
 def _weight(layer: MoELayer) -> Tensor:
     return next(layer.experts.parameters())
-
-
-def _width(layer: MoELayer) -> int:
-    """Return D, as the gate's own matrix of one row an expert says."""
-    for parameter in layer.gate.parameters():
-        if parameter.ndim == 2 and parameter.shape[0] == layer.num_experts:
-            return int(parameter.shape[1])
-    what = f"the gate {layer.name}.{layer.gate_name} hides its width"
-    raise InputError(sentence(what, allowed=f"a weight (E, D) with E = {layer.num_experts}"))
 
 
 def _gate_class(name: str) -> type[Gate]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Literal
 
@@ -18,12 +18,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from turnout.core.errors import InputError, sentence
+from turnout.nn.gate_form import Handed, block_arguments, refused
+from turnout.nn.gate_port import probe
 from turnout.nn.moe import MoELayer
 
 Score = Literal["softmax", "sigmoid", "sqrtsoftplus", "raw"]
-Weight = Literal["score", "sum", "guarded_sum", "softmax"]
+Weight = Literal["score", "sum", "guarded_sum", "softmax", "sparse_mixer"]
 GroupScore = Literal["top2", "max"]
+ChosenBy = Literal["score", "logits"]
+
+GUARDS = (1e-20, 1e-6, 1e-9, 1e-12)
+"""What families add to a sum of weights before they divide by it; the usual first."""
 
 PROBE_TOKENS = 256
 """On how many random tokens a rule has to agree."""
@@ -39,18 +44,27 @@ PROBE_BIAS = 0.3
 class GateRule:
     """How logits_TE become (weights_TK, indices_TK): score, select, weight, scale.
 
-    `score` is applied to the logits; the `k` largest of score + `bias_name`'s buffer are selected, within the
-    best `topk_group` of `num_groups` groups; `weight` normalises the selected scores (`sum`, `guarded_sum`
-    with 1e-20 in the denominator, or `softmax` of them); `scale` multiplies. Scores are taken in single
-    precision where `is_single`, else in that of the logits; `is_sorted` orders the experts by score.
-    Source: `transformers` 5.23, the forward methods of its gates.
+    `score` is applied to the logits; the `k` largest of score + bias are selected, or of logits + bias as
+    `chosen_by` says, within the best `topk_group` of `num_groups` groups; `weight` makes weights of the
+    selected scores: as they are, by their `sum`, by `guarded_sum` with `guard` in the denominator, by a
+    `softmax` of them, or by a `sparse_mixer` with `jitter`, whose k-th weight is a softmax among what is left
+    and near the best (arXiv 2409.12136). `scale` multiplies, `divisor` divides, and so does a scale of each
+    expert multiply. Names are those of tensors of what `apply` is given: a block, or a gate of turnout's.
+    Scores are taken in single precision where `is_single`, else in that of the logits; `is_sorted` orders
+    the experts by score. A rule is that of eval mode. Source: `transformers` 5.24, the forward methods of its
+    gates.
     """
 
     score: Score
     weight: Weight
     k: int
     scale: float | None = None
+    divisor: int | None = None
     bias_name: str | None = None
+    expert_scale_name: str | None = None
+    chosen_by: ChosenBy = "score"
+    guard: float = GUARDS[0]
+    jitter: float = 0.0
     num_groups: int = 1
     topk_group: int = 1
     group_score: GroupScore = "top2"
@@ -81,7 +95,7 @@ class GateRule:
             choice_TE = grouped_TGE.masked_fill(closed_TG.unsqueeze(-1), float("-inf")).flatten(-2)
         return torch.topk(choice_TE, self.k, dim=-1, sorted=self.is_sorted)[1]
 
-    def weigh(self, scores_TE: Tensor, indices_TK: Tensor) -> Tensor:
+    def weigh(self, holder: nn.Module, scores_TE: Tensor, indices_TK: Tensor) -> Tensor:
         """Return the weights (T, k) of the selected experts, normalised and scaled."""
         weights_TK = scores_TE.gather(1, indices_TK)
         if self.weight == "softmax":
@@ -89,33 +103,40 @@ class GateRule:
         elif self.weight == "sum":
             weights_TK = weights_TK / weights_TK.sum(dim=-1, keepdim=True)
         elif self.weight == "guarded_sum":
-            weights_TK = weights_TK / (weights_TK.sum(dim=-1, keepdim=True) + 1e-20)
-        return weights_TK if self.scale is None else weights_TK * self.scale
+            weights_TK = weights_TK / (weights_TK.sum(dim=-1, keepdim=True) + self.guard)
+        elif self.weight == "sparse_mixer":
+            weights_TK = _sparse_mixed(scores_TE, indices_TK, self.jitter)
+        if self.divisor is not None:
+            weights_TK = weights_TK / self.divisor
+        if self.scale is not None:
+            weights_TK = weights_TK * self.scale
+        scale_E = _named(holder, self.expert_scale_name)
+        return weights_TK if scale_E is None else weights_TK * scale_E.flatten()[indices_TK]
 
-    def bias(self, gate: nn.Module) -> Tensor | None:
-        """Return the gate's selection-only bias (E,), or None if the family has none."""
-        if self.bias_name is None:
-            return None
-        bias: Tensor = attrgetter(self.bias_name)(gate)
-        return bias
+    def bias(self, holder: nn.Module) -> Tensor | None:
+        """Return the selection-only bias (E,), or None if the family has none."""
+        return _named(holder, self.bias_name)
 
     def apply(
-        self, gate: nn.Module, logits_TE: Tensor, shift_TE: Tensor | None = None
+        self, holder: nn.Module, logits_TE: Tensor, shift_TE: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return (weights_TK, indices_TK); `shift_TE` is added to the choice scores alone.
 
         The weights keep the value that they have without `shift_TE`. Their gradient in it is that of the
         weights of score + shift (straight through), since a choice has none.
         """
-        scores_TE = self.scores(logits_TE)
-        bias_E = self.bias(gate)
-        choice_TE = scores_TE if bias_E is None else scores_TE + bias_E
+        scores_TE, bias_E = self.scores(logits_TE), self.bias(holder)
+        is_by_logits = self.chosen_by == "logits"
+        choice_TE = logits_TE if is_by_logits else scores_TE
+        if bias_E is not None:
+            choice_TE = choice_TE + bias_E
         if shift_TE is None:
             indices_TK = self.select(choice_TE)
-            return self.weigh(scores_TE, indices_TK), indices_TK
+            return self.weigh(holder, scores_TE, indices_TK), indices_TK
         indices_TK = self.select(choice_TE + shift_TE)
-        shifted_TK = self.weigh(scores_TE + shift_TE, indices_TK)
-        return self.weigh(scores_TE, indices_TK) + (shifted_TK - shifted_TK.detach()), indices_TK
+        moved_TE = self.scores(logits_TE + shift_TE) if is_by_logits else scores_TE + shift_TE
+        shifted_TK = self.weigh(holder, moved_TE, indices_TK)
+        return self.weigh(holder, scores_TE, indices_TK) + (shifted_TK - shifted_TK.detach()), indices_TK
 
     def log_probabilities(self, logits_TE: Tensor) -> Tensor:
         """Return log p (T, E): scores that add up to 1; raw scores by softmax."""
@@ -129,110 +150,150 @@ class GateRule:
 def find_rule(layer: MoELayer) -> GateRule:
     """Return the rule that gives a gate's own weights and indices bit for bit on random tokens.
 
-    Asked is a copy whose selection bias is random, so that zeros hide nothing; and in half precision one in
-    single precision too, where rounding hides no other rule. Raises `InputError` with the obstacle: a gate
-    that needs more than hidden states, returns something else than (logits, weights, indices), or follows a
-    rule that is not among those known here.
+    Asked is a copy whose selection bias and scales are random, so that zeros and ones hide nothing; and in
+    half precision one in single precision too, where rounding hides no other rule. A bias that the block
+    holds is handed to the gate as the block does. Raises `InputError` with the obstacle: a gate that asks for
+    more than its block holds, chooses outside of its `forward`, returns something of an unknown form, or
+    follows a rule that is not among those known here.
     """
     weight = _weight(layer)
-    names = _biases(layer)
-    copies = [_copy(layer.gate, names)]
+    copies = [_copy(layer)]
     if weight.dtype != torch.float32:
-        copies.append(_copy(layer.gate, names).float())
-    probes = [_probe(layer, gate) for gate in copies]
-    k = probes[0][2].shape[-1]
-    for rule in _candidates(copies[0], names, k=k):
-        if all(_agrees(rule, gate, probe) for gate, probe in zip(copies, probes, strict=True)):
+        single = _copy(layer)
+        single.block.float()
+        copies.append(single)
+    probes = [_probe(one) for one in copies]
+    k = probes[0].indices_TK.shape[-1]
+    for rule in _candidates(copies[0], k=k):
+        if all(_agrees(rule, one, handed) for one, handed in zip(copies, probes, strict=True)):
             return rule
-    raise _refused(layer, "a rule that is none of the known scores, selections, weights and scales")
+    raise refused(layer, "a rule that is none of the known scores, selections, weights and scales")
 
 
-def _agrees(rule: GateRule, gate: nn.Module, probe: tuple[Tensor, Tensor, Tensor]) -> bool:
-    """Whether a rule gives the weights and indices of (logits_TE, weights_TK, indices_TK) bit for bit."""
-    logits_TE, weights_TK, indices_TK = probe
-    weights, indices = rule.apply(gate, logits_TE)
-    return torch.equal(indices, indices_TK) and torch.equal(weights.to(weights_TK.dtype), weights_TK)
+def _agrees(rule: GateRule, layer: MoELayer, handed: Handed) -> bool:
+    """Whether a rule gives the weights and indices that a gate handed out, bit for bit."""
+    weights, indices = rule.apply(layer.block, handed.logits_TE)
+    if not torch.equal(indices, handed.indices_TK):
+        return False
+    return torch.equal(weights.to(handed.weights_TK.dtype), handed.weights_TK)
 
 
-def _weight(layer: MoELayer, gate: nn.Module | None = None) -> Tensor:
-    """Return the gate's weight (E, d)."""
-    parameters = (gate or layer.gate).parameters()
-    weight = next((p for p in parameters if p.ndim == 2 and p.shape[0] == layer.num_experts), None)
-    if weight is None:
-        raise _refused(layer, f"no weight with one row for each of E = {layer.num_experts} experts")
-    if weight.is_meta:
-        raise _refused(layer, "weights on the device `meta`")
-    return weight
+def _sparse_mixed(scores_TE: Tensor, indices_TK: Tensor, jitter: float) -> Tensor:
+    """Return the probability of each choice among what is left and within 2 `jitter` of the best."""
+    left_TE, weights = scores_TE, []
+    for chosen_T1 in torch.split(indices_TK, 1, dim=-1):
+        best_T1 = left_TE.max(dim=-1, keepdim=True).values
+        far_TE = (best_T1 - scores_TE) / scores_TE.abs().clamp(min=best_T1) > 2 * jitter
+        p_TE = functional.softmax(left_TE.masked_fill(far_TE, float("-inf")), dim=-1)
+        weights.append(p_TE.gather(-1, chosen_T1))
+        left_TE = left_TE.scatter(-1, chosen_T1, float("-inf"))
+    return torch.cat(weights, dim=-1)
 
 
-def _biases(layer: MoELayer) -> list[str]:
-    """Return the names of what may be a selection-only bias; plain `bias` is that of the product."""
-    gate = layer.gate
-    named = itertools.chain(gate.named_buffers(), gate.named_parameters())
-    return [
-        name
-        for name, value in named
-        if value.numel() == layer.num_experts and "bias" in name and name.split(".")[-1] != "bias"
-    ]
-
-
-def _copy(gate: nn.Module, biases: list[str]) -> nn.Module:
-    """Return a copy of a gate, in eval mode, with random selection biases."""
-    random = torch.Generator().manual_seed(1)
-    found = copy.deepcopy(gate).eval()
-    for name in biases:
-        bias: Tensor = attrgetter(name)(found)
-        bias.copy_(torch.randn(bias.shape, generator=random) * PROBE_BIAS)
+def _named(holder: nn.Module, name: str | None) -> Tensor | None:
+    if name is None:
+        return None
+    found: Tensor = attrgetter(name)(holder)
     return found
 
 
-def _probe(layer: MoELayer, gate: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
-    """Run a gate on random tokens, scaled so that its logits are decisive; check what it returns."""
-    weight = _weight(layer, gate)
+def _weight(layer: MoELayer) -> Tensor:
+    """Return the gate's weight (E, d)."""
+    weight = next(
+        (p for p in layer.gate.parameters() if p.ndim == 2 and p.shape[0] == layer.num_experts), None
+    )
+    if weight is None:
+        raise refused(layer, f"no weight with one row for each of E = {layer.num_experts} experts")
+    if weight.is_meta:
+        raise refused(layer, "weights on the device `meta`")
+    return weight
+
+
+def _copy(layer: MoELayer) -> MoELayer:
+    """Return a copy of a gate in a block of its own, in eval mode, with random biases and scales."""
+    random, block = torch.Generator().manual_seed(1), nn.Module()
+    setattr(block, layer.gate_name, copy.deepcopy(layer.gate).eval())
+    for name, value in block_arguments(layer).items():
+        block.register_buffer(name, value.detach().clone())
+    found = replace(layer, block=block)
+    for name in _names(found, "bias"):
+        bias = attrgetter(name)(block)
+        bias.copy_(torch.randn(bias.shape, generator=random) * PROBE_BIAS)
+    for name in _names(found, "scale"):
+        scale = attrgetter(name)(block)
+        scale.copy_(torch.rand(scale.shape, generator=random) + 0.5)
+    return found
+
+
+def _names(layer: MoELayer, word: str) -> list[str]:
+    """Return the names of a block's numbers of each expert; plain `bias` is that of the product."""
+    named = itertools.chain(layer.block.named_buffers(), layer.block.named_parameters())
+    return [
+        name
+        for name, value in named
+        if value.numel() == layer.num_experts
+        and word in name.split(".")[-1]
+        and name.split(".")[-1] != "bias"
+    ]
+
+
+def _probe(layer: MoELayer) -> Handed:
+    """Run a gate on random tokens, scaled so that its logits are decisive."""
+    weight = _weight(layer)
     random = torch.Generator().manual_seed(0)
     hidden_TD = torch.randn(PROBE_TOKENS, weight.shape[1], generator=random, dtype=torch.float32)
     spread = float((hidden_TD @ weight.float().cpu().T).std())
     hidden_TD = hidden_TD * (PROBE_SPREAD / spread if spread > 0 else 1.0)
     try:
-        # `forward`, not the call: hooks of others must not see these tokens.
-        out = gate.forward(hidden_TD.to(device=weight.device, dtype=weight.dtype))
-    except (TypeError, ValueError, RuntimeError, IndexError) as error:
-        raise _refused(layer, f"a gate that can't be run on hidden states alone ({error})") from error
-    return checked(layer, out)
+        handed = probe(layer, hidden_TD.to(device=weight.device, dtype=weight.dtype))
+    except (AttributeError, TypeError, RuntimeError) as error:
+        raise refused(layer, f"a gate that can't be run on hidden states alone ({error})") from error
+    if handed.form == "logits":
+        raise refused(layer, "a choice that its block makes outside of the gate")
+    if handed.form == "mask":
+        raise refused(layer, "a capacity: what one token gets depends on the tokens before it")
+    return handed
 
 
-def checked(layer: MoELayer, out: object) -> tuple[Tensor, Tensor, Tensor]:
-    """Return a gate's output if it is (logits_TE, weights_TK, indices_TK); raises `InputError` if not."""
-    if isinstance(out, tuple) and len(out) == 3 and all(isinstance(part, Tensor) for part in out):
-        logits, weights, indices = out
-        is_right = logits.ndim == weights.ndim == indices.ndim == 2 and weights.shape == indices.shape
-        if is_right and logits.shape[-1] == layer.num_experts and not indices.is_floating_point():
-            return logits, weights, indices
-    parts = out if isinstance(out, tuple) else (out,)
-    shapes = [tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in parts]
-    raise _refused(layer, f"outputs {shapes} instead of logits (T, E), weights (T, k), indices (T, k)")
-
-
-def _candidates(gate: nn.Module, biases: list[str], *, k: int) -> Iterator[GateRule]:
+def _candidates(layer: MoELayer, *, k: int) -> Iterator[GateRule]:
     """Yield every rule that a gate's attributes leave open, the usual first."""
-    names: list[str | None] = [*biases, None]
+    gate = layer.gate
     scale = _number(gate, "routed_scaling_factor", "router_scaling_factor", "route_scale")
-    groups = _number(gate, "num_group", "n_group")
+    groups = int(_number(gate, "num_group", "n_group") or 1)
+    kinds: list[tuple[Score, Weight, float]] = [
+        ("softmax", "score", 0.0), ("softmax", "sum", 0.0), ("softmax", "guarded_sum", GUARDS[0]),
+        ("raw", "softmax", 0.0), ("sigmoid", "guarded_sum", GUARDS[0]), ("sigmoid", "score", 0.0),
+        ("sigmoid", "sum", 0.0), ("sqrtsoftplus", "guarded_sum", GUARDS[0]),
+    ]  # fmt: skip
+    jitter = _number(gate, "router_jitter_noise")
+    kinds += [] if jitter is None else [("raw", "sparse_mixer", 0.0)]
+    scores: tuple[Score, ...] = ("sigmoid", "softmax", "sqrtsoftplus")
+    kinds += [(score, "guarded_sum", guard) for score in scores for guard in GUARDS[1:]]
+    biases: list[str | None] = [*_names(layer, "bias"), None]
+    ways: tuple[ChosenBy, ...] = ("score",) if biases == [None] else ("score", "logits")
     # Without groups the two ways to score one are the same.
-    group_scores: tuple[GroupScore, ...] = ("top2", "max") if groups is not None and groups > 1 else ("top2",)
-    kinds: tuple[tuple[Score, Weight], ...] = (
-        ("softmax", "score"), ("softmax", "sum"), ("softmax", "guarded_sum"), ("raw", "softmax"),
-        ("sigmoid", "guarded_sum"), ("sigmoid", "score"), ("sigmoid", "sum"), ("sqrtsoftplus", "guarded_sum"),
+    group_scores: tuple[GroupScore, ...] = ("top2", "max") if groups > 1 else ("top2",)
+    open_knobs = itertools.product(
+        ways, [None, k], kinds, biases, [*_names(layer, "scale"), None], group_scores, (True, False),
+        (True, False),
     )  # fmt: skip
-    open_knobs = itertools.product(kinds, names, group_scores, (True, False), (True, False))
-    for (score, weight), bias_name, group_score, is_single, is_default in open_knobs:
+    for way, divisor, (
+        score,
+        weight,
+        guard,
+    ), bias, expert_scale, group_score, is_single, is_default in open_knobs:
         yield GateRule(
             score=score,
             weight=weight,
             k=k,
             scale=scale,
-            bias_name=bias_name,
-            num_groups=int(groups or 1),
+            divisor=divisor,
+            bias_name=bias,
+            expert_scale_name=expert_scale,
+            chosen_by=way,
+            guard=guard or GUARDS[0],
+            jitter=jitter or 0.0,
+            num_groups=groups,
             topk_group=int(_number(gate, "topk_group") or 1),
             group_score=group_score,
             is_single=is_single,
@@ -244,14 +305,3 @@ def _number(module: nn.Module, *names: str) -> float | None:
     """Return the first attribute of these names that is a number."""
     values = (getattr(module, name, None) for name in names)
     return next((value for value in values if isinstance(value, int | float)), None)
-
-
-def _refused(layer: MoELayer, obstacle: str) -> InputError:
-    """Build the error for a gate that can't be steered."""
-    return InputError(
-        sentence(
-            f"the gate {layer.name}.{layer.gate_name} ({type(layer.gate).__name__}) can't be steered",
-            allowed="a gate that turns hidden states into (logits, weights, indices) by a known rule",
-            got=obstacle,
-        )
-    )

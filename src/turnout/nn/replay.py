@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -36,8 +37,8 @@ def replaying(
     Parameters
     ----------
     hook
-        The gates of a model with as many layers; made with `needs_rules=False` it may be of any family that
-        returns (logits, weights, indices).
+        The gates of a model with as many layers; made with `needs_rules=False` it may be of any family whose
+        choice can be read.
     records
         What `GateHook.recording` gave: a list for each layer, an entry for each pass.
     weights
@@ -61,16 +62,23 @@ def replaying(
         before = _recorded(records, number, passes[number], now)
         passes[number] += 1
         indices_TK = before.indices_TK.to(now.indices_TK.device)
-        weights_TK = before.weights_TK.to(now.weights_TK)
+        weights_TK, rest = before.weights_TK.to(now.weights_TK), _rest(before, now)
         if weights == "current":
-            rule = hook.rules[number]
-            weights_TK = rule.weigh(rule.scores(now.logits_TE), indices_TK).to(now.weights_TK.dtype)
-        return Routing(
-            logits_TE=now.logits_TE, weights_TK=weights_TK, indices_TK=indices_TK, batch_size=now.batch_size
-        )
+            rule, block = hook.rules[number], hook.layers[number].block
+            weights_TK = rule.weigh(block, rule.scores(now.logits_TE), indices_TK).to(now.weights_TK.dtype)
+            rest = now.rest
+        return replace(now, weights_TK=weights_TK, indices_TK=indices_TK, rest=rest)
 
     with hook.changed(change):
         yield
+
+
+def _rest(before: Routing, now: Routing) -> tuple[Any, ...]:
+    """Return what a gate gave to others than its experts, as recorded; what is no tensor is that of now."""
+    if len(before.rest) != len(now.rest):
+        return now.rest
+    pairs = zip(before.rest, now.rest, strict=True)
+    return tuple(was.to(is_now) if isinstance(is_now, Tensor) else is_now for was, is_now in pairs)
 
 
 def _recorded(records: Sequence[Sequence[Routing]], number: int, count: int, now: Routing) -> Routing:
@@ -98,6 +106,10 @@ def save_routings(path: Path, records: Sequence[Sequence[Routing]]) -> Path:
         for count, routing in enumerate(passes):
             for part in PARTS:
                 tensors[f"{number}.{count}.{part}"] = getattr(routing, part).detach().cpu().contiguous()
+            for place, value in enumerate(routing.rest):
+                # Saved are tensors; a part that is none stays with the run that made it.
+                if isinstance(value, Tensor):
+                    tensors[f"{number}.{count}.rest.{place}"] = value.detach().cpu().contiguous()
     save_file(tensors, path, metadata={"format": FORMAT, "batch_sizes": json.dumps(sizes)})
     return path
 
@@ -120,6 +132,9 @@ def load_routings(path: Path) -> list[list[Routing]]:
         passes = []
         for count, size in enumerate(sizes):
             parts: dict[str, torch.Tensor] = {part: tensors[f"{number}.{count}.{part}"] for part in PARTS}
-            passes.append(Routing(batch_size=size, **parts))
+            rest: list[Tensor] = []
+            while (found := tensors.get(f"{number}.{count}.rest.{len(rest)}")) is not None:
+                rest.append(found)
+            passes.append(Routing(batch_size=size, rest=tuple(rest), **parts))
         records.append(passes)
     return records

@@ -43,7 +43,7 @@ def test_it_is_the_gate_of_a_checkpoint_bit_for_bit(family: str) -> None:
         with torch.no_grad():
             gate.weight_ED.copy_(weight)
             if rule.bias_name is not None:
-                theirs_E = rule.bias(layer.gate)
+                theirs_E = rule.bias(layer.block)
                 assert theirs_E is not None
                 gate.get_buffer("selection_bias").copy_(theirs_E)
             if isinstance(bias, torch.Tensor):

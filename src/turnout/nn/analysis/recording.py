@@ -150,7 +150,7 @@ def record_model(
     Probabilities are the softmax of the logits, whatever score the gate uses: the form in which analyses
     compare families. `domains` names each sequence.
     """
-    hook = GateHook(model)
+    hook = GateHook(model, needs_rules=False)
     chosen: list[list[Tensor]] = [[] for _ in hook.layers]
     probs: list[list[Tensor]] = [[] for _ in hook.layers]
     for done, ids_BS in enumerate(batches):
@@ -160,7 +160,9 @@ def record_model(
         for number, (layer, record) in enumerate(zip(hook.layers, records, strict=True)):
             shape = (*ids_BS.shape, layer.num_experts)
             chosen[number].append(chosen_of(record[0].indices_TK.cpu(), layer.num_experts).view(shape))
-            probs[number].append(record[0].logits_TE.float().softmax(dim=-1).cpu().view(shape))
+            # Some gates have columns for what is no expert; what falls to those is left out.
+            p_TE = record[0].logits_TE.float().softmax(dim=-1)[:, : layer.num_experts]
+            probs[number].append(p_TE.cpu().reshape(shape))
         progress("recording", done + 1, len(batches))
     return Recording(
         chosen=tuple(torch.cat(parts) for parts in chosen),

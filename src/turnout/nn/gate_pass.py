@@ -1,0 +1,63 @@
+"""This module keeps what a swapped gate may know of the forward pass that runs."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from torch import Tensor, nn
+
+from turnout.nn.gates.contract import GateContext
+
+
+class ForwardPass:
+    """What is known of the forward pass that runs: its tokens, padding and cache, and a block's batch."""
+
+    def __init__(self) -> None:
+        self.token_ids: Tensor | None = None
+        self.mask: Tensor | None = None
+        self.cache: Any = None
+        self.num_past = 0
+        self.shape: tuple[int, int] | None = None
+
+    def of_model(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Note the ids, padding and cache that a model is called with."""
+        names = inspect.signature(model.forward).parameters
+        given = dict(zip(names, args, strict=False)) | kwargs
+        self.token_ids, self.mask = given.get("input_ids"), given.get("attention_mask")
+        cache = given.get("past_key_values", given.get("cache"))
+        self.cache = cache if hasattr(cache, "get_seq_length") else None
+        self.num_past = 0 if self.cache is None else int(self.cache.get_seq_length())
+
+    def of_block(self, _block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Note the batch that a block is called with."""
+        hidden = args[0] if args else kwargs.get("hidden_states")
+        is_batch = isinstance(hidden, Tensor) and hidden.ndim == 3
+        self.shape = (int(hidden.shape[0]), int(hidden.shape[1])) if is_batch else None  # type: ignore[union-attr]
+
+    def context(
+        self, x_TD: Tensor, layer: int, num_layers: int, experts: nn.Module, state: Tensor | None
+    ) -> GateContext:
+        """Return what is known of T tokens in one layer."""
+        items, positions = self.shape or (1, x_TD.shape[0])
+        ids, mask = self.token_ids, self.mask
+        is_whole = isinstance(ids, Tensor) and tuple(ids.shape) == (items, positions)
+        mask_BS = None
+        if (
+            isinstance(mask, Tensor)
+            and mask.ndim == 2
+            and mask.shape[0] == items
+            and mask.shape[1] >= positions
+        ):
+            mask_BS = mask[:, mask.shape[1] - positions :].bool()
+        return GateContext(
+            num_items=items if items * positions == x_TD.shape[0] else 1,
+            mask_BS=None if mask_BS is None or bool(mask_BS.all()) else mask_BS,
+            token_ids_BS=ids if is_whole else None,
+            state=state,
+            experts=experts,
+            layer=layer,
+            num_layers=num_layers,
+            is_autoregressive=self.cache is not None,
+            num_past=0 if self.cache is None else self.num_past,
+        )
