@@ -88,7 +88,10 @@ def test_the_list_of_flags_is_frozen() -> None:
         "keys": set(),
         "whatif": {"--dial", "--days"},
         "nn": {"--out", "--rho", "--seed", "--force"},
-        "import": {"--out", "--format", "--force"},
+        "import": {
+            f"--{name}"
+            for name in "out format force column scale ignore drop missing prices repeats option".split()
+        },
         "record": RECORD,
         "promote": {"--check", "--days", "--force", "--key-env", "--url"},
         "rollback": {"--key-env", "--url"},

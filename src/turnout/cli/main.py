@@ -29,7 +29,7 @@ COMMANDS = {
     "rollback": ("rollback", "take the last promotion of a gateway back, or end its canary"),
     "nn": ("nn", "show what the gates of a mixture-of-experts model do"),
     "bench": ("bench", "compare every router on tables, or every gate in the same small language model"),
-    "import": ("importing", "convert another project's outcome file into an outcome table"),
+    "import": ("importing", "make an outcome table of a file of one's own, or of another project"),
 }
 """Command -> (module in turnout.cli, one-line purpose). A module has `configure` and `run`."""
 

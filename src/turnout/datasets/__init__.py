@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from turnout.core.outcomes import OutcomeTable
+from turnout.core.progress import Progress, silent
 from turnout.core.registry import Registry
 from turnout.datasets import detection, loading
 from turnout.datasets.importers.base import Head, Importer
@@ -43,6 +44,7 @@ registry = Registry(
         "ledger": "turnout.datasets.importers.ledger:Ledger",
         "llmrouter": "turnout.datasets.importers.llmrouter:LLMRouter",
         "llmrouterbench": "turnout.datasets.importers.llmrouterbench:LLMRouterBench",
+        "long": "turnout.datasets.importers.long:Long",
         "notdiamond": "turnout.datasets.importers.notdiamond:NotDiamond",
         "routellm": "turnout.datasets.importers.routellm:RouteLLM",
         "routerbench": "turnout.datasets.importers.routerbench:RouterBench",
@@ -81,13 +83,20 @@ def load(name_or_path: str | Path, *, responses: bool = False) -> OutcomeTable:
 
 
 def read(
-    path: str | Path, *, format_name: str | None = None, options: Mapping[str, object] | None = None
+    path: str | Path,
+    *,
+    format_name: str | None = None,
+    options: Mapping[str, object] | None = None,
+    progress: Progress = silent,
 ) -> OutcomeTable:
     """Read a file or folder in a format of `formats()`; None detects it.
 
     `options` are the arguments of the format's importer, such as `{"scale": (1, 10)}` for `notdiamond`.
+    `progress` is told how far a file of the format `long` was read.
     """
-    return loading.read_table(Path(path), format_name=format_name, options=options or {}, registry=registry)
+    return loading.read_table(
+        Path(path), format_name=format_name, options=options or {}, registry=registry, progress=progress
+    )
 
 
 def detect(path: str | Path) -> str:

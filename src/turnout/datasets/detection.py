@@ -33,6 +33,8 @@ def detect(path: str | Path, *, registry: Registry) -> str:
     head = read_head(Path(path))
     importers = importer_classes(registry)
     names = [name for name, importer in importers.items() if importer.recognises(head)]
+    if len(names) > 1:
+        names = [name for name in names if not importers[name].is_general] or names
     if len(names) == 1:
         return names[0]
     if not names:
@@ -41,7 +43,7 @@ def detect(path: str | Path, *, registry: Registry) -> str:
         f"not clear, it may be {' or '.join(names)}" if names else "unknown"
     )
     allowed = f"a file or folder in one of the formats {', '.join(importers)}"
-    do = "name the format yourself; docs/datasets.md describes each"
+    do = "name the format yourself; docs/datasets.md describes each, and long, for columns of any name"
     raise InputError(sentence(what, allowed=allowed, got=_seen(head), do=do))
 
 

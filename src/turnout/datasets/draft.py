@@ -60,6 +60,10 @@ class TableDraft:
         """Return the index of the query that was added under `key`, or None."""
         return self._query_of.get(key)
 
+    def id_of(self, query: int) -> str:
+        """Return the id of a query that was added."""
+        return self._queries[query].id
+
     def text_of(self, query: int) -> str | None:
         """Return the text of a query that was added."""
         return self._queries[query].text
@@ -88,10 +92,13 @@ class TableDraft:
         self._references.append(reference)
         return self._query_of[key]
 
-    def replace_query(self, index: int, query: Query, *, reference: str | None) -> None:
-        """Put a fuller description in the place of a query that was added."""
+    def replace_query(
+        self, index: int, query: Query, *, reference: str | None, split: str | None = None
+    ) -> None:
+        """Put a fuller description in the place of a query that was added; no split leaves what there was."""
         self._queries[index] = query
         self._references[index] = reference
+        self._splits[index] = split or self._splits[index]
 
     def add(
         self,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from turnout.core.errors import InputError, UnknownNameError, did_you_mean, sentence
 from turnout.core.outcomes import OutcomeTable
+from turnout.core.progress import Progress, silent
 from turnout.core.registry import Registry
 from turnout.datasets.detection import detect
 from turnout.datasets.importers.base import Importer
@@ -87,11 +88,18 @@ def data_folders() -> list[Path]:
 
 
 def read_table(
-    path: Path, *, format_name: str | None, options: Mapping[str, object], registry: Registry
+    path: Path,
+    *,
+    format_name: str | None,
+    options: Mapping[str, object],
+    registry: Registry,
+    progress: Progress = silent,
 ) -> OutcomeTable:
     """Read a file in a named format, or in the one that its first bytes show."""
     name = detect(path, registry=registry) if format_name is None else format_name
-    return make_importer(name, options, registry=registry).read(path)
+    importer = make_importer(name, options, registry=registry)
+    importer.progress = progress
+    return importer.read(path)
 
 
 def make_importer(name: str, options: Mapping[str, object], *, registry: Registry) -> Importer:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from turnout.core.outcomes import OutcomeTable
+from turnout.core.progress import Progress, silent
 
 Kind = Literal["csv", "json", "jsonl", "parquet", "sqlite", "folder", "other"]
 
@@ -37,6 +38,10 @@ class Importer(ABC):
 
     summary: ClassVar[str]
     """One line: what the format is and who writes it."""
+    is_general: ClassVar[bool] = False
+    """Whether the format gives way where another, which says more, recognises a file too."""
+    progress: Progress = staticmethod(silent)
+    """Who is told how far a long file was read; set before `read`."""
 
     @classmethod
     @abstractmethod

@@ -21,12 +21,13 @@ def wide_columns(columns: Iterable[str]) -> list[str]:
     return [name for name in columns if name not in _ROW_LABELS]
 
 
-def wide_rows(path: Path) -> tuple[list[str], Iterator[tuple[str, Row]]]:
+def wide_rows(path: Path, *, is_parquet: bool | None = None) -> tuple[list[str], Iterator[tuple[str, Row]]]:
     """Return the column names and an iterator of (place, cells by column).
 
-    `place` names file and line (CSV) or row (parquet), to begin an error sentence with.
+    `place` names file and line (CSV) or row (parquet), to begin an error sentence with. None tells the kind
+    by the file's name.
     """
-    if path.suffix.lower() == ".parquet":
+    if path.suffix.lower() == ".parquet" if is_parquet is None else is_parquet:
         return _parquet_rows(path)
     columns, rows = csv_rows(path)
     return wide_columns(columns), ((f"{str(path)!r}, line {line}", row) for line, row in rows)
