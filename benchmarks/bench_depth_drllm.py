@@ -56,6 +56,8 @@ class Size:
     batch: int = 40
     train_questions: int = 400
     test_questions: int = 400
+    fixed_questions: int = 100
+    """Training questions that choose the best fixed skip."""
     simulations: int = 50
     shared: int = 4
     """Paths that the labels share."""
@@ -147,9 +149,9 @@ def with_router(routed: RoutedDepth, router: Any, batch: Batch) -> tuple[np.ndar
     return found
 
 
-def best_fixed(routed: RoutedDepth, batch: Batch, executed: int) -> FixedDepth:
-    """Return the fixed pattern that is best on (some of the) training questions."""
-    few = take_questions(batch, range(min(100, len(batch.input_ids_BT))))
+def best_fixed(routed: RoutedDepth, batch: Batch, executed: int, questions: int) -> FixedDepth:
+    """Return the fixed pattern that is best on the first training questions."""
+    few = take_questions(batch, range(min(questions, len(batch.input_ids_BT))))
 
     def quality(patterns: Sequence[tuple[int, ...]]) -> list[float]:
         count = len(few.input_ids_BT)
@@ -187,7 +189,8 @@ def budget_rows(
         random_Q = np.mean([pair[0] for pair in random], axis=0)
         kept = int(np.ceil(budget - 0.05))
         if kept not in fixed:
-            fixed[kept] = with_router(routed, best_fixed(routed, splits["train"], kept), splits["test"])
+            chosen = best_fixed(routed, splits["train"], kept, size.fixed_questions)
+            fixed[kept] = with_router(routed, chosen, splits["test"])
         rows.append(
             {
                 "knob": knob,
@@ -222,7 +225,7 @@ def train_routers(
         "improved": float(labels.is_improved_Q.float().mean()),
         "labels": torch.bincount(lessons.labels_QL.flatten(), minlength=3).tolist(),
         "label_layers": float(lessons.labels_QL.sum(1).float().mean()),
-        "different_paths": len(lessons.labels_QL.unique(dim=0)),
+        "different_paths": len(torch.unique(lessons.labels_QL, dim=0)),
         "router_metrics_by_seed": metrics,
     }
 

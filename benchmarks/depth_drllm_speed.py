@@ -77,11 +77,11 @@ def measure(
         "executed_share": float(counts_BL.float().mean()),
         "executed_share_alone": float(counts_BL[:BATCH].float().mean()),
         "repeated_share": float((counts_BL > 1).float().mean()),
-        "batch_1": _pair(
-            routed, router, [partial(_generate, routed, *one, new_tokens) for one in alone], repeats
+        "batch_1": pair(
+            routed, router, [partial(decode, routed, *one, new_tokens) for one in alone], repeats
         ),
-        "batch_8_grouped": _pair(
-            routed, router, [partial(_generate, routed, *one, new_tokens) for one in same], repeats
+        "batch_8_grouped": pair(
+            routed, router, [partial(decode, routed, *one, new_tokens) for one in same], repeats
         ),
         "router_share_of_time": _router_share(routed, router, alone[0], repeats, new_tokens),
     }
@@ -101,7 +101,7 @@ def measure_mixed(
     """Return the seconds of batches as they come, dense and routed: together, and split into groups."""
     starts = range(0, min(MIXED * BATCH, len(prompts)), BATCH)
     batches = [prompt_batch(tokenizer, prompts[at : at + BATCH]) for at in starts]
-    mixed = [partial(_generate, routed, *batch, new_tokens) for batch in batches]
+    mixed = [partial(decode, routed, *batch, new_tokens) for batch in batches]
     called = []
     routed.set_router(router)
     for ids_BT, mask_BT in batches:
@@ -111,13 +111,13 @@ def measure_mixed(
         called.append(float(routed.counts_BL.amax(dim=0).float().mean()))
     found: dict[str, Any] = {
         "called_share_mixed": called,
-        "batch_8_mixed": _pair(routed, router, mixed, repeats),
-        "batch_8_mixed_split_into_groups": _pair(
+        "batch_8_mixed": pair(routed, router, mixed, repeats),
+        "batch_8_mixed_split_into_groups": pair(
             routed, router, mixed[:1], repeats, [partial(_grouped, routed, *batches[0], new_tokens)]
         ),
     }
     router.repeats = False
-    found["batch_8_mixed_without_repeats"] = _pair(routed, router, mixed, repeats)
+    found["batch_8_mixed_without_repeats"] = pair(routed, router, mixed, repeats)
     router.repeats = True
     routed.set_router(None)
     return found
@@ -127,7 +127,8 @@ def _options(new_tokens: int) -> dict[str, Any]:
     return {"do_sample": False, "max_new_tokens": new_tokens, "min_new_tokens": new_tokens}
 
 
-def _generate(routed: RoutedDepth, ids_BT: Tensor, mask_BT: Tensor, new_tokens: int) -> Tensor:
+def decode(routed: RoutedDepth, ids_BT: Tensor, mask_BT: Tensor, new_tokens: int) -> Tensor:
+    """Return what the model answers greedily, `new_tokens` each."""
     model: Any = routed.model
     out: Tensor = model.generate(input_ids=ids_BT, attention_mask=mask_BT, **_options(new_tokens))
     return out
@@ -137,7 +138,7 @@ def _grouped(routed: RoutedDepth, ids_BT: Tensor, mask_BT: Tensor, new_tokens: i
     return generate_grouped(routed, ids_BT, mask_BT, **_options(new_tokens))
 
 
-def _pair(
+def pair(
     routed: RoutedDepth,
     router: DepthRouter,
     works: Sequence[Callable[[], Any]],
@@ -195,6 +196,6 @@ def _router_share(
     for _ in range(repeats):
         with Clock(router) as clock:
             start = time.thread_time()
-            _generate(routed, *one, new_tokens)
+            decode(routed, *one, new_tokens)
             shares.append(clock.spent_s / (time.thread_time() - start))
     return float(np.median(shares))

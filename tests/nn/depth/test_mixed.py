@@ -54,3 +54,33 @@ def test_rows_are_chosen_where_those_spared_cost_more_than_choosing(
         assert rows[:4] == [2, 1, *rows_after]
         whole = routed.model(ids_BT, use_cache=False).logits
     torch.testing.assert_close(torch.cat(steps, dim=1), whole, atol=2e-4, rtol=2e-4)
+
+
+@pytest.mark.parametrize(("callers", "rows_after"), [(3, 4), (2, 2), (4, 4), (1, 1), (5, 6), (6, 6)])
+def test_a_processor_runs_rows_in_pairs_and_the_odd_one_keeps_what_it_had(
+    monkeypatch: pytest.MonkeyPatch, callers: int, rows_after: int
+) -> None:
+    monkeypatch.setattr(blocks, "WORTH_CPU", 0)
+    routed = RoutedDepth(model=make("llama"))
+    ids_BT, mask_BT = prompts(rows=7, tokens=12)
+    mask_BT = torch.ones_like(mask_BT)
+    rows: list[int] = []
+    routed.owner.layers[1].mlp.register_forward_pre_hook(lambda _module, args: rows.append(len(args[0])))
+    counts_BL = torch.ones(7, 4, dtype=torch.int64)
+    counts_BL[callers:, 1] = 0
+    counts_BL = counts_BL.flip(0)
+    order = torch.tensor([6, 0, 3, 3, 1, 5, 2])
+    with torch.no_grad(), routed.forced(counts_BL):
+        cache = DynamicCache(config=routed.model.config)
+        steps = [routed.model(ids_BT[:, :4], attention_mask=mask_BT[:, :4], **given(cache)).logits]
+        steps += [routed.model(ids_BT[:, at : at + 1], **given(cache)).logits for at in range(4, 12)]
+        assert rows == [callers, *[rows_after] * 8]
+        whole = routed.model(ids_BT, use_cache=False).logits
+    torch.testing.assert_close(torch.cat(steps, dim=1), whole, atol=2e-4, rtol=2e-4)
+    cache.reorder_cache(order)
+    last_B1 = torch.arange(5, 12)[:, None]
+    with torch.no_grad():
+        moved = routed.model(last_B1, **given(cache)).logits
+        with routed.forced(counts_BL[order]):
+            fresh = routed.model(torch.cat([ids_BT[order], last_B1], dim=1), use_cache=False).logits[:, -1:]
+    torch.testing.assert_close(moved, fresh, atol=2e-4, rtol=2e-4)

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from transformers import Cache
 
 from turnout.core.errors import InputError, sentence
+from turnout.nn.caches import cache_keyword, find_cache
 from turnout.nn.depth.slots import Call, rows_of_calls
 
 if TYPE_CHECKING:
     from turnout.nn.depth.routed import RoutedDepth
 
-WORTH_CPU, WORTH_ELSEWHERE = 2**20, 2**28
+WORTH_CPU, WORTH_ELSEWHERE = 2**21, 2**28
 """Multiplications a step that choosing rows must spare to be worth its own few small operations."""
 
 
@@ -83,6 +84,7 @@ class RoutedBlock:
         self.routed = routed
         self.before = block.__dict__.get("forward")
         self.call = block.forward
+        self.keyword = cache_keyword(block)
         self.weights = sum(parameter.numel() for parameter in block.parameters())
         functools.update_wrapper(self, block.forward)
         block.forward = self
@@ -95,52 +97,57 @@ class RoutedBlock:
 
     def __call__(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Return the hidden states after 0, 1 or 2 calls of the block, each sequence its own number."""
-        cache = kwargs.get("past_key_values")
+        cache = kwargs.get(self.keyword)
         if not isinstance(cache, Cache):
-            cache = next((v for v in (*kwargs.values(), *args) if isinstance(v, Cache)), None)
+            cache = find_cache((*kwargs.values(), *args))
         if cache is None:
-            rows = rows_of_calls(self.routed.decide(self.layer, hidden_states))
-            for some in rows:
-                hidden_states = self._run(Call(some), hidden_states, args, kwargs)
+            for rows in rows_of_calls(self.routed.decide(self.layer, hidden_states)):
+                hidden_states = self._run(Call(rows), hidden_states, args, kwargs)
             return hidden_states
         slots = self.routed.slots(cache, self.layer)
         if slots.counts_B is None:
-            width = hidden_states.shape[-1]
-            slots.begin(self.routed.decide(self.layer, hidden_states), width=width)
+            counts_B = self.routed.decide(self.layer, hidden_states)
+            slots.begin(counts_B, width=hidden_states.shape[-1])
         else:
             self.routed.check_continued(slots, hidden_states)
         try:
-            for number, call in enumerate(slots.calls):
-                slots.active = slots.slots[number]
+            for call, slot in zip(slots.calls, slots.slots, strict=True):
+                slots.active = slot
                 hidden_states = self._run(call, hidden_states, args, kwargs)
         finally:
             slots.active = None
         slots.length += hidden_states.shape[1]
         if not slots.is_settled:
-            slots.settle(functools.partial(self._runs_whole, hidden_BTD=hidden_states))
+            slots.settle(functools.partial(self._rows_after, hidden_BTD=hidden_states))
         return hidden_states
 
     def _run(self, call: Call, hidden_BTD: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        rows = call.rows
+        rows, keep_RTD = call.rows, call.keep_RTD
         if rows is None:
             output = self.call(hidden_BTD, *args, **kwargs)
-        else:
-            batch = len(hidden_BTD)
-            shared = self.routed.taken(kwargs, rows, batch)
-            output = self.call(hidden_BTD.index_select(0, rows), *take(args, rows, batch), **shared)
+            if not isinstance(output, Tensor):
+                raise self._no_tensor(output)
+            return output if keep_RTD is None else torch.where(keep_RTD, output, hidden_BTD)
+        batch = len(hidden_BTD)
+        shared = self.routed.taken(kwargs, rows, batch)
+        hidden_RTD = hidden_BTD.index_select(0, rows)
+        output = self.call(hidden_RTD, *take(args, rows, batch), **shared)
         if not isinstance(output, Tensor):
             raise self._no_tensor(output)
-        if rows is not None:
-            return hidden_BTD.index_copy(0, rows, output)
-        return output if call.keep_B1D is None else torch.where(call.keep_B1D, output, hidden_BTD)
+        if keep_RTD is not None:
+            output = torch.where(keep_RTD, output, hidden_RTD)
+        return hidden_BTD.index_copy(0, rows, output)
 
-    def _runs_whole(self, rows: int, hidden_BTD: Tensor) -> bool:
-        """Whether a call that `rows` of the batch make shall run on all of it, once the prompt is read."""
+    def _rows_after(self, rows: int, hidden_BTD: Tensor) -> int:
+        """Return on how many rows a call shall run that `rows` of the batch make, once the prompt is read."""
         batch, tokens, width = hidden_BTD.shape
         if self.routed.whole_from is not None:
-            return rows >= self.routed.whole_from * batch
-        spared = (batch - rows) * (self.weights + 2 * tokens * width)
-        return spared < (WORTH_CPU if hidden_BTD.device.type == "cpu" else WORTH_ELSEWHERE)
+            return batch if rows >= self.routed.whole_from * batch else rows
+        on_cpu = hidden_BTD.device.type == "cpu"
+        # The products of a processor go through rows in pairs: three take as long as four, or longer.
+        run = min(rows + rows % 2, batch) if on_cpu and rows > 1 else rows
+        spared = (batch - run) * (self.weights + 2 * tokens * width)
+        return batch if spared < (WORTH_CPU if on_cpu else WORTH_ELSEWHERE) else run
 
     def _no_tensor(self, output: Any) -> InputError:
         return InputError(

@@ -34,9 +34,13 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         """Append, and return all keys and values."""
-        if not self.is_initialized or torch.is_grad_enabled() or self.keys.numel() < GROWS_FROM:
-            copied: tuple[Tensor, Tensor] = super().update(key_states, value_states, *args, **kwargs)
-            return copied
+        is_first = not self.is_initialized
+        if is_first:
+            self.lazy_initialization(key_states, value_states)
+        if is_first or torch.is_grad_enabled() or self.keys.numel() < GROWS_FROM:
+            self.keys = torch.cat([self.keys, key_states], dim=-2)
+            self.values = torch.cat([self.values, value_states], dim=-2)
+            return self.keys, self.values
         length, tokens = self.keys.shape[-2], key_states.shape[-2]
         rooms = self._rooms_for(length + tokens)
         for room, new in zip(rooms, (key_states, value_states), strict=True):

@@ -48,8 +48,8 @@ class Call:
     """Which sequences run one call of a block, and which of them keep what it returns."""
 
     rows: Rows
-    keep_B1D: Tensor | None = None
-    """None where all that run keep it."""
+    keep_RTD: Tensor | None = None
+    """True at the rows that run and keep what comes; None where all that run keep it."""
 
 
 class CallSlots(CacheLayerMixin):  # type: ignore[misc]
@@ -88,25 +88,30 @@ class CallSlots(CacheLayerMixin):  # type: ignore[misc]
         self.calls = [Call(rows) for rows in rows_of_calls(counts_B)]
         self.slots = [self._slot() for _ in self.calls]
 
-    def settle(self, runs_whole: Callable[[int], bool]) -> None:
-        """From now on, run on all of the batch the calls for whose number of rows this is true.
+    def settle(self, rows_after: Callable[[int], int]) -> None:
+        """From now on, run each call on as many rows as `rows_after` says for those that make it.
 
-        Where a row costs less than choosing rows does. The other rows' keys are zeros, which nobody reads.
+        More of them, where a row costs less than leaving it out does. The other rows' keys are zeros, which
+        nobody reads.
         """
         self.is_settled = True
         if self.counts_B is None:
             return
-        batch = self.batch
         for number, (call, slot) in enumerate(zip(self.calls, self.slots, strict=True)):
-            rows = call.rows
-            if rows is None or not slot.is_initialized or not runs_whole(len(rows)):
+            if call.rows is None or not slot.is_initialized:
                 continue
-            slot.keys, slot.values = _spread(slot.keys, rows, batch), _spread(slot.values, rows, batch)
-            self.calls[number] = Call(None, self._keep(self.counts_B, number))
+            run = rows_after(len(call.rows))
+            if run == len(call.rows):
+                continue
+            rows = None if run == self.batch else _joined(call.rows, self.batch, run)
+            place_R = _places(rows, self.counts_B)[call.rows]
+            slot.keys, slot.values = _spread(slot.keys, place_R, run), _spread(slot.values, place_R, run)
+            self.calls[number] = Call(rows, self._keep(self.counts_B, number, rows))
 
-    def _keep(self, counts_B: Tensor, number: int) -> Tensor:
+    def _keep(self, counts_B: Tensor, number: int, rows: Rows = None) -> Tensor:
         # As wide as what it chooses from, which is faster than to broadcast it at every step.
-        return (counts_B > number)[:, None, None].expand(-1, -1, self.width).contiguous()
+        keep_R = counts_B > number if rows is None else counts_B[rows] > number
+        return keep_R[:, None, None].expand(-1, -1, self.width).contiguous()
 
     def _slot(self) -> Any:
         if not self.is_sliding:
@@ -209,8 +214,15 @@ class CallSlots(CacheLayerMixin):  # type: ignore[misc]
         return other
 
 
-def _spread(states_RHTD: Tensor, rows: Tensor, batch: int) -> Tensor:
-    return states_RHTD.new_zeros(batch, *states_RHTD.shape[1:]).index_copy(0, rows, states_RHTD)
+def _spread(states_RHTD: Tensor, place_R: Tensor, rows: int) -> Tensor:
+    return states_RHTD.new_zeros(rows, *states_RHTD.shape[1:]).index_copy(0, place_R, states_RHTD)
+
+
+def _joined(rows: Tensor, batch: int, run: int) -> Tensor:
+    """Return `rows` and the first of the others, `run` in all, in their order."""
+    making = rows.tolist()
+    others = [row for row in range(batch) if row not in making]
+    return _index(tuple(sorted(making + others[: run - len(making)])), rows.device)
 
 
 def _places(rows: Rows, counts_B: Tensor) -> Tensor:
