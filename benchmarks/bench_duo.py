@@ -4,8 +4,8 @@ Llamas of six blocks are trained here with random routing, on checkable tasks an
 characters of tinyshakespeare, each without and with a way around the feed-forward (skip). Losses are nats per
 token on held-out sequences; budgets are big layers per token. `best fixed` is chosen on other sequences.
 Best-of-n and the oracles see the loss they are judged by, as in the paper; the router does not. All seeds are
-judged on the same sequences, and intervals are over these. Half an hour on one core; `--quick` runs a small
-one and writes nothing.
+judged on the same sequences, and intervals are over these. A quarter of an hour on one idle core; `--quick`
+runs a small one and writes nothing.
 """
 
 from __future__ import annotations

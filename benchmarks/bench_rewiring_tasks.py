@@ -54,7 +54,7 @@ class Setting:
     width: int = 64
     layers: int = 4
     experts: int = 8
-    steps: int = 1000
+    steps: int = 800
     rows: int = 16
     lines: int = 6
     """Of a document; the last one is open in a prompt."""
@@ -62,9 +62,9 @@ class Setting:
     longer: tuple[int, ...] = (5,)
     rare_share: float = 0.03
     """Of training lines that are of a rare task."""
-    items: int = 64
+    items: int = 48
     priced: int = 8
-    repeats: int = 5
+    repeats: int = 3
 
 
 QUICK = Setting(

@@ -26,13 +26,13 @@ class Settings:
     columns: int = 48
     rows: int = 16
     """Of text in a training batch; twice as many of the tasks, which are shorter."""
-    module_steps: int = 700
-    text_steps: int = 400
+    module_steps: int = 500
+    text_steps: int = 300
     """Of modules on text, whose batches hold more tokens."""
-    router_steps: int = 80
-    judged_rows: int = 24
-    judged_tokens: int = 192
-    judged_tokens_skip: int = 64
+    router_steps: int = 60
+    judged_rows: int = 14
+    judged_tokens: int = 96
+    judged_tokens_skip: int = 32
     """With skip there are 729 patterns for each token and not 64."""
     draws: int = 100
 
