@@ -1,0 +1,174 @@
+"""This module measures what other benchmarks ask of a router: quality per energy, board scores, other inputs.
+
+    TURNOUT_DATA=<data> python -m benchmarks.bench_scores
+
+S40, energy: greenserv_bandit records the normalised energy of 16 models' answers, on 42 % of the cells; the
+others are estimated, as in `turnout bench routers` on a table with holes. Energy stands where money stands.
+S55 and S59: the rank score and the score of RouterArena's board, of every priced set. S55, other inputs: the
+vectors of the texts are handed over as numbers in tags, as those of an image would be; no table at hand has
+images, so that the contract is measured, and not what a picture says.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import record
+from benchmarks.bench_reports import prepare as without_hidden_costs
+from turnout.core import OutcomeTable, Query
+from turnout.core.contracts import Router
+from turnout.core.rng import make_rng
+from turnout.evaluation import Report, Run, Value, evaluate
+from turnout.evaluation.arena import arena_score, rank_score
+from turnout.evaluation.energy import COLUMN
+from turnout.features import ColumnsEmbedder
+from turnout.policies import Best, price_grid, sweep
+from turnout.routers import GroupMeanRouter, KNNRouter, RidgeRouter
+from turnout.training.bench.contestants import fit_contestant
+from turnout.training.bench.prepared import Prepared, prepare, read_prepared
+
+SEED = 0
+METHODS = ("auto", "knn", "ridge", "group_mean", "blend")
+PRICED = ("llmrouter", "zeroeval", "lookahead", "alpacaeval1", "alpacaeval2", "routellm_pair")
+ENERGY, MIXED = "greenserv_bandit", "cnn_dailymail"
+"""The table with energy, and its task whose quality holds energy already."""
+
+
+def judged(given: Prepared, methods: tuple[str, ...] = METHODS) -> Report:
+    """Return the report of some methods, each with its choices for the best quality and its curve."""
+    runs = {}
+    for name in methods:
+        contestant = fit_contestant(name, given, seed=SEED)
+        estimate = contestant.estimate(given.test.queries)
+        points = sweep(Best(), estimate, price_grid(estimate, num=50), rng=make_rng(SEED, "scores"))
+        runs[name] = Run(chosen=contestant.decide(given.test.queries), sweep=points, estimate=estimate)
+    return evaluate(runs, given.test, train=given.train, seed=SEED, leakage="skip", cells=given.cells)
+
+
+def energy(folder: Path) -> dict[str, Any] | None:
+    """Return quality and energy of the choices of each method, and what equal quality takes."""
+    tables = dict(record.tables(ENERGY))
+    if ENERGY not in tables:
+        return None
+    table = tables[ENERGY]
+    table = table.where(np.array(table.tasks) != MIXED)
+    used_N = [np.nan if value is None else float(value) for value in table.extras["energy_norm"]]
+    table = table.with_extras({COLUMN: used_N}).with_costs(np.array(used_N))
+    given = read_prepared(prepare(ENERGY, table, folder, seed=SEED))
+    report = judged(given)
+    return {
+        "fingerprint": table.fingerprint,
+        "queries": len(given.test.queries),
+        "candidates": len(given.test.candidates),
+        "observed": float(given.test.observed_QM.mean()),
+        "best_single": report.best_single,
+        "rows": {row.name: _energy_row(report, row.name) for row in report.rows},
+    }
+
+
+def _energy_row(report: Report, name: str) -> dict[str, Any]:
+    row = report[name]
+    assert row.usd_per_1k is not None
+    used = row.usd_per_1k.value or np.nan
+    return {
+        "quality": _plain(row.quality),
+        "energy": used / 1e3,
+        "per_energy": (row.quality.value or np.nan) / (used / 1e3),
+        "saving": None if row.saving is None else _plain(row.saving.share),
+    }
+
+
+def scores(name: str, table: OutcomeTable, folder: Path) -> dict[str, Any]:
+    """Return the two board scores of each row at its own point."""
+    given = read_prepared(prepare(name, table, folder, seed=SEED))
+    report = judged(given)
+    costs = [single.usd_per_1k.value or 0.0 for single in report.singles if single.usd_per_1k is not None]
+    low, high = min(cost for cost in costs if cost > 0.0), max(costs)
+    rows = {}
+    for row in report.rows:
+        if row.usd_per_1k is None:
+            continue
+        quality, usd = row.quality.value or 0.0, row.usd_per_1k.value or 0.0
+        rows[row.name] = {
+            "quality": quality,
+            "usd_per_1k": usd,
+            "arena": float(arena_score(quality, usd)),
+            "rank": float(rank_score(quality, usd, low_usd=low / 1e3, high_usd=high / 1e3)),
+        }
+    return {"low_usd_per_1k": low, "high_usd_per_1k": high, "rows": rows}
+
+
+def handed(name: str, table: OutcomeTable, folder: Path) -> dict[str, Any]:
+    """Return the quality of routers on text, and on the same vectors as numbers in tags, without a text."""
+    given = read_prepared(prepare(name, table, folder, seed=SEED))
+    found: dict[str, Any] = {}
+    makers: dict[str, Callable[..., Router]] = {"ridge": RidgeRouter, "knn": KNNRouter}
+    parts = {
+        "text": (given.train, given.test),
+        "numbers": tuple(map(_Tagged(given), (given.train, given.test))),
+    }
+    for kind, (train, test) in parts.items():
+        for router, make in makers.items():
+            embedder = given.embedder if kind == "text" else ColumnsEmbedder(names=("seen",))
+            estimate = make(embedder=embedder).fit(train).estimate(test.queries)
+            found[f"{router}, {kind}"] = float(_chosen(estimate.quality_QM, test))
+    known = GroupMeanRouter().fit(given.train).estimate([replace(q, task=None) for q in given.test.queries])
+    found["neither"] = float(_chosen(known.quality_QM, given.test))
+    return found
+
+
+class _Tagged:
+    """Puts the vectors of a table's texts into tags, and takes texts and tasks away."""
+
+    def __init__(self, given: Prepared) -> None:
+        self._given = given
+
+    def __call__(self, table: OutcomeTable) -> OutcomeTable:
+        return OutcomeTable(
+            queries=list(self._queries(table)),
+            candidates=table.candidates,
+            query_index=table.query_index,
+            candidate_index=table.candidate_index,
+            quality=table.quality,
+            cost_usd=table.cost_usd,
+            sample=table.sample,
+        )
+
+    def _queries(self, table: OutcomeTable) -> Iterator[Query]:
+        x_QF = np.asarray(self._given.embedder.embed(table.queries))
+        for query, x_F in zip(table.queries, x_QF, strict=True):
+            yield Query(id=query.id, text=None, tags={"seen": " ".join(f"{value:.6g}" for value in x_F)})
+
+
+def _chosen(quality_QM: np.ndarray, test: OutcomeTable) -> float:
+    order = np.arange(len(test.queries))
+    return float(test.quality_QM[order, quality_QM.argmax(axis=1)].mean())
+
+
+def _plain(value: Value) -> dict[str, float | None]:
+    return {"value": value.value, "low": value.low, "high": value.high}
+
+
+def main() -> None:
+    """Write `scores.json`."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        tables = {name: without_hidden_costs(table) for name, table in record.tables(*PRICED)}
+        found: dict[str, Any] = {"boards": {}, "energy": energy(folder)}
+        print(found["energy"], flush=True)
+        for name, table in tables.items():
+            found["boards"][name] = scores(name, table, folder)
+            print(name, found["boards"][name], flush=True)
+        found["handed"] = {name: handed(name, tables[name], folder) for name in ("open9", "llmrouter")}
+    print(found["handed"])
+    print(record.write("scores", found, seed=SEED).name)
+
+
+if __name__ == "__main__":
+    main()
