@@ -141,6 +141,25 @@ def test_lists_and_brute_force_estimate_alike_at_full_recall() -> None:
     assert_same(found, lists.estimate(table.queries), rtol=0, atol=0)
 
 
+def test_lists_are_kept_only_where_they_spare_most_of_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    centre_LF = rng.standard_normal((40, 16))
+    apart_NF = centre_LF[rng.integers(40, size=4_000)] + 0.05 * rng.standard_normal((4_000, 16))
+    even_NF = rng.standard_normal((4_000, 16))
+    for x_NF, pay in ((apart_NF, True), (even_NF, False)):
+        unit_NF = (x_NF / np.linalg.norm(x_NF, axis=1, keepdims=True)).astype(np.float32)
+        assert build_lists(unit_NF, k=80, recall=0.995, rng=rng)[0].pay is pay
+    monkeypatch.setattr("turnout.routers.knn._EXACT_BELOW", 100)
+    table = real_table()
+    auto, lists, exact = (
+        KNNRouter(k=10, prior=1.0, search=search).fit(table) for search in ("auto", "lists", "exact")
+    )
+    assert lists.banks_[0].lists is not None
+    assert not lists.banks_[0].lists.pay
+    assert auto.banks_[0].lists is None
+    assert_same(auto.estimate(table.queries), exact.estimate(table.queries), rtol=0, atol=0)
+
+
 def test_the_number_of_neighbours_is_chosen_without_the_row_itself() -> None:
     # Quality is noise, so that the best average is over as many as there may be; with the row itself
     # among its neighbours the smallest number would look best.

@@ -64,7 +64,8 @@ class KNNRouter(Router):
     floor:
         Similarity in [-1, 1) below which a neighbour does not count.
     search:
-        `exact`, `lists` (inverted lists, approximate), or `auto`: lists from 4,096 stored queries on.
+        `exact`, `lists` (inverted lists, approximate), or `auto`: lists from 4,096 stored queries on, where
+        a query need not look into most of them.
     recall:
         Share of the true neighbours that `lists` must find on stored queries, in (0, 1].
     seed:
@@ -196,6 +197,8 @@ class KNNRouter(Router):
             return Bank(x_NF, targets, means, None)
         rng = make_rng(self.seed, "lists")
         lists, row = build_lists(x_NF, k=smoothing.k, recall=self.recall, rng=rng)
+        if self.search == "auto" and not lists.pay:
+            return Bank(x_NF, targets, means, None)
         return Bank(lists.x_NF, targets.take(row), means, lists)
 
     def _learned(self, move: str) -> tuple[Embedder, Smoothing, LengthTrend]:

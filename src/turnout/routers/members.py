@@ -51,8 +51,8 @@ def held_of(estimates: Sequence[Estimate], base: Estimate, test: OutcomeTable) -
 
 def blend(estimates: Sequence[Estimate], base: Estimate, weights: Weights, pool_M: Bools) -> Estimate:
     """Return one estimate from those of the members; `pool_M` says whose mean is the common part."""
-    quality_KQM = np.stack([estimate.quality_QM for estimate in estimates])
-    spread_KQM = np.stack([estimate.spread_QM for estimate in estimates])
+    quality_KQM = np.array([estimate.quality_QM for estimate in estimates])
+    spread_KQM = [estimate.spread_QM for estimate in estimates]
     mixed_QM = weights.mix(quality_KQM, base.quality_QM, pool_M)
     clipped_QM = squeezed(mixed_QM)
     with np.errstate(invalid="ignore"):
@@ -80,6 +80,8 @@ def squeezed(quality_QM: Floats) -> Floats:
 
 def _weighted(weight_K: Floats, values: Sequence[Floats]) -> Floats:
     """Return the weighted sum; a member without weight may not know."""
-    used = [(weight, value) for weight, value in zip(weight_K, values, strict=True) if weight > 0.0]
+    used = [(weight, value) for weight, value in zip(weight_K.tolist(), values, strict=True) if weight > 0.0]
+    if len(used) == 1 and used[0][0] == 1.0:
+        return used[0][1]
     total_QM: Floats = np.sum([weight * value_QM for weight, value_QM in used], axis=0)
     return total_QM

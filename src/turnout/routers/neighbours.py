@@ -60,6 +60,16 @@ class Lists:
     num_probes: int
     """Lists that a query looks into."""
 
+    @property
+    def pay(self) -> bool:
+        """Whether a query is spared so many lists that looking into the others is quicker than brute force.
+
+        Vectors of words hardly cluster: half of the lists, one product for each, take as long as one product
+        for all, and all of them find every neighbour.
+        """
+        num_lists: int = self.centre_LF.shape[0]
+        return 2 * self.num_probes <= num_lists
+
     def search(self, x_QF: Array, k: int) -> tuple[Ints, Array]:
         """Return what `nearest` returns, up to the recall that `num_probes` gives."""
         k = min(k, self.x_NF.shape[0])

@@ -47,12 +47,16 @@ class Weights:
     def mix(self, quality_KQM: Floats, base_QM: Floats, pool_M: Bools) -> Floats:
         """Return the blended quality, shape (Q, M); `pool_M` says whose mean is the common part."""
         common_KQ1, own_KQM = parts(quality_KQM, base_QM, pool_M)
-        own_QM = np.tensordot(self.own_K, own_KQM, axes=1)
-        mixed_QM: Floats = base_QM + own_QM + np.tensordot(self.common_K, common_KQ1, axes=1)
+        mixed_QM: Floats = base_QM + _summed(self.own_K, own_KQM) + _summed(self.common_K, common_KQ1)
         return mixed_QM
 
     def spread(
-        self, mixed_QM: Floats, quality_KQM: Floats, spread_KQM: Floats, base_QM: Floats, error_QM: Floats
+        self,
+        mixed_QM: Floats,
+        quality_KQM: Floats,
+        spread_KQM: Floats | Sequence[Floats],
+        base_QM: Floats,
+        error_QM: Floats,
     ) -> Floats:
         """Return the deviation of the mixture of members, shape (Q, M).
 
@@ -67,6 +71,12 @@ class Weights:
                 square_QM = square_QM + share * (spread_QM**2 + (quality_QM - mixed_QM) ** 2)
         wide_QM: Floats = np.sqrt(square_QM / total)
         return wide_QM
+
+
+def _summed(weight_K: Floats, part_KQM: Floats) -> Floats:
+    """Return the weighted sum over members: `tensordot`, without what it costs to look at the axes."""
+    summed_QM: Floats = (weight_K @ part_KQM.reshape(weight_K.size, -1)).reshape(part_KQM.shape[1:])
+    return summed_QM
 
 
 def parts(quality_KQM: Floats, base_QM: Floats, pool_M: Bools) -> tuple[Floats, Floats]:
