@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +66,23 @@ def write(folder: Path) -> None:
         json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))
     ]
     cells = [cell for cell in cells if cell["method"] in METHODS]
-    print(record.write("routers", {"cells": cells}, seed=SEED).name)
+    print(record.write("routers", {"cells": cells, "note": note(cells)}, seed=SEED).name)
     print(draw(cells, record.RESULTS / "routers.png").name)
     print(draw_money(cells, record.RESULTS / "routers_money.png").name)
+
+
+def note(cells: Sequence[Mapping[str, Any]]) -> str:
+    """Return at which commits cells were measured, and what has not run."""
+    commits = Counter(cell["commit"] for cell in cells)
+    counts = ", ".join(f"{commit} ({count})" for commit, count in commits.most_common())
+    there = {(cell["set"], cell["method"]) for cell in cells}
+    gaps = []
+    for name in (*record.SHIPPED, *NAMES):
+        missing = [method for method in METHODS if (name, method) not in there]
+        if missing:
+            gaps.append(f"{name}: {', '.join(missing)}" if len(missing) < len(METHODS) else f"{name}: all")
+    text = f"commits of the cells, each of which names its own: {counts}"
+    return f"{text}. Not run so far: {'; '.join(gaps)}" if gaps else text
 
 
 if __name__ == "__main__":

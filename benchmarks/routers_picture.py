@@ -15,6 +15,8 @@ SHOWN = {"auto": "#2563eb", "knn": "#ea580c", "group_mean": "#047857", "ridge": 
 GREY = "#9ca3af"
 INK = "#111827"
 NUM_BEST = 8
+_PER_BAND = 5
+"""Sets that stand side by side before a new band begins."""
 _CLIP = (-8.0, 6.0)
 """Points of quality beyond the best single model between which pictures show anything."""
 
@@ -54,15 +56,25 @@ def draw_money(cells: Sequence[Cell], path: Path) -> Path:
     """Write quality at three dials, and cost at the best single model's quality, as PNG; return its path."""
     ran = [cell for cell in cells if "error" not in cell and cell["dials"]]
     sets = list(dict.fromkeys(cell["set"] for cell in ran))
-    figure = Figure(figsize=(2.0 * len(sets) + 0.8, 6.4), dpi=160, facecolor="white", layout="constrained")
+    bands = -(-len(sets) // _PER_BAND)
+    wide = -(-len(sets) // bands)
+    size = (2.3 * wide + 0.8, 6.2 * bands)
+    figure = Figure(figsize=size, dpi=140, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
-    rows = figure.subplots(2, len(sets), squeeze=False, height_ratios=(1.15, 1.0))
-    for column, name in enumerate(sets):
-        mine = [cell for cell in ran if cell["set"] == name]
-        _dials(rows[0][column], mine)
-        _costs(rows[1][column], mine)
-        rows[0][column].set_title(name, fontsize=9, color=INK)
-    rows[0][0].set_ylabel("points beyond the best single model", fontsize=8)
+    rows = figure.subplots(2 * bands, wide, squeeze=False, height_ratios=(1.15, 1.0) * bands)
+    for number in range(bands * wide):
+        band, column = divmod(number, wide)
+        above, below = rows[2 * band][column], rows[2 * band + 1][column]
+        if number >= len(sets):
+            above.set_axis_off()
+            below.set_axis_off()
+            continue
+        mine = [cell for cell in ran if cell["set"] == sets[number]]
+        _dials(above, mine)
+        _costs(below, mine)
+        above.set_title(sets[number], fontsize=9, color=INK)
+    for band in range(bands):
+        rows[2 * band][0].set_ylabel("points beyond the best single model", fontsize=8)
     handles = [Figure().subplots().plot([], [], color=color, label=name)[0] for name, color in SHOWN.items()]
     handles += Figure().subplots().plot([], [], color=GREY, label="every other method")
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), fontsize=8, frameon=False)
@@ -107,7 +119,7 @@ def _dials(axes: Axes, cells: Sequence[Cell]) -> None:
         )
     axes.axhline(0.0, color=INK, linewidth=0.8)
     axes.set_xticks([25, 50, 100], ["25", "50", "100"])
-    axes.set_xlabel("spend, % of the best single model's", fontsize=7)
+    axes.set_xlabel("spend, % of best single's", fontsize=7)
     low, high = axes.get_ylim()
     axes.set_ylim(max(low, -12.0), high)
     _bare(axes, left=True)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts import results_gateway, results_judged, results_routers, results_systems
+from scripts import results_gateway, results_judged, results_routers, results_scores, results_systems
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -164,6 +164,7 @@ def page() -> str:
     parts += ["## Routers of requests", ""]
     parts += results_routers.sections(read, lambda name: (RESULTS / name).exists())
     parts += results_judged.sections(read, lambda name: (RESULTS / name).exists())
+    parts += results_scores.sections(read, lambda name: (RESULTS / name).exists())
     parts += ["## Inside a model, and in sequence", ""]
     parts += results_systems.sections(read, lambda name: (RESULTS / name).exists())
     parts += ["## The gateway", ""]

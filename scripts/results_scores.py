@@ -1,0 +1,135 @@
+"""This module writes the parts of docs/results.md on scores of other benchmarks, large tables, promises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from scripts.results_systems import Result, Writers, spread, written
+
+ROWS = ("best single", "knn", "ridge", "group_mean", "blend", "auto", "random", "oracle")
+
+
+def scores(data: Result) -> Iterator[str]:
+    """S40, S55 and S59: quality per energy, rank score and board score, features that are handed over."""
+    result = data["result"]
+    if result["energy"] is not None:
+        yield from _energy(result["energy"])
+    yield (
+        "Rank score (S55, VL-RouterBench) and the score of RouterArena's board (S59) of what each "
+        "serves for the "
+        "best quality: harmonic means of quality and thrift, the first between the costs of the cheapest and "
+        "the dearest candidate, the second between the board's own bounds."
+    )
+    yield ""
+    yield f"| held-out | score | {' | '.join(ROWS)} |"
+    yield "|---|---" + "|---" * len(ROWS) + "|"
+    for name, found in result["boards"].items():
+        for score in ("rank", "arena"):
+            cells = " | ".join(
+                f"{found['rows'][row][score]:.3f}" if row in found["rows"] else "-" for row in ROWS
+            )
+            yield f"| {name} | {score} | {cells} |"
+    yield ""
+    yield (
+        "Features that are handed over (S55): quality of routers on text, and on the same vectors written as "
+        "numbers into tags, with neither text nor task, which is how features of an image come in. No "
+        "table at "
+        "hand has images: that the contract loses nothing is measured, what a picture says is not."
+    )
+    yield ""
+    kinds = list(next(iter(result["handed"].values())))
+    yield f"| held-out | {' | '.join(kinds)} |"
+    yield "|---" * (len(kinds) + 1) + "|"
+    for name, found in result["handed"].items():
+        yield f"| {name} | {' | '.join(f'{found[kind]:.3f}' for kind in kinds)} |"
+
+
+def _energy(found: Result) -> Iterator[str]:
+    yield (
+        f"Energy (S40): greenserv_bandit recorded the energy of {found['candidates']} models' answers, "
+        f"normalised to "
+        f"[0, 1], on {found['observed']:.0%} of the cells of these {found['queries']:,} held-out "
+        f"queries; the others "
+        "are estimated ([tables with holes](bench_routers.md#tables-with-holes)). Without times there are no "
+        "watts: quality per energy stands in their place. Energy takes the place of money; the saving is of "
+        "energy, at the best single model's quality, anywhere on the curve."
+    )
+    yield ""
+    yield "| | quality | energy per query | quality per energy | saving of energy, % |"
+    yield "|---|---|---|---|---|"
+    for name in ROWS:
+        row = found["rows"][name]
+        yield (
+            f"| {name} | {spread(row['quality'])} | {row['energy']:.3f} | {row['per_energy']:.2f} "
+            f"| {_saving(row['saving'])} |"
+        )
+    yield ""
+
+
+def _saving(share: Result | None) -> str:
+    if share is None:
+        return "-"
+    if share["value"] is None:
+        return "never"
+    low, high = ("never" if share[end] is None else f"{100 * share[end]:.0f}" for end in ("low", "high"))
+    return f"{100 * share['value']:.0f} [{low}, {high}]"
+
+
+def large(data: Result) -> Iterator[str]:
+    """What `auto` needs on large tables."""
+    yield (
+        "Procedural tables on real texts, cut by nobody's hand. Seconds of the processor are of one "
+        "thread. *True* "
+        "quality is by the chances that the outcomes were drawn from; a table with holes lacks cells "
+        "at random."
+    )
+    yield ""
+    yield (
+        "| training x candidates | filled | processor, min | clock, min | peak memory, GB | artifact, MB "
+        "| true quality | best single | oracle |"
+    )
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for name, cell in data["result"]["tables"].items():
+        if "error" in cell:
+            yield f"| {name} | could not run: {cell['error']} | | | | | | | |"
+            continue
+        yield (
+            f"| {cell['queries']:,} x {cell['candidates']} | {cell['observed']:.0%} | "
+            f"{cell['fit_cpu_s'] / 60:.1f} "
+            f"| {cell['fit_s'] / 60:.1f} | {cell['peak_mb'] / 1024:.1f} | {cell['artifact_mb']:.0f} "
+            f"| {cell['expected_quality']:.3f} | {cell['best_single_quality']:.3f} | "
+            f"{cell['oracle_quality']:.3f} |"
+        )
+
+
+def promise(data: Result) -> Iterator[str]:
+    """Whether a promise that was missed on a reported split is kept elsewhere."""
+    for name, found in data["result"]["sets"].items():
+        reported = spread(found["reported"], scale=100, form="+.1f")
+        mean = spread(found["mean"], scale=100, form="+.1f")
+        yield (
+            f"{name}: the deployment that promises the best single model's quality at the least cost lies "
+            f"{reported} points from it on the {found['reported_queries']:,} reported queries, an interval "
+            f"that holds 0. On {found['cuts']} cuts of the training part alone, 95/5 by other seeds, it lies "
+            f"{mean} points from it over {found['queries']:,} queries (cut by cut "
+            f"{100 * found['least']:+.1f} "
+            f"to {100 * found['largest']:+.1f}), and {100 * found['mean_of_reported_mix']:+.1f} in the "
+            f"mix of "
+            f"tasks that is reported, at {found['spend']:.0%} of its cost; the guard opened on "
+            f"{found['open']} of them. {found['below']} cuts lie below the best single model, "
+            f"{found['significantly_below']} by their own interval. Nothing was learned or chosen from the "
+            "reported split."
+        )
+        yield ""
+
+
+SECTIONS: Writers = {
+    "scores": ("Scores of other benchmarks: energy (S40), rank (S55), board (S59)", scores),
+    "large": ("auto on large tables", large),
+    "promise": ("Promises on other cuts", promise),
+}
+
+
+def sections(read: Callable[[str], Result], exists: Callable[[str], bool]) -> Iterator[str]:
+    """Yield the lines of every result that is there."""
+    yield from written(SECTIONS, read, exists)
