@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from scripts.results_systems import Result, Writers, spread, written
@@ -82,12 +83,16 @@ def numbers(data: Result) -> Iterator[str]:
     yield (
         f"{result['queries']:,} queries x {result['candidates']} candidates, in seconds and "
         "milliseconds of the processor, "
-        f"so that what ran beside does not count. Owed: fit under {bounds['fit_cpu_s']:.0f} s (`auto` "
+        "so that what ran beside does not count (a decision: the median of the quietest window). "
+        f"Owed: fit under {bounds['fit_cpu_s']:.0f} s (`auto` "
         f"{bounds['auto_fit_cpu_s']:.0f}), a decision under {bounds['p50_ms']:.0f} ms (networks "
         f"{bounds['p50_neural_ms']:.0f}), an artifact under {bounds['artifact_mb']:.0f} MB, a "
         "newcomer from 50 probe rows "
         f"under {bounds['add_cpu_s']:.0f} s."
     )
+    yield ""
+    commits = ", ".join(f"{commit} ({count})" for commit, count in _commits(result["routers"]))
+    yield f"Commits of the rows: {commits}."
     yield ""
     yield "| router | fit, s | decision p50, ms | artifact, MB | newcomer, s | owes |"
     yield "|---|---|---|---|---|---|"
@@ -101,6 +106,10 @@ def numbers(data: Result) -> Iterator[str]:
             f"| `{name}` | {cell['fit_cpu_s']:.1f} | {cell['p50_ms']:.2f} | "
             f"{cell['artifact_mb']:.1f} | {added} | {owes} |"
         )
+
+
+def _commits(cells: Result) -> list[tuple[str, int]]:
+    return Counter(cell["commit"] for cell in cells.values()).most_common()
 
 
 def safety(data: Result) -> Iterator[str]:
