@@ -21,6 +21,7 @@ from turnout.gateway.address import BACKLOG, bind, open_door_notice, shown_addre
 from turnout.gateway.app import Gateway, build_app
 from turnout.gateway.attended import AttendedProtocol
 from turnout.gateway.config import Config, load_config
+from turnout.gateway.garbage import RareSearch
 from turnout.gateway.rollout_admin import SettingsFile
 from turnout.policies.deployment import Deployment
 
@@ -154,6 +155,7 @@ class Server(uvicorn.Server):
         self.gateway = gateway
         self.listener = listener
         self.on_ready = ready
+        self._search = RareSearch()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reloading: asyncio.Future[Any] | None = None
 
@@ -168,6 +170,7 @@ class Server(uvicorn.Server):
                 raise
             raise self.gateway.startup_error from None
         finally:
+            self._search.stop()
             log.removeFilter(self._is_news)
             self.listener.close()
 
@@ -181,6 +184,7 @@ class Server(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         if self.started:
+            self._search.start()
             self.on_ready(_ready(self.gateway, self.listener))
 
     @contextlib.contextmanager
