@@ -46,9 +46,9 @@ def defined(rows: WordRows, tokens: list[str]) -> np.ndarray:
 
 
 def vector(rows: WordRows, tokens: list[str]) -> np.ndarray:
-    out = np.zeros(rows.num_features, np.float32)
-    rows.add_to(out, tokens)
-    return out
+    x_QF = np.zeros((1, rows.num_features), np.float32)
+    rows.add_all(x_QF, [tokens])
+    return x_QF[0]
 
 
 @pytest.mark.parametrize("query", range(0, 200, 20))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice, pairwise, repeat
@@ -12,10 +11,10 @@ import numpy as np
 
 from turnout.features.sparse import Array
 from turnout.features.tokens import grams
-from turnout.features.vocabulary import Ints, pair_keys
+from turnout.features.vocabulary import Floats, Ints, pair_keys
 
 _AT_ONCE = 64
-"""Texts whose pairs are searched together: enough to share the calls, few enough to stay in the cache."""
+"""Texts that are read together: enough to share the calls, few enough to stay in the cache."""
 
 _CACHE_WORDS = 1 << 14
 _CACHE_LETTERS = 64
@@ -47,7 +46,7 @@ class WordRows:
     """`pairs`, then a key that no pair has, so that a search never falls off the end."""
     _gram_row: dict[str, int] = field(init=False)
     _gram_idf: list[float] = field(init=False)
-    _unknown: dict[str, tuple[list[int], list[float]]] = field(init=False, default_factory=dict)
+    _unknown: dict[str, tuple[Ints, Floats]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         # Rounded once, here, to what is stored: a loaded embedder gives the same vectors to the bit.
@@ -63,84 +62,88 @@ class WordRows:
         """Length of a vector, F."""
         return int(self.table_VF.shape[1])
 
-    def add_to(self, out: Array, tokens: list[str]) -> None:
-        """Write the vector of `tokens` into `out`, zeros of shape (F,); its length is 1, or 0."""
-        ranks = self._ranks(tokens)
-        self._add(out, tokens, ranks, self._pair_rows(ranks))
-
     def add_all(self, x_QF: Array, tokens_Q: Iterable[list[str]]) -> None:
-        """Do what `add_to` does for each text, to the bit; the pairs of several texts are found at once."""
+        """Write the vector of each text into its row of `x_QF`, zeros of shape (Q, F); its length is 1, or 0.
+
+        A text has the same vector to the bit whatever others are read with it.
+        """
         texts = iter(tokens_Q)
         for at in range(0, x_QF.shape[0], _AT_ONCE):
             some = list(islice(texts, min(_AT_ONCE, x_QF.shape[0] - at)))
-            ranks_Q = [self._ranks(tokens) for tokens in some]
-            for out, tokens, ranks, pairs in zip(
-                x_QF[at:], some, ranks_Q, self._pair_rows_of(ranks_Q), strict=False
-            ):
-                self._add(out, tokens, ranks, pairs)
+            self._add(x_QF[at : at + len(some)], some)
 
-    def _ranks(self, tokens: list[str]) -> list[int]:
-        return list(map(self._word_rank.get, tokens, repeat(-1)))
+    def _add(self, x_QF: Array, tokens_Q: list[list[str]]) -> None:
+        # One call of numpy for all texts wherever it can be: a call costs more than the work of one prompt.
+        joined: list[str | None] = []
+        for tokens in tokens_Q:
+            joined += tokens
+            joined.append(None)  # no word, so that no pair reaches from one text into the next
+        rank_T = np.fromiter(map(self._word_rank.get, joined, repeat(-1)), np.int64, len(joined))
+        self._add_known(x_QF, rank_T, [len(tokens) + 1 for tokens in tokens_Q])
+        unknown = (rank_T < 0).nonzero()[0].tolist()
+        if len(unknown) > len(tokens_Q):
+            self._add_unknown(x_QF, joined, unknown)
+        lengths = [math.sqrt(float(x_F.dot(x_F))) or 1.0 for x_F in x_QF]
+        x_QF /= np.array(lengths, np.float32)[:, None]
 
-    def _add(self, out: Array, tokens: list[str], ranks: list[int], pairs: list[int]) -> None:
-        count = Counter(ranks + pairs)  # counting is where the time goes
-        count.pop(-1, None)
-        if count:
-            times = np.fromiter(count.values(), np.int64, len(count))
-            rows = np.fromiter(count, np.int64, len(count))
-            DAMPED.take(times, mode="clip").dot(self.table_VF.take(rows, axis=0, mode="clip"), out=out)
-        if -1 in ranks:
-            unknown = [token for token, rank in zip(tokens, ranks, strict=True) if rank < 0]
-            self._add_unknown(out, Counter(unknown))
-        length = math.sqrt(float(out.dot(out)))
-        if length > 0.0:
-            out /= length
-
-    def _pair_rows(self, ranks: list[int]) -> list[int]:
-        """Return the rows of the known pairs of neighbours, in order.
-
-        By search in one sorted array: a dictionary of as many numbers lies scattered over ten times the
-        memory, and a prompt touches a new part of it with every pair.
-        """
-        keys = pair_keys(np.array(ranks, np.int64), len(self.words))
+    def _add_known(self, x_QF: Array, rank_T: Ints, num_tokens: list[int]) -> None:
+        """Add the rows of known words and pairs, each as often as the damped count of it says."""
+        num_rows, num_words = self.table_VF.shape[0], len(self.words)
+        first_Q = np.arange(0, (len(num_tokens) + 1) * num_rows, num_rows)
+        first_T = first_Q[:-1].repeat(num_tokens)
+        keys = pair_keys(rank_T, num_words)
+        # By search in one sorted array: a dictionary of as many numbers lies scattered over ten times the
+        # memory, and a prompt touches a new part of it with every pair.
         place = self._pair_keys.searchsorted(keys)
-        place = place[self._pair_keys.take(place) == keys]
-        rows: list[int] = (place + len(self.words)).tolist()
-        return rows
+        is_pair = self._pair_keys.take(place) == keys
+        place += first_T[:-1]
+        place += num_words
+        cells = np.concatenate([(first_T + rank_T)[rank_T >= 0], place[is_pair]])
+        if not cells.size:
+            return
+        # Sorting counts what is equal at a fraction of the price of a dictionary.
+        cells.sort()
+        is_new = np.empty(cells.size + 1, np.bool_)
+        is_new[0] = is_new[-1] = True
+        np.not_equal(cells[1:], cells[:-1], out=is_new[1:-1])
+        begins = is_new.nonzero()[0]
+        weights = DAMPED.take(begins[1:] - begins[:-1], mode="clip")
+        cells = cells.take(begins[:-1])
+        cuts = cells.searchsorted(first_Q).tolist()
+        for x_F, first, (low, high) in zip(x_QF, first_Q.tolist(), pairwise(cuts), strict=False):
+            if high > low:
+                rows = self.table_VF.take(cells[low:high] - first, axis=0, mode="clip")
+                weights[low:high].dot(rows, out=x_F)
 
-    def _pair_rows_of(self, ranks_Q: list[list[int]]) -> list[list[int]]:
-        """Return `_pair_rows` of each text: one search, with an unknown word between every two of them."""
-        if len(ranks_Q) < 2:
-            return [self._pair_rows(ranks) for ranks in ranks_Q]
-        joined: list[int] = []
-        ends = []
-        for ranks in ranks_Q:
-            joined += ranks
-            joined.append(-1)
-            ends.append(len(joined))
-        keys = pair_keys(np.array(joined, np.int64), len(self.words))
-        place = self._pair_keys.searchsorted(keys)
-        hits = np.flatnonzero(self._pair_keys.take(place) == keys)
-        rows: list[int] = (place[hits] + len(self.words)).tolist()
-        cuts = [0, *hits.searchsorted(ends).tolist()]
-        return [rows[low:high] for low, high in pairwise(cuts)]
-
-    def _add_unknown(self, out: Array, tokens: Counter[str]) -> None:
+    def _add_unknown(self, x_QF: Array, joined: list[str | None], unknown: list[int]) -> None:
         """Add the words without a row: each is the mean direction of its character n-grams.
 
-        All their n-grams are gathered at once; a call for each word would cost more than the sums.
+        `unknown` holds their places in `joined`, and those of the ends of texts. All their n-grams are
+        gathered at once; a call for each word would cost more than the sums.
         """
-        rows: list[int] = []
-        weights: list[float] = []
-        for token, number in tokens.items():
-            which, share = self._grams_of(token)
-            damped = _DAMPED[min(number, _MAX_COUNT)]
-            rows += which
-            weights += [damped * part for part in share]
-        if rows:
-            out += np.dot(np.array(weights, np.float32), self.gram_table_GF.take(rows, axis=0))
+        rows: list[Ints] = []
+        weights: list[Floats] = []
+        cuts, num_grams = [0], 0
+        count: dict[str, int] = {}
+        for at in unknown:
+            token = joined[at]
+            if token is not None:
+                count[token] = count.get(token, 0) + 1
+                continue
+            for word, number in count.items():
+                which, share = self._grams_of(word)
+                rows.append(which)
+                weights.append(share if number == 1 else _DAMPED[min(number, _MAX_COUNT)] * share)
+                num_grams += which.size
+            count.clear()
+            cuts.append(num_grams)
+        weight_T = np.concatenate(weights).astype(np.float32)
+        gram_TF = self.gram_table_GF.take(np.concatenate(rows), axis=0)
+        for x_F, (low, high) in zip(x_QF, pairwise(cuts), strict=True):
+            if high > low:
+                x_F += weight_T[low:high].dot(gram_TF[low:high])
 
-    def _grams_of(self, token: str) -> tuple[list[int], list[float]]:
+    def _grams_of(self, token: str) -> tuple[Ints, Floats]:
         """Return the rows of a word's known n-grams and their weights, remembered for short words."""
         found = self._unknown.get(token)
         if found is None:
@@ -148,7 +151,7 @@ class WordRows:
             which = [i for gram in grams(token, *self.gram_sizes) if (i := row(gram)) is not None]
             length = math.sqrt(sum([idf[i] * idf[i] for i in which])) or 1.0
             scale = self.unknown_idf / length
-            found = which, [scale * idf[i] for i in which]
+            found = np.array(which, np.int64), np.array([scale * idf[i] for i in which])
             if len(token) <= _CACHE_LETTERS:
                 if len(self._unknown) >= _CACHE_WORDS:
                     self._unknown.clear()
