@@ -41,7 +41,7 @@ class WordRows:
     unknown_idf: float
     """The idf of a word that no document holds."""
     gram_sizes: tuple[int, int]
-    _word_rank: dict[str, int] = field(init=False)
+    _word_rank: dict[str | None, int] = field(init=False)
     _pair_keys: Ints = field(init=False)
     """`pairs`, then a key that no pair has, so that a search never falls off the end."""
     _gram_row: dict[str, int] = field(init=False)

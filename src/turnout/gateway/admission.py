@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
+import msgspec
+
 from turnout.core.candidate import Candidate
 from turnout.core.clock import Clock
 from turnout.core.errors import sentence
@@ -108,7 +110,7 @@ class Admission:
         ranked = tuple(candidate for candidate, usd in most if usd <= held)
         hold.prompt_usd = max(prompt_usd(request, candidate) for candidate in ranked)
         dropped = [one.name for one in selection.ranked[:num_asked] if one not in ranked]
-        return replace(selection, ranked=ranked), dropped
+        return msgspec.structs.replace(selection, ranked=ranked), dropped
 
     async def afford_sequence(self, hold: Hold, bound_usd: float | None) -> float | None:
         """Reserve what a sequencer may spend; return it as its bound. Raises `ApiError` (429).

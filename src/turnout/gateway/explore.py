@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from turnout.core.estimate import Estimate
@@ -33,7 +33,7 @@ def explored(selection: Selection, share: float, rng: np.random.Generator) -> Se
     column = allowed[int(rng.integers(len(allowed)))]
     drawn = estimate.candidates[column]
     own = selection.ranked[0]
-    return dataclasses.replace(
+    return msgspec.structs.replace(
         selection,
         ranked=(drawn, *(one for one in selection.ranked if one.name != drawn.name)),
         own=own,
@@ -49,7 +49,7 @@ def undrawn(selection: Selection, share: float) -> Selection:
     if selection.estimate is None or selection.propensity < 1.0:
         return selection
     each = share / len(_allowed(selection.estimate, selection.row))
-    return dataclasses.replace(selection, propensity=1.0 - share + each)
+    return msgspec.structs.replace(selection, propensity=1.0 - share + each)
 
 
 def _allowed(estimate: Estimate, row: int) -> list[int]:

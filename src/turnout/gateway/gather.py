@@ -8,8 +8,9 @@ may differ in the last digits of single precision by the company in which it is 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import final
+
+import msgspec
 
 from turnout.core.budget import Goal
 from turnout.core.query import Query
@@ -21,8 +22,7 @@ MAX_CHARS = 65_536
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class _Waiting:
+class _Waiting(msgspec.Struct, frozen=True, eq=False):
     selector: Selector
     request: ChatRequest
     query: Query

@@ -7,11 +7,12 @@ after a restart are served by a store (`pins_store`), which is asked for what th
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import final
+
+import msgspec
 
 from turnout.core.candidate import Candidate
 from turnout.core.errors import sentence
@@ -99,10 +100,10 @@ def keep_to(
     provider = places[maker.name][0].name
     ranked = tuple(one for one in selection.ranked if places[one.name][0].name == provider)
     if ranked and ranked[0] is selection.ranked[0]:
-        return dataclasses.replace(selection, ranked=ranked)
+        return msgspec.structs.replace(selection, ranked=ranked)
     if selection.reason == "named":
         raise _elsewhere(selection.ranked[0], maker)
-    return dataclasses.replace(selection, ranked=ranked or (maker,), reason="pinned", propensity=1.0)
+    return msgspec.structs.replace(selection, ranked=ranked or (maker,), reason="pinned", propensity=1.0)
 
 
 def _digest(name: str) -> bytes:

@@ -50,7 +50,7 @@ class Prices:
 
     def applied(self, selection: Selection) -> Selection:
         """Return a selection whose candidates have the cards of the file."""
-        return dataclasses.replace(selection, ranked=tuple(map(self.priced, selection.ranked)))
+        return msgspec.structs.replace(selection, ranked=tuple(map(self.priced, selection.ranked)))
 
     def age_days(self, now_s: float) -> float:
         """Return how old the prices are; 0 for those of a day to come."""

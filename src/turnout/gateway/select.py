@@ -6,14 +6,15 @@ import math
 import time
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import final
 
+import msgspec
 import numpy as np
 
 from turnout.core.budget import Goal
 from turnout.core.candidate import Candidate
+from turnout.core.decision import NONE
 from turnout.core.errors import InputError, did_you_mean, sentence
 from turnout.core.estimate import Estimate
 from turnout.core.outcomes import Bools, Floats
@@ -41,8 +42,7 @@ _DIAL_NAMES = tuple(name.decode() for name in DIALS)
 
 
 @final
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Selection:
+class Selection(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Who shall be asked, in order, and what is known of why; NaN stands for unknown."""
 
     ranked: tuple[Candidate, ...]
@@ -194,21 +194,30 @@ class Selector:
         decision_s = time.perf_counter() - started_s
         # A choice that is only looked at is not drawn, and a conversation that somebody has read stays there.
         is_drawn = self.explore_share > 0 and rng is None and extra_usd_M is None
-        found: list[Selection | None] = []
-        for row in range(len(queries)):
-            decision = decisions[row]
-            if decision.candidate is None:
+        candidates, found = decisions.candidates, list[Selection | None]()
+        # As lists, at once: an array gives a number at ten times the price.
+        rows = zip(
+            decisions.choice_Q.tolist(),
+            decisions.ranked_QM.tolist(),
+            decisions.propensity_Q.tolist(),
+            decisions.reason_Q,
+            decisions.quality_Q.tolist(),
+            decisions.cost_usd_Q.tolist(),
+            strict=True,
+        )
+        for row, (choice, order, propensity, reason, quality, usd) in enumerate(rows):
+            if choice == NONE:
                 found.append(None)
                 continue
             selection = Selection(
-                ranked=decision.ranked or (decision.candidate,),
-                reason=decision.reason,
-                propensity=decision.propensity,
-                price=decision.price,
-                expected_quality=decision.expected_quality,
-                expected_cost_usd=decision.expected_cost_usd,
+                ranked=tuple([candidates[i] for i in order if i != NONE]) or (candidates[choice],),
+                reason=reason,
+                propensity=propensity,
+                price=decisions.price,
+                expected_quality=quality,
+                expected_cost_usd=usd,
                 goal=words,
-                fingerprint=decision.fingerprint,
+                fingerprint=decisions.fingerprint,
                 decision_s=decision_s,
                 pacer=pacer,
                 estimate=estimate,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from dataclasses import dataclass
 from typing import final
+
+import msgspec
 
 from turnout.core.candidate import Candidate
 from turnout.gateway.breakers import Pass
@@ -19,8 +20,7 @@ CHAT = "chat"
 
 
 @final
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """A reply, and who gave it."""
 
     reply: Reply
@@ -70,7 +70,7 @@ async def ask_one(exchange: Exchange, candidate: Candidate, leave: Pass) -> Answ
 
 async def _ask_translated(protocol: Protocol, provider: Provider, call: Call) -> Reply:
     """Ask in chat, which every provider speaks, and say the reply in the client's own API."""
-    chat = dataclasses.replace(call, request=protocol.to_chat(call.request), protocol=CHAT)
+    chat = msgspec.structs.replace(call, request=protocol.to_chat(call.request), protocol=CHAT)
     try:
         reply = await provider.ask(chat)
     except Fault as fault:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, final
 
+import msgspec
+
 from turnout.core.candidate import Candidate
 from turnout.core.errors import ProviderError, sentence
 from turnout.gateway.config import Config
@@ -15,8 +17,7 @@ from turnout.gateway.wire import ChatRequest
 
 
 @final
-@dataclass(kw_only=True, slots=True)
-class Work:
+class Work(msgspec.Struct, kw_only=True, eq=False):
     """What a provider has done for a call so far, for a client that leaves before the answer."""
 
     output_tokens: int | None = None
@@ -24,8 +25,7 @@ class Work:
 
 
 @final
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """One request for one candidate."""
 
     request: ChatRequest
@@ -39,7 +39,7 @@ class Call:
     """What rules send upstream besides the provider's own; names in lower case."""
     client_headers: Sequence[tuple[bytes, bytes]] = ()
     """What the client sent; a dialect picks what its API knows."""
-    work: Work = field(default_factory=Work)
+    work: Work = msgspec.field(default_factory=Work)
     """Filled by the provider while it works."""
 
 
