@@ -3,7 +3,9 @@
 Processes on the loopback: an upstream that answers at once, the gateway with a ridge router fitted on
 reason18 and the ledger on, LiteLLM's proxy where it is installed, and the clients. The gateways have a core
 of their own where there are two. Requests alternate between the ways in blocks, so that a drift of the
-machine meets all.
+machine meets all. Everything is measured twice: by aiohttp's client, as gateways are usually measured, and by
+a lean one (`lean_load`) that leaves the other core to the upstream. `gateway_core_share` is how much of its
+core the gateway used: where that is well below 1, something else was the limit.
 
 LiteLLM's proxy is a heavy installation; `LITELLM` names its command, for example of another environment, or
 several of different releases, separated as in PATH. Without it the result says so.
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import sqlite3
@@ -24,6 +27,7 @@ from typing import Any
 
 import aiohttp
 import numpy as np
+import uvloop
 
 from benchmarks import record
 from benchmarks.gateway_load import (
@@ -41,6 +45,7 @@ from benchmarks.gateway_load import (
     two_cores,
     write_config,
 )
+from benchmarks.lean_load import lean_block
 from benchmarks.litellm_proxy import litellm_commands, litellm_proxy, name_of
 from turnout.datasets import load
 from turnout.gateway import spend_summary
@@ -53,19 +58,35 @@ STARTS = 5
 
 
 async def compare(
-    ways: Mapping[str, Way], asked: list[str], clients: int, size: int, *, stream: bool = False
+    ways: Mapping[str, Way],
+    asked: list[str],
+    clients: int,
+    size: int,
+    *,
+    child: int,
+    stream: bool = False,
+    lean: bool = False,
 ) -> dict[str, Any]:
-    """Alternate blocks of `size` requests between the ways, after one block each to warm up."""
+    """Alternate blocks of `size` requests between the ways, after one block each to warm up.
+
+    `child` is the gateway's process.
+    """
     found: dict[str, list[tuple[np.ndarray, float]]] = {name: [] for name in ways}
+    send = functools.partial(lean_block, num_events=EVENTS if stream else 0) if lean else block
+    shares = []
     for number in range(BLOCKS + 1):
         for name, way in ways.items():
             count = max(clients, round(size * way.share))
             part = [asked[(number * count + i) % len(asked)] for i in range(count)]
             sent = [body_of(text, way, stream=stream) for text in part]
-            measured = await block(way.url + "/chat/completions", sent, clients)
+            used_s = cpu_s(child)
+            measured = await send(way.url + "/chat/completions", sent, clients)
             if number:
                 found[name].append(measured)
+            if number and name == "gateway":
+                shares.append((cpu_s(child) - used_s) / measured[1])
     result: dict[str, Any] = {name: summarise(blocks) for name, blocks in found.items()}
+    result["gateway_core_share"] = float(np.median(shares))
     for key in ("total_p50_ms", "total_p99_ms", "first_byte_p50_ms"):
         result[f"added_{key}"] = result["gateway"][key] - result["direct"][key]
     for name in [name for name in ways if name.startswith("litellm")]:
@@ -125,11 +146,17 @@ def main() -> None:
         pin(0, cores.others)
         used_s = cpu_s(child)
         for clients, size in LOADS.items():
-            result[f"clients_{clients}"] = asyncio.run(compare(ways, asked, clients, size))
+            result[f"clients_{clients}"] = asyncio.run(compare(ways, asked, clients, size, child=child))
         num_whole = (BLOCKS + 1) * sum(LOADS.values())
         result["gateway_cpu_us_per_request"] = (cpu_s(child) - used_s) / num_whole * 1e6
-        streams = asyncio.run(compare(ways, asked, STREAM_CLIENTS, STREAMS, stream=True))
-        result[f"streams_of_{EVENTS}_events_clients_{STREAM_CLIENTS}"] = streams
+        streams = f"streams_of_{EVENTS}_events_clients_{STREAM_CLIENTS}"
+        result[streams] = asyncio.run(compare(ways, asked, STREAM_CLIENTS, STREAMS, child=child, stream=True))
+        lean = functools.partial(compare, ways, asked, child=child, lean=True)
+        result["lean_load"] = {
+            f"clients_{clients}": uvloop.run(lean(clients=clients, size=size))
+            for clients, size in LOADS.items()
+        }
+        result["lean_load"][streams] = uvloop.run(lean(clients=STREAM_CLIENTS, size=STREAMS, stream=True))
         result["decision_p50_us"] = decision_us(folder / "turnout.sqlite")
         summary = spend_summary(folder / "turnout.sqlite")
         result["ledger"] = {"requests": summary.num_requests, "open": summary.num_open}

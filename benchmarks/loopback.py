@@ -12,6 +12,9 @@ import json
 import random
 import sys
 import time
+from typing import cast
+
+import uvloop
 
 _CHUNK = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m"}
 
@@ -64,8 +67,8 @@ class Upstream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember the transport."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport, self.data = transport, b""
+        # uvloop's transports are no subclass.
+        self.transport, self.data = cast("asyncio.Transport", transport), b""
 
     def data_received(self, data: bytes) -> None:
         """Answer when the request is complete."""
@@ -74,8 +77,8 @@ class Upstream(asyncio.Protocol):
         if not found:
             return
         lines = head.lower().split(b"\r\n")
-        length = next(int(line.split(b":")[1]) for line in lines if line.startswith(b"content-length"))
-        if len(body) < length:
+        lengths = [int(line.split(b":")[1]) for line in lines if line.startswith(b"content-length")]
+        if len(body) < sum(lengths):
             return
         self.data = b""
         is_faulty = self.fault_share > 0 and self.rng.random() < self.fault_share
@@ -84,22 +87,35 @@ class Upstream(asyncio.Protocol):
         elif is_faulty:
             self.transport.write(STREAM + EVENT if b'"stream":true' in body else WHOLE[:40])
             self.transport.close()
+        elif b'"stream":true' in body and not self.gap_s:
+            self.transport.write(STREAM)
+            self.num_left = self.num_events
+            self.step()
         elif b'"stream":true' in body:
             self.streaming = asyncio.get_running_loop().create_task(self.stream())
         else:
             self.transport.write(WHOLE)
 
+    def step(self) -> None:
+        """Write one event, in a turn of the loop of its own."""
+        if self.transport.is_closing():
+            return
+        if self.num_left:
+            self.num_left -= 1
+            self.transport.write(EVENT)
+            asyncio.get_running_loop().call_soon(self.step)
+        else:
+            self.transport.write(LAST)
+
     async def stream(self) -> None:
-        """Write the events one by one, each in a turn of the loop of its own."""
+        """Write the events one by one, each at its time."""
         self.transport.write(STREAM)
         loop = asyncio.get_running_loop()
         next_s = loop.time()
         for _ in range(self.num_events):
-            self.transport.write(
-                _frame(_event({"content": f"{time.monotonic():.6f} "}, None)) if self.gap_s else EVENT
-            )
+            self.transport.write(_stamped())
             next_s += self.gap_s
-            await asyncio.sleep(max(0.0, next_s - loop.time()) if self.gap_s else 0)
+            await asyncio.sleep(max(0.0, next_s - loop.time()))
             if self.transport.is_closing():
                 return
         self.transport.write(LAST)
@@ -114,4 +130,4 @@ async def main(num_events: int, gap_ms: float = 0.0, fault_share: float = 0.0) -
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]), *map(float, sys.argv[2:])))
+    uvloop.run(main(int(sys.argv[1]), *map(float, sys.argv[2:])))

@@ -7,7 +7,7 @@ from typing import Any
 
 Result = dict[str, Any]
 STREAMS = "streams_of_50_events_clients_16"
-
+_ROWS = (("clients_1", "1"), ("clients_64", "64"), (STREAMS, "16, streams of 50 events"))
 
 CACHE_SHARES = ("given_its_own", "given_another", "strangers_given_an_answer")
 
@@ -37,16 +37,14 @@ def load(result: Result) -> Iterator[str]:
         "ask. LiteLLM's proxy runs on the same core, as many releases as the run was given."
     )
     yield ""
-    heads = "".join(f" {name} | times |" for name in peers)
-    yield f"| clients | upstream alone, a second | gateway |{heads} added p50, ms |"
-    yield "|---|---|---|" + "---|---|" * len(peers) + "---|"
-    for key, label in (("clients_1", "1"), ("clients_64", "64"), (STREAMS, "16, streams of 50 events")):
-        found = result[key]
-        rates = [f"{found[way]['per_second']:,.0f}" for way in ("direct", "gateway")]
-        for name in peers:
-            rates += [f"{found[name]['per_second']:,.1f}", f"{found[f'times {name}']:.0f}"]
-        yield f"| {label} | {' | '.join(rates)} | {found['added_total_p50_ms']:.2f} |"
-    yield ""
+    yield from _rates(result, peers)
+    if "lean_load" in result:
+        yield (
+            "By a client that costs a third of aiohttp's (`benchmarks/lean_load.py`) and counts each "
+            "event, so that the core of upstream and clients has more for the upstream:"
+        )
+        yield ""
+        yield from _rates(result["lean_load"], peers)
     decision_us, request_us = result["decision_p50_us"], result["gateway_cpu_us_per_request"]
     if "start_to_first_answer_s" in result:
         memory = result["rss_after_first_answer_mb"]
@@ -55,6 +53,22 @@ def load(result: Result) -> Iterator[str]:
         f"A decision took {decision_us:.0f} us (median; what comes together is decided together, and each "
         f"request has the time of all), a request {request_us:.0f} us of the processor."
     )
+
+
+def _rates(found_by_key: Result, peers: list[str]) -> Iterator[str]:
+    is_shared = all("gateway_core_share" in found_by_key[key] for key, _ in _ROWS)
+    heads = "".join(f" {name} | times |" for name in peers)
+    share = " gateway's share of its core |" if is_shared else ""
+    yield f"| clients | upstream alone, a second | gateway |{heads} added p50, ms |{share}"
+    yield "|---|---|---|" + "---|---|" * len(peers) + "---|" + "---|" * is_shared
+    for key, label in _ROWS:
+        found = found_by_key[key]
+        rates = [f"{found[way]['per_second']:,.0f}" for way in ("direct", "gateway")]
+        for name in peers:
+            rates += [f"{found[name]['per_second']:,.1f}", f"{found[f'times {name}']:.0f}"]
+        share = f" {found['gateway_core_share']:.2f} |" if is_shared else ""
+        yield f"| {label} | {' | '.join(rates)} | {found['added_total_p50_ms']:.2f} |{share}"
+    yield ""
 
 
 def streams(result: Result) -> Iterator[str]:
