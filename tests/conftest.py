@@ -17,6 +17,8 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
+pytest_plugins = ("tests.no_skips",)
+
 _LOCAL = ("127.0.0.1", "::1", "localhost", "0.0.0.0")
 
 

@@ -231,7 +231,12 @@ def test_system_images_files_and_marks_for_the_cache(
 
 
 def test_a_schema_for_the_answer_is_passed_on(client: openai.OpenAI, claude: AnthropicUpstream) -> None:
-    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    schema = {
+        "type": "object",
+        "properties": {"n": {"type": "integer"}},
+        "required": ["n"],
+        "additionalProperties": False,
+    }
     form: Any = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema, "strict": True}}
     whole(client, response_format=form)
     assert claude.seen[0]["output_config"] == {"format": {"type": "json_schema", "schema": schema}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import hypothesis
@@ -10,6 +11,7 @@ import pytest
 
 from tests.gateway.client import CHAT, ask, call, check_advice, row
 from tests.gateway.conftest import Served
+from tests.gateway.upstream import Upstream
 
 OK = b'{"model":"small","messages":[{"role":"user","content":"x"}]}'
 
@@ -81,6 +83,31 @@ def test_a_bad_body_is_a_400_that_says_what_is_wrong(gateway: Served, name: str)
     check_advice(answer.error["message"])
     found = row(gateway.ledger, answer.decision_id)
     assert (found["status"], found["error"], found["chosen"]) == (400, code, None)
+
+
+@pytest.mark.parametrize("path", ["/chat/completions", "/messages", "/responses", "/embeddings", "/route"])
+def test_a_packed_body_is_a_415_that_says_so(gateway: Served, upstream: Upstream, path: str) -> None:
+    body = {
+        "model": "small",
+        "messages": [{"role": "user", "content": "hello"}],
+        "max_tokens": 5,
+        "input": "x",
+    }
+    headers = {"content-encoding": "gzip", "content-type": "application/json"}
+    packed = gzip.compress(json.dumps(body).encode())
+    answer = call(gateway.base_url, path, method="POST", body=packed, headers=headers)
+    assert (answer.status, answer.headers["accept-encoding"]) == (415, "identity")
+    check_advice(answer.error["message"])
+    assert "packed" in answer.error["message"]
+    assert upstream.seen == []
+    plain = call(
+        gateway.base_url,
+        path,
+        method="POST",
+        body=json.dumps(body).encode(),
+        headers={"content-encoding": "identity"},
+    )
+    assert plain.status in (200, 404), plain.body
 
 
 def test_a_body_over_the_limit_is_a_413_that_names_the_setting(gateway: Served) -> None:

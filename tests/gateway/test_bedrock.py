@@ -55,7 +55,8 @@ HISTORY: Any = [
     {"role": "assistant", "content": None, "tool_calls": [CALLED], "thinking_blocks": [THOUGHT_BEFORE]},
     {"role": "tool", "tool_call_id": "c1", "content": "391"},
 ]
-FORM = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}
+CLOSED = {**SCHEMA, "additionalProperties": False}
+FORM = {"type": "json_schema", "json_schema": {"name": "x", "schema": CLOSED}}
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +193,7 @@ def test_what_is_sent_is_what_boto3_sends(served: Served, told: Told) -> None:
             "effort": "high",
             "textFormat": {
                 "type": "json_schema",
-                "structure": {"jsonSchema": {"name": "answer", "schema": json.dumps(SCHEMA)}},
+                "structure": {"jsonSchema": {"name": "answer", "schema": json.dumps(CLOSED)}},
             },
         },
         additionalModelRequestFields={"top_k": 5},

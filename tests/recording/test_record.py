@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -89,6 +90,16 @@ def test_nobody_answering_is_an_error_and_no_table(desk: Desk) -> None:
     desk.server.say = {"good": lambda _: 403, "bad": lambda _: 403}
     assert "nobody answered" in desk.refused("--score", "numeric")
     assert not (desk.out / "queries.parquet").exists()
+
+
+def test_answers_that_nobody_could_score_are_an_error_and_are_kept(desk: Desk) -> None:
+    """A pipeline must not go on to fit from a table without a single quality."""
+    broken = f"{sys.executable} -c \"raise SystemExit('no')\""
+    assert "no answer was scored" in desk.refused("--score", "program", "--program", broken)
+    assert np.isnan(desk.table().quality).all()
+    desk.server.seen.clear()
+    assert by_name(desk.record("--score", "numeric"), "good")["quality"] == 1.0
+    assert desk.server.seen == [], "what was answered is scored anew, and nobody is asked"
 
 
 def test_a_rate_limit_is_waited_for(desk: Desk) -> None:

@@ -153,8 +153,22 @@ def run(options: argparse.Namespace) -> int:
         )
     table = table_of(done, prompts, members)
     table.save(options.out)
-    _tell(options, done, table, summary_of(table))
+    lines = summary_of(table)
+    _tell(options, done, table, lines)
+    _check_scored(options.out, lines)
     return 0
+
+
+def _check_scored(out: Path, lines: Sequence[Line]) -> None:
+    """Raise `InputError` where no answer was scored: whatever comes next must not learn from that."""
+    if all(line.quality is None for line in lines):
+        raise InputError(
+            sentence(
+                f"no answer was scored; the answers are in {str(out)!r}",
+                allowed="at least one answer that --score could judge",
+                do="look at the column score_error, mend the scoring, and run again: nobody is asked twice",
+            )
+        )
 
 
 def _asked(options: argparse.Namespace) -> tuple[tuple[Member, ...], Member | None]:

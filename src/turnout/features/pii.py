@@ -120,19 +120,19 @@ def find_pii(text: str, kinds: Iterable[str] = KINDS) -> tuple[Span, ...]:
     return tuple(sorted(found, key=lambda span: span.start))
 
 
-def redact(text: str, spans: Sequence[Span]) -> str:
+def redact(text: str, spans: Sequence[Span], known: dict[str, list[str]] | None = None) -> str:
     """Return the text with each find replaced by its kind and a number, equal finds by equal numbers.
 
     The same address reads `[EMAIL_ADDRESS_1]` wherever it stands, so that a model can still tell one person
-    from another.
+    from another. `known` holds the finds of each kind so far, in order, and is added to: texts that share it
+    share their numbers.
     """
-    numbers: dict[tuple[str, str], int] = {}
-    counts: dict[str, int] = {}
+    finds = {} if known is None else known
     parts, place = [], 0
     for span in spans:
-        value = (span.kind, text[span.start : span.end])
-        if value not in numbers:
-            counts[span.kind] = numbers[value] = counts.get(span.kind, 0) + 1
-        parts += [text[place : span.start], f"[{span.kind}_{numbers[value]}]"]
+        value, own = text[span.start : span.end], finds.setdefault(span.kind, [])
+        if value not in own:
+            own.append(value)
+        parts += [text[place : span.start], f"[{span.kind}_{own.index(value) + 1}]"]
         place = span.end
     return "".join([*parts, text[place:]])

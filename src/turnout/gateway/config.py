@@ -13,7 +13,7 @@ import msgspec
 
 from turnout.core.candidate import PriceCard
 from turnout.core.errors import ConfigError, InputError, did_you_mean, sentence
-from turnout.gateway.settings import Count, GoalSettings, Name, Port, Seconds, Settings, Share
+from turnout.gateway.settings import Count, GoalSettings, Name, Port, Seconds, Settings, Share, check_label
 from turnout.gateway.settings_keys import AuthSettings, KeySettings
 from turnout.gateway.settings_prices import PricesSettings
 from turnout.gateway.settings_providers import ProviderSettings, ReplaySettings, UpstreamSettings
@@ -236,8 +236,16 @@ class Config(Settings, frozen=True, kw_only=True):
             return own.provider
         return self.default_provider or next(iter(self.providers))
 
+    def _check_names(self) -> None:
+        """Names are shown in headers and logs."""
+        check_label("routing.alias", self.routing.alias)
+        for section in ("providers", "models", "sequencers", "keys", "signals"):
+            for name in getattr(self, section):
+                check_label(f"{section}.{name}", name)
+
     def check(self) -> Config:
         """Return the same settings, or raise `ConfigError` where two of them contradict each other."""
+        self._check_names()
         named = {"default_provider": self.default_provider}
         for name, outside in self.models.items():
             named[f"models.{name}.provider"] = outside.provider

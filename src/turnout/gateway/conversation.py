@@ -1,4 +1,4 @@
-"""This module reads and rewrites the texts of a request, whichever API it came in.
+"""This module reads the texts of a request, whichever API it came in, and adds instructions.
 
 Chat Completions and Messages keep turns in `messages`, Responses in `input`; instructions stand in the first
 turn, in `system` or in `instructions`. What is not rewritten keeps its bytes.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, final
 
 import msgspec
@@ -31,7 +30,7 @@ _decoder = msgspec.json.Decoder()
 _encode = msgspec.json.encode
 
 
-def _decode(raw: msgspec.Raw) -> Any:
+def decode_value(raw: msgspec.Raw) -> Any:
     """Return a value; raises `ApiError` (400) for one that is nested too deeply to be read."""
     try:
         return _decoder.decode(raw)
@@ -53,37 +52,21 @@ class Turn:
 def read_turns(members: Members) -> tuple[Turn, ...]:
     """Return the turns in order, instructions first; what has no text is left out."""
     found = [
-        Turn(role="system", text=_text_in(_decode(members[name])))
+        Turn(role="system", text=_text_in(decode_value(members[name])))
         for name in _INSTRUCTIONS.values()
         if name in members
     ]
-    for turn in [turn for name in _TURNS for turn in _turns_of(members, name)]:
-        value = _decode(turn)
+    for turn in [turn for name in _TURNS for turn in items_of(members, name)]:
+        value = decode_value(turn)
         if isinstance(value, dict):
             texts = [_text_in(_content_of(value)), *texts_of_calls(value)]
             text = "\n".join(text for text in texts if text)
             found.append(Turn(role=str(value.get("role", "tool")), text=text))
     if isinstance(plain := _plain_input(members), str):
         found.append(Turn(role=USER, text=plain))
-    texts = [_decode(turn) for turn in _turns_of(members, "input") if bytes(turn).startswith(b'"')]
+    texts = [decode_value(turn) for turn in items_of(members, "input") if bytes(turn).startswith(b'"')]
     found += [Turn(role=USER, text=text) for text in texts]
     return tuple(turn for turn in found if turn.text)
-
-
-def map_texts(members: Members, change: Callable[[str], str]) -> Members:
-    """Return the members with every text put through `change`; a turn that stays the same keeps its bytes."""
-    changed = dict(members)
-    for name in _INSTRUCTIONS.values():
-        if name in members:
-            changed[name] = _mapped(members[name], lambda value: _map_content(value, change))
-    if _plain_input(members) is not None:
-        changed["input"] = _mapped(members["input"], change)
-    for name in _TURNS:
-        if old := _turns_of(members, name):
-            mapped = _map_text_or_turn if name == "input" else _map_turn
-            turns = [_mapped(turn, partial(mapped, change=change)) for turn in old]
-            changed[name] = msgspec.Raw(b"[" + b",".join(bytes(turn) for turn in turns) + b"]")
-    return changed
 
 
 def split_last_text(members: Members) -> tuple[Members, str | None]:
@@ -93,9 +76,9 @@ def split_last_text(members: Members) -> tuple[Members, str | None]:
     """
     if (plain := _plain_input(members)) is not None:
         return {name: raw for name, raw in members.items() if name != "input"}, plain
-    name = next((name for name in _TURNS if _turns_of(members, name)), None)
-    turns = [] if name is None else _turns_of(members, name)
-    last = _decode(turns[-1]) if turns else None
+    name = next((name for name in _TURNS if items_of(members, name)), None)
+    turns = [] if name is None else items_of(members, name)
+    last = decode_value(turns[-1]) if turns else None
     if name is None or not isinstance(last, dict) or last.get("role") != USER or _has_results(last):
         return members, None
     said: list[str] = []
@@ -121,11 +104,11 @@ def with_system(members: Members, text: str, *, place: str, protocol: str) -> Me
         return members
     name = _INSTRUCTIONS.get(protocol)
     if name is not None:
-        own = _text_in(_decode(members[name])) if name in members else ""
+        own = _text_in(decode_value(members[name])) if name in members else ""
         joined = _joined(own, text, place)
         return members if joined is None else {**members, name: msgspec.Raw(_encode(joined))}
-    turns = _turns_of(members, "messages")
-    first = _decode(turns[0]) if turns else None
+    turns = items_of(members, "messages")
+    first = decode_value(turns[0]) if turns else None
     has_own = isinstance(first, dict) and first.get("role") in _SYSTEM_ROLES
     own = _text_in(_content_of(first)) if has_own and isinstance(first, dict) else ""
     joined = _joined(own, text, place)
@@ -145,7 +128,8 @@ def _joined(own: str, text: str, place: str) -> str | None:
     return f"{own}\n\n{text}" if place == "after" else f"{text}\n\n{own}"
 
 
-def _turns_of(members: Members, name: str) -> list[msgspec.Raw]:
+def items_of(members: Members, name: str) -> list[msgspec.Raw]:
+    """Return the items of a member that is a list, else none."""
     if name in members and bytes(members[name]).lstrip().startswith(b"["):
         return _decode_list(members[name])
     return []
@@ -154,7 +138,7 @@ def _turns_of(members: Members, name: str) -> list[msgspec.Raw]:
 def _plain_input(members: Members) -> str | None:
     """Return the text of a Responses request whose input is a plain string."""
     if "input" in members and bytes(members["input"]).lstrip().startswith(b'"'):
-        return str(_decode(members["input"]))
+        return str(decode_value(members["input"]))
     return None
 
 
@@ -171,11 +155,6 @@ def _text_in(content: object) -> str:
         texts = [part.get("text") or _text_in(part.get("content")) for part in parts]
         return "\n".join(text for text in texts if isinstance(text, str) and text)
     return ""
-
-
-def _map_text_or_turn(turn: Any, change: Callable[[str], str]) -> Any:
-    """Texts to embed stand alone in a list."""
-    return change(turn) if isinstance(turn, str) else _map_turn(turn, change)
 
 
 def _map_turn(turn: Any, change: Callable[[str], str]) -> Any:
@@ -198,9 +177,3 @@ def _map_part(part: Any, change: Callable[[str], str]) -> Any:
         return part
     kept = {name: _map_content(part[name], change) for name in ("text", "content") if name in part}
     return {**part, **kept}
-
-
-def _mapped(raw: msgspec.Raw, change: Callable[[Any], Any]) -> msgspec.Raw:
-    value = _decode(raw)
-    new = change(value)
-    return raw if new == value else msgspec.Raw(_encode(new))

@@ -55,35 +55,36 @@ def _map_call(call: Any, change: Change) -> Any:
 
 
 def _map_text_of(holder: dict[str, Any], change: Change) -> dict[str, Any]:
-    kept = {name: _map_json(holder[name], change) for name in (_ARGUMENTS, _INPUT) if name in holder}
+    kept = {name: map_json(holder[name], change) for name in (_ARGUMENTS, _INPUT) if name in holder}
     return {**holder, **kept}
 
 
 def _map_part(part: Any, change: Change) -> Any:
     if not isinstance(part, dict) or not str(part.get("type", "")).endswith("tool_use"):
         return part
-    return {**part, _INPUT: _map_values(part.get(_INPUT), change)}
+    return {**part, _INPUT: map_values(part.get(_INPUT), change)}
 
 
-def _map_json(value: Any, change: Change) -> Any:
+def map_json(value: Any, change: Change) -> Any:
     """Map the text values inside a JSON text; a text that is no JSON is one text, as models write it."""
     if not isinstance(value, str):
-        return _map_values(value, change)
+        return map_values(value, change)
     try:
         inner = msgspec.json.decode(value)
     except (msgspec.DecodeError, RecursionError):
         return change(value)
     if not isinstance(inner, dict | list):
         return change(value)
-    mapped = _map_values(inner, change)
+    mapped = map_values(inner, change)
     return value if mapped == inner else msgspec.json.encode(mapped).decode()
 
 
-def _map_values(value: Any, change: Change) -> Any:
+def map_values(value: Any, change: Change) -> Any:
+    """Return a value with every text in it put through `change`."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, list):
-        return [_map_values(item, change) for item in value]
+        return [map_values(item, change) for item in value]
     if isinstance(value, dict):
-        return {name: _map_values(item, change) for name, item in value.items()}
+        return {name: map_values(item, change) for name, item in value.items()}
     return value

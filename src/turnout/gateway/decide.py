@@ -82,7 +82,7 @@ def reading_of(exchange: Exchange, selector: Selector) -> Floats | None:
     warmth, request = exchange.parts.warmth, exchange.request
     if warmth is None:
         return None
-    key = key_of(request, exchange.headers, exchange.account.tenant)
+    key = key_of(exchange.as_sent, exchange.headers, exchange.account.tenant)
     return warmth.reading_usd(key, selector.deployment.candidates, request.input_tokens)
 
 
@@ -90,7 +90,7 @@ def _reading(exchange: Exchange, selector: Selector) -> Floats | None:
     """Return what each candidate charges for the turns before; None where nobody has them warm."""
     request, account, warmth = exchange.request, exchange.account, exchange.parts.warmth
     assert warmth is not None
-    key = key_of(request, exchange.headers, account.tenant)
+    key = key_of(exchange.as_sent, exchange.headers, account.tenant)
 
     def note(ended: Account) -> None:
         tokens_in, tokens_out = ended.counted_tokens

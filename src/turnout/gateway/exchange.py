@@ -46,6 +46,7 @@ class Exchange:
         "ruling",
         "scope",
         "send",
+        "unruled",
     )
 
     def __init__(
@@ -60,6 +61,8 @@ class Exchange:
             ledger=parts.ledger, clock=parts.clock, keep_text=parts.config.ledger.keep_text
         )
         self.parsed: ChatRequest | None = None
+        self.unruled: ChatRequest | None = None
+        """The request as the client sent it, where a rule has changed it."""
         self.deadline_s = math.inf
         """When the first byte must be there, by the event loop's clock."""
         self.ruling: Ruling | None = None
@@ -87,3 +90,8 @@ class Exchange:
     @request.setter
     def request(self, request: ChatRequest) -> None:
         self.parsed = self.account.request = request
+
+    @property
+    def as_sent(self) -> ChatRequest:
+        """The request before any rule changed it: what a client sticks by must not be taken out of it."""
+        return self.request if self.unruled is None else self.unruled

@@ -66,7 +66,7 @@ class Explain:
         """Answer with the decision on a request and its reasons; raises `ApiError` (400)."""
         parts = self._parts()
         key: Key | None = scope.get(KEY)
-        body = await read_body(receive, parts.config.server.max_body_mb)
+        body = await read_body(scope, receive, parts.config.server.max_body_mb)
         protocol = self._protocol(scope, body)
         request = read_request(protocol, body, parts.config.routing.alias)
         goal, whose = goal_of(scope["headers"], key, request.dial)
@@ -77,12 +77,15 @@ class Explain:
             facts = Facts(request=request, headers=scope["headers"], tenant=tenant)
             ruling, reader = await parts.rules.find(facts)
             signals = await _signals(parts.rules, reader)
+        as_sent = request
         if ruling is not None:
             request = rewritten(request, ruling.rules, protocol)
         tenant = "" if key is None else key.tenant
         pin = await parts.pins.find(request.follows) if request.follows else None
         keep = functools.partial(keep_to, pin, tenant=tenant, known=parts.selector.known, places=parts.places)
-        asked = _Asked(request=request, headers=scope["headers"], key=key, goal=goal, whose=whose)
+        asked = _Asked(
+            request=request, as_sent=as_sent, headers=scope["headers"], key=key, goal=goal, whose=whose
+        )
         decided = await asyncio.to_thread(_decide, parts, ruling, asked, keep)
         answer: Json = {
             "object": "turnout.route",
@@ -123,6 +126,8 @@ class _Asked:
     """A request with what it came with."""
 
     request: ChatRequest
+    as_sent: ChatRequest
+    """The same before rules changed it."""
     headers: Sequence[tuple[bytes, bytes]]
     key: Key | None
     goal: Goal | None
@@ -132,7 +137,7 @@ class _Asked:
         """Return what each candidate charges for the turns before; None where nobody has them warm."""
         if parts.warmth is None:
             return None
-        key = key_of(self.request, self.headers, "" if self.key is None else self.key.tenant)
+        key = key_of(self.as_sent, self.headers, "" if self.key is None else self.key.tenant)
         return parts.warmth.reading_usd(key, selector.deployment.candidates, self.request.input_tokens)
 
 
@@ -144,7 +149,7 @@ def _decide(
     decider = parts.decider
     sides: Mapping[Any, Selector] = {None: parts.selector if ruling is None else ruling.selector}
     if isinstance(decider, RolloutDecider):
-        sides = decider.selectors(request, asked.headers, asked.key, ruling)
+        sides = decider.selectors(asked.as_sent, asked.headers, asked.key, ruling)
     is_sequence = parts.sequences.find(request.model) is not None
     side, selector = next(iter(sides.items()))
     selection, refused = None, _refused(ruling, asked)

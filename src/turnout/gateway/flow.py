@@ -79,7 +79,7 @@ async def _serve(exchange: Exchange) -> None:
     parts, account, admission = exchange.parts, exchange.account, exchange.parts.admission
     if admission is not None:
         account.key = await admission.recognise(exchange.headers)
-    body = await read_body(exchange.receive, parts.config.server.max_body_mb)
+    body = await read_body(exchange.scope, exchange.receive, parts.config.server.max_body_mb)
     exchange.request = read_request(exchange.protocol, body, parts.config.routing.alias)
     if admission is not None and account.key is not None:
         exchange.hold = await admission.enter(account.key, exchange.request)

@@ -15,6 +15,7 @@ from turnout.gateway.books import Books, open_books
 from turnout.gateway.config import Config
 from turnout.gateway.expected import mismatch
 from turnout.gateway.key import period_of
+from turnout.gateway.settings import check_label
 from turnout.gateway.settings_keys import KeySettings
 
 
@@ -46,8 +47,10 @@ async def create_key(
 ) -> str:
     """Make a key with the settings of a section `keys.NAME`; return its secret.
 
-    Raises `InputError` for a name in use or a setting that is wrong.
+    Raises `InputError` for a name in use or a setting that is wrong, `ConfigError` for a name that cannot
+    stand in a log.
     """
+    check_label(f"keys.{name}", name)
     if name in config.keys:
         what = f"the settings have a section 'keys.{name}' already"
         raise InputError(sentence(what, allowed="a new name", do="choose another name"))

@@ -18,6 +18,7 @@ async def obey(rules: Rules, exchange: Exchange) -> None:
     exchange.account.rule = ruling.name
     exchange.account.added_headers = ruling.response_headers
     # Before a refusal, too: what is remembered of the request must not hold what was to be taken out.
+    exchange.unruled = exchange.request
     exchange.request = rewritten(exchange.request, ruling.rules, exchange.protocol)
     for rule in ruling.rules:
         if rule.block is not None:

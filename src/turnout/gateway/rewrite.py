@@ -8,9 +8,10 @@ import msgspec
 
 from turnout.core.errors import sentence
 from turnout.features.pii import KINDS, find_pii, redact
-from turnout.gateway.conversation import map_texts, with_system
+from turnout.gateway.conversation import with_system
 from turnout.gateway.errors import ApiError
 from turnout.gateway.protocols.base import Protocol
+from turnout.gateway.redaction import map_texts
 from turnout.gateway.settings_rules import ALL_PII, RuleSettings
 from turnout.gateway.wire import ChatRequest, render
 
@@ -23,7 +24,8 @@ def rewritten(request: ChatRequest, rules: tuple[RuleSettings, ...], protocol: P
     members = request.members
     kinds = _kinds(rules)
     if kinds:
-        members = map_texts(members, lambda text: redact(text, find_pii(text, kinds)))
+        known: dict[str, list[str]] = {}
+        members = map_texts(members, lambda text: redact(text, find_pii(text, kinds), known))
     for rule in rules:
         if rule.system_prompt is not None:
             members = with_system(

@@ -80,7 +80,7 @@ class RolloutDecider(Decider):
             return await self.live.decide(exchange)
         account = exchange.account
         account.unit = unit_of(
-            exchange.request, exchange.headers, account.key, self.settings, name=account.decision_id
+            exchange.as_sent, exchange.headers, account.key, self.settings, name=account.decision_id
         )
         if part_of(account.unit) >= self.settings.share:
             account.branch = LIVE
@@ -104,7 +104,8 @@ class RolloutDecider(Decider):
     ) -> dict[str, Selector]:
         """Return who decides a request, by side: whoever comes first, the next where that one refuses.
 
-        Where each request is drawn anew, the side that is more likely comes first.
+        `request` is as the client sent it. Where each request is drawn anew, the side that is more likely
+        comes first.
         """
         live = self.live.selector if ruling is None else self.live.ruled(ruling)
         if request.model != self.live.selector.alias:

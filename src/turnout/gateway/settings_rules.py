@@ -8,7 +8,7 @@ import msgspec
 
 from turnout.core.errors import ConfigError, did_you_mean, sentence
 from turnout.features.pii import KINDS
-from turnout.gateway.settings import GoalSettings, Name, Settings
+from turnout.gateway.settings import GoalSettings, Name, Settings, check_label, check_plain
 from turnout.gateway.settings_cache import CacheSettings
 
 ALL_PII = "all"
@@ -68,6 +68,12 @@ class RuleSettings(Settings, frozen=True, kw_only=True):
     def check(self, place: int, signals: set[str]) -> None:
         """Raise `ConfigError` where the rule contradicts itself or names what is not there."""
         where = f"rules[{place}]"
+        check_label(f"{where}.name", self.name, without=",")
+        check_plain(f"{where}.set_fields", self.set_fields)
+        if self.policy is not None:
+            check_plain(f"{where}.policy.options", self.policy.options)
+        if self.cache is not None:
+            self.cache.check(f"{where}.cache")
         _check_condition(self.when, f"{where}.when", signals)
         for kind in self.redact:
             if kind != ALL_PII and kind not in KINDS:

@@ -16,7 +16,7 @@ from turnout.core.errors import ConfigError, did_you_mean, sentence
 from turnout.gateway.config import CandidateSettings, Config, ModelSettings, SequencerSettings
 from turnout.gateway.expected import mismatch
 from turnout.gateway.secret import resolved
-from turnout.gateway.settings import Settings
+from turnout.gateway.settings import Settings, check_plain
 from turnout.gateway.settings_keys import KeySettings
 from turnout.gateway.settings_providers import (
     AnthropicSettings,
@@ -47,11 +47,10 @@ def read_config(path: Path) -> Config:
     data = _read(path)
     _check_keys(data, Config, "", path)
     try:
-        config = msgspec.convert(data, Config)
+        check_plain("", data)
+        config = msgspec.convert(data, Config).check()
     except msgspec.ValidationError as error:
         raise _wrong(path, data, error) from error
-    try:
-        config.check()
     except ConfigError as error:
         raise ConfigError(f"{str(path)!r}: {error}") from error
     return _resolve(config, path.parent)

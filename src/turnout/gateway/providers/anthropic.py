@@ -8,13 +8,14 @@ from typing import final
 import msgspec
 
 from turnout.core.errors import sentence
-from turnout.gateway.errors import ApiError
+from turnout.gateway.errors import ApiError, Headers
 from turnout.gateway.providers.anthropic_body import own_body
 from turnout.gateway.providers.base import Call, Fault, Reply
 from turnout.gateway.providers.dialect import Dialect, Outgoing
 from turnout.gateway.settings_providers import AnthropicSettings
 from turnout.gateway.translate.chat_request_as_messages import messages_request
 from turnout.gateway.translate.events import Translator
+from turnout.gateway.translate.json_form import INSTRUCTED, is_instructed
 from turnout.gateway.translate.messages_answer_as_chat import chat_completion
 from turnout.gateway.translate.messages_stream_as_chat import MessagesAsChat
 from turnout.gateway.translate.words import chat_error
@@ -67,14 +68,21 @@ class AnthropicDialect(Dialect):
         if reply.status != 200:
             return Reply(status=reply.status, headers=reply.headers, body=chat_error(reply.body))
         try:
-            body = chat_completion(reply.body)
+            body = chat_completion(reply.body, only_object=is_instructed(call.request.members))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _no_message(error) from error
         return Reply(status=200, headers=reply.headers, body=body)
 
     def translator(self, call: Call) -> Translator | None:
         """Return what turns a stream into chat chunks; None where the client speaks Messages."""
-        return None if call.protocol == _OWN else MessagesAsChat(asks_usage=call.request.asks_usage)
+        if call.protocol == _OWN:
+            return None
+        request = call.request
+        return MessagesAsChat(asks_usage=request.asks_usage, only_object=is_instructed(request.members))
+
+    def added(self, call: Call) -> Headers:
+        """Say where the model alone keeps the form of its answer."""
+        return INSTRUCTED if call.protocol != _OWN and is_instructed(call.request.members) else []
 
     def starts_with_error(self, first: bytes) -> bool:
         """Whether a stream begins with an `error` event."""

@@ -8,7 +8,7 @@ from typing import ClassVar, final
 from urllib.parse import quote
 
 from turnout.core.errors import ConfigError, sentence
-from turnout.gateway.errors import ApiError
+from turnout.gateway.errors import ApiError, Headers
 from turnout.gateway.providers.base import Call, Fault, Reply
 from turnout.gateway.providers.dialect import Dialect, Outgoing
 from turnout.gateway.providers.sigv4 import AwsKeys, signed
@@ -16,6 +16,7 @@ from turnout.gateway.settings_providers import BedrockSettings
 from turnout.gateway.translate.chat_request_as_messages import messages_body
 from turnout.gateway.translate.converse_as_messages import ConverseAsChat, chat_of_converse, converse_error
 from turnout.gateway.translate.events import BadEventError, Translator
+from turnout.gateway.translate.json_form import INSTRUCTED, is_instructed
 from turnout.gateway.translate.messages_as_converse import converse_request
 
 _SERVICE = "bedrock"
@@ -77,14 +78,28 @@ class BedrockDialect(Dialect):
             kind = dict(reply.headers).get(b"x-amzn-errortype", b"").decode("latin-1") or None
             return Reply(status=reply.status, headers=reply.headers, body=converse_error(reply.body, kind))
         try:
-            body = chat_of_converse(reply.body, answer_id=_id(call), model=call.model)
+            body = chat_of_converse(
+                reply.body,
+                answer_id=_id(call),
+                model=call.model,
+                only_object=is_instructed(call.request.members),
+            )
         except BadEventError as error:
             raise _no_answer(error) from error
         return Reply(status=200, headers=reply.headers, body=body)
 
     def translator(self, call: Call) -> Translator:
         """Return what turns a stream into chat chunks."""
-        return ConverseAsChat(answer_id=_id(call), model=call.model, asks_usage=call.request.asks_usage)
+        return ConverseAsChat(
+            answer_id=_id(call),
+            model=call.model,
+            asks_usage=call.request.asks_usage,
+            only_object=is_instructed(call.request.members),
+        )
+
+    def added(self, call: Call) -> Headers:
+        """Say where the model alone keeps the form of its answer."""
+        return INSTRUCTED if is_instructed(call.request.members) else []
 
     def starts_with_error(self, first: bytes) -> bool:
         """Whether a stream begins with an exception in place of an answer."""

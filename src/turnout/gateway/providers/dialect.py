@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 from turnout.core.candidate import Candidate
+from turnout.gateway.errors import Headers
 from turnout.gateway.providers.base import Call, Reply
 from turnout.gateway.translate.events import Translator
 
@@ -41,6 +42,10 @@ class Dialect(ABC):
     def model_name(self, candidate: Candidate) -> str:
         """Return the upstream's name for a candidate that the configuration gives no other name."""
         return candidate.model
+
+    def added(self, call: Call) -> Headers:
+        """Return the headers of an answer that say what this side does where the upstream's API cannot."""
+        return []
 
     def whole(self, call: Call, reply: Reply) -> Reply:
         """Return a whole reply, an error too, in the language of the call."""

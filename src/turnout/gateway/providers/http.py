@@ -158,20 +158,23 @@ class HttpProvider(Provider):
             raise
         if response.status == 200 and not _is_object(body):
             raise self._no_answer(body)
-        reply = Reply(status=response.status, headers=_passed(response), body=body)
+        reply = Reply(status=response.status, headers=self._headers(call, response), body=body)
         if response.status == 429 or response.status >= 500 or 300 <= response.status < 400:
             raise self._refused(call, reply)
         return self.dialect.whole(call, reply)
 
     def _streamed(self, call: Call, response: Response, first: bytes) -> Reply:
         """Return the reply of a stream that has begun, in the client's language."""
-        headers = _passed(response)
+        headers = self._headers(call, response)
         chunks: Chunks = _Arriving(self.name, response, first, self.settings.idle_s)
         translator = self.dialect.translator(call)
         if translator is not None:
             chunks = Translated(chunks, translator, upstream=self.name)
             headers = [_EVENTS, *(header for header in headers if header[0] != b"content-type")]
         return Reply(status=200, headers=headers, chunks=chunks)
+
+    def _headers(self, call: Call, response: Response) -> Headers:
+        return [*_passed(response), *(self.dialect.added(call) if response.status == 200 else [])]
 
     def _no_answer(self, body: bytes) -> Fault:
         """Return the fault of a reply that says 200 and is no JSON object, as a proxy's error page is."""

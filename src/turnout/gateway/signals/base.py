@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -64,11 +65,18 @@ class Facts:
     @cached_property
     def query(self) -> Query:
         """What an embedder reads."""
-        return self.request.query("signal")
+        return dataclasses.replace(self.request.query("signal"), text=self.user)
+
+    @cached_property
+    def user(self) -> str:
+        """The last user message; of a request that is no conversation, such as texts to embed, all of it."""
+        if self.request.text is not None:
+            return self.request.text
+        return "\n".join(turn.text for turn in self.turns if turn.role == USER)
 
     def text(self, scope: Scope) -> str:
-        """Return the last user message, or all texts."""
-        return self.conversation if scope == "conversation" else self.request.text or ""
+        """Return what the user says, or all texts."""
+        return self.conversation if scope == "conversation" else self.user
 
     def clipped(self, scope: Scope) -> str:
         """Return the same, at most `MAX_CHARS` characters of it."""

@@ -61,7 +61,7 @@ class FeedbackSignal(Signal):
 
     def read(self, facts: Facts) -> Finding:
         """Return whether it is one of the labels."""
-        label = read_feedback(facts.request.text or "", facts.before)
+        label = read_feedback(facts.user, facts.before)
         return Finding(holds=label in self.settings.labels, value=label)
 
 

@@ -49,7 +49,7 @@ class SimilaritySignal(Signal):
 
     def read(self, facts: Facts) -> Finding:
         """Return whether the text is near enough."""
-        nearness = self._likeness.near([facts.request.text or ""])[0]
+        nearness = self._likeness.near([facts.user])[0]
         note = f"threshold {self.threshold:.3f}"
         return Finding(holds=nearness >= self.threshold, value=nearness, note=note)
 

@@ -3,8 +3,11 @@
 | module | what it turns into what |
 |---|---|
 | `events` | the frame of every stream translator |
+| `chat_chunks` | chat chunks into their parts, for every language that they are written in |
+| `rest` | the members without a translation of their own: copied, left out or refused |
 | `refusal` | a field that has no counterpart into a fault, so that the next candidate may be asked |
 | `words` | stop reasons, usage and errors, both ways |
+| `json_form`, `json_schema` | a wish for JSON into an instruction, or a schema that fits |
 | `chat_request_as_messages` | a chat request into one of Anthropic's Messages |
 | `messages_answer_as_chat` | an answer of Anthropic's into a chat completion |
 | `messages_stream_as_chat` | the same for a stream |

@@ -6,7 +6,6 @@ change no answer are left out, and a member that nobody here knows is passed on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -17,6 +16,7 @@ from turnout.gateway.translate.chat_messages import read_messages
 from turnout.gateway.translate.chat_tools import Function, read_functions
 from turnout.gateway.translate.gemini_parts import contents, system_parts
 from turnout.gateway.translate.refusal import plain, refuse
+from turnout.gateway.translate.rest import CHAT_HINTS, CHAT_NEUTRAL, Rest
 from turnout.gateway.wire import Members
 
 LANGUAGE = "Gemini's generateContent"
@@ -30,23 +30,16 @@ _CONFIG = {
     "presence_penalty": "presencePenalty",
     "frequency_penalty": "frequencyPenalty",
 }
-_HINTS = frozenset(
-    "user safety_identifier store metadata service_tier prediction prompt_cache_key prompt_cache_options"
-    " prompt_cache_retention verbosity stream_options moderation stream parallel_tool_calls".split()
-)
-_NEUTRAL: Mapping[str, tuple[object, ...]] = {
-    "logprobs": (False,),
-    "top_logprobs": (0,),
-    "logit_bias": ({},),
-    "modalities": (["text"], []),
-    "audio": (),
-    "web_search_options": (),
-    "functions": ([],),
-    "function_call": ("none", "auto"),
-}
-_DONE = frozenset(
-    "messages model tools tool_choice response_format reasoning_effort stop max_tokens"
-    " max_completion_tokens".split()
+_REST = Rest(
+    language=LANGUAGE,
+    copied=frozenset(),
+    hints=CHAT_HINTS | {"stream_options", "stream", "parallel_tool_calls"},
+    neutral=CHAT_NEUTRAL,
+    done=frozenset(
+        "messages model tools tool_choice response_format reasoning_effort stop max_tokens"
+        " max_completion_tokens".split()
+    )
+    | set(_CONFIG),
 )
 _MODES = {"auto": "AUTO", "required": "ANY", "none": "NONE"}
 _BUDGETS = {"none": 0, "minimal": 512, "low": 1024, "medium": 8192, "high": 24_576}
@@ -59,7 +52,7 @@ def gemini_request(members: Members, *, candidate: Candidate, settings: GeminiSe
     body: dict[str, Any] = {"contents": contents(said, LANGUAGE)}
     if system := system_parts(said):
         body["systemInstruction"] = {"parts": system}
-    if functions := read_functions(members.get("tools"), LANGUAGE):
+    if functions := read_functions(members, LANGUAGE):
         body["tools"] = [{"functionDeclarations": [_declared(function) for function in functions]}]
         if (choice := _choice(members)) is not None:
             body["toolConfig"] = {"functionCallingConfig": choice}
@@ -67,11 +60,7 @@ def gemini_request(members: Members, *, candidate: Candidate, settings: GeminiSe
     config |= _limits(members, candidate) | _form(members) | _thinking(members, candidate, settings)
     if config:
         body["generationConfig"] = config
-    for name, raw in members.items():
-        if name in _NEUTRAL and bytes(raw) != b"null" and plain(raw) not in _NEUTRAL[name]:
-            raise refuse(name, LANGUAGE, bytes(raw))
-        if not (name in _DONE or name in _HINTS or name in _NEUTRAL or name in _CONFIG or name in body):
-            body[name] = raw
+    _REST.add(members, body)
     return msgspec.json.encode(body)
 
 

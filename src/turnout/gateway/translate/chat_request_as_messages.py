@@ -7,7 +7,6 @@ System messages are gathered into `system` wherever they stand.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -17,33 +16,28 @@ from turnout.gateway.settings_providers import AnthropicSettings
 from turnout.gateway.translate.chat_messages import ChatMessage, read_messages
 from turnout.gateway.translate.chat_tools import tool_choice, tools
 from turnout.gateway.translate.effort import write_effort
+from turnout.gateway.translate.json_form import form_of
 from turnout.gateway.translate.messages_blocks import turns
-from turnout.gateway.translate.refusal import plain, refuse
+from turnout.gateway.translate.refusal import plain
+from turnout.gateway.translate.rest import CHAT_HINTS, CHAT_NEUTRAL, Rest
 from turnout.gateway.wire import Members
 
 LANGUAGE = "Anthropic's Messages"
 
-_COPIED = frozenset({"temperature", "top_p", "stream"})
-_HINTS = frozenset(
-    "seed user safety_identifier store metadata service_tier prediction prompt_cache_key prompt_cache_options"
-    " prompt_cache_retention verbosity stream_options moderation".split()
-)
-_NEUTRAL: Mapping[str, tuple[object, ...]] = {
-    "n": (1,),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
-    "logit_bias": ({},),
-    "presence_penalty": (0,),
-    "frequency_penalty": (0,),
-    "modalities": (["text"], []),
-    "audio": (),
-    "web_search_options": (),
-    "functions": ([],),
-    "function_call": ("none", "auto"),
-}
-_DONE = frozenset(
-    "messages model tools tool_choice parallel_tool_calls response_format reasoning_effort stop "
-    "max_tokens max_completion_tokens".split()
+_REST = Rest(
+    language=LANGUAGE,
+    copied=frozenset({"temperature", "top_p", "stream"}),
+    hints=CHAT_HINTS | {"seed", "stream_options"},
+    neutral={
+        **CHAT_NEUTRAL,
+        "n": (1,),
+        "presence_penalty": (0,),
+        "frequency_penalty": (0,),
+    },
+    done=frozenset(
+        "messages model tools tool_choice parallel_tool_calls response_format reasoning_effort stop "
+        "max_tokens max_completion_tokens".split()
+    ),
 )
 
 
@@ -76,7 +70,7 @@ def messages_body(
     if system := _system(said):
         body["system"] = system
     body["messages"] = turns(said, LANGUAGE)
-    if given := tools(members.get("tools"), LANGUAGE):
+    if given := tools(members, LANGUAGE):
         body["tools"] = given
         if (choice := tool_choice(members, LANGUAGE)) is not None:
             body["tool_choice"] = choice
@@ -88,21 +82,8 @@ def messages_body(
     user = plain(members.get("safety_identifier")) or plain(members.get("user"))
     if user:
         body["metadata"] = {"user_id": user}
-    for name, raw in members.items():
-        _rest(name, raw, body)
+    _REST.add(members, body)
     return body
-
-
-def _rest(name: str, raw: msgspec.Raw, body: dict[str, Any]) -> None:
-    """Copy, leave out or refuse a member that has no translation of its own."""
-    if name in _DONE or name in _HINTS or bytes(raw) == b"null":
-        return
-    if name in _NEUTRAL:
-        if plain(raw) not in _NEUTRAL[name]:
-            raise refuse(name, LANGUAGE, bytes(raw))
-        return
-    if name in _COPIED or name not in body:
-        body[name] = raw
 
 
 def _limit(members: Members, candidate: Candidate, default: int | None) -> int | None:
@@ -120,13 +101,17 @@ def _system(said: list[ChatMessage]) -> str | list[dict[str, Any]] | None:
 
 
 def _format(members: Members, body: dict[str, Any]) -> None:
-    wanted = plain(members.get("response_format"))
-    if wanted is None or wanted == {"type": "text"}:
+    form = form_of(members, LANGUAGE)
+    if form is None:
         return
-    schema = wanted.get("json_schema") if isinstance(wanted, dict) else None
-    if not isinstance(schema, dict) or not isinstance(schema.get("schema"), dict):
-        raise refuse("response_format", LANGUAGE, wanted)
-    body["output_config"] = {"format": {"type": "json_schema", "schema": schema["schema"]}}
+    if form.schema is not None:
+        body["output_config"] = {"format": {"type": "json_schema", "schema": form.schema}}
+        return
+    system = body.get("system")
+    if isinstance(system, list):
+        body["system"] = [*system, {"type": "text", "text": form.instruction}]
+    else:
+        body["system"] = f"{system}\n\n{form.instruction}" if system else form.instruction
 
 
 def _effort(members: Members, candidate: Candidate, thinking: str, body: dict[str, Any]) -> None:

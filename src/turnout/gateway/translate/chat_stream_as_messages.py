@@ -5,59 +5,27 @@ from __future__ import annotations
 from typing import Any, final
 
 from turnout.gateway.translate.chat_answer_as_messages import message_id, stop
-from turnout.gateway.translate.events import BadEventError, EventCutter, Translator, read_object, write_event
+from turnout.gateway.translate.chat_chunks import ChatChunks
+from turnout.gateway.translate.events import BadEventError, write_event
 from turnout.gateway.translate.words import messages_kind, messages_usage
 
 
 @final
-class ChatAsMessages(Translator):
+class ChatAsMessages(ChatChunks):
     """Translates one stream.
 
     Chat says nothing of where a part of the answer ends, so a block is closed by the next one. Usage comes
-    last in chat: `message_start` says zero, `message_delta` what it was. `message_stop` is written for
-    `[DONE]`, or for a stream that ended after a finish reason, and for nothing else.
+    last in chat: `message_start` says zero, `message_delta` what it was.
     """
 
     def __init__(self) -> None:
-        self._cutter = EventCutter()
-        self._usage: dict[str, Any] = {}
+        super().__init__()
         self._open: tuple[str, int] | None = None
         self._call_id: str | None = None
         self._num_blocks = 0
-        self._finish: str | None = None
         self._matched: str | int | None = None
-        self._has_begun = False
-        self._is_over = False
-
-    def feed(self, block: bytes) -> bytes:
-        """Return the events of what has arrived; raises `BadEventError`."""
-        return b"".join([self._event(data) for data in self._cutter.feed(block)])
-
-    def end(self) -> bytes:
-        """Return the last events where the upstream gave a finish reason and left out `[DONE]`."""
-        return b"" if self._finish is None or self._is_over else self._stop()
-
-    def _event(self, data: bytes) -> bytes:
-        if self._is_over:
-            return b""
-        if data.strip() == b"[DONE]":
-            if not self._has_begun:
-                raise BadEventError("[DONE] before any chunk")
-            return self._stop()
-        chunk = read_object(data)
-        try:
-            if chunk.get("error") is not None:
-                self._is_over = True
-                return _error(chunk["error"])
-            told = b"" if self._has_begun else self._start(chunk)
-            if chunk.get("usage") is not None:
-                self._usage.update(chunk["usage"])
-            return told + b"".join([self._choice(choice) for choice in chunk.get("choices") or []])
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise BadEventError(f"a chunk that is none: {error}") from error
 
     def _start(self, chunk: dict[str, Any]) -> bytes:
-        self._has_begun = True
         message = {
             "id": message_id(str(chunk.get("id", ""))),
             "type": "message",
@@ -70,8 +38,8 @@ class ChatAsMessages(Translator):
         }
         return _write({"type": "message_start", "message": message})
 
-    def _choice(self, choice: dict[str, Any]) -> bytes:
-        delta, told = choice.get("delta") or {}, b""
+    def _delta(self, delta: dict[str, Any], choice: dict[str, Any]) -> bytes:
+        told = b""
         if thoughts := delta.get("reasoning_content") or delta.get("reasoning"):
             told += self._piece("thinking", {"type": "thinking_delta", "thinking": thoughts})
         if text := delta.get("content") or delta.get("refusal"):
@@ -79,7 +47,6 @@ class ChatAsMessages(Translator):
         for call in delta.get("tool_calls") or []:
             told += self._call(call)
         if choice.get("finish_reason") is not None:
-            self._finish = choice["finish_reason"]
             self._matched = choice.get("stop_reason")
         return told
 
@@ -88,7 +55,7 @@ class ChatAsMessages(Translator):
         if self._open is None or self._open[0] != kind:
             empty = {"type": kind, kind: ""} | ({"signature": ""} if kind == "thinking" else {})
             told = self._begin(kind, 0, empty)
-        return told + self._delta(delta)
+        return told + self._more(delta)
 
     def _call(self, call: dict[str, Any]) -> bytes:
         index, function, told = call.get("index", 0), call.get("function") or {}, b""
@@ -101,7 +68,7 @@ class ChatAsMessages(Translator):
             self._call_id = call["id"]
             told = self._begin("tool_use", index, empty)
         if pieces := function.get("arguments"):
-            told += self._delta({"type": "input_json_delta", "partial_json": pieces})
+            told += self._more({"type": "input_json_delta", "partial_json": pieces})
         return told
 
     def _begin(self, kind: str, number: int, empty: dict[str, Any]) -> bytes:
@@ -111,7 +78,7 @@ class ChatAsMessages(Translator):
             {"type": "content_block_start", "index": self._num_blocks, "content_block": empty}
         )
 
-    def _delta(self, delta: dict[str, Any]) -> bytes:
+    def _more(self, delta: dict[str, Any]) -> bytes:
         return _write({"type": "content_block_delta", "index": self._num_blocks, "delta": delta})
 
     def _close(self) -> bytes:
@@ -122,7 +89,6 @@ class ChatAsMessages(Translator):
         return _write({"type": "content_block_stop", "index": self._num_blocks - 1})
 
     def _stop(self) -> bytes:
-        self._is_over = True
         delta = {
             "type": "message_delta",
             "delta": stop(self._finish, self._matched),
@@ -130,13 +96,11 @@ class ChatAsMessages(Translator):
         }
         return self._close() + _write(delta) + _write({"type": "message_stop"})
 
-
-def _error(error: Any) -> bytes:
-    """Return the upstream's error as an event that Anthropic's clients raise."""
-    text = error.get("message") if isinstance(error, dict) else error
-    code = error.get("code") if isinstance(error, dict) else None
-    kind = messages_kind(code) if isinstance(code, int) else "api_error"
-    return _write({"type": "error", "error": {"type": kind, "message": str(text)}})
+    def _error(self, error: Any) -> bytes:
+        text = error.get("message") if isinstance(error, dict) else error
+        code = error.get("code") if isinstance(error, dict) else None
+        kind = messages_kind(code) if isinstance(code, int) else "api_error"
+        return _write({"type": "error", "error": {"type": kind, "message": str(text)}})
 
 
 def _write(value: dict[str, Any]) -> bytes:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, final
 
-from turnout.gateway.translate.events import BadEventError, EventCutter, Translator, read_object, write_event
+from turnout.gateway.translate.chat_chunks import ChatChunks
+from turnout.gateway.translate.events import BadEventError, write_event
 from turnout.gateway.translate.responses_items import (
     annotation,
     call_item,
@@ -25,11 +26,10 @@ _GIVEN = {"arguments": "response.function_call_arguments", "input": "response.cu
 
 
 @final
-class ChatAsResponses(Translator):
+class ChatAsResponses(ChatChunks):
     """Translates one stream.
 
-    Chat says nothing of where a part of the answer ends, so an item is closed by the next one. The last event
-    is written for `[DONE]`, or for a stream that ended after a finish reason, and for nothing else.
+    Chat says nothing of where a part of the answer ends, so an item is closed by the next one.
 
     Parameters
     ----------
@@ -38,48 +38,22 @@ class ChatAsResponses(Translator):
     """
 
     def __init__(self, *, request: ChatRequest) -> None:
+        super().__init__()
         self._request = request
         self._is_sealed = wants_thoughts(request)
-        self._cutter = EventCutter()
         self._begun: dict[str, Any] = {}
         self._answer_id = ""
         self._output: list[dict[str, Any]] = []
         self._open: tuple[str, int] | None = None
+        self._at: dict[str, Any] = {}
+        """Where the open part stands."""
         self._call: dict[str, str] = {}
         self._word = "arguments"
         self._text = ""
         self._notes: list[Any] = []
         self._logprobs: list[Any] = []
         self._blocks: list[Any] = []
-        self._usage: Any = None
-        self._finish: str | None = None
         self._num_events = 0
-        self._is_over = False
-
-    def feed(self, block: bytes) -> bytes:
-        """Return the events of what has arrived; raises `BadEventError`."""
-        return b"".join([self._event(data) for data in self._cutter.feed(block)])
-
-    def end(self) -> bytes:
-        """Return the last events where the upstream gave a finish reason and left out `[DONE]`."""
-        return b"" if self._finish is None or self._is_over else self._stop()
-
-    def _event(self, data: bytes) -> bytes:
-        if self._is_over:
-            return b""
-        if data.strip() == b"[DONE]":
-            if not self._begun:
-                raise BadEventError("[DONE] before any chunk")
-            return self._stop()
-        chunk = read_object(data)
-        try:
-            if chunk.get("error") is not None:
-                return self._error(chunk["error"])
-            told = b"" if self._begun else self._start(chunk)
-            self._usage = chunk.get("usage") or self._usage
-            return told + b"".join([self._choice(choice) for choice in chunk.get("choices") or []])
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise BadEventError(f"a chunk that is none: {error}") from error
 
     def _start(self, chunk: dict[str, Any]) -> bytes:
         self._begun = frame(self._request, chunk)
@@ -88,8 +62,8 @@ class ChatAsResponses(Translator):
             self._write(f"response.{name}", response=self._begun) for name in ("created", "in_progress")
         )
 
-    def _choice(self, choice: dict[str, Any]) -> bytes:
-        delta, told = choice.get("delta") or {}, b""
+    def _delta(self, delta: dict[str, Any], choice: dict[str, Any]) -> bytes:
+        told = b""
         if thoughts := delta.get("reasoning_content") or delta.get("reasoning"):
             told += self._piece("thoughts", thoughts)
         if self._is_sealed:
@@ -101,21 +75,17 @@ class ChatAsResponses(Translator):
             told += self._note(note)
         for call in delta.get("tool_calls") or []:
             told += self._call_piece(call)
-        if choice.get("finish_reason") is not None:
-            self._finish = choice["finish_reason"]
         return told
 
     def _piece(self, kind: str, text: str, logprobs: Sequence[Any] = ()) -> bytes:
         told = b""
         if self._open is None or self._open[0] != kind:
-            told = self._close()
-            self._open = (kind, 0)
-            told += self._added(self._item("in_progress"))
+            told = self._close() + self._begin(kind, 0)
             told += self._part("added", "")
         self._text += text
         more: dict[str, Any] = {"logprobs": logprobs} if kind == "text" else {}
         self._logprobs += logprobs
-        return told + self._write(f"response.{_KINDS[kind]}.delta", **self._at(), delta=text, **more)
+        return told + self._write(f"response.{_KINDS[kind]}.delta", **self._at, delta=text, **more)
 
     def _note(self, note: Any) -> bytes:
         """Tell of a citation of the text that is open."""
@@ -123,7 +93,7 @@ class ChatAsResponses(Translator):
             return b""
         self._notes.append(note)
         told = {"annotation_index": len(self._notes) - 1, "annotation": annotation(note)}
-        return self._write("response.output_text.annotation.added", **self._at(), **told)
+        return self._write("response.output_text.annotation.added", **self._at, **told)
 
     def _call_piece(self, call: dict[str, Any]) -> bytes:
         index, told = call.get("index", 0), b""
@@ -134,12 +104,12 @@ class ChatAsResponses(Translator):
             if not call.get("id") or not tool.get("name"):
                 raise BadEventError(f"a piece of the tool call {index} that is not open")
             told = self._close()
-            self._open, self._call = ("call", index), {"call_id": call["id"], "name": tool["name"]}
+            self._call = {"call_id": call["id"], "name": tool["name"]}
             self._word = "input" if call.get("custom") else "arguments"
-            told += self._added(self._item("in_progress"))
+            told += self._begin("call", index)
         if pieces := tool.get(self._word):
             self._text += pieces
-            told += self._write(f"{_GIVEN[self._word]}.delta", **self._at(), delta=pieces)
+            told += self._write(f"{_GIVEN[self._word]}.delta", **self._at, delta=pieces)
         return told
 
     def _item(self, status: str) -> dict[str, Any]:
@@ -161,39 +131,33 @@ class ChatAsResponses(Translator):
             return {"type": "refusal", "refusal": text}
         return text_part(text, self._notes, self._logprobs)
 
-    def _at(self) -> dict[str, Any]:
-        """Return where the open part stands."""
-        assert self._open is not None
-        at: dict[str, Any] = {
-            "item_id": self._item("in_progress")["id"], "output_index": len(self._output)
-        }  # fmt: skip
-        if self._open[0] == "thoughts":
-            return {**at, "summary_index": 0}
-        return at if self._open[0] == "call" else {**at, "content_index": 0}
-
-    def _added(self, item: dict[str, Any]) -> bytes:
+    def _begin(self, kind: str, number: int) -> bytes:
+        """Open an item; where it stands is the same for all of its pieces."""
+        self._open = (kind, number)
+        item = self._item("in_progress")
+        part = {"thoughts": {"summary_index": 0}, "call": {}}.get(kind, {"content_index": 0})
+        self._at = {"item_id": item["id"], "output_index": len(self._output), **part}
         return self._write("response.output_item.added", output_index=len(self._output), item=item)
 
     def _part(self, what: str, text: str) -> bytes:
         assert self._open is not None
         name = "reasoning_summary_part" if self._open[0] == "thoughts" else "content_part"
-        return self._write(f"response.{name}.{what}", **self._at(), part=self._content(text))
+        return self._write(f"response.{name}.{what}", **self._at, part=self._content(text))
 
     def _close(self, finish: str | None = None) -> bytes:
         """End the open item, the last one with a finish reason; tell thoughts known by signatures alone."""
         told = b""
         if self._open is None and self._blocks and not self._output:
-            self._open = ("thoughts", 0)
-            told = self._added(self._item("in_progress"))
+            told = self._begin("thoughts", 0)
         elif self._open is not None and self._open[0] == "call":
             name = {"name": self._call["name"]} if self._word == "arguments" else {}
             done = f"{_GIVEN[self._word]}.done"
-            told = self._write(done, **self._at(), **name, **{self._word: self._text})
+            told = self._write(done, **self._at, **name, **{self._word: self._text})
         elif self._open is not None:
             field = "refusal" if self._open[0] == "refusal" else "text"
             more: dict[str, Any] = {"logprobs": self._logprobs} if self._open[0] == "text" else {}
             done = f"response.{_KINDS[self._open[0]]}.done"
-            told = self._write(done, **self._at(), **{field: self._text}, **more)
+            told = self._write(done, **self._at, **{field: self._text}, **more)
             told += self._part("done", self._text)
         if self._open is None:
             return told
@@ -205,13 +169,10 @@ class ChatAsResponses(Translator):
 
     def _stop(self) -> bytes:
         told = self._close(self._finish)
-        self._is_over = True
-        response = ended(self._begun, self._output, self._finish, self._usage)
+        response = ended(self._begun, self._output, self._finish, self._usage or None)
         return told + self._write(f"response.{response['status']}", response=response)
 
     def _error(self, error: Any) -> bytes:
-        """Return the upstream's error as an event that OpenAI's clients raise."""
-        self._is_over = True
         known = error if isinstance(error, dict) else {"message": str(error)}
         code, message = known.get("code"), str(known.get("message"))
         code = None if code is None else str(code)

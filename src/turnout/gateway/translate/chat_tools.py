@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from turnout.gateway.translate.chat_messages import NULL, marked
-from turnout.gateway.translate.refusal import plain, refuse, unreadable
+from turnout.gateway.translate.refusal import plain, refuse
+from turnout.gateway.translate.rest import read_list
 from turnout.gateway.wire import Members
 
 _CHOICES = {"auto": "auto", "required": "any", "none": "none"}
@@ -28,23 +29,14 @@ class _Tool(msgspec.Struct):
     cache_control: msgspec.Raw = NULL
 
 
-def tools(raw: msgspec.Raw | None, language: str) -> list[dict[str, Any]]:
+def tools(members: Members, language: str) -> list[dict[str, Any]]:
     """Return the tools; a schema is copied byte for byte. Raises `Fault` for a tool that is no function."""
-    return [_told(tool, _function(tool, language)) for tool in _read(raw)]
+    return [_told(tool, _function(tool, language)) for tool in read_list(members, "tools", _Tool)]
 
 
-def read_functions(raw: msgspec.Raw | None, language: str) -> list[Function]:
+def read_functions(members: Members, language: str) -> list[Function]:
     """Return the functions among which the model may choose; raises `Fault` for a tool that is none."""
-    return [_function(tool, language) for tool in _read(raw)]
-
-
-def _read(raw: msgspec.Raw | None) -> list[_Tool]:
-    if raw is None or bytes(raw) == b"null":
-        return []
-    try:
-        return msgspec.json.decode(raw, type=list[_Tool])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise unreadable("tools", error) from error
+    return [_function(tool, language) for tool in read_list(members, "tools", _Tool)]
 
 
 def _function(tool: _Tool, language: str) -> Function:

@@ -25,7 +25,7 @@ _USAGE = {
 }
 
 
-def chat_of_converse(body: bytes, *, answer_id: str, model: str) -> bytes:
+def chat_of_converse(body: bytes, *, answer_id: str, model: str, only_object: bool = False) -> bytes:
     """Return the completion; raises `BadEventError` for a body that is no answer."""
     told = read_object(body)
     try:
@@ -36,7 +36,7 @@ def chat_of_converse(body: bytes, *, answer_id: str, model: str) -> bytes:
             "stop_reason": _stop(told["stopReason"]),
             "usage": _usage(told.get("usage") or {}),
         }
-        return chat_completion(msgspec.json.encode(message))
+        return chat_completion(msgspec.json.encode(message), only_object=only_object)
     except (KeyError, TypeError, AttributeError, msgspec.DecodeError) as error:
         raise BadEventError(f"no answer: {error}") from error
 
@@ -83,11 +83,13 @@ class ConverseAsChat(Translator):
         What the answer is called: Converse says neither.
     asks_usage:
         Whether the client asked for usage.
+    only_object:
+        Whether what stands around a JSON object is left out.
     """
 
-    def __init__(self, *, answer_id: str, model: str, asks_usage: bool) -> None:
+    def __init__(self, *, answer_id: str, model: str, asks_usage: bool, only_object: bool = False) -> None:
         self._cutter = AwsEventCutter()
-        self._inner = MessagesAsChat(asks_usage=asks_usage)
+        self._inner = MessagesAsChat(asks_usage=asks_usage, only_object=only_object)
         self._head = {"id": answer_id, "model": model}
         self._open: set[int] = set()
         self._is_stopped = False

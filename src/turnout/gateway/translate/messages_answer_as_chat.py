@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from turnout.gateway.translate.json_form import object_in
 from turnout.gateway.translate.words import FINISH_OF_STOP, chat_usage
 
 
@@ -32,11 +33,12 @@ _decoder = msgspec.json.Decoder(_Message)
 _block_decoder = msgspec.json.Decoder(_Block)
 
 
-def chat_completion(body: bytes) -> bytes:
+def chat_completion(body: bytes, *, only_object: bool = False) -> bytes:
     """Return the completion; raises `msgspec.DecodeError` or `UnicodeDecodeError` for a body that is none.
 
-    Thinking is told as `reasoning_content`, and as `thinking_blocks` with its signatures: a client that
-    sends these back with the tool results lets the model go on from its own thoughts.
+    With `only_object`, what stands around a JSON object is left out. Thinking is told as
+    `reasoning_content`, and as `thinking_blocks` with its signatures: a client that sends these back with the
+    tool results lets the model go on from its own thoughts.
     """
     told = _decoder.decode(body)
     message: dict[str, Any] = {"role": "assistant", "content": None, "refusal": None}
@@ -51,7 +53,7 @@ def chat_completion(body: bytes) -> bytes:
         elif block.type == "tool_use":
             calls.append(tool_call(block.id, block.name, bytes(block.input).decode()))
     if texts or not calls:
-        message["content"] = "".join(texts)
+        message["content"] = object_in("".join(texts)) if only_object else "".join(texts)
     if any(thoughts):
         message["reasoning_content"] = "".join(thoughts)
     if kept:

@@ -6,29 +6,27 @@ before what the user adds; their images, which chat's tools cannot return, follo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from turnout.gateway.translate.messages_turns import system_message, turns
-from turnout.gateway.translate.refusal import plain, refuse, unreadable
+from turnout.gateway.translate.refusal import plain, refuse
+from turnout.gateway.translate.rest import Rest, read_list
 from turnout.gateway.wire import Members
 
 LANGUAGE = "OpenAI's chat"
 
-_COPIED = {"temperature", "top_p", "stream", "model"}
-_HINTS = frozenset(
-    "thinking cache_control service_tier context_management speed diagnostics metadata compaction"
-    " billing_policy fallbacks fallback_credit_token".split()
+_REST = Rest(
+    language=LANGUAGE,
+    copied=frozenset({"temperature", "top_p", "stream", "model"}),
+    hints=frozenset(
+        "thinking cache_control service_tier context_management speed diagnostics metadata compaction"
+        " billing_policy fallbacks fallback_credit_token".split()
+    ),
+    neutral={"mcp_servers": ([],), "container": (), "inference_geo": (), "thread": ()},
+    done=frozenset("system messages tools tool_choice max_tokens stop_sequences output_config".split()),
 )
-_NEUTRAL: Mapping[str, tuple[object, ...]] = {
-    "mcp_servers": ([],),
-    "container": (),
-    "inference_geo": (),
-    "thread": (),
-}
-_DONE = frozenset("system messages tools tool_choice max_tokens stop_sequences output_config".split())
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
 
@@ -43,8 +41,8 @@ class _Tool(msgspec.Struct):
 def chat_request(members: Members) -> bytes:
     """Return the body; raises `Fault` (400) for what chat cannot say."""
     body: dict[str, Any] = {"messages": [*system_message(members), *turns(members, LANGUAGE)]}
-    if tools := _tools(members):
-        body["tools"] = tools
+    if tools := read_list(members, "tools", _Tool):
+        body["tools"] = [_tool(tool) for tool in tools]
         _choose(members, body)
     if "max_tokens" in members:
         body["max_completion_tokens"] = members["max_tokens"]
@@ -54,23 +52,8 @@ def chat_request(members: Members) -> bytes:
     if isinstance(metadata, dict) and metadata.get("user_id"):
         body["user"] = metadata["user_id"]
     _configure(members, body)
-    for name, raw in members.items():
-        if name in _NEUTRAL and bytes(raw) != b"null" and plain(raw) not in _NEUTRAL[name]:
-            raise refuse(name, LANGUAGE, bytes(raw))
-        if name in _COPIED or not (name in _DONE or name in _HINTS or name in _NEUTRAL or name in body):
-            body[name] = raw
+    _REST.add(members, body)
     return msgspec.json.encode(body)
-
-
-def _tools(members: Members) -> list[dict[str, Any]]:
-    raw = members.get("tools")
-    if raw is None or bytes(raw) == b"null":
-        return []
-    try:
-        given = msgspec.json.decode(raw, type=list[_Tool])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise unreadable("tools", error) from error
-    return [_tool(tool) for tool in given]
 
 
 def _tool(tool: _Tool) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import msgspec
 
 from turnout.gateway.stream import DONE
 from turnout.gateway.translate.events import BadEventError, EventCutter, Translator, read_object, write_event
+from turnout.gateway.translate.json_form import ObjectCutter
 from turnout.gateway.translate.words import FINISH_OF_STOP, chat_usage
 
 
@@ -23,10 +24,13 @@ class MessagesAsChat(Translator):
     ----------
     asks_usage:
         Whether the client asked for usage: then every chunk before says that it has none yet.
+    only_object:
+        Whether what stands around a JSON object is left out.
     """
 
-    def __init__(self, *, asks_usage: bool) -> None:
+    def __init__(self, *, asks_usage: bool, only_object: bool = False) -> None:
         self._cutter = EventCutter()
+        self._object = ObjectCutter() if only_object else None
         self._silent = {"usage": None} if asks_usage else {}
         self._head: dict[str, Any] = {}
         self._usage: dict[str, Any] = {}
@@ -93,7 +97,7 @@ class MessagesAsChat(Translator):
             given = block.get("input")
             return told + (self._arguments(block, msgspec.json.encode(given).decode()) if given else b"")
         if block["type"] == "text" and block.get("text"):
-            return self._delta_chunk({"content": block["text"]})
+            return self._text(block["text"])
         if block["type"] == "thinking" and block.get("thinking"):
             return self._delta_chunk({"reasoning_content": block["thinking"]})
         return b""
@@ -101,7 +105,7 @@ class MessagesAsChat(Translator):
     def _delta(self, index: int, delta: dict[str, Any]) -> bytes:
         block, kind = self._blocks[index], delta["type"]
         if kind == "text_delta":
-            return self._delta_chunk({"content": delta["text"]})
+            return self._text(delta["text"])
         if kind == "input_json_delta" and "call" in block:
             return self._arguments(block, delta["partial_json"])
         if kind == "thinking_delta":
@@ -110,6 +114,10 @@ class MessagesAsChat(Translator):
         if kind == "signature_delta":
             block["signature"] = block.get("signature", "") + delta["signature"]
         return b""
+
+    def _text(self, text: str) -> bytes:
+        told = text if self._object is None else self._object.feed(text)
+        return self._delta_chunk({"content": told}) if told or self._object is None else b""
 
     def _arguments(self, block: dict[str, Any], text: str) -> bytes:
         if not text:
@@ -131,8 +139,10 @@ class MessagesAsChat(Translator):
         if reason is None:
             return b""
         self._is_finished = True
+        rest = "" if self._object is None else self._object.end()
+        last = self._delta_chunk({"content": rest}) if rest else b""
         more = {} if delta.get("stop_sequence") is None else {"stop_reason": delta["stop_sequence"]}
-        return self._delta_chunk({}, finish=FINISH_OF_STOP.get(reason, "stop"), **more)
+        return last + self._delta_chunk({}, finish=FINISH_OF_STOP.get(reason, "stop"), **more)
 
     def _delta_chunk(self, delta: dict[str, Any], *, finish: str | None = None, **more: Any) -> bytes:
         if not self._head:

@@ -7,32 +7,30 @@ out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from turnout.gateway.translate.refusal import plain, refuse, unreadable
+from turnout.gateway.translate.refusal import plain, refuse
 from turnout.gateway.translate.responses_turns import turns
+from turnout.gateway.translate.rest import Rest, read_list
 from turnout.gateway.wire import Members
 
 LANGUAGE = "OpenAI's chat"
 
-_COPIED = frozenset(
-    "temperature top_p stream model parallel_tool_calls user safety_identifier prompt_cache_key".split()
-)
-_HINTS = frozenset(
-    "store metadata include truncation service_tier stream_options max_tool_calls moderation"
-    " prompt_cache_options prompt_cache_retention context_management".split()
-)
-_NEUTRAL: Mapping[str, tuple[object, ...]] = {
-    "background": (False,),
-    "conversation": (),
-    "previous_response_id": (),
-    "prompt": (),
-}
-_DONE = frozenset(
-    "input instructions tools tool_choice max_output_tokens text reasoning top_logprobs".split()
+_REST = Rest(
+    language=LANGUAGE,
+    copied=frozenset(
+        "temperature top_p stream model parallel_tool_calls user safety_identifier prompt_cache_key".split()
+    ),
+    hints=frozenset(
+        "store metadata include truncation service_tier stream_options max_tool_calls moderation"
+        " prompt_cache_options prompt_cache_retention context_management".split()
+    ),
+    neutral={"background": (False,), "conversation": (), "previous_response_id": (), "prompt": ()},
+    done=frozenset(
+        "input instructions tools tool_choice max_output_tokens text reasoning top_logprobs".split()
+    ),
 )
 _LOGPROBS = "message.output_text.logprobs"
 
@@ -51,30 +49,14 @@ def chat_request(members: Members) -> bytes:
     body: dict[str, Any] = {"messages": turns(members, LANGUAGE)}
     if not body["messages"]:
         raise refuse("input", LANGUAGE, bytes(members.get("input", b"null")))
-    if tools := _tools(members):
-        body["tools"] = tools
+    if tools := read_list(members, "tools", _Tool):
+        body["tools"] = [_tool(tool) for tool in tools]
         _choose(members, body)
     if plain(members.get("max_output_tokens")) is not None:
         body["max_completion_tokens"] = members["max_output_tokens"]
     _configure(members, body)
-    for name, raw in members.items():
-        if name in _NEUTRAL and bytes(raw) != b"null" and plain(raw) not in _NEUTRAL[name]:
-            raise refuse(name, LANGUAGE, bytes(raw))
-        known = name in _DONE or name in _HINTS or name in _NEUTRAL or name in body
-        if bytes(raw) != b"null" and (name in _COPIED or not known):
-            body[name] = raw
+    _REST.add(members, body)
     return msgspec.json.encode(body)
-
-
-def _tools(members: Members) -> list[dict[str, Any]]:
-    raw = members.get("tools")
-    if raw is None or bytes(raw) == b"null":
-        return []
-    try:
-        given = msgspec.json.decode(raw, type=list[_Tool])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise unreadable("tools", error) from error
-    return [_tool(tool) for tool in given]
 
 
 def _tool(tool: _Tool) -> dict[str, Any]:
