@@ -106,7 +106,7 @@ def test_pairs_are_those_of_the_loop(executor, dtype, setting, width, inner) -> 
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_chunks_of_an_expert_add_up(dtype) -> None:
+def test_stretches_and_chunks_of_an_expert_add_up(dtype) -> None:
     experts = make("swiglu and biases", dtype, width=6, inner=4)
     num_tokens = 2 * BLOCK_ROWS + WIDE_ROWS - 1
     plan = plans(num_tokens)["all to one"]

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from turnout.nn.executors.products import SortedExecutor, segments_of, weight_gradient
+from turnout.nn.executors.blocks import segments_of
+from turnout.nn.executors.products import SortedExecutor, weight_gradient
 from turnout.nn.plan import SparsePlan
 
 

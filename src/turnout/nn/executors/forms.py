@@ -56,6 +56,24 @@ def inputs(dy_NJ: Tensor, weight_JK: Tensor) -> Tensor:
     return _form("inputs", dy_NJ.shape[0], weight_JK)(dy_NJ, weight_JK)
 
 
+def outputs_into(y_NJ: Tensor, x_NK: Tensor, weight_JK: Tensor) -> None:
+    """Overwrite (N, J) by x W^T."""
+    form = _form("outputs", x_NK.shape[0], weight_JK)
+    if form is functional.linear and x_NK.dtype == y_NJ.dtype:
+        torch.mm(x_NK, weight_JK.T, out=y_NJ)
+    else:
+        y_NJ.copy_(form(x_NK, weight_JK))
+
+
+def inputs_into(dx_NK: Tensor, dy_NJ: Tensor, weight_JK: Tensor) -> None:
+    """Overwrite (N, K) by dy W."""
+    form = _form("inputs", dy_NJ.shape[0], weight_JK)
+    if form is torch.matmul and dy_NJ.dtype == dx_NK.dtype:
+        torch.mm(dy_NJ, weight_JK, out=dx_NK)
+    else:
+        dx_NK.copy_(form(dy_NJ, weight_JK))
+
+
 def weights_into(grad_JK: Tensor, dy_NJ: Tensor, x_NK: Tensor) -> None:
     """Overwrite (J, K) by dy^T x, the gradient in the weights."""
     form = _form("weights", dy_NJ.shape[0], grad_JK)

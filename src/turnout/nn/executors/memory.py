@@ -1,4 +1,4 @@
-"""This module hands out the memory of gradients of stacked experts, and takes it back for the next step.
+"""This module hands out the memory of gradients and results of experts, and takes it back for the next step.
 
 Such a gradient is as large as all experts. Memory that is new to a process is filled with zeros page by page
 first, which for a few hundred tokens takes longer than the products, and torch keeps none of that size for a
@@ -51,6 +51,16 @@ def fresh_gradient(weight_EJK: Tensor, busy: set[int]) -> Tensor:
     for expert in idle:
         grad_EJK[expert].zero_()
     return grad_EJK
+
+
+def scratch(rows_N: int, width: int, like: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return memory (N, width) on the device of `like` that holds anything, for rows that are all written."""
+    is_ours = like.device.type == "cpu" and rows_N * width * dtype.itemsize >= LARGE_BYTES
+    if not (is_ours and hasattr(mmap, "MAP_ANONYMOUS")):
+        return torch.empty(rows_N, width, dtype=dtype, device=like.device)
+    # Numbers of rows differ from step to step: sizes with three leading bits, so that few of them wait.
+    step = 1 << max(rows_N.bit_length() - 3, 0)
+    return _tensor(_pages(torch.Size((-(-rows_N // step) * step, width)), dtype))[:rows_N]
 
 
 def release() -> None:

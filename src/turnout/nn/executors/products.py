@@ -12,15 +12,17 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from turnout.nn.executors.blocks import Chunk, chunks_of
+from turnout.nn.executors.blocks import Chunk, segments_of
 from turnout.nn.executors.contract import Executor
 from turnout.nn.executors.forms import inputs, outputs, weights_into
 from turnout.nn.executors.loop import LoopExecutor
 from turnout.nn.executors.memory import fresh_gradient
 from turnout.nn.executors.precision import product_dtype, wide
+from turnout.nn.executors.sums import TokenSums
 from turnout.nn.experts import Stack
 from turnout.nn.plan import SparsePlan
 from turnout.nn.plan_dense import MergedPlan, SlotPlan
+from turnout.nn.plan_order import SHORT
 
 
 class SortedExecutor(Executor):
@@ -42,6 +44,8 @@ class SortedExecutor(Executor):
         out_ND = _biased(out_ND, stack.down_bias_ED, plan)
         if stack.finish is not None:
             out_ND = stack.finish(out_ND)
+        if plan.num_pairs > SHORT and not torch.is_grad_enabled():
+            return TokenSums(plan.tokens_N, plan.num_tokens).of(out_ND, plan.weights_N).to(x_TD.dtype)
         exact = wide(x_TD.dtype)
         weighted_ND = out_ND.to(exact) * plan.weights_N[:, None].to(exact)
         y_TD = torch.zeros(x_TD.shape, dtype=exact, device=x_TD.device)
@@ -122,11 +126,6 @@ def weight_gradient(dy_NJ: Tensor, x_NK: Tensor, weight_EJK: Tensor, segments: l
         exact = product_dtype(grad_JK, segment.num_rows)
         weights_into(grad_JK, dy_NJ[rows].to(exact), x_NK[rows].to(exact))
     return dweight_EJK
-
-
-def segments_of(offsets_E: Tensor) -> list[Chunk]:
-    """Return the experts' segments, those without rows left out."""
-    return list(chunks_of(offsets_E, torch.iinfo(offsets_E.dtype).max))
 
 
 def _biased(h_NJ: Tensor, bias_EJ: Tensor | None, plan: SparsePlan) -> Tensor:

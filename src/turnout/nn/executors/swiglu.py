@@ -1,10 +1,11 @@
 """This module runs SwiGLU experts chunk by chunk, with gradients of its own.
 
 Autograd's gradient of `weight_EFD[e]` is a tensor of the size of all experts, made once for every expert.
-Here each expert's gradient is written into its place, so that the cost does not grow with E. A chunk's
-intermediate results fit into a cache; what is gathered and added up is so for a block of chunks at once.
+Here each expert's gradient is written into its place, so that the cost does not grow with E, by one product
+over all its rows of a block. A chunk's intermediate results fit into a cache; a block's rows are gathered at
+once, and all outputs added up in one pass.
 
-Axes: a chunk has N rows of one expert, D width, I inner size, F = 2 I.
+Axes: a chunk has N rows of one expert, a block M rows of several, D width, I inner size, F = 2 I.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from turnout.nn.executors.blocks import Block, Chunk, blocks_of
-from turnout.nn.executors.forms import inputs, outputs, weights, weights_into
-from turnout.nn.executors.memory import fresh_gradient
-from turnout.nn.executors.precision import product_dtype, wide
+from turnout.nn.executors.blocks import Block, Chunk, Stretch, blocks_of
+from turnout.nn.executors.forms import inputs, inputs_into, outputs, outputs_into, weights, weights_into
+from turnout.nn.executors.memory import fresh_gradient, scratch
+from turnout.nn.executors.precision import WIDE_ROWS, product_dtype, wide
+from turnout.nn.executors.sums import TokenSums
 
 
 def run_swiglu(
@@ -80,47 +82,52 @@ def _run(
 ) -> Tensor:
     """Return y_TD; append the states before each activation to `kept`, unless it is None."""
     experts, biases = _Weights(up_EFD, down_EDI), (up_bias_EF, down_bias_ED)
-    exact = wide(x_TD.dtype)
     if x_TD.shape[0] == 1 and len(blocks) == 1:
         # One token: what is gathered and added up is one row. Each launch less counts.
-        outs = [
-            _outputs(x_TD.expand(chunk.num_rows, -1), chunk, experts, biases, kept)
-            for chunk in blocks[0].chunks
-        ]
-        return (weights_N[None].to(exact) @ _joined(outs).to(exact)).to(x_TD.dtype)
-    y_TD = torch.zeros(x_TD.shape, dtype=exact, device=x_TD.device)
+        return _run_one(x_TD, weights_N, experts, biases, blocks[0], kept)
+    outs_ND = scratch(len(tokens_N), x_TD.shape[1], x_TD, product_dtype(up_EFD[0], WIDE_ROWS))
     for block in blocks:
-        tokens = tokens_N[block.rows]
-        xs = x_TD.index_select(0, tokens).split_with_sizes(block.sizes)
-        outs = [
-            _outputs(x_ND, chunk, experts, biases, kept) for x_ND, chunk in zip(xs, block.chunks, strict=True)
-        ]
-        weighted_ND = _joined(outs).to(exact).mul_(weights_N[block.rows, None])
-        y_TD.index_add_(0, tokens, weighted_ND)
-    return y_TD.to(x_TD.dtype)
+        x_MD = x_TD.index_select(0, tokens_N[block.rows])
+        for stretch in block.stretches:
+            for chunk in stretch.chunks:
+                inner_NI, down_DI = _inner(x_MD[block.within(chunk)], chunk, experts, up_bias_EF, kept)
+                out_ND = outs_ND[chunk.start : chunk.end]
+                outputs_into(out_ND, inner_NI, down_DI)
+                if down_bias_ED is not None:
+                    out_ND += down_bias_ED[chunk.expert]
+    return TokenSums(tokens_N, x_TD.shape[0]).of(outs_ND, weights_N).to(x_TD.dtype)
 
 
-def _outputs(
-    x_ND: Tensor,
-    chunk: Chunk,
+def _run_one(
+    x_1D: Tensor,
+    weights_N: Tensor,
     experts: _Weights,
     biases: tuple[Tensor | None, Tensor | None],
+    block: Block,
     kept: list[Tensor] | None,
 ) -> Tensor:
-    """Return what a chunk's expert gives, before it is weighted."""
+    """Return y of one token."""
+    outs, exact = [], wide(x_1D.dtype)
+    for chunk in (chunk for stretch in block.stretches for chunk in stretch.chunks):
+        inner_NI, down_DI = _inner(x_1D.expand(chunk.num_rows, -1), chunk, experts, biases[0], kept)
+        outs.append(outputs(inner_NI, down_DI))
+        if biases[1] is not None:
+            outs[-1] += biases[1][chunk.expert]
+    return (weights_N[None].to(exact) @ _joined(outs).to(exact)).to(x_1D.dtype)
+
+
+def _inner(
+    x_ND: Tensor, chunk: Chunk, experts: _Weights, up_bias_EF: Tensor | None, kept: list[Tensor] | None
+) -> tuple[Tensor, Tensor]:
+    """Return silu(gate x) * up x of a chunk, and the weight of what comes next."""
     up_FD, down_DI = experts[chunk]
-    up_bias_EF, down_bias_ED = biases
     h_NF = outputs(x_ND.to(up_FD.dtype), up_FD)
     if up_bias_EF is not None:
         h_NF += up_bias_EF[chunk.expert]
     if kept is not None:
         kept.append(h_NF.to(experts.dtype))
     gate_NI, up_NI = h_NF.chunk(2, dim=-1)
-    inner_NI = functional.silu(gate_NI, inplace=kept is None).mul_(up_NI)
-    out_ND = outputs(inner_NI, down_DI)
-    if down_bias_ED is not None:
-        out_ND += down_bias_ED[chunk.expert]
-    return out_ND
+    return functional.silu(gate_NI, inplace=kept is None).mul_(up_NI), down_DI
 
 
 class _Swiglu(torch.autograd.Function):
@@ -148,35 +155,42 @@ class _Swiglu(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dy_TD: Tensor) -> tuple[Tensor | None, ...]:
         x_TD, weights_N, up_EFD, down_EDI, down_bias_ED, tokens_N, *kept = ctx.saved_tensors
-        grads = _Gradients(ctx, x_TD, weights_N, up_EFD, down_EDI, down_bias_ED)
+        grads = _Gradients(ctx, x_TD, weights_N, up_EFD, down_EDI, down_bias_ED, tokens_N)
         experts, states = _Weights(up_EFD, down_EDI), iter(kept)
         for block in ctx.blocks:
-            rows = _Rows(block, x_TD, dy_TD, weights_N, tokens_N, up_EFD.dtype)
-            for chunk, x_ND, dy_ND, wdy_ND, weight_N1 in rows:
-                up_FD, down_DI = experts[chunk]
-                exact = up_FD.dtype
-                gate_NI, up_NI = next(states).to(exact).chunk(2, dim=-1)
-                silu_NI = functional.silu(gate_NI)
-                inner_NI = silu_NI * up_NI
-                dinner_NI = inputs(dy_ND.to(exact), down_DI)
-                grads.of_weights(chunk, dinner_NI, inner_NI, dy_ND)
-                grads.of_down(chunk, wdy_ND.to(exact), inner_NI)
-                if not grads.goes_on:
-                    continue
-                dinner_NI *= weight_N1.to(exact)
-                dh_NF = torch.empty(len(x_ND), 2 * up_NI.shape[1], dtype=exact, device=x_ND.device)
-                dgate_NI, dup_NI = dh_NF.chunk(2, dim=-1)
-                torch.mul(dinner_NI, silu_NI, out=dup_NI)
-                torch.ops.aten.silu_backward.grad_input(dinner_NI.mul_(up_NI), gate_NI, grad_input=dgate_NI)
-                grads.of_up(chunk, dh_NF, x_ND)
-                if grads.x_TD is not None:
-                    rows.dx.append(inputs(dh_NF, up_FD))
-            grads.of_block(block, rows)
+            rows = _Rows(block, x_TD, dy_TD, weights_N, tokens_N, experts)
+            for stretch in block.stretches:
+                for chunk in stretch.chunks:
+                    _chunk_back(rows, chunk, next(states), experts, grads)
+                grads.of_stretch(stretch, rows, block.within(stretch))
         return grads.all(x_TD)
 
 
+def _chunk_back(rows: _Rows, chunk: Chunk, state_NF: Tensor, experts: _Weights, grads: _Gradients) -> None:
+    """Go back through one chunk: write its rows of what the products of its expert's gradients read."""
+    up_FD, down_DI = experts[chunk]
+    exact, at = up_FD.dtype, rows.block.within(chunk)
+    dy_ND, weight_N1 = rows.dy_MD[at], rows.weight_M1[at]
+    gate_NI, up_NI = state_NF.to(exact).chunk(2, dim=-1)
+    silu_NI = functional.silu(gate_NI)
+    inner_NI = torch.mul(silu_NI, up_NI, out=rows.inner_MI[at])
+    dinner_NI = inputs(dy_ND.to(exact), down_DI)
+    grads.of_weights(chunk, dinner_NI, inner_NI, dy_ND)
+    # The gradient of the second product's weight is dy^T (weight * inner).
+    inner_NI *= weight_N1
+    if not grads.goes_on:
+        return
+    dinner_NI *= weight_N1
+    dh_NF = rows.dh_MF[at]
+    dgate_NI, dup_NI = dh_NF.chunk(2, dim=-1)
+    torch.mul(dinner_NI, silu_NI, out=dup_NI)
+    torch.ops.aten.silu_backward.grad_input(dinner_NI.mul_(up_NI), gate_NI, grad_input=dgate_NI)
+    if grads.dx_ND is not None:
+        inputs_into(grads.dx_ND[chunk.start : chunk.end], dh_NF, up_FD)
+
+
 class _Rows:
-    """What a block's chunks read in the backward pass, gathered at once, and the gradients that they give."""
+    """What a block's chunks read in the backward pass, gathered at once, and what they write."""
 
     def __init__(
         self,
@@ -185,21 +199,16 @@ class _Rows:
         dy_TD: Tensor,
         weights_N: Tensor,
         tokens_N: Tensor,
-        dtype: torch.dtype,
+        experts: _Weights,
     ) -> None:
-        self.block, self.tokens = block, tokens_N[block.rows]
-        self.x_ND, self.dy_ND = (source.index_select(0, self.tokens) for source in (x_TD, dy_TD))
-        self.weight_N1 = weights_N[block.rows, None].to(wide(weights_N.dtype))
-        # The gradient in an expert's output, rounded where the forward pass widened it.
-        self.wdy_ND = (self.dy_ND * self.weight_N1).to(dtype)
-        self.dx: list[Tensor] = []
-
-    def __iter__(self) -> Any:
-        sizes = self.block.sizes
-        parts = (
-            part.split_with_sizes(sizes) for part in (self.x_ND, self.dy_ND, self.wdy_ND, self.weight_N1)
-        )
-        return zip(self.block.chunks, *parts, strict=True)
+        self.block = block
+        tokens_M = tokens_N[block.rows]
+        self.x_MD, self.dy_MD = (source.index_select(0, tokens_M) for source in (x_TD, dy_TD))
+        self.weight_M1 = weights_N[block.rows, None]
+        exact = product_dtype(experts.up_EFD[0], WIDE_ROWS)
+        inner = experts.down_EDI.shape[2]
+        self.inner_MI = torch.empty(len(tokens_M), inner, dtype=exact, device=x_TD.device)
+        self.dh_MF = torch.empty(len(tokens_M), 2 * inner, dtype=exact, device=x_TD.device)
 
 
 class _Gradients:
@@ -213,18 +222,21 @@ class _Gradients:
         up_EFD: Tensor,
         down_EDI: Tensor,
         down_bias_ED: Tensor | None,
+        tokens_N: Tensor,
     ) -> None:
         needs = ctx.needs_input_grad
-        self.down_bias_ED = down_bias_ED
-        self.x_TD = torch.zeros(x_TD.shape, dtype=wide(x_TD.dtype), device=x_TD.device) if needs[0] else None
+        self.down_bias_ED, self.dtype = down_bias_ED, up_EFD.dtype
+        self.sums, self.dx_ND = TokenSums(tokens_N, x_TD.shape[0]), None
+        if needs[0]:
+            exact = product_dtype(up_EFD[0], WIDE_ROWS)
+            self.dx_ND = scratch(len(tokens_N), x_TD.shape[1], x_TD, exact)
         self.weights_N = torch.empty_like(weights_N) if needs[1] else None
-        busy = {chunk.expert for block in ctx.blocks for chunk in block.chunks}
+        busy = {stretch.expert for block in ctx.blocks for stretch in block.stretches}
         self.up = _Place(up_EFD, busy) if needs[2] else None
         self.down = _Place(down_EDI, busy) if needs[3] else None
         exact = wide(up_EFD.dtype)
         self.up_bias_EF = torch.zeros_like(up_EFD[:, :, 0], dtype=exact) if needs[4] else None
         self.dbias_ED = torch.zeros_like(down_EDI[:, :, 0], dtype=exact) if needs[5] else None
-        self.dtype = up_EFD.dtype
         self.goes_on = needs[0] or needs[2] or needs[4]
 
     def of_weights(self, chunk: Chunk, dinner_NI: Tensor, inner_NI: Tensor, dy_ND: Tensor) -> None:
@@ -236,28 +248,22 @@ class _Gradients:
             dw_N += dy_ND.to(dw_N.dtype) @ self.down_bias_ED[chunk.expert].to(dw_N.dtype)
         self.weights_N[chunk.start : chunk.end] = dw_N
 
-    def of_down(self, chunk: Chunk, wdy_ND: Tensor, inner_NI: Tensor) -> None:
-        """Add a chunk's part of the gradients of the second product."""
+    def of_stretch(self, stretch: Stretch, rows: _Rows, at: slice) -> None:
+        """Add a stretch's part of the gradients of its expert's weights and biases."""
+        dy_ND, dh_NF = rows.dy_MD[at], rows.dh_MF[at]
         if self.down is not None:
-            self.down.add(chunk, wdy_ND, inner_NI)
-        if self.dbias_ED is not None:
-            self.dbias_ED[chunk.expert] += wdy_ND.sum(0, dtype=self.dbias_ED.dtype)
-
-    def of_up(self, chunk: Chunk, dh_NF: Tensor, x_ND: Tensor) -> None:
-        """Add a chunk's part of the gradients of the first product."""
+            self.down.add(stretch, dy_ND.to(dh_NF.dtype), rows.inner_MI[at])
         if self.up is not None:
-            self.up.add(chunk, dh_NF, x_ND.to(dh_NF.dtype))
+            self.up.add(stretch, dh_NF, rows.x_MD[at].to(dh_NF.dtype))
+        if self.dbias_ED is not None:
+            exact = self.dbias_ED.dtype
+            self.dbias_ED[stretch.expert] += rows.weight_M1[at, 0].to(exact) @ dy_ND.to(exact)
         if self.up_bias_EF is not None:
-            self.up_bias_EF[chunk.expert] += dh_NF.sum(0, dtype=self.up_bias_EF.dtype)
-
-    def of_block(self, block: Block, rows: _Rows) -> None:
-        """Add a block's part of the gradient in the states."""
-        if self.x_TD is not None:
-            self.x_TD.index_add_(0, rows.tokens, _joined(rows.dx).to(self.x_TD.dtype))
+            self.up_bias_EF[stretch.expert] += dh_NF.sum(0, dtype=self.up_bias_EF.dtype)
 
     def all(self, x_TD: Tensor) -> tuple[Tensor | None, ...]:
         """Return them in the order of the arguments."""
-        x = None if self.x_TD is None else self.x_TD.to(x_TD.dtype)
+        x = None if self.dx_ND is None else self.sums.of(self.dx_ND).to(x_TD.dtype)
         up, down = (None if place is None else place.grad_EJK for place in (self.up, self.down))
         biases = (None if bias is None else bias.to(self.dtype) for bias in (self.up_bias_EF, self.dbias_ED))
         return x, self.weights_N, up, down, *biases, None, None
@@ -268,13 +274,13 @@ class _Place:
 
     def __init__(self, weight_EJK: Tensor, busy: set[int]) -> None:
         self.grad_EJK = fresh_gradient(weight_EJK, busy)
-        # What several chunks add up to is rounded once.
+        # What several stretches add up to is rounded once.
         self.sum_JK: Tensor | None = None
 
-    def add(self, chunk: Chunk, left_NJ: Tensor, right_NK: Tensor) -> None:
-        """Add left^T right to the chunk's expert."""
-        grad_JK = self.grad_EJK.select(0, chunk.expert)
-        if chunk.is_first and chunk.is_last:
+    def add(self, stretch: Stretch, left_NJ: Tensor, right_NK: Tensor) -> None:
+        """Add left^T right to the stretch's expert."""
+        grad_JK = self.grad_EJK.select(0, stretch.expert)
+        if stretch.is_first and stretch.is_last:
             weights_into(grad_JK, left_NJ, right_NK)
             return
         product_JK = weights(left_NJ, right_NK)
@@ -282,7 +288,7 @@ class _Place:
             self.sum_JK = product_JK.to(wide(product_JK.dtype))
         else:
             self.sum_JK += product_JK
-        if chunk.is_last:
+        if stretch.is_last:
             grad_JK.copy_(self.sum_JK)
             self.sum_JK = None
 
