@@ -123,7 +123,30 @@ def promise(data: Result) -> Iterator[str]:
         yield ""
 
 
+def holes(data: Result) -> Iterator[str]:
+    """How far the judgement of a half-empty table is from that of the full one."""
+    yield (
+        "Half of the outcomes of full tables are taken away, at random or so that the better "
+        "candidates ran on "
+        "hard tasks and the others on easy ones; then `turnout bench routers` judges five routers on what is "
+        "left ([tables with holes](bench_routers.md#tables-with-holes)). Errors in points of quality against "
+        "the full table, mean and largest; *observed*: the mean over choices that happen to have been "
+        "recorded; *covered*: 95 % intervals that hold the truth; *oracle*: what its estimate adds."
+    )
+    yield ""
+    yield "| table, holes | judgements | error | observed: error | covered | oracle |"
+    yield "|---|---|---|---|---|---|"
+    for name, cell in data["result"]["tables"].items():
+        ours = f"{100 * cell['error']:.1f}, {100 * cell['largest']:.1f}"
+        naive = f"{100 * cell['observed_error']:.1f}, {100 * cell['observed_largest']:.1f}"
+        yield (
+            f"| {name} | {cell['judgements']} | {ours} | {naive} | {cell['covered']:.0%} "
+            f"| {100 * cell['oracle_bias']:+.1f} |"
+        )
+
+
 SECTIONS: Writers = {
+    "holes": ("Judging tables with holes", holes),
     "scores": ("Scores of other benchmarks: energy (S40), rank (S55), board (S59)", scores),
     "large": ("auto on large tables", large),
     "promise": ("Promises on other cuts", promise),
