@@ -19,13 +19,13 @@ from benchmarks import record
 from turnout.core import OutcomeTable
 from turnout.core.outcomes import Floats
 from turnout.core.rng import make_rng
-from turnout.training.bench.cell import run_cell
+from turnout.evaluation import evaluate
 from turnout.training.bench.contestants import fit_contestant
 from turnout.training.bench.prepared import prepare, read_prepared
 
-SEED, ROUNDS = 0, 3
+SEED, ROUNDS = 0, 2
 METHODS = ("best_single", "knn", "ridge", "group_mean", "uniform")
-NAMES = ("llmrouter", "routellm_pair")
+NAMES = ("llmrouter",)
 KINDS = ("random", "by task")
 
 
@@ -59,17 +59,20 @@ def judge(full: OutcomeTable, kind: str, seed: int, folder: Path) -> list[dict[s
     truth_QM: Floats = full.quality_QM[[row_of[query.id] for query in given.test.queries]][:, columns]
     rows, found = np.arange(len(truth_QM)), []
     for name in METHODS:
-        cell = run_cell(place, name, seed=seed)
-        chosen_Q = fit_contestant(name, given, seed=seed).decide(given.test.queries).names_Q
-        column_Q = np.array([given.test.names.index(chosen or "") for chosen in chosen_Q])
+        decisions = fit_contestant(name, given, seed=seed).decide(given.test.queries)
+        report = evaluate(
+            {name: decisions}, given.test, train=given.train, seed=seed, leakage="skip", cells=given.cells
+        )
+        quality = report[name].quality
+        column_Q = np.array([given.test.names.index(chosen or "") for chosen in decisions.names_Q])
         truth = float(truth_QM[rows, column_Q].mean())
         found.append(
             {
                 "method": name,
                 "true": truth,
-                "estimated": cell["quality"],
+                "estimated": {"value": quality.value, "low": quality.low, "high": quality.high},
                 "observed": float(np.nanmean(given.test.quality_QM[rows, column_Q])),
-                "covered": bool(cell["quality"]["low"] <= truth <= cell["quality"]["high"]),
+                "covered": bool((quality.low or 0.0) <= truth <= (quality.high or 1.0)),
             }
         )
     assert given.cells is not None

@@ -53,10 +53,8 @@ def main() -> None:
         if name in wanted
     ]
     methods = options.methods.split(",") if options.methods else METHODS
-    cells = fight(places, methods, folder / "cells", seed=SEED, jobs=options.jobs, progress=show)
-    for cell in cells:
-        path = folder / "cells" / f"{cell['set']}--{cell['method']}.json"
-        path.write_text(json.dumps({"commit": record.commit(), **cell}, indent=1) + "\n", encoding="utf-8")
+    about = {"commit": record.commit()}
+    cells = fight(places, methods, folder / "cells", seed=SEED, jobs=options.jobs, about=about, progress=show)
     print(to_text(cells))
 
 

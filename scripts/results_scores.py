@@ -78,25 +78,24 @@ def _saving(share: Result | None) -> str:
 def large(data: Result) -> Iterator[str]:
     """What `auto` needs on large tables."""
     yield (
-        "Procedural tables on real texts, cut by nobody's hand. Seconds of the processor are of one "
-        "thread. *True* "
+        "Procedural tables on real texts. Minutes of the processor are of one thread. *True* "
         "quality is by the chances that the outcomes were drawn from; a table with holes lacks cells "
         "at random."
     )
     yield ""
     yield (
-        "| training x candidates | filled | processor, min | clock, min | peak memory, GB | artifact, MB "
+        "| training x candidates | filled | processor, min | peak memory, GB | artifact, MB "
         "| true quality | best single | oracle |"
     )
-    yield "|---|---|---|---|---|---|---|---|---|"
+    yield "|---|---|---|---|---|---|---|---|"
     for name, cell in data["result"]["tables"].items():
         if "error" in cell:
-            yield f"| {name} | could not run: {cell['error']} | | | | | | | |"
+            yield f"| {name} | could not run: {cell['error']} | | | | | | |"
             continue
         yield (
             f"| {cell['queries']:,} x {cell['candidates']} | {cell['observed']:.0%} | "
             f"{cell['fit_cpu_s'] / 60:.1f} "
-            f"| {cell['fit_s'] / 60:.1f} | {cell['peak_mb'] / 1024:.1f} | {cell['artifact_mb']:.0f} "
+            f"| {cell['peak_mb'] / 1024:.1f} | {cell['artifact_mb']:.0f} "
             f"| {cell['expected_quality']:.3f} | {cell['best_single_quality']:.3f} | "
             f"{cell['oracle_quality']:.3f} |"
         )

@@ -105,13 +105,15 @@ def test_an_interrupted_run_goes_on_where_it_stopped(place: Path, tmp_path: Path
         [place],
         ["best_single", "uniform"],
         tmp_path,
+        about={"commit": "abc"},
         progress=lambda _, done, total: steps.append((done, total)),
     )
     assert steps == [(1, 2), (2, 2)]
     kept = (tmp_path / "small--uniform.json").stat().st_mtime_ns
     (tmp_path / "small--best_single.json").write_text("{", encoding="utf-8")
     assert read_cell(tmp_path, place, "best_single", seed=0) is None
-    again = fight([place], ["best_single", "uniform"], tmp_path)
+    again = fight([place], ["best_single", "uniform"], tmp_path, about={"commit": "def"})
+    assert [cell["commit"] for cell in again] == ["def", "abc"]
     assert (tmp_path / "small--uniform.json").stat().st_mtime_ns == kept
     assert [cell["quality"] for cell in again] == [cell["quality"] for cell in first]
     assert [cell["method"] for cell in ranked(again)] == ["best_single", "uniform"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,13 @@ def fight(
     seed: int = 0,
     jobs: int = 1,
     use_ray: bool = False,
+    about: Mapping[str, object] | None = None,
     progress: Progress = silent,
 ) -> list[Cell]:
     """Return the cells of all methods on all places; what stands in `folder` from before is not run again.
 
-    A cell that could not run is tried again. Each cell has a process of its own, so that memory is its own;
+    `about` is written into each cell that is run, such as the commit it was run at. A cell that could not run
+    is tried again. Each cell has a process of its own, so that memory is its own;
     `use_ray` hands cells to Ray instead, a running cluster or a local one.
     """
     check_count("fight: jobs", jobs)
@@ -40,8 +42,8 @@ def fight(
     missing = [key for key in wanted if key not in found]
     run = _on_ray if use_ray else _in_processes
     for number, (key, cell) in enumerate(run(missing, seed, jobs)):
-        found[key] = cell
-        _write(folder, key, cell)
+        found[key] = {**(about or {}), **cell}
+        _write(folder, key, found[key])
         done = len(wanted) - len(missing) + number + 1
         progress(f"{key[0].name}: {key[1]}", done, len(wanted))
     return [found[key] for key in wanted]
