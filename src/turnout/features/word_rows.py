@@ -89,6 +89,8 @@ class WordRows:
     def _add_known(self, x_QF: Array, rank_T: Ints, num_tokens: list[int]) -> None:
         """Add the rows of known words and pairs, each as often as the damped count of it says."""
         num_rows, num_words = self.table_VF.shape[0], len(self.words)
+        if not num_rows:
+            return
         first_Q = np.arange(0, (len(num_tokens) + 1) * num_rows, num_rows)
         first_T = first_Q[:-1].repeat(num_tokens)
         keys = pair_keys(rank_T, num_words)
