@@ -62,6 +62,18 @@ def sure_of_nobody(self: Any, queries: Any, arrays: Any) -> None:
     arrays["spread_QM"][:] = np.where(np.isnan(arrays["spread_QM"]), 0.01, arrays["spread_QM"])
 
 
+def counts_nothing(self: Any, table: OutcomeTable) -> None:
+    """Give the deviation of what was seen for its spread, which is 0 for outcomes that are all alike."""
+    deviation_M = np.nanstd(table.quality_QM, axis=0)
+
+    def estimate(queries: Any) -> Any:
+        made = MeanRouter.estimate(self, queries)
+        spread_QM = np.broadcast_to(deviation_M, made.quality_QM.shape).copy()
+        return make_estimate(made.candidates, made.quality_QM, spread_QM=spread_QM)
+
+    self.estimate = estimate
+
+
 def needs_text(self: Any, queries: Any, arrays: Any) -> None:
     for query in queries:
         query.text.encode("utf-8")
@@ -153,6 +165,7 @@ BREAKS: dict[str, list[Callable[[], MeanRouter]]] = {
         lambda: zero_filled("quality_QM", 0),
         lambda: changing(sure_of_nobody),
     ],
+    "few_outcomes_leave_it_unsure": [lambda: fitting(counts_nothing)],
     "an_unknown_cost_stays_unknown": [lambda: zero_filled("cost_usd_QM", 1)],
     "a_missing_cost_is_not_free": [lambda: zero_filled("cost_usd_QM", 1)],
     "a_latency_that_nobody_measured_is_unknown": [lambda: zero_filled("latency_s_QM", 2)],

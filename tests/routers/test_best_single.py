@@ -18,15 +18,22 @@ def test_best_single_gives_means_and_their_standard_errors() -> None:
     table = dense_table(quality_QM, list("abcd"), cost_usd=cost_QM, latency_s=quality_QM * 2)
     estimate = BestSingleRouter().fit(table).estimate(table.queries[:2])
     np.testing.assert_allclose(estimate.quality_QM, [[0.75, 0.25]] * 2)
-    errors = [np.std([1, 0, 1, 1], ddof=1) / 2, np.std([0, 0.5], ddof=1) / np.sqrt(2)]
+    # A best and a worst outcome are counted in.
+    errors = [np.std([1, 0, 1, 1, 0, 1]) / 2, np.std([0, 0.5, 0, 1]) / np.sqrt(2)]
     np.testing.assert_allclose(estimate.spread_QM, [errors] * 2)
     np.testing.assert_allclose(estimate.cost_usd_QM, [[2.0, 4.0]] * 2)
     np.testing.assert_allclose(estimate.latency_s_QM, [[1.5, 0.5]] * 2)
 
 
 def test_one_observation_is_no_certainty() -> None:
-    table = dense_table(np.array([[1.0]]), ["a"])
-    assert BestSingleRouter().fit(table).estimate(table.queries).spread_QM[0, 0] == 0.5
+    spreads = []
+    for num in (1, 2, 3, 5, 50):
+        table = dense_table(np.ones((num, 1)), [f"text {i}" for i in range(num)])
+        spreads.append(float(BestSingleRouter().fit(table).estimate(table.queries).spread_QM[0, 0]))
+    assert spreads[0] == pytest.approx(np.std([1, 0, 1]))
+    assert spreads == sorted(spreads, reverse=True)
+    # That of Laplace's rule: n right answers of n leave a chance of about 1 / n of a wrong one.
+    assert 0.01 < spreads[-1] < 0.03
 
 
 def test_a_table_without_outcomes_is_refused() -> None:

@@ -27,7 +27,8 @@ def test_learned_columns_go_to_their_candidates_and_a_stranger_gets_none() -> No
     ground, lesson = learn_ground(table, LetterCounts())
     number_M = np.arange(len(lesson.names)) / 10.0
     asked = table.queries[:3]
-    estimate = ground.estimate(asked, np.tile(number_M, (3, 1)), np.ones((3, number_M.size)))
+    tiled_QM = np.tile(number_M, (3, 1))
+    estimate = ground.estimate(asked, tiled_QM, np.ones(tiled_QM.shape), x_QF=ground.embed(asked))
     for name, value in zip(lesson.names, number_M, strict=True):
         np.testing.assert_array_equal(estimate.quality_QM[:, estimate.names.index(name)], value)
     assert np.isnan(estimate.quality_QM[:, -1]).all()

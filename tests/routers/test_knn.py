@@ -68,7 +68,8 @@ def test_smoothing_equals_the_formula_cell_by_cell() -> None:
             mu = answer.quality_QM[q, m]
             pull = prior * (means.variance[m] + (means.quality[m] - mu) ** 2)
             variance = (np.sum(w * (v - mu) ** 2) + pull) / (w.sum() + prior)
-            error = np.sqrt(variance * (np.sum(w**2) + prior)) / (w.sum() + prior)
+            of_mean = prior**2 * means.variance[m] / means.num[m]
+            error = np.sqrt(variance * (np.sum(w**2) + prior) + of_mean) / (w.sum() + prior)
             assert answer.spread_QM[q, m] == pytest.approx(error)
     assert np.isnan(answer.latency_s_QM).all()
 

@@ -161,5 +161,8 @@ ROUTER_CHECKS: tuple[Callable[[Router], None], ...] = (
 )
 """The promises of every router."""
 
-SLOW_ROUTER_CHECKS: tuple[Callable[[Router], None], ...] = (router_text.a_text_of_a_megabyte_works,)
+SLOW_ROUTER_CHECKS: tuple[Callable[[Router], None], ...] = (
+    router_text.a_text_of_a_megabyte_works,
+    *router_unknown.SLOW_CHECKS,
+)
 """The promises of every router whose check takes long."""

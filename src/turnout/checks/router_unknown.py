@@ -6,9 +6,18 @@ from collections.abc import Callable
 
 import numpy as np
 
-from turnout.checks.fixtures import dense_table, fresh_queries, known_values, small_queries, small_table
+from turnout.checks.fixtures import (
+    CANDIDATES,
+    dense_table,
+    fresh_queries,
+    known_values,
+    small_queries,
+    small_table,
+)
 from turnout.checks.report import require
+from turnout.core.candidate import Candidate
 from turnout.core.contracts import Router
+from turnout.core.errors import InputError
 from turnout.core.estimate import Estimate
 from turnout.core.outcomes import OutcomeTable
 from turnout.core.rng import make_rng
@@ -66,6 +75,40 @@ def nobody_is_judged_without_evidence(router: Router) -> None:
     if value_Q.size and np.isfinite(others_QM).all():
         is_unsure = np.isnan(spread_Q).all() or (spread_Q >= others_QM.max(axis=1)).all()
         require(is_unsure, router, "a never observed candidate is estimated with confidence", got=spread_Q)
+
+
+def few_outcomes_leave_it_unsure(router: Router) -> None:
+    """A candidate that was right one to five times is less sure than one of many outcomes, and not certain.
+
+    It is so whether it stands in the table or joins by `add_candidate`, if the router takes newcomers.
+    """
+    queries = small_queries()
+    quality_QM, cost_usd_QM = known_values(queries)
+    whole = router.clone().fit(dense_table(queries, quality_QM, cost_usd_QM)).estimate(fresh_queries(30))
+    many = float(whole.spread_QM[:, _ELK].mean())
+    if np.isnan(many):
+        return
+    few_QM = quality_QM.copy()
+    few_QM[5:, _ELK], few_QM[:5, _ELK] = np.nan, 1.0
+    _require_unsure(router, _estimate(router, dense_table(queries, few_QM, cost_usd_QM)), _ELK, 5, many)
+    others = [name for name in small_table().names if name != CANDIDATES[_ELK].name]
+    joined = router.clone().fit(small_table().select(candidates=others))
+    for at, (num, candidate) in enumerate(((1, CANDIDATES[_ELK]), (5, Candidate(model="gnu"))), start=_ELK):
+        probe = dense_table(
+            queries[:num], np.ones((num, 1)), cost_usd_QM[:num, _ELK:], candidates=[candidate]
+        )
+        try:
+            joined.add_candidate(candidate, probe)
+        except InputError:
+            return
+        _require_unsure(router, joined.estimate(fresh_queries(30)), at, num, many)
+
+
+def _require_unsure(router: Router, estimate: Estimate, column: int, num: int, many: float) -> None:
+    spread_Q = estimate.spread_QM[:, column]
+    is_wide = np.isnan(spread_Q).all() or (spread_Q.min() > 0 and spread_Q.mean() >= many)
+    what = f"the spread of a candidate with {num} outcomes, all alike"
+    require(is_wide, router, what, allowed=f"above 0, and on average at least {many:.4f}", got=spread_Q)
 
 
 def an_unknown_cost_stays_unknown(router: Router) -> None:
@@ -127,3 +170,6 @@ CHECKS: tuple[Callable[[Router], None], ...] = (
     a_latency_that_nobody_measured_is_unknown,
 )
 """The promises about what is unknown."""
+
+SLOW_CHECKS: tuple[Callable[[Router], None], ...] = (few_outcomes_leave_it_unsure,)
+"""Those of them that fit three times."""

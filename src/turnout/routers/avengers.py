@@ -103,7 +103,8 @@ class AvengersRouter(Router):
     def estimate(self, queries: Sequence[Query]) -> Estimate:
         """Return the mix of the near clusters' means."""
         ground, means = self._learned("estimate")
-        return ground.estimate(queries, *means.mix(self.shares(ground.embed(queries))))
+        x_QF = ground.embed(queries)
+        return ground.estimate(queries, *means.mix(self.shares(x_QF)), x_QF=x_QF)
 
     def score(self, queries: Sequence[Query], *, performance: float) -> Floats:
         """Return the published mix of performance and efficiency, shape (Q, M); NaN where either is unknown.

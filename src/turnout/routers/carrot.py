@@ -98,7 +98,7 @@ class CarrotRouter(Router):
             ratio.append(value_QC[:, num:])
             spread.append(error_QC[:, :num])
         parts = (np.concatenate(part, axis=1) for part in (quality, spread, ratio))
-        return ground.estimate(queries, *parts)
+        return ground.estimate(queries, *parts, x_QF=x_QF)
 
     def add_candidate(self, candidate: Candidate, table: OutcomeTable) -> Self:
         """Store the probe rows of one more candidate with neighbourhoods of their own; returns self."""

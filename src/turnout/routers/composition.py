@@ -118,9 +118,8 @@ class CompositionRouter(Router):
         known = self._learned("estimate")
         of, place_Q = known.profiles, known.domains.place(known.embed(queries))
         held_DM = held_below(of.quality_DM, np.arange(len(known.domains.names)), self.expert_D)
-        return known.pool.estimate(
-            queries, held_DM[place_Q], of.error_DM[place_Q], ratio_QM=of.ratio_DM[place_Q]
-        )
+        share_QD = np.eye(len(known.domains.names))[place_Q]
+        return known.estimate(queries, share_QD, held_DM[place_Q], of.error_DM[place_Q])
 
     def add_candidate(self, candidate: Candidate, table: OutcomeTable) -> Self:
         """Average one more candidate over its probe rows; the map stays as it is; returns self."""

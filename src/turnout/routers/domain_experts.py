@@ -106,12 +106,8 @@ class DomainExpertsRouter(Router):
         certain_DD = np.eye(len(domains.names))
         share_QD = domains.shares(x_QF) if self.is_soft else certain_DD[domains.place(x_QF)]
         error_DM = np.where(np.isfinite(known.profiles.error_DM), known.profiles.error_DM, 0.0)
-        return known.pool.estimate(
-            queries,
-            share_QD @ np.nan_to_num(self._promoted(known)),
-            share_QD @ error_DM,
-            ratio_QM=known.ratios(share_QD),
-        )
+        quality_QM = share_QD @ np.nan_to_num(self._promoted(known))
+        return known.estimate(queries, share_QD, quality_QM, share_QD @ error_DM)
 
     def add_candidate(self, candidate: Candidate, table: OutcomeTable) -> Self:
         """Average one more candidate over its probe rows, domain by domain; returns self."""

@@ -10,9 +10,11 @@ import numpy as np
 
 from turnout.core.candidate import Candidate
 from turnout.core.contracts import Embedder, State
+from turnout.core.estimate import Estimate
 from turnout.core.outcomes import Floats, OutcomeTable
 from turnout.core.query import Query
 from turnout.routers.domains import Domains, Profiles, domains_from, fit_domains, profile, profiles_from
+from turnout.routers.evidence import Evidence, arrays_of, evidence_by, evidence_from
 from turnout.routers.pool import Pool, pool_from, read_newcomer, read_pool
 from turnout.routers.reader import embedder_parts, fitted_embedder, restored_embedder
 from turnout.routers.targets import Targets
@@ -26,6 +28,16 @@ class DomainPool:
     pool: Pool
     domains: Domains
     profiles: Profiles
+    evidence: Evidence | None = None
+    """How much was observed on each domain; None in older artifacts."""
+
+    def estimate(
+        self, queries: Sequence[Query], share_QD: Floats, quality_QM: Floats, spread_QM: Floats
+    ) -> Estimate:
+        """Return the estimate; no spread is narrower than the evidence on the queries' domains allows."""
+        if self.evidence is not None:
+            spread_QM = self.evidence.widen_by(spread_QM, share_QD)
+        return self.pool.estimate(queries, quality_QM, spread_QM, ratio_QM=self.ratios(share_QD))
 
     def embed(self, queries: Sequence[Query]) -> Floats:
         """Return the vectors in double precision, shape (Q, F)."""
@@ -42,13 +54,21 @@ class DomainPool:
         queries, targets, added = read_newcomer(table, candidate, self.pool)
         share_ND = self.domains.labels(queries, self.embed(queries))
         profiles = _average(share_ND, queries, targets, added, prior)
-        return replace(self, pool=self.pool.with_added(added), profiles=self.profiles.with_added(profiles))
+        evidence = self.evidence
+        if evidence is not None:
+            evidence = evidence.with_added(share_ND, targets.quality_QM)
+        return replace(
+            self,
+            pool=self.pool.with_added(added),
+            profiles=self.profiles.with_added(profiles),
+            evidence=evidence,
+        )
 
     def state(self, given: Embedder | None, arrays: dict[str, np.ndarray] | None = None) -> State:
         """Return the state of a router that holds this pool; `domain_pool_from` reads its part."""
         own = {**self.pool.arrays(), **self.domains.arrays(), **self.profiles.arrays()}
         return State(
-            arrays={**own, **(arrays or {})},
+            arrays={**own, **arrays_of(self.evidence), **(arrays or {})},
             values={**self.pool.values(), "domains": list(self.domains.names)},
             parts=embedder_parts(given, self.embedder),
         )
@@ -61,6 +81,7 @@ def domain_pool_from(state: State, given: Embedder | None) -> DomainPool:
         pool_from(state.arrays, state.values),
         domains_from(state.arrays, state.values["domains"]),
         profiles_from(state.arrays),
+        evidence_from(state.arrays),
     )
 
 
@@ -78,7 +99,8 @@ class DomainLesson:
     def learned(self, prior: float) -> DomainPool:
         """Average every candidate over every domain, drawn to its mean by `prior` observations."""
         profiles = _average(self.share_ND, self.queries, self.targets, self.pool, prior)
-        return DomainPool(self.embedder, self.pool, self.domains, profiles)
+        evidence = evidence_by(self.share_ND, self.targets.quality_QM)
+        return DomainPool(self.embedder, self.pool, self.domains, profiles, evidence)
 
 
 def read_domains(

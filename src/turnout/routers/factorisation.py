@@ -91,7 +91,8 @@ class FactorisationRouter(Router):
     def estimate(self, queries: Sequence[Query]) -> Estimate:
         """Return the probabilities of the factors."""
         directions, placed = self._learned("estimate")
-        return placed.estimate(queries, _items(directions, placed.ground.embed(queries)))
+        x_QF = placed.ground.embed(queries)
+        return placed.estimate(queries, x_QF, _items(directions, x_QF))
 
     def add_candidate(self, candidate: Candidate, table: OutcomeTable) -> Self:
         """Place one more candidate by its probe rows; returns self."""

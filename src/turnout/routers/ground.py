@@ -18,6 +18,7 @@ from turnout.core.estimate import Estimate
 from turnout.core.outcomes import Floats, Ints, OutcomeTable
 from turnout.core.query import Query
 from turnout.routers.charges import Charges, charges_from, fit_charges
+from turnout.routers.evidence import Evidence, arrays_of, evidence_from, learn_evidence
 from turnout.routers.neighbours import Array
 from turnout.routers.reader import embedder_parts, fitted_embedder, restored_embedder
 from turnout.routers.targets import (
@@ -64,6 +65,8 @@ class Ground:
     """Which learned column each candidate has, shape (M,); -1 where it was never observed."""
     charges: Charges
     embedder: Embedder
+    evidence: Evidence | None = None
+    """Where the learned columns were observed; None in older artifacts."""
     _is_plain: bool = field(init=False, repr=False)
     """Whether the learned columns are the pool as it stands."""
 
@@ -81,12 +84,18 @@ class Ground:
         quality_QM: Floats,
         spread_QM: Floats,
         ratio_QM: Floats | None = None,
+        *,
+        x_QF: Array,
     ) -> Estimate:
         """Return the estimate from learned columns: the stranger is NaN, its spread infinite.
+
+        `x_QF` are the queries' vectors (`embed`): a spread is no narrower than the evidence allows there.
 
         `ratio_QM` is the cost as a multiple of the line in the length of the prompt; None is each
         candidate's mean.
         """
+        if self.evidence is not None:
+            spread_QM = self.evidence.widen(spread_QM, x_QF)
         return self.charges.estimate(
             self.candidates,
             queries,
@@ -106,8 +115,10 @@ class Ground:
     def with_added(self, candidate: Candidate, lesson: Lesson) -> Ground:
         """Return the pool with one more candidate, whose learned column is the next one."""
         place = np.append(self.place, self.place.max(initial=-1) + 1)
-        charges = self.charges.with_added(lesson.charges)
-        return Ground((*self.candidates, candidate), place, charges, self.embedder)
+        charges, evidence = self.charges.with_added(lesson.charges), self.evidence
+        if evidence is not None:
+            evidence = evidence.with_texts(lesson.x_NF, lesson.targets.quality_QM)
+        return Ground((*self.candidates, candidate), place, charges, self.embedder, evidence)
 
     def state(
         self,
@@ -117,7 +128,7 @@ class Ground:
     ) -> State:
         """Return the state of a router that stands on this ground; `ground_from` reads its part."""
         return State(
-            arrays={"place": self.place, **self.charges.arrays(), **arrays},
+            arrays={"place": self.place, **self.charges.arrays(), **arrays_of(self.evidence), **arrays},
             values={"candidates": pack_candidates(self.candidates), **(values or {})},
             parts=embedder_parts(given, self.embedder),
         )
@@ -130,6 +141,7 @@ def ground_from(state: State, given: Embedder | None) -> Ground:
         state.arrays["place"],
         charges_from(state.arrays),
         restored_embedder(given, state.parts),
+        evidence_from(state.arrays),
     )
 
 
@@ -148,7 +160,8 @@ def learn_ground(table: OutcomeTable, given: Embedder | None) -> tuple[Ground, L
     place[column] = np.arange(column.size)
     x_NF = np.asarray(embedder.embed(queries), np.float32)
     lesson = _lesson(queries, x_NF, over, table.candidates, charges, column)
-    return Ground(table.candidates, place, charges, embedder), lesson
+    evidence = learn_evidence(x_NF, lesson.targets.quality_QM)
+    return Ground(table.candidates, place, charges, embedder, evidence), lesson
 
 
 def read_probe(ground: Ground, candidate: Candidate, table: OutcomeTable) -> Lesson:

@@ -15,6 +15,7 @@ from turnout.core.estimate import Estimate, make_estimate
 from turnout.core.outcomes import Floats, OutcomeTable
 from turnout.core.query import Query
 from turnout.core.validation import check_number
+from turnout.routers.evidence import LEAST_BETWEEN, evidence_by, floor_square
 from turnout.routers.means import Means, means_from, means_of
 from turnout.routers.targets import Targets, pack_candidates, probe_of, read_targets, unpack_candidates
 
@@ -38,7 +39,8 @@ class GroupMeanRouter(Router):
 
     Units
     -----
-    Spread is the standard error of the shrunk mean, the prior counting as `prior` observations.
+    Spread is the standard error of the shrunk mean, the prior counting as `prior` observations, and no
+    narrower than `evidence` allows.
 
     Cost
     ----
@@ -50,6 +52,7 @@ class GroupMeanRouter(Router):
         self.candidates_: tuple[Candidate, ...] = ()
         self.groups_: dict[str, Means] = {}
         self.overall_: Means | None = None
+        self.between_ = LEAST_BETWEEN
 
     @property
     def is_fitted(self) -> bool:
@@ -62,6 +65,7 @@ class GroupMeanRouter(Router):
         self.candidates_ = table.candidates
         self.overall_ = means_of(targets)
         self.groups_ = _by_task(queries, targets)
+        self.between_ = _between(queries, targets)
         return self
 
     def estimate(self, queries: Sequence[Query]) -> Estimate:
@@ -69,12 +73,7 @@ class GroupMeanRouter(Router):
         overall = self._overall("estimate")
         tasks = [query.task if query.task in self.groups_ else None for query in queries]
         order = {task: row for row, task in enumerate(dict.fromkeys(tasks))}
-        rows = [
-            _shrunk(
-                overall if task is None else self.groups_[task], overall, self.prior, is_own=task is not None
-            )
-            for task in order
-        ]
+        rows = [self._shrunk(None if task is None else self.groups_[task], overall) for task in order]
         pick = [order[task] for task in tasks]
         shape = (4, 0, len(self.candidates_))
         answer = np.stack(rows, axis=1)[:, pick] if rows else np.zeros(shape)
@@ -101,7 +100,7 @@ class GroupMeanRouter(Router):
         every = [self._overall("state"), *self.groups_.values()]
         arrays = {f.name: np.stack([getattr(means, f.name) for means in every]) for f in fields(Means)}
         values = {"candidates": pack_candidates(self.candidates_), "tasks": list(self.groups_)}
-        return State(arrays=arrays, values=values)
+        return State(arrays=arrays, values={**values, "between": self.between_})
 
     def restore(self, state: State) -> None:
         """Take over averages."""
@@ -115,6 +114,24 @@ class GroupMeanRouter(Router):
         self.overall_ = every[0]
         self.groups_ = dict(zip(tasks, every[1:], strict=True))
         self.candidates_ = unpack_candidates(state.values["candidates"])
+        between = state.values.get("between", LEAST_BETWEEN)  # older artifacts have none
+        assert isinstance(between, float)
+        self.between_ = between
+
+    def _shrunk(self, group: Means | None, overall: Means) -> Floats:
+        """Return quality, spread, cost and latency of one task, or of an unknown one, shape (4, M)."""
+        num_M = np.zeros(overall.num.size) if group is None else group.num
+        tasks = [means.num for means in self.groups_.values()]
+        if group is None and tasks:
+            # Any of the known tasks, or another: as unknown as those together.
+            num_TM = np.stack(tasks)
+            square_M = floor_square(overall.variance, overall.num, num_TM, self.between_).mean(axis=0)
+        else:
+            square_M = floor_square(overall.variance, overall.num, num_M, self.between_)
+        found_AM = _shrunk(overall if group is None else group, overall, self.prior, is_own=group is not None)
+        if np.isfinite(self.prior):  # else tasks are said to make no difference
+            found_AM[1] = np.maximum(found_AM[1], np.sqrt(square_M))
+        return found_AM
 
     def _overall(self, move: str) -> Means:
         self.require_fitted(move)
@@ -128,6 +145,17 @@ def _by_task(queries: Sequence[Query], targets: Targets) -> dict[str, Means]:
         if query.task is not None:
             rows.setdefault(query.task, []).append(row)
     return {task: means_of(targets.take(np.array(rows[task], np.int64))) for task in sorted(rows)}
+
+
+def _between(queries: Sequence[Query], targets: Targets) -> float:
+    """Return the variance of averages between tasks; the least where no task is named."""
+    names = sorted({query.task for query in queries if query.task is not None})
+    order = {name: column for column, name in enumerate(names)}
+    rows = [row for row, query in enumerate(queries) if query.task in order]
+    if not rows:
+        return LEAST_BETWEEN
+    share_NT = np.eye(len(names))[[order[queries[row].task or ""] for row in rows]]
+    return evidence_by(share_NT, targets.quality_QM[rows]).between
 
 
 def _nothing(num_candidates: int) -> Means:

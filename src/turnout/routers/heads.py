@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 import numpy as np
 
 from turnout.core.outcomes import Bools, Floats, Ints
-from turnout.routers.least_squares import Solution, solve
+from turnout.routers.least_squares import Solution, noise_of, solve
 from turnout.routers.packing import below, numbered
 
 
@@ -164,7 +164,7 @@ def pool(x_NF: Floats, y_NH: Floats, penalties: Sequence[float], is_pooled_H: Bo
             is_pooled_H, np.minimum(found.penalty_H[:-1], found.penalty_H[-1]), found.penalty_H[:-1]
         ),
         left_out_NH=left_out_NH,
-        noise_H=((y_NH - left_out_NH) ** 2).mean(axis=0),
+        noise_H=noise_of(((y_NH - left_out_NH) ** 2).mean(axis=0), len(y_NH)),
     )
 
 

@@ -20,8 +20,6 @@ from turnout.routers.means import column_mean
 from turnout.routers.neighbours import Array
 from turnout.routers.profile_attention import Attention, learn_attention
 
-_LEAST_VARIANCE = 0.01
-
 
 @dataclass(frozen=True, slots=True)
 class _Profile:
@@ -102,8 +100,11 @@ class ICLRouter(Router):
             for profile in self.profiles_
         ]
         quality_QM, squares_QM = (np.concatenate(part, axis=1) for part in zip(*found, strict=True))
-        variance_QM = np.maximum(quality_QM * (1.0 - quality_QM), _LEAST_VARIANCE)
-        return ground.estimate(queries, quality_QM, np.sqrt(variance_QM * squares_QM))
+        # Drawn to a half by two examples: what never happened may.
+        num_M = np.concatenate([profile.known_KM[:-1].sum(axis=0) for profile in self.profiles_])
+        drawn_QM = (num_M * quality_QM + 1.0) / (num_M + 2.0)
+        variance_QM = drawn_QM * (1.0 - drawn_QM)
+        return ground.estimate(queries, quality_QM, np.sqrt(variance_QM * squares_QM), x_QF=x_QF)
 
     def add_candidate(self, candidate: Candidate, table: OutcomeTable) -> Self:
         """Keep the examples of one more candidate, the layer as it is; returns self."""

@@ -117,12 +117,8 @@ class InferredGroupRouter(Router):
         quality_QM = share_QD @ mean_DM
         # sum p (error^2 + mean^2) - quality^2, which is the sum of the docstring; rounding may pass 0.
         inside_QM, around_QM = share_QD @ error_DM**2, share_QD @ mean_DM**2 - quality_QM**2
-        return known.pool.estimate(
-            queries,
-            quality_QM,
-            np.sqrt(inside_QM + np.maximum(around_QM, 0.0)),
-            ratio_QM=known.ratios(share_QD),
-        )
+        spread_QM = np.sqrt(inside_QM + np.maximum(around_QM, 0.0))
+        return known.estimate(queries, share_QD, quality_QM, spread_QM)
 
     def add_candidate(self, candidate: Candidate, table: OutcomeTable) -> Self:
         """Average one more candidate over its probe rows, group by group; returns self."""

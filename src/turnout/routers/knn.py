@@ -15,6 +15,7 @@ from turnout.core.query import Query
 from turnout.core.rng import make_rng
 from turnout.core.validation import check_choice, check_count, check_kind, check_number
 from turnout.routers.bank import Bank, bank_from, rounded
+from turnout.routers.evidence import Evidence, arrays_of, evidence_from, learn_evidence
 from turnout.routers.length_trend import LengthTrend, fit_trend, trend_from
 from turnout.routers.means import means_of
 from turnout.routers.neighbours import build_lists
@@ -73,9 +74,9 @@ class KNNRouter(Router):
 
     Units
     -----
-    Spread is the standard error of the average. Cost is the candidate's line in the length of the prompt
-    (`length_trend`) times the neighbours' mean ratio to that line; latency is the neighbours' arithmetic
-    mean. Both are drawn toward the overall mean in the same way.
+    Spread is the standard error of the average, no narrower than `evidence` allows. Cost is the
+    candidate's line in the length of the prompt (`length_trend`) times the neighbours' mean ratio to that
+    line; latency is the neighbours' arithmetic mean. Both are drawn toward the overall mean in the same way.
 
     Cost
     ----
@@ -109,6 +110,7 @@ class KNNRouter(Router):
         self.smoothing_: Smoothing | None = None
         self.trend_: LengthTrend | None = None
         self.banks_: list[Bank] = []
+        self.evidence_: Evidence | None = None
 
     @property
     def is_fitted(self) -> bool:
@@ -132,6 +134,7 @@ class KNNRouter(Router):
         )
         self.trend_ = fit_trend(queries, targets.cost_usd_QM)
         self.banks_ = [self._store(x_NF, targets.over(self.trend_.predict(queries)), self.smoothing_)]
+        self.evidence_ = learn_evidence(x_NF, targets.quality_QM)
         return self
 
     def estimate(self, queries: Sequence[Query]) -> Estimate:
@@ -140,10 +143,13 @@ class KNNRouter(Router):
         x_QF = np.asarray(embedder.embed(queries), np.float32)
         answers = [bank.answer(x_QF, smoothing) for bank in self.banks_]
         joined = answers[0] if len(answers) == 1 else stack(answers, axis=1)
+        spread_QM = joined.spread_QM
+        if self.evidence_ is not None:
+            spread_QM = self.evidence_.widen(spread_QM, x_QF)
         return make_estimate(
             self.candidates_,
             joined.quality_QM,
-            spread_QM=joined.spread_QM,
+            spread_QM=spread_QM,
             cost_usd_QM=joined.cost_QM * trend.predict(queries),
             latency_s_QM=joined.latency_s_QM,
         )
@@ -160,6 +166,8 @@ class KNNRouter(Router):
         line = fit_trend(queries, targets.cost_usd_QM)
         self.trend_ = trend.with_added(line)
         self.banks_ = [*self.banks_, self._store(x_NF, targets.over(line.predict(queries)), smoothing)]
+        if self.evidence_ is not None:
+            self.evidence_ = self.evidence_.with_texts(x_NF, targets.quality_QM)
         self.candidates_ = (*self.candidates_, candidate)
         return self
 
@@ -174,7 +182,9 @@ class KNNRouter(Router):
             "prior": smoothing.prior,
         }
         return State(
-            arrays={**arrays, **trend.arrays()}, values=values, parts=embedder_parts(self.embedder, embedder)
+            arrays={**arrays, **trend.arrays(), **arrays_of(self.evidence_)},
+            values=values,
+            parts=embedder_parts(self.embedder, embedder),
         )
 
     def restore(self, state: State) -> None:
@@ -188,6 +198,7 @@ class KNNRouter(Router):
         self.trend_ = trend_from(state.arrays)
         self.smoothing_ = Smoothing(k, float(prior), self.sharpness, self.floor)
         self.banks_ = [bank_from(below(f"{i}/", state.arrays)) for i in range(num_banks)]
+        self.evidence_ = evidence_from(state.arrays)
 
     def _store(self, x_NF: np.ndarray, targets: Targets, smoothing: Smoothing) -> Bank:
         means = means_of(targets)

@@ -13,6 +13,8 @@ import numpy as np
 
 from turnout.core.outcomes import Floats
 
+_COIN = 0.25
+
 
 @dataclass(frozen=True, slots=True)
 class Solution:
@@ -23,7 +25,7 @@ class Solution:
     intercept_H: Floats
     penalty_H: Floats
     noise_H: Floats
-    """Mean squared leave-one-out residual."""
+    """Mean squared leave-one-out residual, see `noise_of`."""
     left_out_NH: Floats
     """Leave-one-out prediction of every row."""
     axes_FF: Floats
@@ -31,6 +33,12 @@ class Solution:
     values_F: Floats
     """Its eigenvalues."""
     num_rows: int
+
+
+def noise_of(mean_square_H: Floats, num_rows: int) -> Floats:
+    """Return the noise of heads with one best and one worst outcome counted in, as `means_of` does."""
+    noise_H: Floats = (mean_square_H * num_rows + 2.0 * _COIN) / (num_rows + 2.0)
+    return noise_H
 
 
 def solve(x_NF: Floats, y_NH: Floats, penalties: Sequence[float]) -> Solution:
@@ -66,7 +74,7 @@ def solve(x_NF: Floats, y_NH: Floats, penalties: Sequence[float]) -> Solution:
         weight_FH,
         intercept_H,
         penalty_H,
-        best_H,
+        noise_of(best_H, num_rows),
         left_out_NH + intercept_H,
         axes_FF,
         values_F,

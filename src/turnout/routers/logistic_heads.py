@@ -30,19 +30,23 @@ class LogisticHeads:
     values_F: Floats
     """Eigenvectors, in columns, and eigenvalues of the centred Gram matrix, the penalty added."""
     num_rows: Floats
-    """Shape (1,)."""
+    """Known rows of each column, shape (C,)."""
 
     def predict(self, x_QF: np.ndarray) -> tuple[Floats, Floats]:
         """Return probabilities and their variances, both of shape (Q, C).
 
-        The variance is `p (1 - p)` times the leverage of the query, as if every row were as sure as it.
+        The variance is `p (1 - p)` times the leverage of the query, as if every row were as sure as it; p is
+        drawn to a half by two rows, for what never happened may, and a column that is known on a part of
+        the rows has that part of their weight.
         """
         away_QF = np.asarray(x_QF, np.float64) - self.centre_F
         # A text of which nothing is known is read as the mean.
         away_QF[np.count_nonzero(x_QF, axis=1) == 0] = 0.0
         p_QC = sigmoid(self.intercept_C + away_QF @ self.weight_FC)
-        leverage_Q = np.square(away_QF @ self.axes_FF) @ (1.0 / self.values_F) + 1.0 / self.num_rows
-        return p_QC, np.maximum(p_QC * (1.0 - p_QC), 1e-4) * leverage_Q[:, None]
+        num_C = np.maximum(self.num_rows, 1.0)
+        drawn_QC = (num_C * p_QC + 1.0) / (num_C + 2.0)
+        apart_Q1 = (np.square(away_QF @ self.axes_FF) @ (1.0 / self.values_F))[:, None]
+        return p_QC, drawn_QC * (1.0 - drawn_QC) * (apart_Q1 * num_C.max() + 1.0) / num_C
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return everything by name; `logistic_heads_from` reads it back."""
@@ -85,5 +89,5 @@ def fit_logistic(x_NF: np.ndarray, target_NC: Floats, penalty: float) -> Logisti
         theta_GC[-1],
         axes_FF,
         np.maximum(values_F, 0.0) + max(penalty, 1e-6),
-        np.array([float(len(x_NF))]),
+        num_C,
     )

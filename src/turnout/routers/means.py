@@ -19,7 +19,7 @@ class Means:
 
     quality: Floats
     variance: Floats
-    """Variance of one quality around the mean."""
+    """Variance of one quality, one best and one worst counted in."""
     num: Floats
     """Number of observed qualities."""
     cost_usd: Floats
@@ -60,16 +60,21 @@ class Means:
 def means_of(targets: Targets) -> Means:
     """Average each candidate over the queries on which it was observed.
 
-    The variance of quality is the unbiased one, or that of a fair coin for a single observation: one
-    right answer is no proof of certainty.
+    The variance of quality counts one best and one worst outcome more than were seen (Laplace's rule): some
+    right answers in a row are no proof of certainty.
     """
     num = np.isfinite(targets.quality_QM).sum(axis=0).astype(np.float64)
     quality = column_mean(targets.quality_QM)
-    squares = column_mean((targets.quality_QM - quality) ** 2)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        unbiased = squares * num / (num - 1.0)
-    variance = np.where(num > 1, unbiased, np.where(num == 1, 0.25, np.nan))
-    return Means(quality, variance, num, column_mean(targets.cost_usd_QM), column_mean(targets.latency_s_QM))
+    squares = num * column_mean((targets.quality_QM - quality) ** 2)
+    centre = (num * quality + 1.0) / (num + 2.0)
+    around = squares + num * (quality - centre) ** 2 + (1.0 - centre) ** 2 + centre**2
+    return Means(
+        quality,
+        around / (num + 2.0),
+        num,
+        column_mean(targets.cost_usd_QM),
+        column_mean(targets.latency_s_QM),
+    )
 
 
 def with_candidate(

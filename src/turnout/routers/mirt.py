@@ -99,7 +99,8 @@ class MIRTRouter(Router):
     def estimate(self, queries: Sequence[Query]) -> Estimate:
         """Return the probabilities of the model."""
         items, placed = self._learned("estimate")
-        return placed.estimate(queries, _as_items(items, placed.ground.embed(queries)))
+        x_QF = placed.ground.embed(queries)
+        return placed.estimate(queries, x_QF, _as_items(items, x_QF))
 
     def items(self, queries: Sequence[Query]) -> tuple[Floats, Floats]:
         """Return the queries as items: discriminations (Q, D), above 0, and difficulties (Q,)."""

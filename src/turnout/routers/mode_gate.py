@@ -151,8 +151,9 @@ class ModeGateRouter(Router):
     def estimate(self, queries: Sequence[Query]) -> Estimate:
         """Return the qualities of which the gate without cost is the softmax."""
         ground, _, _ = self._learned("estimate")
-        quality_QM, leverage_Q1 = self._quality(ground.embed(queries))
-        return ground.estimate(queries, quality_QM, np.sqrt(self.noise_M * leverage_Q1))
+        x_QF = ground.embed(queries)
+        quality_QM, leverage_Q1 = self._quality(x_QF)
+        return ground.estimate(queries, quality_QM, np.sqrt(self.noise_M * leverage_Q1), x_QF=x_QF)
 
     def add_candidate(self, candidate: Candidate, table: OutcomeTable) -> Self:
         """Fit how far a newcomer is from the level of the others on its probe rows; returns self."""

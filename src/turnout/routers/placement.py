@@ -18,6 +18,7 @@ from turnout.core.outcomes import Floats
 from turnout.core.query import Query
 from turnout.routers.ground import Ground, Lesson
 from turnout.routers.logistic_vectors import Prior, Vectors, place
+from turnout.routers.neighbours import Array
 
 Items = tuple[Floats, Floats]
 """Queries as items: h of shape (Q, D) and an offset of shape (Q,), for `sigmoid(offset + h . v_m)`."""
@@ -31,9 +32,9 @@ class Placement:
     vectors: Vectors
     prior: Prior
 
-    def estimate(self, queries: Sequence[Query], items: Items) -> Estimate:
-        """Return the probabilities of everybody on the items."""
-        return self.ground.estimate(queries, *self.vectors.predict(*items))
+    def estimate(self, queries: Sequence[Query], x_QF: Array, items: Items) -> Estimate:
+        """Return the probabilities of everybody on the items, which were read from these vectors."""
+        return self.ground.estimate(queries, *self.vectors.predict(*items), x_QF=x_QF)
 
     def with_added(self, candidate: Candidate, lesson: Lesson, items: Items) -> Placement:
         """Return the pool with one more candidate, placed on the items of its probe rows."""

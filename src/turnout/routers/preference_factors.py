@@ -143,7 +143,8 @@ class PreferenceFactorsRouter(Router):
         quality_QM = self.mean_R.mean() + level_QH + gain_QM
         plain_QM, error_QM = vectors.predict(h_QD, np.zeros(len(h_QD)))
         deviation_QM = error_QM / np.maximum(plain_QM * (1.0 - plain_QM), 1e-4)
-        return ground.estimate(queries, quality_QM, np.hypot(slope_QM * deviation_QM, level_error_QH))
+        spread_QM = np.hypot(slope_QM * deviation_QM, level_error_QH)
+        return ground.estimate(queries, quality_QM, spread_QM, x_QF=x_QF)
 
     def add_candidate(self, candidate: Candidate, table: OutcomeTable) -> Self:
         """Place one more candidate against what is expected of the references on its probe rows."""

@@ -14,6 +14,7 @@ from turnout.core.estimate import Estimate
 from turnout.core.outcomes import Ints, OutcomeTable
 from turnout.core.query import Query
 from turnout.core.validation import check_kind, check_name, check_number
+from turnout.routers.evidence import Evidence, arrays_of, evidence_from, learn_evidence
 from turnout.routers.fingerprints import unit_rows
 from turnout.routers.neighbours import Array
 from turnout.routers.pool import Pool, pool_from, read_newcomer, read_pool
@@ -89,6 +90,7 @@ class PreferenceRoutesRouter(Router):
         self.embedder_: Embedder | None = None
         self.pool_: Pool | None = None
         self.route_RF: Array = np.zeros((0, 0), np.float32)
+        self.evidence_: Evidence | None = None
 
     @property
     def is_fitted(self) -> bool:
@@ -102,42 +104,49 @@ class PreferenceRoutesRouter(Router):
         self.embedder_ = fitted_embedder(self.embedder, queries)
         self.route_RF = unit_rows(np.asarray(self.embedder_.embed(self._descriptions()), np.float32))
         self.pool_ = pool
+        self.evidence_ = learn_evidence(self._embed(queries), targets.quality_QM)
         return self
 
     def match(self, queries: Sequence[Query]) -> list[str]:
         """Return the name of each query's route, or `other`."""
-        route_Q = self._match(queries)
+        self.require_fitted("match")
+        route_Q = self._match(self._embed(queries))
         return [OTHER if route < 0 else self.routes[route][0] for route in route_Q.tolist()]
 
     def estimate(self, queries: Sequence[Query]) -> Estimate:
         """Return averages, with the candidate of the route at its own and nobody above it."""
         _, pool = self._learned("estimate")
+        x_QF = self._embed(queries)
         shape = (len(queries), len(pool.candidates))
         quality_QM = np.broadcast_to(pool.means.quality, shape).copy()
         column = {
             candidate.name: place for place, candidate in enumerate(pool.candidates) if pool.known_M[place]
         }
-        for row, route in enumerate(self._match(queries).tolist()):
+        for row, route in enumerate(self._match(x_QF).tolist()):
             chosen = column.get(self.routes[route][2]) if route >= 0 else None
             if chosen is not None:
                 first = max(float(pool.means.quality[chosen]), _BEHIND)
                 quality_QM[row] = np.minimum(quality_QM[row], first - _BEHIND)
                 quality_QM[row, chosen] = first
         spread_QM = np.broadcast_to(pool.means.standard_error(), shape)
-        return pool.estimate(queries, quality_QM, np.maximum(spread_QM, 1e-9))
+        if self.evidence_ is not None:
+            spread_QM = self.evidence_.widen(spread_QM, x_QF)
+        return pool.estimate(queries, quality_QM, spread_QM)
 
     def add_candidate(self, candidate: Candidate, table: OutcomeTable) -> Self:
         """Average one more candidate over its probe rows; routes to it count from now on; returns self."""
         _, pool = self._learned("add_candidate")
-        _, _, added = read_newcomer(table, candidate, pool)
+        queries, targets, added = read_newcomer(table, candidate, pool)
         self.pool_ = pool.with_added(added)
+        if self.evidence_ is not None:
+            self.evidence_ = self.evidence_.with_texts(self._embed(queries), targets.quality_QM)
         return self
 
     def state(self) -> State:
         """Return the averages and the embedder."""
         embedder, pool = self._learned("state")
         return State(
-            arrays={**pool.arrays(), "route": self.route_RF},
+            arrays={**pool.arrays(), "route": self.route_RF, **arrays_of(self.evidence_)},
             values=pool.values(),
             parts=embedder_parts(self.embedder, embedder),
         )
@@ -147,16 +156,20 @@ class PreferenceRoutesRouter(Router):
         self.embedder_ = restored_embedder(self.embedder, state.parts)
         self.pool_ = pool_from(state.arrays, state.values)
         self.route_RF = state.arrays["route"]
+        self.evidence_ = evidence_from(state.arrays)
 
-    def _match(self, queries: Sequence[Query]) -> Ints:
+    def _embed(self, queries: Sequence[Query]) -> Array:
+        assert self.embedder_ is not None
+        return np.asarray(self.embedder_.embed(queries), np.float32)
+
+    def _match(self, x_QF: Array) -> Ints:
         """Return the place of each query's route, shape (Q,), -1 for `other`."""
-        embedder, _ = self._learned("match")
-        if not self.routes or not queries:
-            return np.full(len(queries), -1, np.int64)
-        cosine_QR = unit_rows(np.asarray(embedder.embed(queries), np.float32)) @ self.route_RF.T
+        if not self.routes or not len(x_QF):
+            return np.full(len(x_QF), -1, np.int64)
+        cosine_QR = unit_rows(x_QF) @ self.route_RF.T
         # The first of descriptions that differ by rounding, whatever the batch.
         best_Q = np.round(cosine_QR.astype(np.float64), 5).argmax(axis=1)
-        top_Q = cosine_QR[np.arange(len(queries)), best_Q]
+        top_Q = cosine_QR[np.arange(len(x_QF)), best_Q]
         return np.where((top_Q >= self.floor) & (top_Q > 1e-6), best_Q, -1)
 
     def _descriptions(self) -> list[Query]:

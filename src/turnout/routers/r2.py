@@ -100,7 +100,7 @@ class R2Router(Router):
         expected_QM = length.expected_tokens(x_QF, self.families_.of_M, self.families_.budget_M)
         lines_QM = ground.charges.lines(queries)[:, _columns(ground)]
         ratio_QM = spend.usd(queries, expected_QM) / lines_QM
-        return ground.estimate(queries, quality_QM, spread_QM, ratio_QM)
+        return ground.estimate(queries, quality_QM, spread_QM, ratio_QM, x_QF=x_QF)
 
     def curve(
         self, queries: Sequence[Query], candidate: Candidate, budgets: Sequence[float]

@@ -12,9 +12,10 @@ from turnout.core.candidate import Candidate
 from turnout.core.contracts import Embedder, Router, State
 from turnout.core.errors import InputError, sentence
 from turnout.core.estimate import Estimate, make_estimate
-from turnout.core.outcomes import OutcomeTable
+from turnout.core.outcomes import Floats, OutcomeTable
 from turnout.core.query import Query
 from turnout.core.validation import check_kind, check_number
+from turnout.routers.evidence import Evidence, arrays_of, evidence_from, learn_evidence
 from turnout.routers.heads import Heads, group_from, learn_heads
 from turnout.routers.length_trend import LengthTrend, fit_trend, trend_from
 from turnout.routers.means import column_mean
@@ -56,7 +57,7 @@ class RidgeRouter(Router):
     Units
     -----
     Spread is `sqrt(noise * leverage)`: the residual variance (leave-one-out) times how far the query lies
-    from what was seen.
+    from what was seen, and no narrower than `evidence` allows.
 
     Cost
     ----
@@ -83,6 +84,7 @@ class RidgeRouter(Router):
         self.embedder_: Embedder | None = None
         self.trend_: LengthTrend | None = None
         self.heads_ = Heads([], np.zeros(0))
+        self.evidence_: Evidence | None = None
 
     @property
     def is_fitted(self) -> bool:
@@ -96,7 +98,9 @@ class RidgeRouter(Router):
         self.candidates_ = table.candidates
         self.trend_ = fit_trend(queries, targets.cost_usd_QM)
         over = targets.over(self.trend_.predict(queries))
-        self.heads_ = self._learn(self.embedder_, queries, over)
+        x_NF = np.asarray(self.embedder_.embed(queries), np.float64)
+        self.heads_ = self._learn(x_NF, over)
+        self.evidence_ = learn_evidence(x_NF.astype(np.float32), targets.quality_QM)
         return self
 
     def estimate(self, queries: Sequence[Query]) -> Estimate:
@@ -108,10 +112,13 @@ class RidgeRouter(Router):
         quality_QM, cost_QM, latency_s_QM = (
             value_QC[:, i * num : (i + 1) * num] for i in range(_NUM_TARGETS)
         )
+        spread_QM = error_QC[:, :num]
+        if self.evidence_ is not None:
+            spread_QM = self.evidence_.widen(spread_QM, x_QF)
         return make_estimate(
             self.candidates_,
             quality_QM,
-            spread_QM=error_QC[:, :num],
+            spread_QM=spread_QM,
             cost_usd_QM=cost_QM * trend.predict(queries),
             latency_s_QM=latency_s_QM,
         )
@@ -121,7 +128,8 @@ class RidgeRouter(Router):
         embedder, trend = self._learned("add_candidate")
         queries, targets = read_targets(probe_of(table, candidate, self.candidates_))
         line = fit_trend(queries, targets.cost_usd_QM)
-        known, found = self.heads_, self._learn(embedder, queries, targets.over(line.predict(queries)))
+        x_NF = np.asarray(embedder.embed(queries), np.float64)
+        known, found = self.heads_, self._learn(x_NF, targets.over(line.predict(queries)))
         old, new = len(self.candidates_), len(self.candidates_) + 1
         # Columns are (quality, cost, latency) blocks of M: those behind the first block move up.
         moved = [
@@ -131,6 +139,8 @@ class RidgeRouter(Router):
         blocks = zip(*(np.split(heads.unit_C, _NUM_TARGETS) for heads in (known, found)), strict=True)
         self.heads_ = Heads(moved + added, np.concatenate([part for block in blocks for part in block]))
         self.trend_ = trend.with_added(line)
+        if self.evidence_ is not None:
+            self.evidence_ = self.evidence_.with_texts(x_NF.astype(np.float32), targets.quality_QM)
         self.candidates_ = (*self.candidates_, candidate)
         return self
 
@@ -139,7 +149,7 @@ class RidgeRouter(Router):
         embedder, trend = self._learned("state")
         arrays = numbered(group.arrays() for group in self.heads_.groups)
         return State(
-            arrays={"unit": self.heads_.unit_C, **trend.arrays(), **arrays},
+            arrays={"unit": self.heads_.unit_C, **trend.arrays(), **arrays, **arrays_of(self.evidence_)},
             values={"candidates": pack_candidates(self.candidates_), "num_groups": len(self.heads_.groups)},
             parts=embedder_parts(self.embedder, embedder),
         )
@@ -153,9 +163,9 @@ class RidgeRouter(Router):
         assert isinstance(num_groups, int)
         groups = [group_from(below(f"{i}/", state.arrays)) for i in range(num_groups)]
         self.heads_ = Heads(groups, state.arrays["unit"])
+        self.evidence_ = evidence_from(state.arrays)
 
-    def _learn(self, embedder: Embedder, queries: Sequence[Query], targets: Targets) -> Heads:
-        x_NF = np.asarray(embedder.embed(queries), np.float64)
+    def _learn(self, x_NF: Floats, targets: Targets) -> Heads:
         y_NC = np.concatenate([targets.quality_QM, targets.cost_usd_QM, targets.latency_s_QM], axis=1)
         unit_C = np.nan_to_num(column_mean(y_NC), nan=0.0)
         unit_C[: targets.quality_QM.shape[1]] = 0.0

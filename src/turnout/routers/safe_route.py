@@ -95,8 +95,9 @@ class SafeRouteRouter(Router):
     def estimate(self, queries: Sequence[Query]) -> Estimate:
         """Return the quality of the small candidate plus gain minus harm."""
         ground = self._learned("estimate")
-        small_Q1, gain_QM, harm_QM, variance_QM = self._read(ground.embed(queries))
-        return ground.estimate(queries, small_Q1 + gain_QM - harm_QM, np.sqrt(variance_QM))
+        x_QF = ground.embed(queries)
+        small_Q1, gain_QM, harm_QM, variance_QM = self._read(x_QF)
+        return ground.estimate(queries, small_Q1 + gain_QM - harm_QM, np.sqrt(variance_QM), x_QF=x_QF)
 
     def add_candidate(self, candidate: Candidate, table: OutcomeTable) -> Self:
         """Learn gain and harm of one more candidate against what is expected of the small one."""

@@ -107,10 +107,11 @@ class ScopeRouter(Router):
     def estimate(self, queries: Sequence[Query]) -> Estimate:
         """Return the mix of near anchors and all anchors."""
         ground = self._learned("estimate")
-        (quality_QM, ratio_QM, spread_QM), general = self._near(ground.embed(queries))
+        x_QF = ground.embed(queries)
+        (quality_QM, ratio_QM, spread_QM), general = self._near(x_QF)
         quality_QM = self.share * general[0] + (1.0 - self.share) * quality_QM
         ratio_QM = self.share * general[1] + (1.0 - self.share) * ratio_QM
-        return ground.estimate(queries, quality_QM, spread_QM, ratio_QM)
+        return ground.estimate(queries, quality_QM, spread_QM, ratio_QM, x_QF=x_QF)
 
     def score(self, queries: Sequence[Query], *, preference: float) -> Floats:
         """Return the published score, shape (Q, M): the larger, the better; NaN where quality is unknown.

@@ -15,6 +15,7 @@ from turnout.core.outcomes import Floats, Ints, OutcomeTable
 from turnout.core.query import Query
 from turnout.core.validation import check_choice, check_count, check_kind, check_number
 from turnout.routers.bradley_terry import all_pairs, outcome_of, rating_against, ratings, win_probability
+from turnout.routers.evidence import Evidence, arrays_of, evidence_from, learn_evidence
 from turnout.routers.means import column_mean
 from turnout.routers.neighbours import Array
 from turnout.routers.pool import Pool, pool_from, read_newcomer, read_pool
@@ -105,6 +106,7 @@ class SimilarityRankingRouter(Router):
         self.mean_T: Floats = np.zeros(0)
         self.level_N: Floats = np.zeros(0)
         self.newcomers_: tuple[_Newcomer, ...] = ()
+        self.evidence_: Evidence | None = None
 
     @property
     def is_fitted(self) -> bool:
@@ -132,7 +134,8 @@ class SimilarityRankingRouter(Router):
         self.won_NP = np.where(known_NP, outcome_of(difference_NP[rows], self.labels), 0.0)
         # How much better than usual the whole pool did on a query: comparisons do not tell.
         self.level_N = np.nan_to_num(row_mean(quality_NT[rows] - self.mean_T))
-        self.x_NF = np.asarray(self.embedder_.embed([queries[row] for row in rows]), np.float32)
+        x_NF = np.asarray(self.embedder_.embed(queries), np.float32)
+        self.x_NF, self.evidence_ = x_NF[rows], learn_evidence(x_NF, targets.quality_QM)
         return self
 
     def ratings(self, queries: Sequence[Query]) -> Floats:
@@ -147,6 +150,8 @@ class SimilarityRankingRouter(Router):
         step = max(1, _CELLS // max(len(self.x_NF), 1))
         parts = [self._answer(x_QF[low : low + step], pool) for low in range(0, max(len(x_QF), 1), step)]
         quality_QM, spread_QM = (np.concatenate(part) for part in zip(*parts, strict=True))
+        if self.evidence_ is not None:
+            spread_QM = self.evidence_.widen(spread_QM, x_QF)
         return pool.estimate(queries, quality_QM, spread_QM)
 
     def add_candidate(self, candidate: Candidate, table: OutcomeTable) -> Self:
@@ -158,6 +163,8 @@ class SimilarityRankingRouter(Router):
         newcomer = _Newcomer(x_NF, outcome_of(difference_NT, self.labels))
         self.newcomers_ = (*self.newcomers_, newcomer)
         self.pool_ = pool.with_added(added)
+        if self.evidence_ is not None:
+            self.evidence_ = self.evidence_.with_texts(x_NF, targets.quality_QM)
         return self
 
     def state(self) -> State:
@@ -177,7 +184,7 @@ class SimilarityRankingRouter(Router):
             for name, array in (("x", one.x_NF), ("won", one.won_NT))
         }
         return State(
-            arrays={**pool.arrays(), **own, **late},
+            arrays={**pool.arrays(), **own, **late, **arrays_of(self.evidence_)},
             values={**pool.values(), "num_newcomers": len(self.newcomers_)},
             parts=embedder_parts(self.embedder, embedder),
         )
@@ -189,6 +196,7 @@ class SimilarityRankingRouter(Router):
         self.tier_M, self.x_NF = state.arrays["tier"], state.arrays["x"]
         self.num_NP, self.won_NP = state.arrays["num"], state.arrays["won"]
         self.mean_T, self.level_N = state.arrays["mean"], state.arrays["level"]
+        self.evidence_ = evidence_from(state.arrays)
         num = state.values["num_newcomers"]
         assert isinstance(num, int)
         self.newcomers_ = tuple(

@@ -13,6 +13,7 @@ from turnout.core.estimate import Estimate
 from turnout.core.outcomes import Floats, Ints, OutcomeTable
 from turnout.core.query import Query
 from turnout.core.validation import check_count, check_kind, check_number
+from turnout.routers.evidence import LEAST_BETWEEN, floor_square
 from turnout.routers.fingerprints import unit_rows
 from turnout.routers.neighbours import Array
 from turnout.routers.pool import Pool, pool_from, read_newcomer, read_pool
@@ -24,7 +25,6 @@ TAG = "skills"
 """The tag of a query that names its skills, with commas between them, where somebody has written them."""
 _COMMON = 0.2
 """A word in more than this share of the texts is no skill."""
-_COIN = 0.25
 _SHARPNESS = 2.0
 """Power of the overall strength: one over the temperature 0.5 of the code."""
 
@@ -149,8 +149,8 @@ class SkillsRouter(Router):
         right_QM = summed(row_P, self.right_SM[skill_P], len(queries))
         rows_QM = summed(row_P, self.rows_SM[skill_P], len(queries))
         quality_QM = (right_QM + self.prior * pool.means.quality) / (rows_QM + self.prior)
-        variance_M = np.nan_to_num(pool.means.variance) + _COIN / np.maximum(pool.means.num, 1.0)
-        return pool.estimate(queries, quality_QM, np.sqrt(variance_M / np.maximum(rows_QM + self.prior, 1.0)))
+        spread_QM = np.sqrt(floor_square(pool.means.variance, pool.means.num, rows_QM, LEAST_BETWEEN))
+        return pool.estimate(queries, quality_QM, spread_QM)
 
     def add_candidate(self, candidate: Candidate, table: OutcomeTable) -> Self:
         """Count one more candidate under the known skills, by its probe rows; returns self."""

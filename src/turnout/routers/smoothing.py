@@ -137,13 +137,15 @@ def standard_error(
 
     The variance of one outcome is the weighted one around the answer, the prior counting as `prior`
     outcomes of the candidate's overall variance; the error is
-    `sqrt(variance * (sum w^2 + prior)) / (sum w + prior)`. Without any weight it is the overall
+    `sqrt(variance * (sum w^2 + prior) + prior^2 error_mean^2) / (sum w + prior)`: the overall mean, which
+    the prior counts so often, is not known better than it is. Without any weight it is the overall
     deviation; for a candidate that was never observed, infinity.
     """
     weight_QM = np.maximum(total_QM + prior, 1e-12)
     pull_QM = prior * (means.variance + (means.quality - quality_QM) ** 2)
     variance_QM = np.maximum(around_QM + pull_QM, 0.0) / weight_QM
-    error_QM = np.sqrt(variance_QM * (twice_QM + prior)) / weight_QM
+    of_mean_M = prior**2 * means.variance / np.maximum(means.num, 1.0)
+    error_QM = np.sqrt(variance_QM * (twice_QM + prior) + of_mean_M) / weight_QM
     error_QM = np.where(total_QM + prior > 0.0, error_QM, np.sqrt(means.variance))
     return np.where(means.num > 0, error_QM, np.inf)
 

@@ -13,13 +13,13 @@ from turnout.core.estimate import Estimate
 from turnout.core.outcomes import Floats, Ints, OutcomeTable
 from turnout.core.query import Query
 from turnout.core.validation import check_count, check_number
+from turnout.routers.evidence import LEAST_BETWEEN, floor_square
 from turnout.routers.pool import Pool, pool_from, read_newcomer, read_pool
 from turnout.routers.tag_scores import summed, tags_of, vocabulary, words_of
 from turnout.routers.targets import seen_candidates
 
 _COMMON = 0.2
 """A word in more than this share of the texts tells nothing."""
-_COIN = 0.25
 
 
 @final
@@ -98,8 +98,7 @@ class TagRouter(Router):
         sum_QM = summed(row_P, self.score_TM[tag_P], len(queries))
         # Tags are read as independent looks at the candidate: rows add up.
         num_QM = summed(row_P, self.rows_TM[tag_P], len(queries))
-        variance_M = np.nan_to_num(pool.means.variance) + _COIN / np.maximum(pool.means.num, 1.0)
-        spread_QM = np.sqrt(variance_M / np.maximum(num_QM + self.prior, 1.0))
+        spread_QM = np.sqrt(floor_square(pool.means.variance, pool.means.num, num_QM, LEAST_BETWEEN))
         return pool.estimate(queries, pool.means.quality + self.factor_ * sum_QM, spread_QM)
 
     def add_candidate(self, candidate: Candidate, table: OutcomeTable) -> Self:

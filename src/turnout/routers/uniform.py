@@ -22,8 +22,11 @@ class UniformRouter(Router):
     """Predict for every candidate the mean quality of the pool, and its own mean cost and latency.
 
     The control that cannot tell candidates apart: with it, a policy that maximises quality has only
-    cost left to go by. Spread is the deviation of the candidates' means around the pool's, since that
-    is what is not known here. A candidate without one observation keeps an unknown quality.
+    cost left to go by.
+
+    Spread is the deviation of the candidates' means around the pool's, since that is what is not known here,
+    and no less than the standard error of the candidate's own. A candidate without one observation keeps an
+    unknown quality.
 
     Cost
     ----
@@ -57,7 +60,7 @@ class UniformRouter(Router):
             means,
             quality=np.where(known_M, level, np.nan),
             # As the variance of one outcome: `Means` divides by the number of observations.
-            variance=np.where(known_M, spread**2 * means.num, np.nan),
+            variance=np.where(known_M, np.maximum(spread**2 * means.num, means.variance), np.nan),
         )
         return same.estimate(self.candidates_, len(queries))
 

@@ -106,8 +106,8 @@ class UniRouteRouter(Router):
     def estimate(self, queries: Sequence[Query]) -> Estimate:
         """Return the inner products of shares and vectors."""
         ground, means = self._learned("estimate")
-        share_QK = self.shares(ground.embed(queries))
-        return ground.estimate(queries, *means.mix(share_QK))
+        x_QF = ground.embed(queries)
+        return ground.estimate(queries, *means.mix(self.shares(x_QF)), x_QF=x_QF)
 
     def shares(self, x_QF: Array) -> Array:
         """Return Phi of vectors, shape (Q, K); a vector of zeros is of no cluster."""

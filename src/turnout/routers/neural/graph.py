@@ -17,7 +17,7 @@ from turnout.core.query import Query
 from turnout.core.rng import make_rng
 from turnout.core.validation import check_count, check_kind, check_number
 from turnout.routers.ground import Ground, Lesson, ground_from, learn_ground, read_probe
-from turnout.routers.means import means_of
+from turnout.routers.means import column_mean, means_of
 from turnout.routers.neural.extra import require_torch
 from turnout.routers.neural.graph_memory import RANGE, GraphMemory, memory_from
 from turnout.routers.neural.scale import ScoreScale, fit_scale, scale_from
@@ -127,7 +127,8 @@ class GraphRouter(Router):
         # A query without text but of a known task is not blank.
         is_blank_Q = np.asarray(~x_QF.any(axis=1) & (task_Q < 0))
         standard_QM, _ = cost.apply(dear_QM, is_blank_Q, low=-RANGE, high=RANGE)
-        return ground.estimate(queries, *quality.apply(says_QM, is_blank_Q), memory.ratio(standard_QM))
+        says = quality.apply(says_QM, is_blank_Q)
+        return ground.estimate(queries, *says, memory.ratio(standard_QM), x_QF=x_QF)
 
     def add_candidate(self, candidate: Candidate, table: OutcomeTable) -> Self:
         """Let the probe rows of one more candidate send it messages, by the weights as they are."""
@@ -192,14 +193,15 @@ def _task_names(queries: Sequence[Query]) -> dict[str, int]:
 
 def _blank_memory(lesson: Lesson) -> GraphMemory:
     """Return the memory of a graph that has learned nothing but what is usual."""
-    costs = means_of(as_quality(lesson.targets.cost_usd_QM))
+    cost_NM = lesson.targets.cost_usd_QM
+    costs = means_of(as_quality(cost_NM))
     length = float(np.linalg.norm(lesson.x_NF, axis=1).mean())
     none_MS = np.zeros((costs.quality.size, 0), np.float32)
     return GraphMemory(
         np.array([max(length, 1e-6)], np.float32),
         none_MS, none_MS, none_MS, none_MS,
         costs.quality,
-        np.sqrt(costs.variance),
+        np.sqrt(column_mean((cost_NM - costs.quality) ** 2)),
     )  # fmt: skip
 
 

@@ -27,7 +27,7 @@ class Scored:
     def estimate(self, queries: Sequence[Query], x_QF: Array, score_QM: Floats) -> Estimate:
         """Return the qualities of the scores; a text of which nothing is known has the means."""
         is_blank_Q = np.asarray(~x_QF.any(axis=1))
-        return self.ground.estimate(queries, *self.scale.apply(score_QM, is_blank_Q))
+        return self.ground.estimate(queries, *self.scale.apply(score_QM, is_blank_Q), x_QF=x_QF)
 
     def with_added(self, candidate: Candidate, lesson: Lesson, scale: ScoreScale) -> Scored:
         """Return the pool with one more candidate and its line."""
