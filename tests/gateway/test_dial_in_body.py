@@ -70,6 +70,7 @@ def test_it_counts_in_every_api(gateway: Served, upstream: Upstream, path: str) 
         ([], "an object"),
         ("oops", "an object"),
         ({"quality_floor": None}, "a number"),
+        ({"quality_floor": True}, "a number"),
     ],
 )
 def test_a_wrong_dial_is_refused(gateway: Served, upstream: Upstream, dial: Any, words: str) -> None:

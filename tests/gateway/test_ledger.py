@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sqlite3
 import time
@@ -11,9 +12,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.gateway.client import ask, rows
+from tests.gateway.client import ask, row, rows
 from tests.gateway.pool import make_deployment
 from tests.gateway.settings import make_config
+from tests.gateway.told import Say, told_server, whole
 from tests.gateway.upstream import Upstream
 from turnout.core import ConfigError, InputError, ManualClock
 from turnout.gateway.account import Account
@@ -165,6 +167,47 @@ def test_a_locked_file_loses_nothing_and_is_reported(
     ledger.close()
     assert ledger.failure is None
     assert len(rows(path)) == 20
+
+
+GARBAGE = [
+    {"prompt_tokens": 10**30, "completion_tokens": 1},
+    {"prompt_tokens": 2**63, "completion_tokens": 2**64},
+    {"prompt_tokens": -(10**9), "completion_tokens": -5},
+    {"prompt_tokens": 3, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 10**12}},
+]
+
+
+@pytest.mark.parametrize("usage", GARBAGE)
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_a_usage_that_cannot_be_is_no_usage_and_gives_no_money_back(
+    tmp_path: Path, usage: dict[str, Any], is_stream: bool
+) -> None:
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "hi"}}
+    chunk = {"id": "c", "choices": [{**choice, "delta": {"content": "hi"}}], "usage": usage}
+    answer = {"id": "c", "object": "chat.completion", "choices": [choice], "usage": usage}
+    with told_server() as told:
+        stream = b"data: " + json.dumps(chunk).encode() + b"\n\n", b"data: [DONE]\n\n"
+        told.say = lambda _: Say(stream, kind="text/event-stream") if is_stream else whole(answer)
+        config = make_config(told.base_url, tmp_path / "l.sqlite")
+        with running(config, deployment=make_deployment()) as ready:
+            asked = [ask(ready.base_url, model="small", stream=is_stream) for _ in range(2)]
+            found = [row(tmp_path / "l.sqlite", one.decision_id) for one in asked]
+    for one in found:
+        assert one["input_tokens"] in (2, 3)
+        assert 0 <= one["usd"] < 1e-5
+
+
+def test_a_row_that_can_never_be_written_holds_up_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger = open_ledger(tmp_path / "l.sqlite")
+    for number in (1, 2, 3):
+        ledger.add(decision(number))
+        ledger.add(result(number, input_tokens=2**70 if number == 2 else 5))
+    ledger.close()
+    found = {one["decision_id"]: one["status"] for one in rows(tmp_path / "l.sqlite")}
+    assert found == {"000001": 200, "000002": None, "000003": 200}
+    assert "a row cannot be written" in caplog.text
 
 
 def test_a_full_ledger_refuses_requests_and_says_so(upstream: Upstream, tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import anthropic
 import openai
 import pytest
+from anthropic.types import ModelInfo
 
 from tests.gateway.client import call
 from tests.gateway.conftest import Served
@@ -22,6 +24,18 @@ def test_models_lists_the_alias_and_every_candidate(client: openai.OpenAI) -> No
 @pytest.mark.parametrize("name", NAMES)
 def test_a_model_is_retrieved_by_its_name(client: openai.OpenAI, name: str) -> None:
     assert client.models.retrieve(name).id == name
+
+
+def test_anthropics_client_lists_them_in_its_own_shape(gateway: Served) -> None:
+    root = gateway.base_url.removesuffix("/v1")
+    with anthropic.Anthropic(base_url=root, api_key="none", max_retries=0) as client:
+        page = client.models.list()
+        listed = [ModelInfo.model_validate(model.to_dict()) for model in page]
+        assert [model.id for model in listed] == NAMES
+        assert {model.type for model in listed} == {"model"}
+        assert all(model.created_at.year > 2020 for model in listed)
+        assert (page.has_more, page.first_id, page.last_id) == (False, NAMES[0], NAMES[-1])
+        assert client.models.retrieve("small").display_name == "small"
 
 
 def test_an_unknown_model_is_not_found(client: openai.OpenAI) -> None:

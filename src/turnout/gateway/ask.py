@@ -70,6 +70,8 @@ def _goal(raw: msgspec.Raw) -> Goal | None:
             what = f"the field '{FIELD}.{name[:80]}' is unknown"
             message = sentence(what, allowed=", ".join(_TERMS), do=did_you_mean(name[:80], _TERMS))
             raise ApiError(400, message, code="bad_metadata", param=FIELD)
+    if any(isinstance(number, bool) for number in value.values()):
+        raise _wrong(value)
     try:
         return Goal(**{name: float(number) for name, number in value.items()})
     except InputError as error:

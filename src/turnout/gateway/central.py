@@ -36,6 +36,8 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "switches": SwitchRow,
 }
 """Table -> the row that it holds; in PostgreSQL it is called `turnout_TABLE`."""
+Note = tuple[int, str, str, bytes]
+"""Number, origin, table and body of a row in the outbox."""
 NAMELESS = ("feedback", "switches")
 """Tables whose rows have no name of their own; in PostgreSQL it is their place in a gateway's outbox."""
 
@@ -186,13 +188,7 @@ class Sender:
         ).fetchall()
         if not notes:
             return False
-        with connection.transaction(), connection.cursor() as cursor:
-            for table, row in TABLES.items():
-                values = [
-                    _values(table, row, origin, body) for _, origin, kind, body in notes if kind == table
-                ]
-                if values:
-                    cursor.executemany(_insert(table, row), values)
+        _store(connection, notes)
         ledger.execute("DELETE FROM outbox WHERE number <= ?", (notes[-1][0],))
         return True
 
@@ -223,8 +219,30 @@ def _tell_ended(ledger: sqlite3.Connection, connection: psycopg.Connection[Any])
     connection.execute(old, (_KEEP_SESSIONS_S,))
 
 
+def _store(connection: psycopg.Connection[Any], notes: Sequence[Note]) -> None:
+    """Write rows in one step; where one of them can never be written, the others one by one."""
+    import psycopg
+
+    try:
+        with connection.transaction(), connection.cursor() as cursor:
+            for table, row in TABLES.items():
+                values = [
+                    _values(table, row, origin, body) for _, origin, kind, body in notes if kind == table
+                ]
+                if values:
+                    cursor.executemany(_insert(table, row), values)
+    except psycopg.DataError as error:
+        if len(notes) > 1:
+            for note in notes:
+                _store(connection, [note])
+            return
+        logger.error("PostgreSQL cannot take a row, and it stays in the gateway's own file: %s", error)
+
+
 def _values(table: str, row: type[msgspec.Struct], origin: str, body: bytes) -> Sequence[Any]:
-    values = msgspec.structs.astuple(msgspec.msgpack.decode(body, type=row))
+    # PostgreSQL's texts cannot hold the sign NUL, and what clients name may.
+    decoded = msgspec.structs.astuple(msgspec.msgpack.decode(body, type=row))
+    values = tuple(value.replace("\0", "\ufffd") if isinstance(value, str) else value for value in decoded)
     return (origin, *values) if table in NAMELESS else values
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import final
 
 from turnout.gateway.count import CountTokens
@@ -51,15 +52,23 @@ class ReadOnly:
     async def models(self, scope: Scope, receive: Receive, send: Send) -> None:
         """List every name that a client may ask for."""
         parts = self._parts()
-        data = [_model(name, parts) for name in parts.names if _may_ask(scope, name)]
-        await _send(send, json_reply({"object": "list", "data": data}))
+        names = [name for name in parts.names if _may_ask(scope, name)]
+        if _is_anthropic(scope):
+            ends = (
+                {"first_id": names[0], "last_id": names[-1]} if names else {"first_id": None, "last_id": None}
+            )
+            data = [_anthropic_model(name, parts) for name in names]
+            await _send(send, json_reply({"data": data, "has_more": False, **ends}))
+            return
+        await _send(send, json_reply({"object": "list", "data": [_model(name, parts) for name in names]}))
 
     async def model(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Describe one name; raises `ApiError` (404)."""
         parts, name = self._parts(), scope[REST]
         if name not in parts.names or not _may_ask(scope, name):
             raise unknown_model(name, parts.names)
-        await _send(send, json_reply(_model(name, parts)))
+        told = _anthropic_model(name, parts) if _is_anthropic(scope) else _model(name, parts)
+        await _send(send, json_reply(told))
 
     async def health(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Say whether requests are served and accounted."""
@@ -104,6 +113,22 @@ def _may_ask(scope: Scope, name: str) -> bool:
 def _model(name: str, parts: Parts) -> dict[str, object]:
     owner = parts.config.provider_of(name) if name in parts.places else "turnout"
     return {"id": name, "object": "model", "created": parts.created_s, "owned_by": owner}
+
+
+def _is_anthropic(scope: Scope) -> bool:
+    """Whether the client speaks Anthropic's API, where models look otherwise."""
+    return any(name == b"anthropic-version" for name, _ in scope["headers"])
+
+
+def _anthropic_model(name: str, parts: Parts) -> dict[str, object]:
+    created = datetime.fromtimestamp(parts.created_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "type": "model",
+        "id": name,
+        "display_name": name,
+        "created_at": created,
+        "lifecycle": "active",
+    }
 
 
 async def _send(send: Send, reply: Reply) -> None:

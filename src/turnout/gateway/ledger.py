@@ -58,6 +58,10 @@ _INSERTS = {
 }
 
 
+_UNWRITABLE = (OverflowError, ValueError)
+"""What is wrong with a row and not with the disk: trying again would hold up all rows after it."""
+
+
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Owner:
@@ -218,8 +222,8 @@ class Ledger:
         if count == 0 or self._connection is None:
             return
         try:
-            self._write(self._connection, list(islice(self._rows, count)))
-        except sqlite3.Error as error:
+            self._write_all(self._connection, list(islice(self._rows, count)))
+        except Exception as error:  # noqa: BLE001 (the edge: this thread must not end, and health says why)
             if self._failure is None:
                 logger.error("the ledger cannot be written and keeps its rows in memory: %s", error)
             self._failure = str(error)
@@ -248,6 +252,18 @@ class Ledger:
         """Return a row's entry in the outbox; its origin is its own and that of no other row."""
         self._num_noted += 1
         return f"{self.session.id}-{self._num_noted}", *outbox_row(row)
+
+    def _write_all(self, connection: sqlite3.Connection, rows: list[Row]) -> None:
+        """Write the rows in one step; where one of them can never be written, the others one by one."""
+        try:
+            self._write(connection, rows)
+        except _UNWRITABLE as error:
+            if len(rows) > 1:
+                for row in rows:
+                    self._write_all(connection, [row])
+                return
+            kind, whose = type(rows[0]).__name__, rows[0].decision_id
+            logger.error("a row cannot be written, and is lost: %s of decision %s: %s", kind, whose, error)
 
     def _write(self, connection: sqlite3.Connection, rows: list[Row]) -> None:
         connection.execute("BEGIN IMMEDIATE")

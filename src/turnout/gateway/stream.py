@@ -28,6 +28,10 @@ _MARK = re.compile(rb'"usage"\s*:\s*\{|\[DONE\]|"error"')
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
 
 
+MOST_TOKENS = 1_000_000_000
+"""Tokens of one request or answer beyond which a count is taken for a mistake."""
+
+
 class CachedCount(msgspec.Struct):
     """What the provider's prompt cache gave."""
 
@@ -35,16 +39,29 @@ class CachedCount(msgspec.Struct):
 
 
 class UsageCount(msgspec.Struct):
-    """The part of OpenAI's usage object that is accounted."""
+    """The part of OpenAI's usage object that is accounted; a count that no answer can have is none.
+
+    A count below zero would give money back, and one beyond all bounds would stop whoever writes it down.
+    """
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     prompt_tokens_details: CachedCount | None = None
 
+    def __post_init__(self) -> None:
+        self.prompt_tokens = _plausible(self.prompt_tokens)
+        self.completion_tokens = _plausible(self.completion_tokens)
+
     @property
     def cached_tokens(self) -> int | None:
         """Input tokens that the provider read from its prompt cache; None where it did not say."""
-        return None if self.prompt_tokens_details is None else self.prompt_tokens_details.cached_tokens
+        details = self.prompt_tokens_details
+        cached = None if details is None else _plausible(details.cached_tokens)
+        return cached if cached is None or self.prompt_tokens is None else min(cached, self.prompt_tokens)
+
+
+def _plausible(count: int | None) -> int | None:
+    return count if count is not None and 0 <= count <= MOST_TOKENS else None
 
 
 class _Chunk(msgspec.Struct):

@@ -16,6 +16,7 @@ import pytest
 from tests.gateway.client import ask, call
 from tests.gateway.pool import make_deployment
 from tests.gateway.servers import PostgresServer
+from tests.gateway.test_ledger import decision, result
 from tests.gateway.test_shared import IDS, config_of, eventually, held
 from tests.gateway.upstream import Upstream
 from turnout.gateway import central, central_admin
@@ -108,3 +109,24 @@ def test_a_switch_of_deployments_reaches_postgresql(tmp_path: Path, central_url:
     assert central_admin.pull(central_url, tmp_path / "copy.sqlite") == 0
     with sqlite3.connect(tmp_path / "copy.sqlite") as copy:
         assert copy.execute("SELECT before, after FROM switches").fetchall() == [("old", "new")]
+
+
+def test_no_row_of_one_client_holds_up_those_of_others(
+    upstream: Upstream, tmp_path: Path, central_url: str
+) -> None:
+    """PostgreSQL takes no NUL in a text, and no whole number beyond 64 bits."""
+    config = config_of(upstream, tmp_path, "a", SharedSettings(postgres=central_url))
+    with running(config, deployment=make_deployment()) as ready:
+        assert ask(ready.base_url, model="no\0body").status == 404
+        last = ask(ready.base_url, model="small")
+        eventually(lambda: len(held(central_url, IDS)), 2)
+    names = held(central_url, "SELECT requested_model FROM turnout_decisions ORDER BY time_s")
+    assert names == [("no\ufffdbody",), ("small",)]
+    notes = [
+        (1, "a", *central.outbox_row(decision(1))),
+        (2, "b", *central.outbox_row(result(1, attempts=2**63))),
+        (3, "c", *central.outbox_row(decision(2))),
+    ]
+    with psycopg.connect(central_url, autocommit=True) as connection:
+        central._store(connection, notes)
+    assert {name for name, _ in held(central_url, IDS)} >= {"000001", "000002", last.decision_id}
