@@ -13,6 +13,7 @@ import openai
 import pytest
 
 from turnout.core import Candidate, PriceCard, Query
+from turnout.core.errors import InputError
 from turnout.sequential.actions import Call, CallSet, Choice, Stop, Think
 from turnout.sequential.contracts import Sequencer
 from turnout.sequential.live import BlockingEnvironment, LiveEnvironment
@@ -189,3 +190,47 @@ def test_the_own_budget_of_a_candidate_goes_before_the_default() -> None:
     assert [ask.max_output_tokens for ask in client.asks] == [7, 1024]
     # The client holds the conversation, so the environment has no words of its own for it.
     assert [ask.messages for ask in client.asks] == [None, None]
+
+
+class Telling:
+    """A client that tells what it was given, whatever that is."""
+
+    def __init__(self, told: Told) -> None:
+        self.told = told
+
+    def ask(self, ask: Ask) -> Told:
+        return self.told
+
+
+@pytest.mark.parametrize("counts", [(-1000, 5), (5, -1000)])
+def test_a_usage_below_zero_is_no_refund(counts: tuple[int, int]) -> None:
+    told = Told(text="4", input_tokens=counts[0], output_tokens=counts[1])
+    environment = BlockingEnvironment(client=Telling(told), candidates=POOL)
+    done = run(environment, Once(names=("good",)), QUERY, bounds=Bounds(usd=1.0))
+    assert (done.answer, done.usd, done.trace.num_unknown_charges) == ("4", 0.0, 1)
+    assert done.trace.reserved_usd > 0
+
+
+def test_more_cached_tokens_than_there_were_are_no_refund() -> None:
+    card = PriceCard(input_usd_per_mtok=10.0, output_usd_per_mtok=1.0, cached_usd_per_mtok=1.0)
+    told = Told(text="4", input_tokens=10, output_tokens=0, cached_tokens=1000)
+    pool = [Candidate(model="good", price_card=card)]
+    done = run(BlockingEnvironment(client=Telling(told), candidates=pool), Once(names=("good",)), QUERY)
+    assert done.usd == pytest.approx(10 * 1.0 / 1e6)
+
+
+def test_a_policy_whose_client_holds_no_text_is_charged_and_ends_the_task() -> None:
+    told = Told(text=None, input_tokens=10, output_tokens=5)  # type: ignore[arg-type]
+    environment = BlockingEnvironment(client=Telling(told), candidates=POOL, thinker=POOL[0])
+    done = run(environment, RouterR1(), QUERY)
+    assert (done.ended.how, done.answer) == ("abstain", None)
+    assert "the reply holds no text" in done.ended.why
+    assert done.usd > 0
+
+
+def test_a_query_without_a_text_is_refused_unless_the_client_holds_its_words() -> None:
+    wordless = Query(id="q", text=None)
+    with pytest.raises(InputError, match="query 'q'; allowed: a text to ask"):
+        run(BlockingEnvironment(client=Recorder(), candidates=POOL), Once(names=("good",)), wordless)
+    kept = BlockingEnvironment(client=Recorder(), candidates=POOL, input_tokens=9)
+    assert run(kept, Once(names=("good",)), wordless).answer == "4"

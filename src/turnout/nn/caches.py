@@ -84,6 +84,10 @@ class CacheGuard:
                 raise made_elsewhere(self.do)
         self._mark(cache, now)
 
+    def adopt(self, cache: Cache) -> None:
+        """Stamp a cache with what is in force, whatever it was filled under."""
+        self._mark(cache, self.now())
+
     def stamp(self, _module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
         """Stamp a cache that the forward made itself."""
         cache = find_cache(output.values() if isinstance(output, dict) else output)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from turnout.core.errors import InputError, ShapeError, sentence
-from turnout.nn.plan_order import SHORT, ends, ranks, sorted_short
+from turnout.nn.plan_order import SHORT, by_expert, ends, ranks, sorted_short
 
 Priority = Literal["position", "weight"]
 
@@ -116,52 +116,23 @@ class SparsePlan(Plan):
 
         `known` are further fields, such as `logits_TE`. Raises `ShapeError` unless both are (T, K).
         """
-        if weights_TK.ndim != 2 or weights_TK.shape != indices_TK.shape:
-            raise ShapeError(
-                sentence(
-                    "weights_TK and indices_TK",
-                    allowed="(T, K) = (T, K)",
-                    got=f"{tuple(weights_TK.shape)} and {tuple(indices_TK.shape)}",
-                )
-            )
-        num_tokens, num_columns = indices_TK.shape
-        equal("mask_T", mask_T, "(T,)", (num_tokens,))
-        equal("is_pair_TK", is_pair_TK, "(T, K)", (num_tokens, num_columns))
-        same_device(weights_TK, indices_TK, mask_T)
-        if (
-            mask_T is None
-            and is_pair_TK is None
-            and indices_TK.device.type == "cpu"
-            and indices_TK.numel() <= SHORT
-        ):
-            order_N, tokens_N, experts_N, columns_N, offsets_E = sorted_short(indices_TK, num_experts)
-            return cls(
-                tokens_N=tokens_N,
-                experts_N=experts_N,
-                weights_N=weights_TK.reshape(-1).index_select(0, order_N),
-                columns_N=columns_N,
-                offsets_E=offsets_E,
-                num_columns=num_columns,
-                num_tokens=num_tokens,
-                num_experts=num_experts,
-                **known,  # type: ignore[arg-type]
-            )
-        experts_N, order_N = torch.sort(indices_TK.reshape(-1), stable=True)
-        weights_N = weights_TK.reshape(-1)[order_N]
+        _check_rectangle(weights_TK, indices_TK, mask_T, is_pair_TK)
         kept_TK = is_pair_TK
         if mask_T is not None:
             kept_TK = mask_T[:, None].expand_as(indices_TK) if kept_TK is None else kept_TK & mask_T[:, None]
-        if kept_TK is not None:
-            kept_N = kept_TK.reshape(-1)[order_N]
-            experts_N, order_N, weights_N = experts_N[kept_N], order_N[kept_N], weights_N[kept_N]
+        is_short = kept_TK is None and indices_TK.device.type == "cpu" and indices_TK.numel() <= SHORT
+        found = (
+            sorted_short(indices_TK, num_experts) if is_short else by_expert(indices_TK, num_experts, kept_TK)
+        )
+        order_N, tokens_N, experts_N, columns_N, offsets_E = found
         return cls(
-            tokens_N=order_N // max(num_columns, 1),
+            tokens_N=tokens_N,
             experts_N=experts_N,
-            weights_N=weights_N,
-            columns_N=order_N % max(num_columns, 1),
-            offsets_E=ends(experts_N, num_experts),
-            num_columns=num_columns,
-            num_tokens=num_tokens,
+            weights_N=weights_TK.reshape(-1).index_select(0, order_N),
+            columns_N=columns_N,
+            offsets_E=offsets_E,
+            num_columns=indices_TK.shape[1],
+            num_tokens=indices_TK.shape[0],
             num_experts=num_experts,
             mask_T=mask_T,
             **known,  # type: ignore[arg-type]
@@ -310,6 +281,22 @@ class SparsePlan(Plan):
             )
         if not bool(torch.isfinite(self.weights_N).all()):
             raise InputError(sentence("weights_N of a plan", allowed="finite numbers", got="NaN or infinity"))
+
+
+def _check_rectangle(
+    weights_TK: Tensor, indices_TK: Tensor, mask_T: Tensor | None, is_pair_TK: Tensor | None
+) -> None:
+    if weights_TK.ndim != 2 or weights_TK.shape != indices_TK.shape:
+        raise ShapeError(
+            sentence(
+                "weights_TK and indices_TK",
+                allowed="(T, K) = (T, K)",
+                got=f"{tuple(weights_TK.shape)} and {tuple(indices_TK.shape)}",
+            )
+        )
+    equal("mask_T", mask_T, "(T,)", (indices_TK.shape[0],))
+    equal("is_pair_TK", is_pair_TK, "(T, K)", tuple(indices_TK.shape))
+    same_device(weights_TK, indices_TK, mask_T)
 
 
 def equal(name: str, value: Tensor | None, axes: str, sizes: tuple[int, ...]) -> None:

@@ -56,3 +56,16 @@ def sorted_short(indices_TK: Tensor, num_experts: int) -> tuple[Tensor, Tensor, 
     )
     offsets_E = torch.tensor(list(itertools.accumulate(counts)), dtype=torch.int32)
     return order_N, tokens_N, experts_N, columns_N, offsets_E
+
+
+def by_expert(
+    indices_TK: Tensor, num_experts: int, kept_TK: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return what `sorted_short` does of any number of choices, without those where `kept_TK` is False."""
+    experts_N, order_N = torch.sort(indices_TK.reshape(-1), stable=True)
+    if kept_TK is not None:
+        kept_N = kept_TK.reshape(-1)[order_N]
+        experts_N, order_N = experts_N[kept_N], order_N[kept_N]
+    num_columns = max(indices_TK.shape[1], 1)
+    offsets_E = ends(experts_N, num_experts)
+    return order_N, order_N // num_columns, experts_N, order_N % num_columns, offsets_E

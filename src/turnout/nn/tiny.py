@@ -17,6 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrai
 
 from turnout.core.errors import InputError, sentence
 from turnout.core.progress import Progress, silent
+from turnout.core.validation import check_count, check_number
 
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
 PAD, BOS, EOS, UNKNOWN = 0, 1, 2, 3
@@ -127,6 +128,8 @@ def train(
     `parameters` are what may move; None means all that require a gradient. `penalty` is called after each
     forward pass and its scalar is added to the loss. The model ends in eval mode.
     """
+    check_count("train: steps", steps, low=0)
+    check_number("train: lr", lr, low=0.0)
     moving = [p for p in model.parameters() if p.requires_grad] if parameters is None else list(parameters)
     optimizer = torch.optim.AdamW(moving, lr=lr, weight_decay=weight_decay, betas=(0.9, 0.95))
     warm_up = max(steps // 20, 1)

@@ -10,9 +10,12 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, final
 
 from turnout.core.candidate import Candidate, check_unique
+from turnout.core.errors import InputError, sentence
+from turnout.core.query import Query
 from turnout.core.validation import check_count, check_number
 from turnout.sequential.actions import Call, Think
 from turnout.sequential.contracts import AsyncEnvironment, Environment, no_thinker
@@ -61,6 +64,14 @@ class _Live:
             return math.nan
         output = request.max_output_tokens if isinstance(request, Think) else self.limit(candidate)
         return card.usd(input_tokens=self._most_input(request, trace), output_tokens=output)
+
+    def accept(self, query: Query) -> Query:
+        """Return the query; raises `InputError` for one without a text, unless a client holds its words."""
+        if query.text is None and self.input_tokens is None:
+            raise InputError(
+                sentence(f"a live environment: query {query.id!r}", allowed="a text to ask", got=None)
+            )
+        return query
 
     def limit(self, candidate: Candidate) -> int:
         """Return the most output tokens that a candidate is asked for."""
@@ -157,7 +168,7 @@ class LiveEnvironment(_Live, AsyncEnvironment):
         started_s = time.perf_counter()
         try:
             async with asyncio.timeout(ask.timeout_s):
-                told = await self.client.ask(ask)
+                told = _sound(await self.client.ask(ask))
         except TimeoutError:
             told = Told(error=f"no answer within {ask.timeout_s:.3g} s")
             # Clocks differ by a hair: a call that was given all the time left has used it up.
@@ -197,10 +208,26 @@ class BlockingEnvironment(_Live, Environment):
             return ask, Told(error=_NO_TIME, input_tokens=0, output_tokens=0), 0.0
         started_s = time.perf_counter()
         try:
-            told = self.client.ask(ask)
+            told = _sound(self.client.ask(ask))
         except Exception as error:  # noqa: BLE001 (the edge: a client that was handed in raises what it likes)
             told = _failed(error)
         return ask, told, time.perf_counter() - started_s
+
+
+def _sound(told: Told) -> Told:
+    """Return what a client told as far as it can be: no text is an error, a count below 0 is unknown."""
+    text: object = told.text
+    known = [
+        None if count is None or count < 0 else count for count in (told.input_tokens, told.output_tokens)
+    ]
+    return replace(
+        told,
+        text=text if isinstance(text, str) else "",
+        error=told.error if isinstance(text, str) or told.error is not None else "the reply holds no text",
+        input_tokens=known[0],
+        output_tokens=known[1],
+        cached_tokens=min(max(told.cached_tokens, 0), known[0] or 0),
+    )
 
 
 def _failed(error: Exception) -> Told:

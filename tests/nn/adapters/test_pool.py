@@ -212,6 +212,15 @@ def test_misuse_is_one_sentence() -> None:
         pool.set_gate("a", {})
     with pool.only("a"), pytest.raises(InputError, match="a route is open"):
         pool.add(helpers.lora("d"))
+    with pytest.raises(InputError, match=r"router; allowed: an AdapterRouter.*got: 'glider'"):
+        pool.router = "glider"  # type: ignore[assignment]
+    for wrong, words in (({"router": "glider"}, "an AdapterRouter"), ({"tasks": "ab"}, "one for each item")):
+        with pytest.raises(InputError, match=words), pool.routed(**wrong):  # type: ignore[arg-type]
+            pass
+    with pytest.raises(InputError, match="embed: vectors; allowed: 2, one a text; got: 1"):
+        pool.describe_texts({"a": "one", "b": "two"}, lambda texts: [[1.0, 0.0]])
+    with pytest.raises(InputError, match="name of an adapter"):
+        pool.add(replace(helpers.lora("a"), name=3))  # type: ignore[arg-type]
     fresh = AdapterPool(model=helpers.base())
     fresh.add(helpers.lora("a"))
     with pytest.raises(NotFittedError, match="'a' has no gate"):

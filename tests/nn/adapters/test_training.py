@@ -107,5 +107,12 @@ def test_misuse_is_one_sentence() -> None:
     pool = helpers.pool(("a",))
     with pytest.raises(InputError, match="rank"):
         train_adapter(pool, "x", lambda: repeated(7), rank=0)
+    # Before the training and not after it.
     with pytest.raises(InputError, match="another rank"):
-        train_adapter(pool, "x", lambda: repeated(7), rank=2, steps=1)
+        train_adapter(pool, "x", _nothing, rank=2, steps=1)
+    with pytest.raises(InputError, match=r"name of an adapter.*got: 'a'"):
+        train_adapter(pool, "a", _nothing, rank=4, steps=1)
+
+
+def _nothing() -> Batch:
+    raise AssertionError("nobody should be trained")

@@ -107,6 +107,12 @@ def test_what_is_no_valid_episode(broken: Outcome) -> None:
     assert not episode_of(broken, CARDS, corrected=False).is_valid
 
 
+@pytest.mark.parametrize("usd", [-1.0, math.inf])
+def test_a_cost_that_is_no_amount_is_refused(usd: float) -> None:
+    with pytest.raises(InputError, match=r"Episode\.usd"):
+        Episode(is_valid=True, quality=1.0, usd=usd)
+
+
 def test_the_quality_may_come_from_outside() -> None:
     assert episode_of(outcome(quality=math.nan), CARDS, corrected=False, quality=0.25).quality == 0.25
 

@@ -204,7 +204,13 @@ def test_whatever_the_policy_writes_the_task_ends_within_its_bounds(
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"max_turns": 0}, {"max_corrections": -1}, {"at_end": "guess"}, {"think_tag": "answer"}],
+    [
+        {"max_turns": 0},
+        {"max_corrections": -1},
+        {"at_end": "guess"},
+        {"think_tag": "answer"},
+        {"descriptions": ("ab",)},
+    ],
 )
 def test_wrong_settings_are_refused(wrong: dict) -> None:
     with pytest.raises(InputError):

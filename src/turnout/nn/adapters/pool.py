@@ -94,7 +94,7 @@ class AdapterPool:
 
     @router.setter
     def router(self, router: AdapterRouter | None) -> None:
-        self._shared.route = Route(router=router, context=self.context())
+        self._shared.route = Route(router=_checked(router), context=self.context())
 
     @property
     def sites(self) -> dict[str, AdapterLinear]:
@@ -138,6 +138,19 @@ class AdapterPool:
 
     def add(self, lora: Lora, *, is_same_base: bool = False) -> str:
         """Add an adapter and return its name; those that are there, and their gates, keep their bits."""
+        self.check(lora, is_same_base=is_same_base)
+        if not self._seats:
+            self._sit(sorted(lora.parts))
+        for path, site in self.sites.items():
+            part = lora.parts[path]
+            site.append(part.a_RD, part.b_OR, part.scale)
+        self._loras[lora.name] = lora
+        self._serials[lora.name] = next(serials)
+        self._refresh()
+        return lora.name
+
+    def check(self, lora: Lora, *, is_same_base: bool = False) -> None:
+        """Raise what `add` would raise for this adapter, and add nothing."""
         self._check_closed()
         self._check_new(lora.name)
         linears = {path: self._linear(path) for path in lora.parts}
@@ -147,17 +160,8 @@ class AdapterPool:
         if self._loras:
             first = next(iter(self._loras.values()))
             check_alike(lora, first.parts, mixed_ranks=self.mixed_ranks)
-        elif not self._seats:
-            self._sit(sorted(lora.parts))
-        elif set(self._seats) != set(lora.parts):
+        elif self._seats and set(self._seats) != set(lora.parts):
             check_alike(lora, dict.fromkeys(self._seats, next(iter(lora.parts.values()))), mixed_ranks=True)
-        for path, site in self.sites.items():
-            part = lora.parts[path]
-            site.append(part.a_RD, part.b_OR, part.scale)
-        self._loras[lora.name] = lora
-        self._serials[lora.name] = next(serials)
-        self._refresh()
-        return lora.name
 
     def remove(self, name: str) -> None:
         """Take an adapter out, with its gate and its vector; raises `UnknownNameError`."""
@@ -214,6 +218,10 @@ class AdapterPool:
     def describe_texts(self, texts: Mapping[str, str], embed: Embed) -> None:
         """Give adapters the vectors of texts that say what they are for: a description, a few samples."""
         vectors = as_vectors("embed", embed(list(texts.values())))
+        if len(vectors) != len(texts):
+            raise InputError(
+                sentence("embed: vectors", allowed=f"{len(texts)}, one a text", got=len(vectors))
+            )
         for name, vector in zip(texts, vectors, strict=True):
             self.describe(name, vector)
 
@@ -281,6 +289,10 @@ class AdapterPool:
         often `generate` repeats each item (the larger of the numbers of beams and of answers).
         """
         context = self.context()
+        if isinstance(tasks, str):
+            raise InputError(
+                sentence("AdapterPool.routed: tasks", allowed="a list, one for each item", got=tasks)
+            )
         if queries is not None:
             queries = check_queries(queries, context)
         context = replace(
@@ -289,7 +301,7 @@ class AdapterPool:
             tasks_B=None if tasks is None else tuple(tasks),
             copies=check_count("AdapterPool.routed: copies", copies),
         )
-        with self._open(Route(router=router or self.router, context=context)):
+        with self._open(Route(router=_checked(router or self.router), context=context)):
             yield
 
     def generate(
@@ -361,8 +373,22 @@ class AdapterPool:
                 )
             )
 
-    def _check_new(self, name: str) -> None:
-        if not name or set(name) & set(TASK_SEPARATORS) or name in self._loras or name.startswith("."):
+    def _check_new(self, name: object) -> None:
+        if (
+            not isinstance(name, str)
+            or not name
+            or set(name) & set(TASK_SEPARATORS)
+            or name in self._loras
+            or name.startswith(".")
+        ):
             raise InputError(
                 sentence("name of an adapter", allowed="a folder's name that is not taken", got=name)
             )
+
+
+def _checked(router: AdapterRouter | None) -> AdapterRouter | None:
+    """Return a router; raises `InputError` for what cannot weigh adapters."""
+    if router is not None and not callable(getattr(router, "weights", None)):
+        allowed = "an AdapterRouter, such as GliderRouter(), or None"
+        raise InputError(sentence("AdapterPool: router", allowed=allowed, got=router))
+    return router

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -49,12 +49,10 @@ def train_adapter(
     generator = torch.Generator().manual_seed(seed)
     parts = {path: _fresh(site, rank, scale, generator) for path, site in pool.sites.items()}
     leaves = [tensor for part in parts.values() for tensor in (part.a_RD, part.b_OR)]
+    # What the pool would refuse is not trained first.
+    pool.check(_lora(name, parts))
     losses = _train(pool, parts, leaves, draw, steps=steps, lr=lr, progress=progress)
-    finished = {
-        path: LoraPart(a_RD=part.a_RD.detach(), b_OR=part.b_OR.detach(), scale=scale)
-        for path, part in parts.items()
-    }
-    pool.add(Lora(name=name, parts=finished))
+    pool.add(_lora(name, parts))
     return losses
 
 
@@ -85,6 +83,16 @@ def train_gate(
     losses = _train(pool, parts, list(gates.values()), draw, steps=steps, lr=lr, progress=progress)
     pool.set_gate(name, {path: gate_D.detach() for path, gate_D in gates.items()})
     return losses
+
+
+def _lora(name: str, parts: Mapping[str, Live]) -> Lora:
+    return Lora(
+        name=name,
+        parts={
+            path: LoraPart(a_RD=part.a_RD.detach(), b_OR=part.b_OR.detach(), scale=part.scale)
+            for path, part in parts.items()
+        },
+    )
 
 
 def _train(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import Cache
@@ -24,18 +25,28 @@ _open: set[int] = set()
 """The blocks that are open now, by their guards' numbers."""
 
 
-def check_context(ids_BT: Tensor, mask_BT: Tensor) -> None:
-    """Raise if a batch of token ids and its mask don't hold at least one next token for each item."""
-    if ids_BT.ndim != 2 or ids_BT.shape != mask_BT.shape:
+def check_context(input_ids: object, attention_mask: object | None) -> Tensor:
+    """Return the mask (B, T) of a batch of token ids, ones where none is given.
+
+    Raises `InputError` or `ShapeError` unless both are tensors of whole numbers of one shape, the mask is of
+    0 and 1, and each item holds at least one next token.
+    """
+    if not isinstance(input_ids, Tensor) or input_ids.dtype not in (torch.int64, torch.int32):
+        got = str(input_ids.dtype) if isinstance(input_ids, Tensor) else type(input_ids).__name__
+        raise InputError(sentence("input_ids", allowed="a tensor of whole numbers", got=got))
+    mask_BT = torch.ones_like(input_ids) if attention_mask is None else torch.as_tensor(attention_mask)
+    if input_ids.ndim != 2 or input_ids.shape != mask_BT.shape:
         raise ShapeError(
             sentence(
                 "input_ids and attention_mask",
                 allowed="both (B, T)",
-                got=(tuple(ids_BT.shape), tuple(mask_BT.shape)),
+                got=(tuple(input_ids.shape), tuple(mask_BT.shape)),
             )
         )
-    if not ids_BT.shape[0]:
-        raise InputError(sentence("input_ids", allowed="at least one item", got=tuple(ids_BT.shape)))
+    if not input_ids.shape[0]:
+        raise InputError(sentence("input_ids", allowed="at least one item", got=tuple(input_ids.shape)))
+    if not bool(((mask_BT == 0) | (mask_BT == 1)).all()):
+        raise InputError(sentence("attention_mask", allowed="0 and 1", got="other numbers"))
     pairs_B = (mask_BT[:, 1:] * mask_BT[:, :-1]).sum(dim=1)
     short = [b for b, n in enumerate(pairs_B.tolist()) if n < 1]
     if short:
@@ -46,6 +57,13 @@ def check_context(ids_BT: Tensor, mask_BT: Tensor) -> None:
                 got=int(mask_BT[short[0]].sum()),
             )
         )
+    return mask_BT
+
+
+def check_finite(what: str, values: Iterable[Tensor], *, do: str | None = None) -> None:
+    """Raise `InputError` if a number is NaN or infinite."""
+    if not all(bool(value.isfinite().all()) for value in values):
+        raise InputError(sentence(what, allowed="finite numbers", got="NaN or infinity", do=do))
 
 
 def positions(mask_BT: Tensor) -> Tensor:

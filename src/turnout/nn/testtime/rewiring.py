@@ -19,6 +19,7 @@ from turnout.nn.testtime.context import (
     caches_checked,
     caches_released,
     check_context,
+    check_finite,
     frozen,
     next_token_loss,
 )
@@ -115,10 +116,11 @@ class Rewiring:
         """Optimise the vectors on a context (B, T), padded on either side; `start` are vectors to go on from.
 
         Counting FLOPs makes small models several times slower. Raises `InputError` for an item without a next
-        token, `ShapeError` for a mask or vectors of another shape.
+        token and for steps so large that a loss is no number any more, `ShapeError` for a mask or vectors of
+        another shape.
         """
-        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        check_context(input_ids, mask)
+        mask = check_context(input_ids, attention_mask)
+        check_finite("rewiring: start", start or ())
         began = time.perf_counter()
         with torch.inference_mode(False), torch.enable_grad(), frozen(self.model):
             # Copies, since what was made in inference mode can't be kept for a backward pass.
@@ -142,6 +144,7 @@ class Rewiring:
         A cache that holds keys made outside of this block is refused with `InputError`, and so is, outside
         of it, one that was filled in it; unless `is_cache_kept`.
         """
+        check_finite("rewiring: deltas", deltas)
         caches = caches_released if self.is_cache_kept else caches_checked
         with self.hook.steered(deltas, where=self.where), caches(self.model):
             yield
@@ -160,9 +163,8 @@ class Rewiring:
         `options` go to the model's own `generate` (sampling, end tokens). Beams, several answers and caches
         from outside are refused with `InputError`, as is what `adapt` refuses.
         """
-        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         _check("max_new_tokens", max_new_tokens, "an int >= 1", _is_whole(max_new_tokens, 1))
-        check_context(input_ids, mask)
+        mask = check_context(input_ids, attention_mask)
         segments = Segments(self.model, input_ids, mask, max_new_tokens=max_new_tokens, options=options)
         deltas = [delta_BE.clone() for delta_BE in self.zeros(len(input_ids))]
         rounds, items, seconds, flops = [], [], 0.0, 0
@@ -212,10 +214,12 @@ class Rewiring:
                 loss_B = next_token_loss(self.model, ids_BT, mask_BT)
             # The sum, so that an item's gradient is what it would be alone.
             leaves = [d for d, moves in zip(deltas, moving, strict=True) if moves]
-            found = iter(torch.autograd.grad(loss_B.sum(), leaves, allow_unused=True))
+            # Nobody is chosen where the model itself computes no numbers, which its loss then shows.
+            found = iter(torch.autograd.grad(loss_B.sum(), leaves, allow_unused=True) if leaves else ())
             gradients = [next(found) if moves else None for moves in moving]
             deltas = tuple(descent.step(deltas, gradients, weights_BL))
             losses.append(loss_B.detach())
+        check_finite("rewiring: the loss of a context", losses, do="take smaller steps")
         return deltas, torch.stack(losses), confidence_BL, weights_BL
 
     def _confidence(self, ids_BT: Tensor, mask_BT: Tensor, start: tuple[Tensor, ...]) -> Tensor:

@@ -50,7 +50,7 @@ class Episode:
 
     def __post_init__(self) -> None:
         if not math.isnan(self.usd):
-            check_number("Episode.usd", self.usd, low=0.0)
+            check_number("Episode.usd", self.usd, low=0.0, allow_high=False)
         if self.is_valid:
             check_number("Episode.quality", self.quality, low=0.0, high=1.0)
 

@@ -6,7 +6,8 @@ four of them, each observation cut at 600 tokens. Any chat model can be the poli
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, final
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, final
 
 import numpy as np
 
@@ -77,6 +78,11 @@ class RouterR1(Sequencer):
         check_count("RouterR1.max_output_tokens", max_output_tokens)
         if at_end not in ("abstain", "last"):
             raise InputError(sentence("RouterR1.at_end", allowed="'abstain' or 'last'", got=at_end))
+        given: Sequence[Any] = descriptions
+        if any(isinstance(pair, str) or len(pair) != 2 for pair in given):
+            raise InputError(
+                sentence("RouterR1.descriptions", allowed="pairs of a name and a line", got=descriptions)
+            )
         self.descriptions = tuple((str(name), str(line)) for name, line in descriptions)
         self.max_turns = max_turns
         self.max_corrections = max_corrections

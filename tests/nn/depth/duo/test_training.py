@@ -133,4 +133,14 @@ def test_bad_numbers_are_refused() -> None:
         train_routers(duo, make_batch, target=0.5, steps=0)
     with pytest.raises(InputError, match="batches"):
         calibrate(duo, [], target=0.5)
+    padding = make_batch()
+    padding.attention_mask_BT[:] = 0
+    with pytest.raises(InputError, match="batches; allowed: at least one, with tokens; got: 'padding alone'"):
+        calibrate(duo, [padding], target=0.5)
+    with pytest.raises(InputError, match=r"temperatures; allowed: \(first, last\)"):
+        train_routers(duo, make_batch, target=0.5, steps=1, temperatures=(1.0,))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="steps"):
+        train_modules(duo, make_batch, steps=-1)
+    with pytest.raises(InputError, match="lr"):
+        train_modules(duo, make_batch, steps=1, lr=-1.0)
     assert not duo.is_routed

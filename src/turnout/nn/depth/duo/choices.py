@@ -28,7 +28,12 @@ def check_choice(choice: object, *, num_layers: int, allow_skip: bool) -> Tensor
     (B, T, L): one a token, where T counts columns with padding. Raises `InputError` for a value that names
     no module here, `ShapeError` for another shape.
     """
-    given = torch.as_tensor(choice)
+    try:
+        given = torch.as_tensor(choice)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise InputError(
+            sentence("duo: choice", allowed="whole numbers of equally long rows", got=str(error))
+        ) from error
     if given.is_floating_point() or given.is_complex() or given.dtype == torch.bool:
         raise InputError(sentence("duo: choice", allowed="whole numbers", got=str(given.dtype)))
     if given.dim() not in (1, 2, 3) or given.shape[-1] != num_layers or not given.numel():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from turnout.core.errors import InputError, ShapeError, sentence
+from turnout.nn.caches import Stamp
+from turnout.nn.depth.duo.choices import BIG
 
 
 @dataclass
@@ -53,6 +56,21 @@ class Flow:
     start: int = 0
     """Columns that lie in the cache before this forward pass."""
     record: Record | None = None
+
+    def stamp(self, weights: Iterable[Tensor]) -> Stamp | None:
+        """Return what a cache is filled under now, with the routers' `weights`; None is all-big."""
+        if self.choice is not None:
+            if bool((self.choice == BIG).all()):
+                return None
+            rows = tuple(row_TL.numpy().tobytes() for row_TL in self.choice.cpu())
+            return Stamp(who="forced", items=rows, copies=self.beams)
+        if self.generator is not None:
+            return Stamp(who=("random", id(self.generator)))
+        # Whatever moved a weight in place has counted its version up.
+        moved = tuple(0 if weight.is_inference() else weight._version for weight in weights)
+        if self.temperature is not None:
+            return Stamp(who=("soft", self.temperature, moved))
+        return Stamp(who=("routed", moved)) if self.is_routed else None
 
     def forced_BT(self, layer: int, num_rows: int, num_columns: int) -> Tensor:
         """Return the forced choice of a layer for this pass, (B, T)."""

@@ -12,12 +12,15 @@ from transformers import Cache, PreTrainedModel
 
 from turnout.core.errors import InputError, sentence
 from turnout.core.validation import check_count, check_number
+from turnout.nn.caches import CacheGuard, Stamp
 from turnout.nn.decoder import decoder_blocks
 from turnout.nn.depth.duo.choices import check_choice, num_choices
 from turnout.nn.depth.duo.feedforward import DuoFeedForward
 from turnout.nn.depth.duo.flow import Flow, Record
 from turnout.nn.depth.duo.narrow import narrow
 from turnout.nn.depth.duo.router import DuoRouter
+
+FRESH = "start from an empty cache, or let `adopt` take it on: its tokens keep what they took"
 
 
 @final
@@ -27,6 +30,8 @@ class DuoModel:
     Source: S22, Duo-LLM (arXiv 2410.10846), sections 3.1 to 3.3. Differs: any decoder whose blocks hold a
     plain feed-forward as `mlp`, wrapped in place; `model` stays the same object, so `generate`, caches and
     beams work. Without a context, and until `is_routed` is set, all layers are big: the base bit for bit.
+    A cache goes on under the choice, or the routers, that it was filled under; under another it is refused,
+    unless `adopt` takes it on.
 
     A backward pass under gradient checkpointing runs the layers again: keep it inside the context.
 
@@ -67,6 +72,8 @@ class DuoModel:
         self._blocks: list[nn.Module] = list(getattr(owner, name))
         self.flow = Flow()
         self._owner = owner
+        self._guard = CacheGuard(now=self._stamp, do=FRESH)
+        self._hooks: list[Any] = []
         self.layers: list[DuoFeedForward] = self._make()
         self._wrap()
 
@@ -140,6 +147,10 @@ class DuoModel:
         """Return a context in which a record of one's own goes on."""
         return self._during(record=record)
 
+    def adopt(self, cache: Cache) -> None:
+        """Let a cache go on under what the layers obey now, although its tokens were routed otherwise."""
+        self._guard.adopt(cache)
+
     @contextmanager
     def bare(self) -> Iterator[PreTrainedModel]:
         """Open the base model as it is without this object's modules, then wrap it again."""
@@ -151,7 +162,8 @@ class DuoModel:
 
     def unwrap(self) -> PreTrainedModel:
         """Put the base's own feed-forwards back and return the model; calling it twice is no error."""
-        self._hook.remove()
+        for hook in self._hooks:
+            hook.remove()
         for block, layer in zip(self._blocks, self.layers, strict=True):
             block.mlp = layer.big
         return self.model
@@ -163,10 +175,24 @@ class DuoModel:
     def _wrap(self) -> None:
         for block, layer in zip(self._blocks, self.layers, strict=True):
             block.mlp = layer
-        self._hook = self._owner.register_forward_pre_hook(self._note_start, with_kwargs=True)
+        note = self._owner.register_forward_pre_hook(self._note_start, with_kwargs=True)
+        self._hooks = [note, *self._guard.install(self.model)]
+
+    def _stamp(self) -> Stamp | None:
+        routers = [layer.router for layer in self.layers]
+        return self.flow.stamp(
+            weight for router in routers for weight in router.state_dict(keep_vars=True).values()
+        )
 
     @contextmanager
     def _during(self, **settings: Any) -> Iterator[None]:
+        if not self.is_wrapped():
+            raise InputError(
+                sentence(
+                    "duo: the model does not run through these modules now",
+                    do="route outside of `bare`, and wrap the model anew after `unwrap`",
+                )
+            )
         before = {name: getattr(self.flow, name) for name in settings}
         for name, value in settings.items():
             setattr(self.flow, name, value)

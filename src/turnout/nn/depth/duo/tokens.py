@@ -88,11 +88,13 @@ class TokenLoss:
         window = slice(column, column + 1)
         # The choice has one column, so it holds for whatever lies after the cache.
         with self.duo.forced(choice_PL[:, None]):
+            cache = self._cache(column, row_P.to(device))
+            self.duo.adopt(cache)
             logits_PTV = self.duo.model(
                 input_ids=batch.input_ids_BT[row_P, window].to(device),
                 attention_mask=batch.attention_mask_BT[row_P, : column + 1].to(device),
                 use_cache=True,
-                **{cache_keyword(self.duo.model): self._cache(column, row_P.to(device))},
+                **{cache_keyword(self.duo.model): cache},
             ).logits
         labels_PT = batch.labels_BT[row_P, column : column + 2].to(device)
         padded_PTV = torch.cat([logits_PTV, logits_PTV], dim=1)

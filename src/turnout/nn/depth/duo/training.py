@@ -71,6 +71,8 @@ def train_routers(
     """
     check_number("train_routers: target", target, low=0.0, high=1.0)
     check_number("train_routers: strength", strength, low=0.0)
+    if len(temperatures) != 2:
+        raise InputError(sentence("train_routers: temperatures", allowed="(first, last)", got=temperatures))
     first, last = (
         check_number("train_routers: temperature", t, low=0.0, allow_low=False) for t in temperatures
     )
@@ -117,8 +119,9 @@ def calibrate(duo: DuoModel, batches: Sequence[Batch], *, target: float, rounds:
     This is the dial after training: no weight moves.
     """
     check_number("calibrate: target", target, low=0.0, high=1.0)
-    if not batches:
-        raise InputError(sentence("calibrate: batches", allowed="at least one", got="none"))
+    if not any(bool(batch.attention_mask_BT.any()) for batch in batches):
+        got = "padding alone" if batches else "none"
+        raise InputError(sentence("calibrate: batches", allowed="at least one, with tokens", got=got))
     for _ in range(check_count("calibrate: rounds", rounds)):
         margin_N = _margins(duo, batches)
         ordered_N = margin_N.sort(descending=True).values

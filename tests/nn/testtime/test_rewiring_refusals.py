@@ -1,0 +1,110 @@
+"""What rewiring refuses: settings out of range, families without a gate, what is no batch, no numbers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.nn.moe_models import decisive, tokens
+from turnout.core.errors import InputError, ShapeError
+from turnout.nn.testtime.rewiring import Rewiring
+from turnout.nn.tiny import tiny_llama
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"steps": -1}, "steps; allowed"),
+        ({"steps": 1.5}, "steps; allowed"),
+        ({"steps": True}, "steps; allowed"),
+        ({"step_size": 0.0}, "step_size"),
+        ({"step_size": "a"}, "step_size; allowed"),
+        ({"step_size": float("nan")}, "step_size; allowed"),
+        ({"fraction": "x"}, "fraction; allowed"),
+        ({"layers": ["hard"]}, "layers; allowed"),
+        ({"every_tokens": 0}, "every_tokens"),
+        ({"layers": "some"}, "layers"),
+        ({"select": "best"}, "select"),
+        ({"fraction": 0.0}, "fraction"),
+        ({"fraction": 1.01}, "fraction"),
+        ({"where": "weights"}, "where"),
+        ({"optimizer": "lion"}, "optimizer"),
+    ],
+)
+def test_what_is_out_of_range_is_refused(arguments, words) -> None:
+    with pytest.raises(InputError, match=words):
+        Rewiring(model=decisive("olmoe"), **arguments)
+
+
+def test_a_family_without_a_gate_is_refused() -> None:
+    with pytest.raises(InputError, match="without a gate"):
+        Rewiring(model=tiny_llama(vocab_size=16, layers=1))
+
+
+@pytest.mark.parametrize(
+    ("ids_BT", "mask_BT"),
+    [
+        (torch.zeros(1, 0, dtype=torch.long), None),
+        (torch.ones(1, 1, dtype=torch.long), None),
+        (torch.ones(2, 4, dtype=torch.long), torch.tensor([[1, 1, 1, 1], [0, 0, 0, 1]])),
+        (torch.ones(1, 3, dtype=torch.long), torch.tensor([[1, 0, 1]])),
+    ],
+    ids=["no token", "one token", "one masked down to one", "no two in a row"],
+)
+def test_a_prompt_without_a_next_token_is_refused(ids_BT, mask_BT) -> None:
+    rewiring = Rewiring(model=decisive("olmoe"))
+    with pytest.raises(InputError, match="no next token"):
+        rewiring.adapt(ids_BT, mask_BT)
+    with pytest.raises(InputError, match="no next token"):
+        rewiring.generate(ids_BT, mask_BT, max_new_tokens=1)
+
+
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    rewiring = Rewiring(model=decisive("olmoe"))
+    with pytest.raises(ShapeError, match="attention_mask"):
+        rewiring.adapt(tokens(), torch.ones(2, 3))
+    with pytest.raises(ShapeError, match="deltas"):
+        rewiring.adapt(tokens(), start=rewiring.zeros(3))
+    with pytest.raises(InputError, match="at least one item"):
+        rewiring.adapt(torch.ones(0, 4, dtype=torch.long))
+
+
+@pytest.mark.parametrize(
+    ("ids_BT", "mask_BT", "words"),
+    [
+        ([[1, 2, 3]], None, "input_ids; allowed: a tensor of whole numbers; got: 'list'"),
+        (torch.rand(1, 3), None, "got: 'torch.float32'"),
+        (torch.ones(1, 3, dtype=torch.long), torch.full((1, 3), 2), "attention_mask; allowed: 0 and 1"),
+    ],
+)
+def test_what_is_no_batch_of_ids_and_mask_is_refused(ids_BT, mask_BT, words) -> None:
+    rewiring = Rewiring(model=decisive("olmoe"))
+    with pytest.raises(InputError, match=words):
+        rewiring.adapt(ids_BT, mask_BT)
+    with pytest.raises(InputError, match=words):
+        rewiring.generate(ids_BT, mask_BT, max_new_tokens=1)
+
+
+def test_vectors_and_losses_that_are_no_numbers_are_refused() -> None:
+    model = decisive("olmoe")
+    rewiring = Rewiring(model=model)
+    nothing = [delta_BE * torch.nan for delta_BE in rewiring.zeros(2)]
+    with pytest.raises(InputError, match="start; allowed: finite numbers"):
+        rewiring.adapt(tokens(), start=nothing)
+    with pytest.raises(InputError, match="deltas; allowed: finite numbers"), rewiring.applied(nothing):
+        pass
+    with torch.no_grad():
+        model.lm_head.weight[0] = torch.nan
+    for layers in ("all", "hard"):
+        broken = Rewiring(model=model, layers=layers)
+        with pytest.raises(InputError, match=r"loss of a context; allowed: finite.*take smaller steps"):
+            broken.adapt(tokens())
+
+
+@pytest.mark.parametrize(
+    "options", [{"num_beams": 2}, {"num_return_sequences": 2}, {"max_length": 9}, {"max_new_tokens": 0}]
+)
+def test_generation_that_makes_no_sense_is_refused(options) -> None:
+    rewiring = Rewiring(model=decisive("olmoe"))
+    with pytest.raises(InputError, match=next(iter(options))):
+        rewiring.generate(tokens(), **{"max_new_tokens": 4, "do_sample": True, **options})
