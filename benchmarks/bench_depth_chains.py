@@ -3,7 +3,7 @@
 A small Llama learns chains of one to six steps, one step after another, and copies; a chain of six needs
 more blocks than one of two. As in `bench_depth_drllm`, paths are searched for training questions, routers of
 several seeds are trained on them, and held-out questions judge them beside the dense model and the best fixed
-skip of at least as many blocks, which is chosen on all training questions. All of it once for each base.
+skip of at least as many blocks, which is chosen on training questions. All of it once for each base.
 `--quick` shrinks everything.
 """
 
@@ -26,7 +26,7 @@ from turnout.nn.depth import RoutedDepth
 from turnout.nn.depth.drllm.labels import Labels, find_labels
 from turnout.nn.depth.drllm.search import SearchRule
 from turnout.nn.depth.drllm.sharing import share_labels
-from turnout.nn.tiny import Batch, tiny_llama, train
+from turnout.nn.tiny import Batch, answer_batch, tiny_llama, train
 
 SEED = 0
 DROP = 0.1
@@ -43,14 +43,15 @@ class Size(drllm.Size):
     copies: float = 0.15
     """Share of questions to copy."""
     layers: int = 8
-    steps: int = 2600
+    steps: int = 2200
     batch: int = 48
-    fixed_questions: int = 10_000
-    simulations: int = 80
-    shared: int = 8
+    train_questions: int = 800
+    fixed_questions: int = 400
+    simulations: int = 60
+    shared: int = 3
     seeds: int = 3
     bases: int = 2
-    knobs: tuple[float, ...] = (-0.3, -0.2, -0.1, 0.0, 0.1, 0.2)
+    knobs: tuple[float, ...] = (-0.2, -0.1, 0.0, 0.1, 0.2, 0.3)
 
 
 QUICK = Size(
@@ -72,19 +73,13 @@ def draw_questions(
 def taught(asked: Sequence[Question]) -> Batch:
     """Return questions as a batch that teaches, at every step of a chain, the letter it has come to.
 
-    What precedes a step is a shorter chain, and the letter is its answer. Only the base learns from these; a
-    question is judged by what follows its `=`.
+    What precedes a step is a shorter chain, and the letter is its answer. The base learns from these, and a
+    path is a label only where every step is right, since one answer in ten is right by chance. A question of
+    the test is judged by what follows its `=`.
     """
-    batch = drllm.as_batch(asked)
-    labels_BT = batch.labels_BT.clone()
-    # A row ends with the chain's names, `=`, the answer and the end; a label lies one to the right.
-    for row, question in enumerate(asked):
-        if question.task == "chain":
-            letters = drllm.TOKENIZER.encode(walked(question), add_special_tokens=False)
-            labels_BT[row, -2 - len(letters) : -2] = torch.tensor(letters)
-    return Batch(
-        input_ids_BT=batch.input_ids_BT, attention_mask_BT=batch.attention_mask_BT, labels_BT=labels_BT
-    )
+    inside = [(walked(question),) if question.task == "chain" else () for question in asked]
+    pairs = [(question.prompt, question.answer, *said) for question, said in zip(asked, inside, strict=True)]
+    return answer_batch(drllm.TOKENIZER, pairs)
 
 
 def train_base(size: Size, seed: int, taboo: set[str]) -> RoutedDepth:
@@ -124,15 +119,16 @@ def measure_base(size: Size, seed: int) -> tuple[dict[str, Any], dict[str, np.nd
     )
     asked["train"] = [q for q in pool if q.prompt not in seen][: size.train_questions]
     splits = {name: drllm.as_batch(group) for name, group in asked.items()}
+    lessons = {name: taught(group) for name, group in asked.items()}
     routed = train_base(size, seed, seen)
     dense = drllm.judge(routed, splits["test"])
     rule = SearchRule(simulations=size.simulations, is_exhausting=True)
     labels = {
-        name: find_labels(routed, splits[name], rule=rule, seed=SEED, progress=drllm.show) for name in splits
+        name: find_labels(routed, lessons[name], rule=rule, seed=SEED, progress=drllm.show) for name in splits
     }
     shared = share_labels(
         routed,
-        splits["train"],
+        lessons["train"],
         labels["train"],
         paths=size.shared,
         pool=size.pool,
@@ -143,7 +139,7 @@ def measure_base(size: Size, seed: int) -> tuple[dict[str, Any], dict[str, np.nd
     found: dict[str, Any] = {"dense": drllm.row(dense, dense[0])}
     arrays = {"dense": dense[0]}
     for name, taught_labels in (("own", labels["train"]), ("shared", shared)):
-        routers, learned = drllm.train_routers(routed, size, splits["train"], taught_labels)
+        routers, learned = drllm.train_routers(routed, size, lessons["train"], taught_labels)
         rows = drllm.budget_rows(routed, routers, size, splits, dense[0], fixed)
         neutral = _neutral(routed, routers, splits["test"])
         arrays[name], layers_Q = neutral

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from scripts.results_systems import Result, Writers, spread, written
+from scripts.results_cells import Result, spread
+from scripts.results_systems import Writers, written
 
 RIVALS = {"best_single": "best single", "knn": "kNN", "group_mean": "group mean (told)"}
 

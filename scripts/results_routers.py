@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from scripts.results_systems import Result, Writers, spread, written
+from scripts.results_cells import Result, spread
+from scripts.results_systems import Writers, written
 from turnout.routers import registry
 from turnout.training.bench.summary import to_markdown
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from scripts.results_systems import Result, Writers, spread, written
+from scripts.results_cells import Result, spread
+from scripts.results_systems import Writers, written
 
 ROWS = ("best single", "knn", "ridge", "group_mean", "blend", "auto", "random", "oracle")
 

@@ -5,24 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-Result = Mapping[str, Any]
+from scripts.results_cells import Result, ends, spread
+from scripts.results_depth import chains, mixed
+
 Writers = Mapping[str, tuple[str, Callable[[Result], Iterator[str]]]]
 """Result file -> heading and writer."""
-
-
-def ends(value: Any, low: Any, high: Any, *, scale: float = 1.0, form: str = ".3f") -> str:
-    """Return `value [low, high]`, or a dash where there is none."""
-    if value is None or low is None or high is None:
-        return "-" if value is None else format(scale * value, form)
-    return f"{format(scale * value, form)} [{format(scale * low, form)}, {format(scale * high, form)}]"
-
-
-def spread(found: Result | None, **settings: Any) -> str:
-    """Return an interval that names its middle `mean` or `value`."""
-    if found is None:
-        return "-"
-    middle = found["mean"] if "mean" in found else found["value"]
-    return ends(middle, found["low"], found["high"], **settings)
 
 
 def adapters(data: Result) -> Iterator[str]:
@@ -322,6 +309,8 @@ SYSTEMS: Writers = {
     "sequential": ("Sequences of calls: Router-R1's task (S7) on recorded outcomes", sequential),
     "router_r1": ("Router-R1's recipe (S7): warm start, then GRPO", router_r1),
     "depth_drllm": ("Depth: Dr.LLM (S12)", depth),
+    "depth_chains": ("Depth where questions differ in what they need: Dr.LLM (S12)", chains),
+    "depth_mixed": ("Depth: batches that disagree", mixed),
     "duo": ("Module sizes: Duo-LLM (S22)", duo),
     "rewiring": ("Experts at test time: Rewiring (S26)", rewiring),
     "adapters": ("Adapters: Glider (S3), PHATGOOSE, Arrow", adapters),

@@ -14,7 +14,9 @@ from scripts import results
 WITHOUT_TABLE = (
     "adapters",
     "curve",
+    "depth_chains",
     "depth_drllm",
+    "depth_mixed",
     "duo",
     "gradients",
     "import",

@@ -46,6 +46,18 @@ def test_only_answers_and_their_end_carry_a_loss() -> None:
     assert batch.labels_BT.tolist() == [[IGNORED] * 4 + [c, EOS], [IGNORED] * 3 + [b, b, EOS]]
 
 
+def test_a_third_text_is_taught_inside_the_prompt() -> None:
+    tokenizer = character_tokenizer(ALPHABET)
+    batch = answer_batch(tokenizer, [("abc=", "a", "cb"), ("b=", "c")])
+    a, b, c = (tokenizer.convert_tokens_to_ids(word) for word in "abc")
+    # What is said at b is the label one to its right.
+    assert batch.input_ids_BT[0, 2].item() == b
+    assert batch.labels_BT[0].tolist() == [IGNORED] * 3 + [c, b, a, EOS]
+    assert batch.labels_BT[1].tolist() == [IGNORED] * 5 + [c, EOS]
+    with pytest.raises(InputError, match="fewer tokens inside than the 2 of 'a='"):
+        answer_batch(tokenizer, [("a=", "b", "bb")])
+
+
 def test_shorter_rows_are_padded_on_the_left_and_masked() -> None:
     ids_BT, mask_BT = prompt_batch(character_tokenizer(ALPHABET), ["a", "abc"])
     assert ids_BT[0, :3].tolist() == [PAD, PAD, BOS]

@@ -34,6 +34,8 @@ class Batch:
     input_ids_BT: Tensor
     attention_mask_BT: Tensor
     labels_BT: Tensor
+    prompt_BT: Tensor | None = None
+    """Where the prompt is; None where it is all that is not padding and carries no loss."""
 
 
 def character_tokenizer(alphabet: str) -> PreTrainedTokenizerFast:
@@ -80,21 +82,32 @@ def tiny_llama(
         return LlamaForCausalLM(config).eval()
 
 
-def answer_batch(tokenizer: PreTrainedTokenizerFast, pairs: Sequence[tuple[str, str]]) -> Batch:
+def answer_batch(tokenizer: PreTrainedTokenizerFast, pairs: Sequence[tuple[str, ...]]) -> Batch:
     """Return (prompt, answer) pairs as one batch, padded on the left; only answers carry a loss.
 
-    A row reads: begin, prompt, answer, end.
+    A row reads: begin, prompt, answer, end. A third text of a pair, to teach by and not to judge by, is what
+    to say inside the prompt: its last character before the prompt's last one, and so on backwards.
+
+    Raises `InputError` for no pairs and for a third text that is as long as its prompt.
     """
     if not pairs:
         raise InputError(sentence("answer_batch: pairs", allowed="at least one", got="none"))
-    rows = []
-    for prompt, answer in pairs:
+    rows, ends = [], []
+    for prompt, answer, *inside in pairs:
         prompt_ids = [BOS, *tokenizer.encode(prompt, add_special_tokens=False)]
         answer_ids = [*tokenizer.encode(answer, add_special_tokens=False), EOS]
-        rows.append((prompt_ids + answer_ids, [IGNORED] * len(prompt_ids) + answer_ids))
+        inside_ids = [i for text in inside for i in tokenizer.encode(text, add_special_tokens=False)]
+        before = len(prompt_ids) - len(inside_ids)
+        if before < 2:
+            allowed = f"fewer tokens inside than the {len(prompt_ids) - 1} of {prompt!r}"
+            raise InputError(sentence("answer_batch: pairs", allowed=allowed, got=len(inside_ids)))
+        rows.append((prompt_ids + answer_ids, [IGNORED] * before + inside_ids + answer_ids))
+        ends.append(len(answer_ids))
     length = max(len(ids) for ids, _ in rows)
     pads = [length - len(ids) for ids, _ in rows]
+    spans = [(n, length - end) for n, end in zip(pads, ends, strict=True)]
     return Batch(
+        prompt_BT=torch.tensor([[start <= t < end for t in range(length)] for start, end in spans]),
         input_ids_BT=torch.tensor([[PAD] * n + ids for n, (ids, _) in zip(pads, rows, strict=True)]),
         attention_mask_BT=torch.tensor(
             [[0] * n + [1] * len(ids) for n, (ids, _) in zip(pads, rows, strict=True)]

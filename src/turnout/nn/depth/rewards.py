@@ -20,7 +20,8 @@ def right_answers(
     """Return (is_right_B, counts_BL): whether greedy decoding gives each answer, and the depths it ran at.
 
     One forward over prompt and answer: greedy decoding gives the answer if and only if every token of it is
-    the most likely one after those before. The router sees the prompt alone. `counts_BL` forces decisions.
+    the most likely one after those before. What is to be said inside the prompt (see `answer_batch`) must be
+    right as well. The router sees the prompt alone. `counts_BL` forces decisions.
     Raises `InputError` for rows that are not padded on the left alone.
     """
     rows = len(batch.input_ids_BT)
@@ -39,18 +40,14 @@ def right_answers(
     right, counts = [], []
     for start in range(0, rows, batch_size):
         part = slice(start, start + batch_size)
-        one = Batch(
-            input_ids_BT=batch.input_ids_BT[part],
-            attention_mask_BT=batch.attention_mask_BT[part],
-            labels_BT=batch.labels_BT[part],
-        )
+        one = take_questions(batch, range(rows)[part])
         right.append(_right(routed, one, None if counts_BL is None else counts_BL[part]))
         counts.append(routed.counts_BL)
     return torch.cat(right), torch.cat(counts)
 
 
 def _right(routed: RoutedDepth, batch: Batch, counts: Any) -> Tensor:
-    prompt_BT = (batch.labels_BT == IGNORED) & batch.attention_mask_BT.bool()
+    _, prompt_BT = prompts_of(batch)
     with routed.prompted(prompt_BT):
         if counts is None:
             logits_BTV = _logits(routed, batch)
@@ -83,9 +80,12 @@ def take_questions(batch: Batch, rows: Sequence[int] | Tensor) -> Batch:
         input_ids_BT=batch.input_ids_BT[index],
         attention_mask_BT=batch.attention_mask_BT[index],
         labels_BT=batch.labels_BT[index],
+        prompt_BT=None if batch.prompt_BT is None else batch.prompt_BT[index],
     )
 
 
 def prompts_of(batch: Batch) -> tuple[Tensor, Tensor]:
     """Return (input_ids_BT, prompt_BT): everything, and where the prompt is."""
+    if batch.prompt_BT is not None:
+        return batch.input_ids_BT, batch.prompt_BT
     return batch.input_ids_BT, (batch.labels_BT == IGNORED) & batch.attention_mask_BT.bool()

@@ -41,6 +41,29 @@ def test_right_answers_are_those_of_greedy_decoding(base: RoutedDepth) -> None:
     assert 0.2 < right_B.float().mean() < 0.98
 
 
+def test_what_is_said_inside_a_prompt_counts_and_still_belongs_to_the_prompt(base: RoutedDepth) -> None:
+    ids_BT = answer_batch(TOKENIZER, PAIRS).input_ids_BT
+    with torch.no_grad():
+        said_B = base.model(input_ids=ids_BT).logits[:, 2].argmax(-1)
+    said = [TOKENIZER.convert_ids_to_tokens(int(token)) for token in said_B]
+    taught = [
+        (prompt, answer, word) for (prompt, answer), word in zip(PAIRS, said, strict=True) if len(word) == 1
+    ]
+    assert len(taught) > 9
+    other = [(prompt, answer, "a" if word != "a" else "b") for prompt, answer, word in taught]
+    plain, right, wrong = (
+        right_answers(base, answer_batch(TOKENIZER, pairs))[0]
+        for pairs in ([pair[:2] for pair in taught], taught, other)
+    )
+    assert torch.equal(plain, right)
+    assert plain.any()
+    assert not wrong.any()
+    masks: list[torch.Tensor] = []
+    with base.watched(lambda _layer, _hidden, mask_BT: masks.append(mask_BT)):
+        right_answers(base, answer_batch(TOKENIZER, taught))
+    assert masks[0][0].tolist() == [True] * 4 + [False] * 3
+
+
 def test_every_label_that_was_found_is_right_and_short(base: RoutedDepth) -> None:
     batch = answer_batch(TOKENIZER, PAIRS)
     dense_B, _ = right_answers(base, batch, counts_BL=torch.ones(len(PAIRS), 4))

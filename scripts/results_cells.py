@@ -1,0 +1,23 @@
+"""This module writes numbers with their intervals, for the pages of results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Result = Mapping[str, Any]
+
+
+def ends(value: Any, low: Any, high: Any, *, scale: float = 1.0, form: str = ".3f") -> str:
+    """Return `value [low, high]`, or a dash where there is none."""
+    if value is None or low is None or high is None:
+        return "-" if value is None else format(scale * value, form)
+    return f"{format(scale * value, form)} [{format(scale * low, form)}, {format(scale * high, form)}]"
+
+
+def spread(found: Result | None, **settings: Any) -> str:
+    """Return an interval that names its middle `mean` or `value`."""
+    if found is None:
+        return "-"
+    middle = found["mean"] if "mean" in found else found["value"]
+    return ends(middle, found["low"], found["high"], **settings)
