@@ -5,10 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from turnout.cli.main import COMMANDS, build_parser, main
-from turnout.cli.options import goal_of
+from turnout.cli.options import goal_of, load_deployment
 from turnout.core import Goal
 
 
@@ -81,6 +82,7 @@ def test_the_list_of_flags_is_frozen() -> None:
         | {"--allow-leakage"}
         | dial
         | splits,
+        "add-candidate": {"--candidate", "--out", "--force"},
         "route": {"--file", "--task", "--top"} | dial,
         "serve": {"--check", "--workers"},
         "config": set(),
@@ -301,3 +303,29 @@ def test_a_split_that_nobody_knows_is_said(tmp_path: Path, capsys: pytest.Captur
     assert "note: the table's own split 'dev' is not known" in capsys.readouterr().err
     assert main(["fit", str(tmp_path / "test"), *arguments, "--force"]) == 1
     assert "--train-split" in capsys.readouterr().err
+
+
+def test_a_model_is_added_to_a_deployment_from_probe_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from turnout.datasets import load
+
+    table = load("reason18")
+    newcomer, *others = table.names
+    split = ["train" if number % 4 else "test" for number in range(len(table.queries))]
+    table.with_splits(split).select(candidates=others).save(tmp_path / "known")
+    table.where(np.arange(len(split)) % 8 == 0).save(tmp_path / "probe")
+    fit = ["fit", str(tmp_path / "known"), "--router", "ridge", "--quality-floor", "0.95"]
+    assert main([*fit, "--resplit", "--out", str(tmp_path / "old")]) == 0
+    old, new = str(tmp_path / "old"), str(tmp_path / "new")
+    arguments = ["add-candidate", old, str(tmp_path / "probe"), "--out", new]
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert f"newcomer    {newcomer}" in said
+    assert "shown       " in said
+    assert [candidate.name for candidate in load_deployment(new).candidates] == [*others, newcomer]
+    assert main(["route", new, "What is 2 + 2?"]) == 0
+    assert main([*arguments, "--force", "--candidate", others[0]]) == 1
+    assert "already in the pool" in capsys.readouterr().err
+    assert main([*arguments[:2], str(tmp_path / "known"), *arguments[3:], "--force"]) == 1
+    assert "got: none that it lacks" in capsys.readouterr().err.replace("'", "")

@@ -18,6 +18,7 @@ COMMANDS = {
     "fit": ("fit", "learn a deployment from an outcome table and a goal"),
     "evaluate": ("evaluate", "judge a deployment on held-out queries"),
     "report": ("report", "write a report (HTML, PNG, JSON) on a table or a deployment"),
+    "add-candidate": ("add_candidate", "add a model to a deployment from some tens of graded answers"),
     "route": ("route", "decide for texts, without calling anybody"),
     "serve": ("serve", "serve an OpenAI-compatible endpoint"),
     "config": ("config", "check and compare settings of a gateway, or print their schema"),

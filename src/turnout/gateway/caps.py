@@ -16,9 +16,9 @@ def least_usd_per_1k(deployment: Deployment) -> tuple[str, float] | None:
     That is a single model, or the router where it is cheaper at its highest price; None without costs.
     """
     frontier = deployment.frontier
-    if frontier is None or not np.isfinite(frontier.usd_M).any():
+    if frontier is None or not np.isfinite(frontier.calibrated_usd_M).any():
         return None
-    cheapest = int(np.nanargmin(frontier.usd_M))
+    cheapest = int(np.nanargmin(frontier.calibrated_usd_M))
     found = [
         (deployment.candidates[cheapest].name, frontier.outcome(single=cheapest)[1] * 1000.0),
         ("the router", frontier.outcome(option=frontier.price_P.size - 1)[1] * 1000.0),

@@ -202,7 +202,7 @@ def _with_policy(deployment: Deployment, rules: tuple[RuleSettings, ...], where:
                 do="correct 'kind' and 'options'",
             )
         ) from error
-    return Deployment(
+    changed = Deployment(
         router=deployment.router,
         fallback=deployment.fallback,
         policy=policy,
@@ -211,3 +211,5 @@ def _with_policy(deployment: Deployment, rules: tuple[RuleSettings, ...], where:
         guard=deployment.guard,
         certificate=deployment.certificate,
     )
+    changed.arrivals = deployment.arrivals
+    return changed

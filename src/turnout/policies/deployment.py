@@ -17,14 +17,15 @@ from turnout.core.contracts import Configured, Policy, Router, State
 from turnout.core.decision import Decisions
 from turnout.core.errors import InputError, sentence
 from turnout.core.estimate import Estimate
-from turnout.core.outcomes import Bools, Floats, Ints
+from turnout.core.outcomes import Bools, Floats, Ints, OutcomeTable
 from turnout.core.query import Query
 from turnout.core.rng import make_rng
 from turnout.core.scoring import score
 from turnout.core.validation import check_kind
+from turnout.policies.arrivals import Arrivals, grown, joined, outcomes_of
 from turnout.policies.choose import decide_by_score
 from turnout.policies.frontier import Frontier
-from turnout.policies.guard import Guard
+from turnout.policies.guard import Guard, Verdict
 from turnout.policies.masks import feasible, input_limits
 from turnout.policies.pairs import Pairs, singles_of
 from turnout.policies.plan import Plan, make_plan
@@ -81,9 +82,12 @@ class Deployment(Configured):
         self.frontier = frontier
         self.guard = guard
         self.certificate = dict(certificate or {})
+        self.arrivals: Arrivals | None = None
+        """Candidates that joined later, `add_candidate`; None where there is none."""
         self.learned_from: Ints = np.zeros(0, np.int64)
         """Marks of the texts that it learned from (`turnout.training.memory`), sorted."""
         self._plans: dict[Goal, Plan] = {}
+        self._open_by: dict[Goal, Bools] = {}
 
     def config(self) -> dict[str, object]:
         """Return the parts with settings of their own; frontier, guard and certificate are state."""
@@ -101,10 +105,14 @@ class Deployment(Configured):
                 "frontier.quality_M": self.frontier.quality_M,
                 "frontier.usd_M": self.frontier.usd_M,
                 "frontier.best": np.array([self.frontier.best]),
+                "frontier.num_late": np.array([self.frontier.num_late]),
             }
         if self.guard is not None:
             arrays["guard.options"] = self.guard.options.moments_SKM
             values["guard_confidence"] = self.guard.confidence
+        if self.arrivals is not None:
+            arrays["arrivals"] = self.arrivals.pairs.moments_SKM
+            values["arrivals_confidence"] = self.arrivals.confidence
         return State(arrays=arrays, values=values)
 
     def restore(self, state: State) -> None:
@@ -125,10 +133,15 @@ class Deployment(Configured):
                 quality_M=state.arrays["frontier.quality_M"],
                 usd_M=state.arrays["frontier.usd_M"],
                 best=int(state.arrays["frontier.best"][0]),
+                num_late=int(state.arrays.get("frontier.num_late", np.zeros(1))[0]),
             )
         if isinstance(confidence, float):
             options = Pairs(moments_SKM=state.arrays["guard.options"])
             self.guard = Guard(options=options, confidence=confidence)
+        if "arrivals" in state.arrays:
+            sure = state.values["arrivals_confidence"]
+            assert isinstance(sure, float)
+            self.arrivals = Arrivals(pairs=Pairs(moments_SKM=state.arrays["arrivals"]), confidence=sure)
 
     @cached_property
     def candidates(self) -> tuple[Candidate, ...]:
@@ -153,6 +166,63 @@ class Deployment(Configured):
         digest = hashlib.sha256()
         _digest(self, digest)
         return digest.hexdigest()[:16]
+
+    def add_candidate(self, candidate: Candidate, probe: OutcomeTable) -> Deployment:
+        """Return a deployment of the same calibration with one candidate more, learned from its probe rows.
+
+        Everybody estimates the newcomer, and it can be asked by name. It is chosen for a goal only where the
+        probe shows that it serves that goal better than the single model (`Arrivals`): for that, `probe` has
+        to hold the single model's outcomes on the same queries, 30 of them at least. What is promised stays
+        as it was calibrated; a refit lets the newcomer in for all.
+
+        Raises `InputError` for a candidate that is known already, or where a router takes no newcomer;
+        `TableError` for a probe that holds no quality of it.
+        """
+        router, fallback = (grown(one, candidate, probe) for one in (self.router, self.fallback))
+        names = [other.name for other in self.candidates]
+        certificate: dict[str, Any] = {**self.certificate}
+        added = Deployment(router=router, fallback=fallback, policy=self.policy, goal=self.goal)
+        added.learned_from = self.learned_from
+        if self.frontier is None:
+            added.certificate = certificate
+            return added
+        quality_MQ, usd_MQ = outcomes_of(probe, [*names, candidate.name])
+        added.frontier, added.guard, added.arrivals = joined(
+            self.frontier,
+            self.guard,
+            self.arrivals,
+            quality_MQ=quality_MQ,
+            usd_MQ=usd_MQ,
+            confidence=0.9 if self.guard is None else self.guard.confidence,
+        )
+        told = {"name": candidate.name, "probes": int(np.isfinite(quality_MQ[-1]).sum())}
+        before = certificate.get("newcomers", [])
+        added.certificate = {**certificate, "newcomers": [*before, told]}
+        return added
+
+    def verdicts(self, goal: Goal | None = None) -> dict[str, Verdict]:
+        """Return what is shown of each newcomer for a goal (or the deployment's own): may it be chosen?"""
+        if self.arrivals is None or self.frontier is None:
+            return {}
+        wanted, plan = self.goal if goal is None else goal, self.plan(goal)
+        num_old = len(self.candidates) - self.arrivals.num
+        single = plan.single if plan.single is not None and plan.single < num_old else self.frontier.best
+        found = self.arrivals.judge(wanted, price=plan.price, single=single, frontier=self.frontier)
+        newcomers = self.candidates[num_old:]
+        return {one.name: verdict for one, verdict in zip(newcomers, found, strict=True)}
+
+    def _may(self, goal: Goal | None, plan: Plan) -> Bools:
+        """Return which candidates may be chosen, shape (M,): all but newcomers of whom nothing is shown."""
+        wanted = self.goal if goal is None else goal
+        known = self._open_by.get(wanted)
+        if known is None:
+            shown = self.verdicts(goal)
+            known = np.array([one.name not in shown or shown[one.name].is_open for one in self.candidates])
+            if plan.single is not None:
+                known[plan.single] = True
+            if len(self._open_by) < _MAX_PLANS:
+                self._open_by[wanted] = known
+        return known
 
     def plan(self, goal: Goal | None = None) -> Plan:
         """Return how `goal` (or the deployment's own) is served and what is promised about it.
@@ -219,6 +289,8 @@ class Deployment(Configured):
         mask_QM = feasible(queries, estimate.candidates, limits_M=self._limits_M)
         if allowed_QM is not None:
             mask_QM = mask_QM & allowed_QM
+        if self.arrivals is not None:
+            mask_QM = mask_QM & self._may(goal, plan)
         if np.count_nonzero(mask_QM) < mask_QM.size:
             estimate = estimate.restrict(mask_QM)
         if plan.is_open:

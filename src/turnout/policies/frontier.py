@@ -51,11 +51,23 @@ class Frontier:
     """Mean cost of each single model on the fit split, NaN without costs."""
     best: int
     """The best single model, chosen on training queries that the models share."""
+    num_late: int = 0
+    """Candidates at the end that joined after calibration: only a test of their own rows speaks for them."""
 
     @property
     def count(self) -> int:
         """Calibration queries on which the choice at price 0 and the best single model are both known."""
         return int(self.options.at("count", 0, self.best))
+
+    def count_of(self, single: int) -> int:
+        """Return the calibration queries on which a single model and the best one are both known."""
+        return int(self.singles.at("count", single, _BEST))
+
+    @property
+    def calibrated_usd_M(self) -> Floats:
+        """`usd_M`, unknown of those that joined later."""
+        is_late_M = np.arange(self.usd_M.size) >= self.usd_M.size - self.num_late
+        return np.where(is_late_M, np.nan, self.usd_M)
 
     @property
     def least_price(self) -> float:
@@ -63,7 +75,7 @@ class Frontier:
 
         At price 0 the others would be chosen as if they cost nothing.
         """
-        is_known_M = np.isfinite(self.usd_M)
+        is_known_M = np.isfinite(self.usd_M[: self.usd_M.size - self.num_late])
         return LEAST_PRICE if is_known_M.any() and not is_known_M.all() else 0.0
 
     def find_price(self, goal: Goal) -> Finding:
@@ -119,9 +131,17 @@ class Frontier:
         ]
         kept_M = np.array(p_values) <= delta
         if not kept_M.any():
-            return Finding(index=self._cheapest(self.usd_M), is_kept=False)
+            return Finding(index=self._cheapest(self.calibrated_usd_M), is_kept=False)
         index = int(np.where(kept_M, np.nan_to_num(self.quality_M, nan=-1), -2).argmax())
         return Finding(index=index, is_kept=True, by_definition="free" if is_free_M[index] else None)
+
+    def keeps(self, goal: Goal, pairs: Pairs, row: int) -> bool:
+        """Return whether an option of other pairs keeps the goal by the same test; at a price nothing is."""
+        if goal.quality_floor is not None:
+            return self._floor_p(pairs, row, goal, best=self.best) <= 1 - goal.confidence
+        if goal.usd_per_1k is not None:
+            return self._cap_p(pairs, row, goal, best=self.best, is_free=False) <= 1 - goal.confidence
+        return True
 
     def nearest(self, price: float) -> int:
         """Return the index of the largest calibrated price that is at most `price`."""
@@ -144,7 +164,7 @@ class Frontier:
             return self.best
         self._require_costs()
         if np.isinf(price):
-            return self._cheapest(self.usd_M)
+            return self._cheapest(self.calibrated_usd_M)
         return int(np.nanargmax(self.quality_M - price * self.usd_M))
 
     def _cheapest(self, usd_M: Floats, *, first: int | None = None) -> int:

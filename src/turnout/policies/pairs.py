@@ -67,6 +67,12 @@ class Pairs:
         """Return one moment by name."""
         return float(self.moments_SKM[_NAMES.index(name), option, single])
 
+    def padded(self) -> Pairs:
+        """Return the same with one single model more, of which nothing was measured."""
+        nothing_SK1 = np.full((*self.moments_SKM.shape[:2], 1), np.nan)
+        nothing_SK1[[_NAMES.index("count"), _NAMES.index("usd_count")]] = 0.0
+        return Pairs(moments_SKM=np.concatenate([self.moments_SKM, nothing_SK1], axis=2))
+
     def joined(self, other: Pairs) -> Pairs:
         """Return the moments over the queries of both, which share none.
 

@@ -56,6 +56,8 @@ def make_plan(goal: Goal, frontier: Frontier, guard: Guard | None, names: tuple[
     is_kept = found.is_kept if is_open else single.is_kept
     quality, usd = frontier.outcome(option=found.index) if is_open else frontier.outcome(single=single.index)
     who = "the router" if is_open else names[single.index]
+    # A newcomer was measured on its probe rows alone.
+    count = frontier.count if is_open else frontier.count_of(single.index)
     reason = found.by_definition if is_open else single.by_definition
     return Plan(
         price=price,
@@ -65,13 +67,13 @@ def make_plan(goal: Goal, frontier: Frontier, guard: Guard | None, names: tuple[
         quality=quality,
         usd_per_1k=usd * 1000.0,
         verdict=verdict,
-        text=_text(goal, frontier, who, is_kept, reason, (quality, usd * 1000.0)),
+        text=_text(goal, count, who, is_kept, reason, (quality, usd * 1000.0)),
     )
 
 
 def _text(
     goal: Goal,
-    frontier: Frontier,
+    count: int,
     who: str,
     is_kept: bool,
     reason: Literal["best", "free"] | None,
@@ -85,10 +87,10 @@ def _text(
         return f"{who} serves {goal.describe()}; calibration gives {measured}, and nothing is promised"
     if is_kept and reason is not None:
         why = "is the best single model itself" if reason == "best" else "costs nothing"
-        queries = f"calibration on {frontier.count} queries gives {measured}"
+        queries = f"calibration on {count} queries gives {measured}"
         return f"{who} {why}, so that it keeps {goal.describe()} by definition; {queries}"
     slack = f", slack {goal.risk:g}" if goal.risk else ""
-    terms = f"confidence {goal.confidence:.0%}{slack}, {frontier.count} calibration queries"
+    terms = f"confidence {goal.confidence:.0%}{slack}, {count} calibration queries"
     if is_kept:
         return f"{who} keeps {goal.describe()} ({terms}); calibration gives {measured}"
     return f"{goal.describe()} cannot be promised ({terms}); {who} comes nearest with {measured}"
