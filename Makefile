@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q --no-compile --prefer-binary -c constraints.txt
 export VENV
 
-.PHONY: help demo test test-ray test-triton test-python check docs bench clean
+.PHONY: help demo test test-ray test-triton test-python test-pythons check docs bench clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -23,6 +23,9 @@ test-ray: $(VENV)/.dev ## test the gateway on a local Ray Serve (installs the ex
 
 test-python: ## run the tests that need no torch on another Python: make test-python PYTHON=3.13
 	@bash scripts/test-python $(PYTHON)
+
+test-pythons: ## test core and gateway of the base installation on every other Python that is here
+	@bash scripts/test-pythons
 
 test-triton: $(VENV)/.dev ## install Triton (286 MB) and run the kernels of experts in its interpreter
 	@$(PIP) -e '.[triton]'

@@ -12,11 +12,15 @@ from typing import Any
 import openai
 import pytest
 
+from tests.gateway.rolling import Trial
+from tests.gateway.scripted import scripted_server
 from tests.gateway.upstream import NUM_EVENTS, Upstream
+from turnout.cli.main import main
 from turnout.core import Goal, artifact
 from turnout.core.errors import ConfigError, InputError
 from turnout.datasets import load
 from turnout.gateway import ray_serve
+from turnout.gateway.lifecycle import running
 from turnout.policies import Best, Deployment
 from turnout.routers import BestSingleRouter
 
@@ -128,3 +132,27 @@ def test_two_replicas_answer_stream_account_and_hear_who_leaves(
     connection = sqlite3.connect(ledger)
     assert connection.execute("SELECT count(*) FROM sessions").fetchone() == (2,), "one for each replica"
     connection.close()
+
+
+def test_one_replica_switches_nobody_and_says_how_all_are_switched(tmp_path: Path) -> None:
+    with scripted_server() as server:
+        trial = Trial(tmp_path, server)
+        trial.write()
+        gateway = ray_serve.build_replica(str(trial.path))
+        before = trial.path.read_text()
+        with running(gateway.config, source=gateway.reloader.source) as ready:
+            trial.base_url = ready.base_url
+            for path in ("promote?force", "rollback"):
+                refused = trial.admin(path)
+                assert refused.status == 409
+                message = refused.error["message"]
+                assert "a replica on Ray cannot switch the others" in message
+                assert f"`turnout promote` or `turnout rollback` with {str(trial.path)!r}" in message
+            assert trial.path.read_text() == before
+            assert trial.ask("hello").headers["x-turnout-model"] == "large"
+        # Nobody listens at the address of the settings, as on Ray; who reads the file starts anew.
+        assert main(["promote", str(trial.path), "--force"]) == 0
+        gateway = ray_serve.build_replica(str(trial.path))
+        with running(gateway.config, source=gateway.reloader.source) as ready:
+            trial.base_url = ready.base_url
+            assert trial.ask("hello").headers["x-turnout-model"] == "small"

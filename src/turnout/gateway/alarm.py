@@ -10,12 +10,14 @@
     finally:
         alarm.stop()
 
-Two of them stand on the path of every request.
+Two of them stand on the path of every request. A `Patience` bounds many waits in a row, each by the same
+time, and sets one timer for all of them: a stream waits for every event.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any, final
 
 
@@ -57,3 +59,66 @@ class Alarm:
     def _ring(self) -> None:
         self._has_rung = True
         self._task.cancel()
+
+
+@final
+class Patience:
+    """Cancels the task that waits where one of many waits lasts too long; there is one wait at a time.
+
+    Parameters
+    ----------
+    limit_s:
+        The longest wait, in seconds.
+    """
+
+    __slots__ = ("_due_s", "_handle", "_has_rung", "_limit_s", "_loop", "_num_before", "_task")
+
+    def __init__(self, limit_s: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._limit_s = limit_s
+        self._due_s = math.inf
+        self._has_rung = False
+        self._task: asyncio.Task[Any] | None = None
+        self._num_before = 0
+        self._handle: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        """Begin to wait, in a task."""
+        task = self._task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("who waits is a task")
+        self._num_before = task.cancelling()
+        self._due_s = self._loop.time() + self._limit_s
+        if self._handle is None:
+            self._handle = self._loop.call_at(self._due_s, self._look)
+
+    def end(self) -> None:
+        """Wait no more; a cancellation that nobody has heard is taken back."""
+        self._due_s = math.inf
+        self._take_back()
+
+    def is_cause(self) -> bool:
+        """Whether a cancellation that came is its own alone, which is then taken back; asked once."""
+        return self._has_rung and self._take_back() <= self._num_before
+
+    def stop(self) -> None:
+        """Look no more; may be called twice."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _take_back(self) -> int:
+        if not self._has_rung or self._task is None:
+            return 0
+        self._has_rung = False
+        return self._task.uncancel()
+
+    def _look(self) -> None:
+        """Ring where the wait of this moment has lasted too long; else look again when it will have."""
+        self._handle = None
+        if self._task is not None and self._due_s <= self._loop.time():
+            self._due_s = math.inf
+            self._has_rung = True
+            self._task.cancel()
+        elif self._due_s < math.inf:
+            self._handle = self._loop.call_at(self._due_s, self._look)

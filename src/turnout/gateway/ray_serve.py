@@ -7,7 +7,6 @@ names.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from turnout.core.errors import ConfigError, InputError, sentence
 from turnout.gateway.app import Gateway, build_app
 from turnout.gateway.config import load_config
 from turnout.gateway.lifecycle import set_up_telemetry
+from turnout.gateway.rollout_admin import ReplicasFile
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -95,7 +95,7 @@ def from_arguments(arguments: Mapping[str, str]) -> Application:
 
 def build_replica(path: str) -> Gateway:
     """Return the app of one replica, in the process that Ray has started for it."""
-    source = functools.partial(load_config, path)
+    source = ReplicasFile(Path(path))
     settings = source()
     set_up_telemetry(settings)
     return build_app(settings, source=source)

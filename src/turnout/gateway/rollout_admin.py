@@ -57,6 +57,18 @@ class SettingsFile:
 
 
 @final
+@dataclass(frozen=True, slots=True)
+class ReplicasFile:
+    """A settings file that replicas which do not know each other read at their start."""
+
+    path: Path
+
+    def __call__(self) -> Config:
+        """Read it."""
+        return load_config(self.path)
+
+
+@final
 class RolloutAdmin:
     """The endpoints.
 
@@ -98,10 +110,11 @@ class RolloutAdmin:
         async with self._lock:
             parts = self.reloader.gateway.parts
             try:
+                path = self._path()
                 rollout, found = await self._compared(parts)
                 if not is_forced:
                     check_promotion(found, rollout.settings)
-                switch = await asyncio.to_thread(promotion, self._path())
+                switch = await asyncio.to_thread(promotion, path)
                 self._check_in_force(switch, parts)
             except TurnoutError as error:
                 raise _refused("nothing was promoted", error) from error
@@ -134,6 +147,16 @@ class RolloutAdmin:
 
     def _path(self) -> Path:
         source = self.reloader.source
+        if isinstance(source, ReplicasFile):
+            # One that switched alone would leave the others behind, and rates and stickiness with them.
+            raise ConfigError(
+                sentence(
+                    "a replica on Ray cannot switch the others",
+                    allowed="a switch of the settings file, which all of them read at their start",
+                    do=f"run `turnout promote` or `turnout rollback` with {str(source.path)!r}, and then update "
+                    "the application on Ray",
+                )
+            )
         if not isinstance(source, SettingsFile):
             raise ConfigError(
                 sentence(

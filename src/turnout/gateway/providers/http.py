@@ -13,7 +13,7 @@ import msgspec
 
 from turnout.core.candidate import Candidate
 from turnout.core.errors import ConfigError, sentence
-from turnout.gateway.alarm import Alarm
+from turnout.gateway.alarm import Alarm, Patience
 from turnout.gateway.errors import ApiError, Headers
 from turnout.gateway.providers.base import Call, Chunks, Fault, Provider, Reply, cut
 from turnout.gateway.providers.client import Client, ConnectTimeoutError, UnreachableError
@@ -249,6 +249,7 @@ class _Arriving(Chunks):
         self._response = response
         self._first = first
         self._idle_s = idle_s
+        self._patience: Patience | None = None
 
     async def read(self) -> bytes:
         if self._first:
@@ -256,19 +257,24 @@ class _Arriving(Chunks):
             return block
         if block := self._response.ready():
             return block
-        alarm = Alarm(asyncio.get_running_loop().time() + self._idle_s)
+        patience = self._patience
+        if patience is None:
+            patience = self._patience = Patience(self._idle_s)
+        patience.begin()
         try:
             return await self._response.read_some()
         except ClientError as error:
             raise cut(self._name, error, may_fall_back=False) from error
         except asyncio.CancelledError as error:
-            if alarm.is_cause():
+            if patience.is_cause():
                 raise cut(self._name, TimeoutError(), may_fall_back=False) from error
             raise
         finally:
-            alarm.stop()
+            patience.end()
 
     def close(self) -> None:
+        if self._patience is not None:
+            self._patience.stop()
         # A response that was read to its end has given its connection back already; closing it is free.
         self._response.close()
 
