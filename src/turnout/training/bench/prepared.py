@@ -80,7 +80,7 @@ def read_prepared(place: Path) -> Prepared:
 def _read_cells(path: Path) -> Cells | None:
     if not path.is_file():
         return None
-    with np.load(path, allow_pickle=False) as arrays:
+    with np.load(path) as arrays:
         return Cells(**{name: arrays[name] for name in _CELLS})
 
 
