@@ -153,8 +153,8 @@ class RolloutAdmin:
                 sentence(
                     "a replica on Ray cannot switch the others",
                     allowed="a switch of the settings file, which all of them read at their start",
-                    do=f"run `turnout promote` or `turnout rollback` with {str(source.path)!r}, and then update "
-                    "the application on Ray",
+                    do=f"run `turnout promote` or `turnout rollback` with {str(source.path)!r}, and then "
+                    "update the application on Ray",
                 )
             )
         if not isinstance(source, SettingsFile):
