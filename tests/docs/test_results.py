@@ -21,6 +21,7 @@ WITHOUT_TABLE = (
     "gradients",
     "import",
     "openai_suite",
+    "pains",
     "rewiring",
     "router_r1",
 )
