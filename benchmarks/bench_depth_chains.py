@@ -55,7 +55,7 @@ class Size(drllm.Size):
 
 
 QUICK = Size(
-    levels=(2, 3), layers=4, width=32, steps=60, batch=16, train_questions=24, test_questions=24,
+    levels=(1,), copies=0.1, layers=3, width=32, steps=250, batch=32, train_questions=40, test_questions=24,
     simulations=6, shared=2, pool=4, seeds=2, bases=1, epochs=2, knobs=(0.0,),
 )  # fmt: skip
 
