@@ -105,7 +105,7 @@ def main() -> None:
             for round_ in range(ROUNDS):
                 with tempfile.TemporaryDirectory() as folder:
                     rows += judge(table, kind, SEED + round_, Path(folder))
-            found[f"{name}, {kind}"] = {**summarise(rows), "rows": rows}
+            found[f"{name}, {kind}"] = {"fingerprint": table.fingerprint, **summarise(rows), "rows": rows}
             print(name, kind, summarise(rows), flush=True)
     print(record.write("holes", {"tables": found}, seed=SEED).name)
 

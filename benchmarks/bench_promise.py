@@ -102,11 +102,12 @@ def main() -> None:
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     wanted, tasks = options.sets.split(","), dict[str, tuple[str | None, ...]]()
+    prints: dict[str, str] = {}
     for name, table in record.tables(*wanted):
         if name not in wanted:
             continue
         learned, reported_part = parts(prepare(table))
-        tasks[name] = reported_part.tasks
+        tasks[name], prints[name] = reported_part.tasks, learned.fingerprint
         for seed in () if options.write else range(1, options.cuts + 1):
             path = options.folder / f"{name}--{seed}.json"
             if not path.exists():
@@ -120,6 +121,7 @@ def main() -> None:
             reported = json.loads((record.RESULTS / f"report_{name}.json").read_text())["result"]["report"]
             row = next(row for row in reported["rows"] if row["name"] == "router")
             sets[name] = {
+                "fingerprint": prints[name],
                 **summarise(cuts, tasks[name]),
                 "commits": sorted({cut["commit"] for cut in cuts}),
                 "reported": row["vs_best_single"],

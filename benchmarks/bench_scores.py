@@ -1,19 +1,23 @@
 """This module measures what other benchmarks ask of a router: quality per energy, board scores, other inputs.
 
-    TURNOUT_DATA=<data> python -m benchmarks.bench_scores
+    TURNOUT_DATA=<data> python -m benchmarks.bench_scores --folder DIR [--pieces A,B] [--write]
 
 S40, energy: greenserv_bandit records the normalised energy of 16 models' answers, on 42 % of the cells; the
 others are estimated, as in `turnout bench routers` on a table with holes. Energy stands where money stands.
 S55 and S59: the rank score and the score of RouterArena's board, of every priced set. S55, other inputs: the
 vectors of the texts are handed over as numbers in tags, as those of an image would be; no table at hand has
 images, so that the contract is measured, and not what a picture says.
+What stands in the folder is not run again.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +40,7 @@ from turnout.training.bench.prepared import Prepared, prepare, read_prepared
 SEED = 0
 METHODS = ("auto", "knn", "ridge", "group_mean", "blend")
 PRICED = ("llmrouter", "zeroeval", "lookahead", "alpacaeval1", "alpacaeval2", "routellm_pair")
+HANDED = ("open9", "llmrouter")
 ENERGY, MIXED = "greenserv_bandit", "cnn_dailymail"
 """The table with energy, and its task whose quality holds energy already."""
 
@@ -99,7 +104,7 @@ def scores(name: str, table: OutcomeTable, folder: Path) -> dict[str, Any]:
             "quality": quality,
             "usd_per_1k": usd,
             "arena": float(arena_score(quality, usd)),
-            "rank": float(rank_score(quality, usd, low_usd=low / 1e3, high_usd=high / 1e3)),
+            "rank": float(rank_score(quality, usd / 1e3, low_usd=low / 1e3, high_usd=high / 1e3)),
         }
     return {"low_usd_per_1k": low, "high_usd_per_1k": high, "rows": rows}
 
@@ -155,19 +160,36 @@ def _plain(value: Value) -> dict[str, float | None]:
     return {"value": value.value, "low": value.low, "high": value.high}
 
 
+def pieces(folder: Path) -> dict[str, Callable[[], dict[str, Any] | None]]:
+    """Return each piece of the result by the name of its file."""
+    found: dict[str, Callable[[], dict[str, Any] | None]] = {"energy": partial(energy, folder)}
+    for name, table in record.tables(*PRICED):
+        found[f"boards--{name}"] = partial(scores, name, without_hidden_costs(table), folder)
+        if name in HANDED:
+            found[f"handed--{name}"] = partial(handed, name, without_hidden_costs(table), folder)
+    return found
+
+
 def main() -> None:
-    """Write `scores.json`."""
+    """Measure the pieces that are missing in the folder, or write `scores.json` from what is there."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--pieces", help="some of them, such as energy,boards--open9 (default: all)")
+    parser.add_argument("--write", action="store_true", help="write what is there and run nothing")
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    if options.write:
+        found = {path.stem: json.loads(path.read_text()) for path in sorted(options.folder.glob("*.json"))}
+        print(record.write("scores", {"pieces": found}, seed=SEED).name)
+        return
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        tables = {name: without_hidden_costs(table) for name, table in record.tables(*PRICED)}
-        found: dict[str, Any] = {"boards": {}, "energy": energy(folder)}
-        print(found["energy"], flush=True)
-        for name, table in tables.items():
-            found["boards"][name] = scores(name, table, folder)
-            print(name, found["boards"][name], flush=True)
-        found["handed"] = {name: handed(name, tables[name], folder) for name in ("open9", "llmrouter")}
-    print(found["handed"])
-    print(record.write("scores", found, seed=SEED).name)
+        for name, run in pieces(Path(place)).items():
+            path = options.folder / f"{name}.json"
+            if path.exists() or (options.pieces and name not in options.pieces.split(",")):
+                continue
+            if (piece := run()) is not None:
+                path.write_text(json.dumps({"commit": record.commit(), **piece}), encoding="utf-8")
+                print(name, piece, flush=True)
 
 
 if __name__ == "__main__":

@@ -12,19 +12,19 @@ ROWS = ("best single", "knn", "ridge", "group_mean", "blend", "auto", "random", 
 
 def scores(data: Result) -> Iterator[str]:
     """S40, S55 and S59: quality per energy, rank score and board score, features that are handed over."""
-    result = data["result"]
-    if result["energy"] is not None:
-        yield from _energy(result["energy"])
+    pieces = data["result"]["pieces"]
+    if "energy" in pieces:
+        yield from _energy(pieces["energy"])
     yield (
         "Rank score (S55, VL-RouterBench) and the score of RouterArena's board (S59) of what each "
         "serves for the "
         "best quality: harmonic means of quality and thrift, the first between the costs of the cheapest and "
-        "the dearest candidate, the second between the board's own bounds."
+        "the dearest candidate (who calls the dearest alone has 0), the second between the board's own."
     )
     yield ""
     yield f"| held-out | score | {' | '.join(ROWS)} |"
     yield "|---|---" + "|---" * len(ROWS) + "|"
-    for name, found in result["boards"].items():
+    for name, found in _part(pieces, "boards").items():
         for score in ("rank", "arena"):
             cells = " | ".join(
                 f"{found['rows'][row][score]:.3f}" if row in found["rows"] else "-" for row in ROWS
@@ -38,11 +38,16 @@ def scores(data: Result) -> Iterator[str]:
         "hand has images: that the contract loses nothing is measured, what a picture says is not."
     )
     yield ""
-    kinds = list(next(iter(result["handed"].values())))
+    told = _part(pieces, "handed")
+    kinds = [kind for kind in next(iter(told.values())) if kind != "commit"]
     yield f"| held-out | {' | '.join(kinds)} |"
     yield "|---" * (len(kinds) + 1) + "|"
-    for name, found in result["handed"].items():
+    for name, found in told.items():
         yield f"| {name} | {' | '.join(f'{found[kind]:.3f}' for kind in kinds)} |"
+
+
+def _part(pieces: Result, kind: str) -> dict[str, Result]:
+    return {name.partition("--")[2]: found for name, found in pieces.items() if name.startswith(kind)}
 
 
 def _energy(found: Result) -> Iterator[str]:
