@@ -7,6 +7,7 @@ from typing import Any
 
 from scripts.results_cells import Result, ends, spread
 from scripts.results_depth import chains, mixed
+from scripts.results_modules import duo, rewiring, rewiring_tasks
 
 Writers = Mapping[str, tuple[str, Callable[[Result], Iterator[str]]]]
 """Result file -> heading and writer."""
@@ -100,95 +101,19 @@ def _faster(row: Result, clock: str) -> str:
     return f"{row[f'speedup_{clock}']:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def duo(data: Result) -> Iterator[str]:
-    """S22: loss of every policy at every budget."""
-    yield (
-        "`big` is the number of big layers. The best fixed pattern is chosen on other sequences. Random "
-        "routings choose for each token, the oracles one pattern for each sequence; `best of n` takes the "
-        "best of 100 routings for each sequence, `together` one for all."
-    )
-    yield ""
-    for corpus, found in data["result"].items():
-        if not isinstance(found, dict) or "sequences" not in found:
-            continue
-        yield f"{corpus}: nats per token on held-out sequences."
-        yield ""
-        names = ("best_fixed", "random", "best_of_n_together", "best_of_n", "greedy", "exhaustive")
-        yield f"| big | {' | '.join(name.replace('_', ' ') for name in names)} | trained router, by seed |"
-        yield "|---|" + "---|" * (len(names) + 1)
-        for line in found["sequences"]:
-            cells = [spread(line[name]["loss"]) if name in line else "-" for name in names]
-            target = line["budget"] / found["settings"]["layers"]
-            own = [r["loss"]["value"] for r in found["routers"] if abs(r["target"] - target) < 1e-9]
-            yield f"| {line['budget']} | {' | '.join(cells)} | {', '.join(f'{v:.3f}' for v in own) or '-'} |"
-        yield ""
-        small, big = found["sequences"][0]["all_small"]["loss"], found["sequences"][-1]["all_big"]["loss"]
-        yield f"All small {spread(small)}, all big {spread(big)}. The paper's claims:"
-        yield ""
-        for claim in found["claims"]:
-            verdict = "held" if claim["holds"] else "did not hold"
-            yield f"- {claim['claim']}: {verdict} here ({_brief(claim['measured'])})"
-        yield ""
-
-
-def rewiring(data: Result) -> Iterator[str]:
-    """S26: change of loss, and cost."""
-    result = data["result"]
-    for family, found in result.items():
-        if not isinstance(found, dict) or "shifted" not in found:
-            continue
-        yield f"{family}: change of the loss of the continuation, nats per token; below 0 is better."
-        yield ""
-        yield "| arm | shifted text | unshifted text |"
-        yield "|---|---|---|"
-        for arm in found["shifted"]:
-            cells = [_change(found[kind][arm]) for kind in ("shifted", "unshifted")]
-            yield f"| {arm} | {' | '.join(cells)} |"
-        yield ""
-        yield "| generating | seconds, ratio | processor time, ratio | FLOPs, ratio |"
-        yield "|---|---|---|---|"
-        for name, line in found["price"].items():
-            times = [
-                f"{line[key]:.2f}" if key in line else "-" for key in ("seconds_ratio", "processor_ratio")
-            ]
-            yield f"| {name} | {' | '.join(times)} | {line['flops_ratio']:.2f} |"
-        yield ""
-    claims = "; ".join(f"{name.replace('_', ' ')}: {claim}" for name, claim in result["paper"].items())
-    yield f"The paper. {claims}."
-
-
-def _change(line: Result) -> str:
-    if "change" not in line:
-        return "-"
-    low, high = line["change_interval"]
-    return ends(line["change"], low, high, form="+.4f")
-
-
-def _brief(value: Any) -> str:
-    if isinstance(value, dict) and set(value) == {"value", "low", "high"}:
-        return spread(value, form="+.3f")
-    if isinstance(value, dict):
-        return "; ".join(f"{name.replace('_', ' ')}: {_brief(item)}" for name, item in value.items())
-    if isinstance(value, list):
-        return ", ".join(_brief(item) for item in value)
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
 def sequential(data: Result) -> Iterator[str]:
     """S7 on real tables: one line a price."""
     result = data["result"]
     for table, found in result["tables"].items():
         head = f"{table}, {found['candidates']} candidates, cost in {found['unit']}"
-        yield f"{head}: quality (cost) on held-out queries."
+        what = "quality (cost)" if found["unit"] == "usd" else "quality (cost; calls a query)"
+        yield f"{head}: {what} on {found['queries']['test']:,} held-out queries."
         yield ""
         methods = list(found["prices"][0]["methods"])
         yield f"| price | {' | '.join(methods)} | learned minus one-shot kNN, utility |"
         yield "|---|" + "---|" * (len(methods) + 1)
         for row in found["prices"]:
-            cells = [
-                f"{row['methods'][m]['quality']['value']:.3f} ({row['methods'][m]['cost']['value']:.3g})"
-                for m in methods
-            ]
+            cells = [_point(row["methods"][m], found["unit"]) for m in methods]
             lead = row["learned_minus"]["one-shot kNN"]
             yield f"| {row['price']:.3g} | {' | '.join(cells)} | {spread(lead, form='+.4f')} |"
         yield ""
@@ -212,6 +137,12 @@ def sequential(data: Result) -> Iterator[str]:
     yield ""
     taken = [f"{name}: {v['p50_ms']:.3f} ms" for name, v in result["overhead"].items() if isinstance(v, dict)]
     yield f"A step of the loop without model calls, median: {', '.join(taken)}."
+
+
+def _point(found: Result, unit: str) -> str:
+    """Return a method's quality and cost; where tokens stand for money, its calls as well."""
+    calls = "" if unit == "usd" else f"; {found['calls']:.2f}"
+    return f"{found['quality']['value']:.3f} ({found['cost']['value']:.3g}{calls})"
 
 
 def _share(value: Any) -> str:
@@ -313,6 +244,7 @@ SYSTEMS: Writers = {
     "depth_mixed": ("Depth: batches that disagree", mixed),
     "duo": ("Module sizes: Duo-LLM (S22)", duo),
     "rewiring": ("Experts at test time: Rewiring (S26)", rewiring),
+    "rewiring_tasks": ("Experts at test time: answers that can be checked (S26)", rewiring_tasks),
     "adapters": ("Adapters: Glider (S3), PHATGOOSE, Arrow", adapters),
     "gates": ("Gates of experts on equal terms", gates),
     "gates_more": ("Ten further gates on equal terms", gates),

@@ -23,6 +23,7 @@ WITHOUT_TABLE = (
     "openai_suite",
     "pains",
     "rewiring",
+    "rewiring_tasks",
     "router_r1",
 )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from turnout.core.errors import InputError, sentence
+from turnout.core.validation import check_count, check_number
 from turnout.nn.flops import executed_flops
 from turnout.nn.gate_hook import GateHook, Where
 from turnout.nn.testtime.confidence import Layers, Select, confidence, layer_weights
@@ -75,23 +75,19 @@ class Rewiring:
         optimizer: Optimizer = "sgd",
         is_cache_kept: bool = False,
     ) -> None:
-        _check("steps", steps, "an int >= 0", _is_whole(steps, 0))
-        _check(
-            "step_size", step_size, "a finite number > 0", _is_number(step_size) and 0 < step_size < math.inf
+        self.steps = check_count("rewiring: steps", steps, low=0)
+        self.step_size = check_number(
+            "rewiring: step_size", step_size, low=0.0, allow_low=False, allow_high=False
         )
-        _check("every_tokens", every_tokens, "an int >= 1", _is_whole(every_tokens, 1))
-        _check("layers", layers, "'hard', 'soft' or 'all'", layers in ("hard", "soft", "all"))
-        _check("select", select, "'high' or 'low'", select in ("high", "low"))
-        _check("fraction", fraction, "a number in (0, 1]", _is_number(fraction) and 0 < fraction <= 1)
-        _check("where", where, "'logits' or 'selection'", where in ("logits", "selection"))
-        _check("optimizer", optimizer, "'sgd' or 'adam'", optimizer in ("sgd", "adam"))
+        self.every_tokens = check_count("rewiring: every_tokens", every_tokens)
+        self.fraction = check_number("rewiring: fraction", fraction, low=0.0, high=1.0, allow_low=False)
+        _check("layers", layers, ("hard", "soft", "all"))
+        _check("select", select, ("high", "low"))
+        _check("where", where, ("logits", "selection"))
+        _check("optimizer", optimizer, ("sgd", "adam"))
         self.model = model
-        self.steps = steps
-        self.step_size = step_size
-        self.every_tokens = every_tokens
         self.layers: Layers = layers
         self.select: Select = select
-        self.fraction = fraction
         self.where: Where = where
         self.optimizer: Optimizer = optimizer
         self.is_cache_kept = is_cache_kept
@@ -163,7 +159,7 @@ class Rewiring:
         `options` go to the model's own `generate` (sampling, end tokens). Beams, several answers and caches
         from outside are refused with `InputError`, as is what `adapt` refuses.
         """
-        _check("max_new_tokens", max_new_tokens, "an int >= 1", _is_whole(max_new_tokens, 1))
+        check_count("rewiring: max_new_tokens", max_new_tokens)
         mask = check_context(input_ids, attention_mask)
         segments = Segments(self.model, input_ids, mask, max_new_tokens=max_new_tokens, options=options)
         deltas = [delta_BE.clone() for delta_BE in self.zeros(len(input_ids))]
@@ -236,17 +232,7 @@ def _counted(work: Any, is_counted: bool) -> tuple[Any, int | None]:
     return executed_flops(work) if is_counted else (work(), None)
 
 
-def _is_whole(value: object, least: int) -> bool:
-    """Whether a value is an int that is at least `least`."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def _is_number(value: object) -> bool:
-    """Whether a value is an int or a float."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _check(name: str, value: object, allowed: str, is_right: bool) -> None:
+def _check(name: str, value: object, allowed: tuple[str, ...]) -> None:
     """Raise `InputError` for an argument that is not allowed."""
-    if not is_right:
+    if value not in allowed:
         raise InputError(sentence(f"rewiring: {name}", allowed=allowed, got=value))
