@@ -8,10 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from tests.nn.moe_models import decisive, tokens
 from turnout.cli.main import main
 from turnout.core.errors import InputError, TableError
+from turnout.nn.analysis import pictures
 from turnout.nn.analysis.counts import read_counts
 from turnout.nn.analysis.inspection import inspect_counts, inspect_recording
 from turnout.nn.analysis.pictures import draw
@@ -133,3 +135,32 @@ def test_a_table_shows_what_it_holds() -> None:
     assert table.to_text() == "T\na      b\nx  1,234\ny      -\nn"
     assert table.column("b")[0] == 1234
     assert [show(v) for v in (0.5, 1e-9, 0.0, 12345.6)] == ["0.500", "1e-09", "0.000", "1.23e+04"]
+    assert [show(v) for v in (2091234.0, 1e300, 7.0)] == ["2,091,234", "1e+300", "7.000"]
+
+
+def test_the_summary_names_the_least_even_layer_and_the_dead() -> None:
+    even_TE = torch.eye(4, dtype=torch.bool).repeat(3, 1)[None]
+    skewed_TE = even_TE.clone()
+    skewed_TE[0, :, 2] = False
+    skewed_TE[0, :, 1] |= ~skewed_TE[0].any(dim=-1)
+    found = inspect_recording(
+        Recording(chosen=(even_TE, skewed_TE), layers=("l.0", "l.1")), name="x", rng=np.random.default_rng(0)
+    )
+    assert found.summary() == (
+        "2 layers of 4 experts; 1 of them got no token. "
+        "Least even is l.1: its busiest expert has 2.0 times the mean."
+    )
+    assert found.summary() in found.to_text()
+
+
+def test_many_layers_are_drawn_without_a_legend_over_the_lines() -> None:
+    chosen = tuple(torch.rand(2, 16, 4) > 0.5 for _ in range(20))
+    found = inspect_recording(Recording(chosen=chosen), name="deep", rng=np.random.default_rng(0))
+    lines, loads = Figure(), Figure()
+    axes = lines.subplots()
+    pictures._draw_consistency(lines, axes, found)
+    assert axes.get_legend() is None
+    assert len(lines.axes) == 2
+    axes = loads.subplots()
+    pictures._draw_load(loads, axes, found)
+    assert len(axes.get_yticks()) <= pictures.TICKS

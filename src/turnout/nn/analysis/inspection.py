@@ -40,9 +40,22 @@ class Inspection:
         """Return the table of this title; None where the data could not answer it."""
         return next((table for table in self.tables if table.title == title), None)
 
+    def summary(self) -> str:
+        """Return in two sentences how many experts there are and where they are used least evenly."""
+        sizes = sorted({len(load_E) for load_E in self.loads.values()})
+        experts = " or ".join(map(str, sizes))
+        most = {layer: float(load_E.max() / load_E.double().mean()) for layer, load_E in self.loads.items()}
+        worst = max(most, key=most.__getitem__)
+        dead = sum(int((load_E == 0).sum()) for load_E in self.loads.values())
+        plural = "" if len(self.loads) == 1 else "s"
+        found = (
+            f"{len(self.loads)} layer{plural} of {experts} experts; {dead or 'none'} of them got no token."
+        )
+        return f"{found} Least even is {worst}: its busiest expert has {most[worst]:.1f} times the mean."
+
     def to_text(self) -> str:
         """Return all tables as text."""
-        return "\n\n".join([self.name, *(table.to_text() for table in self.tables)])
+        return "\n\n".join([self.name, self.summary(), *(table.to_text() for table in self.tables)])
 
     def to_dict(self) -> dict[str, object]:
         """Return all tables for JSON."""

@@ -7,15 +7,19 @@ from collections.abc import Sequence
 from html import escape
 
 from turnout.nn.analysis.inspection import Inspection
-from turnout.nn.analysis.pictures import draw
+from turnout.nn.analysis.pictures import draw, panels_of
 from turnout.nn.analysis.table import Table, show
+
+PANEL_PX = 420
+"""A picture's width, so that one alone is not as wide as the page."""
 
 STYLE = """
 :root{color-scheme:light dark;--ground:#fff;--ink:#111827;--faint:#6b7280;--rule:#e5e7eb}
 @media(prefers-color-scheme:dark){:root{--ground:#0f1419;--ink:#e6e9ee;--faint:#8b95a4;--rule:#2a323d}}
 body{margin:0 auto;max-width:1000px;padding:24px 18px 60px;background:var(--ground);color:var(--ink);
 font:16px/1.5 system-ui,sans-serif}
-img{width:100%;height:auto;background:#fff;border-radius:6px}.scroll{overflow-x:auto}
+img{display:block;width:100%;height:auto;margin:1em 0;background:#fff;border-radius:6px}
+.scroll{overflow-x:auto}
 h1{font-size:1.6rem}h2{font-size:1.25rem;margin-top:2.2em}h3{font-size:1rem;margin:1.6em 0 .3em}
 table{border-collapse:collapse;width:100%;font-size:.86rem;font-variant-numeric:tabular-nums}
 th,td{padding:6px 9px;text-align:right;white-space:nowrap;border-bottom:1px solid var(--rule)}
@@ -44,11 +48,13 @@ def _section(inspection: Inspection) -> str:
     picture = base64.b64encode(draw(inspection)).decode("ascii")
     tables = "".join(_table(table) for table in inspection.tables)
     name = escape(inspection.name)
-    return f'<h2>{name}</h2><img alt="{name}" src="data:image/png;base64,{picture}">{tables}'
+    size = f"max-width:{PANEL_PX * panels_of(inspection)}px"
+    image = f'<img alt="{name}" style="{size}" src="data:image/png;base64,{picture}">'
+    return f"<h2>{name}</h2><p>{escape(inspection.summary())}</p>{image}{tables}"
 
 
 def _table(table: Table) -> str:
-    head = "".join(f"<th>{escape(column)}</th>" for column in table.columns)
+    head = "".join(f"<th>{escape(column.replace('_', ' '))}</th>" for column in table.columns)
     rows = "".join(
         f"<tr>{''.join(f'<td>{escape(show(cell))}</td>' for cell in row)}</tr>" for row in table.rows
     )

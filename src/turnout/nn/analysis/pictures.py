@@ -5,9 +5,13 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,11 +21,25 @@ if TYPE_CHECKING:
 DPI = 160
 INK, SOFT = "#111827", "#4b5563"
 
+DEPTH = ("#134e4a", "#0e7490", "#2563eb", "#7c3aed")
+"""From the first layer to the last."""
+
+NAMED = 6
+"""Up to so many layers a line is named; of more a bar of colours tells which is which."""
+
+TICKS = 16
+"""So many layers are named on an axis; of more every second, third and so on."""
+
+
+def panels_of(inspection: Inspection) -> int:
+    """Return how many pictures stand side by side."""
+    consistency = inspection.table("Local routing consistency")
+    return 1 + bool(inspection.domains) + bool(consistency and consistency.rows)
+
 
 def draw(inspection: Inspection) -> bytes:
     """Return one PNG: load by layer and expert, lift by domain and expert, consistency by segment."""
-    consistency = inspection.table("Local routing consistency")
-    panels = 1 + bool(inspection.domains) + bool(consistency and consistency.rows)
+    panels = panels_of(inspection)
     figure = Figure(figsize=(4.4 * panels, 3.6), dpi=DPI, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     axes = list(figure.subplots(1, panels, squeeze=False)[0])
@@ -29,7 +47,7 @@ def draw(inspection: Inspection) -> bytes:
     if inspection.domains:
         _draw_domains(figure, axes.pop(0), inspection)
     if axes:
-        _draw_consistency(axes.pop(0), inspection)
+        _draw_consistency(figure, axes.pop(0), inspection)
     file = io.BytesIO()
     figure.savefig(file, format="png", metadata={"Software": "turnout"})
     return file.getvalue()
@@ -43,7 +61,9 @@ def _draw_load(figure: Figure, axes: Axes, inspection: Inspection) -> None:
         rows[row, : len(load_E)] = (load_E.double() / load_E.double().mean()).sort(descending=True)[0]
     shown = axes.imshow(rows.numpy(), aspect="auto", cmap="viridis", vmin=0.0, interpolation="nearest")
     _dress(axes, "Load over the mean", "experts, most used first", "layer")
-    axes.set_yticks(range(len(inspection.loads)), [_short(name) for name in inspection.loads])
+    step = -(-len(inspection.loads) // TICKS)
+    names = [_short(name) for name in inspection.loads]
+    axes.set_yticks(range(0, len(names), step), names[::step])
     figure.colorbar(shown, ax=axes)
 
 
@@ -62,22 +82,28 @@ def _draw_domains(figure: Figure, axes: Axes, inspection: Inspection) -> None:
     figure.colorbar(shown, ax=axes, label="log2 of use over the mean")
 
 
-def _draw_consistency(axes: Axes, inspection: Inspection) -> None:
+def _draw_consistency(figure: Figure, axes: Axes, inspection: Inspection) -> None:
     table = inspection.table("Local routing consistency")
     assert table is not None
     lines: dict[str, list[tuple[float, ...]]] = {}
     for layer, length, *values in table.rows:
         lines.setdefault(str(layer), []).append((float(length), *(float(v) for v in values[:3])))
+    shades = ScalarMappable(
+        Normalize(0, max(len(lines) - 1, 1)), LinearSegmentedColormap.from_list("", DEPTH)
+    )
     for number, (layer, points) in enumerate(lines.items()):
         xs, ys, lows, highs = zip(*points, strict=True)
-        shade = 0.15 + 0.7 * number / max(len(lines) - 1, 1)
-        color = (0.15, 0.39 * (1.2 - shade), shade)
+        color = tuple(shades.to_rgba(np.array([number]))[0])
         axes.plot(xs, ys, marker="o", markersize=3.5, linewidth=1.6, color=color, label=_short(layer))
         axes.fill_between(xs, lows, highs, color=color, alpha=0.15, linewidth=0)
     axes.set_xscale("log", base=2)
     axes.set_ylim(0.0, 1.03)
     axes.grid(visible=True, color="#e5e7eb", linewidth=0.8)
-    axes.legend(title="layer", fontsize=7, title_fontsize=7, frameon=False)
+    if len(lines) <= NAMED:
+        axes.legend(title="layer", fontsize=7, title_fontsize=7, frameon=False)
+    else:
+        bar = figure.colorbar(shades, ax=axes, label="layer, by its place in depth")
+        bar.ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     _dress(axes, "Local routing consistency", "tokens of a segment", "SRP")
 
 

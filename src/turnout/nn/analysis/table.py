@@ -42,4 +42,6 @@ def show(cell: Cell) -> str:
         return f"{cell:,}"
     if cell != cell:
         return "-"
+    if cell.is_integer() and 1000 <= abs(cell) < 2**53:
+        return f"{cell:,.0f}"
     return f"{cell:.3f}" if 0.001 <= abs(cell) < 1000 or cell == 0 else f"{cell:.3g}"

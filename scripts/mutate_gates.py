@@ -1,0 +1,100 @@
+"""This module asks of each gate's tests whether they fail once the gate is a plain softmax over its k best.
+
+    python -m scripts.mutate_gates [NAMES]    a line for each gate: which of its tests noticed
+
+A test that can't fail proves nothing. `decide` alone is replaced, so that configuration, shapes and the
+contract stay right; what a test notices is what the gate does.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from turnout.nn import registry
+from turnout.nn.gates.contract import Gate, GateContext
+from turnout.nn.plan import SparsePlan
+
+TESTS = Path("tests/nn/gates")
+
+
+def plain(gate: Gate, x_TD: Tensor, context: GateContext) -> SparsePlan:
+    """Return the plan of a linear map, a softmax and its k best, whose weights add up to 1."""
+    wanted = (gate.num_experts, gate.width)
+    other_ED = torch.randn(wanted, generator=torch.Generator().manual_seed(0))
+    weight_ED: Tensor = next((p for p in gate.parameters() if tuple(p.shape) == wanted), other_ED)
+    logits_TE = functional.linear(x_TD.float(), weight_ED.float())
+    k = min(int(getattr(gate, "k", 2)), gate.num_experts)
+    weights_TK, indices_TK = logits_TE.softmax(dim=-1).topk(k, dim=-1)
+    return SparsePlan.from_choices(
+        weights_TK / weights_TK.sum(dim=-1, keepdim=True),
+        indices_TK,
+        num_experts=gate.num_experts,
+        mask_T=context.mask_T(),
+        logits_TE=logits_TE,
+        scores_TE=logits_TE.softmax(dim=-1),
+    )
+
+
+class Mutation:
+    """Puts the plain gate in the place of the one whose tests run, and keeps which tests noticed."""
+
+    def __init__(self, kinds: dict[str, type[Gate]]) -> None:
+        self.kinds = kinds
+        self.passed: dict[str, int] = dict.fromkeys(kinds, 0)
+        self.noticed: dict[str, list[str]] = {module: [] for module in kinds}
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: Any) -> Any:
+        """Run one test with the plain gate."""
+        with mock.patch.object(self.kinds[_module(item.nodeid)], "decide", plain):
+            return (yield)
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """Sort one test."""
+        module = _module(report.nodeid)
+        if report.failed:
+            self.noticed[module].append(report.nodeid.rpartition("::")[2])
+        elif report.when == "call" and report.passed:
+            self.passed[module] += 1
+
+
+def _module(nodeid: str) -> str:
+    return Path(nodeid.partition("::")[0]).stem.removeprefix("test_")
+
+
+def main(names: list[str]) -> int:
+    """Judge the gates of these names, or all; return how many went unnoticed."""
+    found = [registry.get(name) for name in names or list(registry)]
+    gates = [kind for kind in found if issubclass(kind, Gate)]
+    kinds = {kind.__module__.rpartition(".")[2]: kind for kind in gates}
+    paths = [TESTS / f"test_{module}.py" for module in kinds]
+    mutation = Mutation(kinds)
+    # In a process that has imported much already, what is not rewritten is no matter.
+    quiet = [
+        "-W",
+        "ignore::pytest.PytestAssertRewriteWarning",
+        "-q",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--no-header",
+        "--tb=no",
+        "--no-summary",
+    ]
+    pytest.main([*quiet, *(str(path) for path in paths if path.exists())], [mutation])
+    for module, noticed in mutation.noticed.items():
+        total = len(noticed) + mutation.passed[module]
+        print(f"{module}: {len(noticed)} of {total} tests noticed{'' if noticed else '  <- NONE'}")
+    return sum(not noticed for noticed in mutation.noticed.values())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
