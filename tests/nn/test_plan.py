@@ -46,9 +46,11 @@ def test_few_choices_are_sorted_as_many_are(shape, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("wrong", [-1, 4])
-def test_an_expert_that_is_not_there_is_refused(wrong) -> None:
+@pytest.mark.parametrize("num_tokens", [1, 100])
+def test_an_expert_that_is_not_there_is_refused(wrong, num_tokens) -> None:
+    indices_TK = torch.tensor([[0, wrong]]).repeat(num_tokens, 1)
     with pytest.raises(InputError, match=f"0 to 3.*got: {wrong}"):
-        SparsePlan.from_choices(torch.ones(1, 2), torch.tensor([[0, wrong]]), num_experts=4)
+        SparsePlan.from_choices(torch.ones(num_tokens, 2), indices_TK, num_experts=4)
 
 
 @settings(max_examples=50, deadline=None)

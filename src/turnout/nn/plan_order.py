@@ -35,6 +35,13 @@ def ranks(keys_N: Tensor, num_keys: int) -> Tensor:
     return rank_N
 
 
+def check_experts(least: int, most: int, num_experts: int) -> None:
+    """Raise `InputError` for an expert that is none of 0 to E - 1."""
+    for expert in (least, most):
+        if not 0 <= expert < num_experts:
+            raise InputError(sentence("indices_TK", allowed=f"0 to {num_experts - 1}", got=expert))
+
+
 def sorted_short(indices_TK: Tensor, num_experts: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return (order_N, tokens_N, experts_N, columns_N, offsets_E) of a few choices on a processor.
 
@@ -44,9 +51,9 @@ def sorted_short(indices_TK: Tensor, num_experts: int) -> tuple[Tensor, Tensor, 
     chosen = indices_TK.reshape(-1).tolist()
     order = sorted(range(len(chosen)), key=chosen.__getitem__)
     counts = [0] * num_experts
+    if chosen:
+        check_experts(min(chosen), max(chosen), num_experts)
     for expert in chosen:
-        if not 0 <= expert < num_experts:
-            raise InputError(sentence("indices_TK", allowed=f"0 to {num_experts - 1}", got=expert))
         counts[expert] += 1
     # One tensor for all four: each that is made costs as much as a short sum.
     flat = [*order, *(at // num_columns for at in order), *(chosen[at] for at in order)]
@@ -61,8 +68,13 @@ def sorted_short(indices_TK: Tensor, num_experts: int) -> tuple[Tensor, Tensor, 
 def by_expert(
     indices_TK: Tensor, num_experts: int, kept_TK: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return what `sorted_short` does of any number of choices, without those where `kept_TK` is False."""
+    """Return what `sorted_short` does of any number of choices, without those where `kept_TK` is False.
+
+    Raises `InputError` for an expert that is none of 0 to E - 1, where finding out waits for no accelerator.
+    """
     experts_N, order_N = torch.sort(indices_TK.reshape(-1), stable=True)
+    if experts_N.device.type == "cpu" and len(experts_N):
+        check_experts(int(experts_N[0]), int(experts_N[-1]), num_experts)
     if kept_TK is not None:
         kept_N = kept_TK.reshape(-1)[order_N]
         experts_N, order_N = experts_N[kept_N], order_N[kept_N]

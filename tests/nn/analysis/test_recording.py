@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.nn.gate_models import sharp
 from tests.nn.moe_models import decisive, tokens
 from turnout.core.errors import ArtifactError, InputError, ShapeError
 from turnout.nn.analysis.recording import Recording, chosen_of, record_model
@@ -29,6 +30,21 @@ def test_a_model_is_recorded_as_its_gates_decide() -> None:
     # The two experts of a softmax gate are those of the greatest probability.
     for chosen_BSE, probs_BSE in zip(recording.chosen, recording.probs, strict=True):
         assert torch.equal(chosen_of(probs_BSE.topk(2, dim=-1)[1], 8), chosen_BSE)
+
+
+def test_a_family_without_a_known_rule_is_recorded_too() -> None:
+    recording = record_model(sharp("dbrx"), [tokens()])
+    assert bool((recording.chosen[0].sum(dim=-1) == 2).all())
+    assert recording.probs[0].shape == (2, 12, 8)
+
+
+def test_nothing_but_padding_and_logits_that_are_no_numbers_are_refused() -> None:
+    model = decisive("olmoe")
+    with pytest.raises(InputError, match="batch 1 is all padding"):
+        record_model(model, [tokens(), tokens()], mask=[torch.ones(2, 12), torch.zeros(2, 12)])
+    model.model.layers[1].mlp.gate.weight.data[3] = float("nan")
+    with pytest.raises(InputError, match=r"layers.1.mlp: logits of 24 of T = 24 tokens are NaN"):
+        record_model(model, [tokens()])
 
 
 def test_a_file_gives_back_what_was_saved(tmp_path: Path) -> None:

@@ -148,17 +148,25 @@ def record_model(
     """Run a `transformers` model on batches of ids (B, S) of one length, and keep what its gates decide.
 
     Probabilities are the softmax of the logits, whatever score the gate uses: the form in which analyses
-    compare families. `domains` names each sequence.
+    compare families. `domains` names each sequence. Raises `InputError` for a batch that is all padding, and
+    for logits that are NaN.
     """
     hook = GateHook(model, needs_rules=False)
     chosen: list[list[Tensor]] = [[] for _ in hook.layers]
     probs: list[list[Tensor]] = [[] for _ in hook.layers]
     for done, ids_BS in enumerate(batches):
         mask_BS = torch.ones_like(ids_BS) if mask is None else mask[done]
+        if not bool(mask_BS.any()):
+            what = f"record_model: batch {done} is all padding"
+            raise InputError(sentence(what, allowed="a token that is none of padding"))
         with hook.recording() as records:
             model(input_ids=ids_BS, attention_mask=mask_BS)
         for number, (layer, record) in enumerate(zip(hook.layers, records, strict=True)):
             shape = (*ids_BS.shape, layer.num_experts)
+            wrong = int((record[0].logits_TE.isnan().any(dim=-1) & mask_BS.flatten().bool()).sum())
+            if wrong:
+                what = f"{layer.name}: logits of {wrong} of T = {ids_BS.numel()} tokens are NaN"
+                raise InputError(sentence(what, allowed="numbers", do="look for NaN in the weights"))
             chosen[number].append(chosen_of(record[0].indices_TK.cpu(), layer.num_experts).view(shape))
             # Some gates have columns for what is no expert; what falls to those is left out.
             p_TE = record[0].logits_TE.float().softmax(dim=-1)[:, : layer.num_experts]
