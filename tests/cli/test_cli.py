@@ -76,7 +76,7 @@ def test_the_list_of_flags_is_frozen() -> None:
             "--seed",
         }
         | dial,
-        "fit": {"--out", "--router", "--tasks-given", "--force"} | dial | splits,
+        "fit": {"--out", "--router", "--routes", "--tasks-given", "--force"} | dial | splits,
         "evaluate": {"--resamples", "--allow-leakage"} | splits,
         "report": {"--out", "--deployment", "--router", "--tasks-given", "--also", "--dense", "--resamples"}
         | {"--allow-leakage"}
@@ -329,3 +329,54 @@ def test_a_model_is_added_to_a_deployment_from_probe_rows(
     assert "already in the pool" in capsys.readouterr().err
     assert main([*arguments[:2], str(tmp_path / "known"), *arguments[3:], "--force"]) == 1
     assert "got: none that it lacks" in capsys.readouterr().err.replace("'", "")
+
+
+ROUTES = """# who takes what
+puzzles: houses in a row, who owns what, clues -> {0}
+
+code: write a function, return the value -> {1}
+"""
+
+
+def test_routes_in_plain_language_are_read_from_a_file_and_obeyed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from turnout.datasets import load
+
+    names = load("reason18").names
+    path, out = tmp_path / "routes.txt", str(tmp_path / "fitted")
+    path.write_text(ROUTES.format(names[2], names[5]), encoding="utf-8")
+    fit = ["fit", "reason18", "--routes", str(path), "--out", out]
+    assert main(fit) == 0
+    assert "guard       none: routes are what you prefer" in capsys.readouterr().out
+    router = load_deployment(out).router
+    assert router.config()["routes"] == (
+        ("puzzles", "houses in a row, who owns what, clues", names[2]),
+        ("code", "write a function, return the value", names[5]),
+    )
+    assert main(["route", out, "Clues: there are five houses in a row. Who owns the cat?", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["decisions"][0]["candidate"] == names[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "words"),
+    [
+        ("puzzles houses in a row", [], "line 1: a route; allowed: NAME: DESCRIPTION -> CANDIDATE"),
+        ("\npuzzles: houses -> gpt5000", [], "line 2: the candidate is not in the table; got: 'gpt5000'"),
+        ("# nothing", [], "holds no route"),
+        (
+            "puzzles: houses -> x",
+            ["--router", "knn"],
+            "--routes goes with the router 'preference_routes' alone",
+        ),
+        (None, ["--router", "preference_routes"], "add --routes FILE"),
+    ],
+)
+def test_routes_that_cannot_be_read_are_refused(
+    text: str | None, more: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "routes.txt"
+    path.write_text(text or "", encoding="utf-8")
+    given = [] if text is None else ["--routes", str(path)]
+    assert main(["fit", "reason18", "--out", str(tmp_path / "x"), *given, *more]) == 1
+    assert words in capsys.readouterr().err

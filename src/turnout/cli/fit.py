@@ -9,6 +9,8 @@ from typing import Any
 
 from turnout.cli.console import progress_bar, show, show_json
 from turnout.cli.options import add_goal, add_router, add_splits, check_out, goal_of, parts_of, wanted_router
+from turnout.cli.routes_file import read_routes
+from turnout.core.errors import InputError, sentence
 from turnout.policies import Deployment
 
 
@@ -17,6 +19,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("table", help="a bundled name, a name below TURNOUT_DATA, or a folder")
     parser.add_argument("--out", type=Path, required=True, help="folder for the deployment")
     add_router(parser)
+    parser.add_argument(
+        "--routes",
+        type=Path,
+        metavar="FILE",
+        help="your own routes, one a line: NAME: DESCRIPTION -> CANDIDATE (router preference_routes)",
+    )
     parser.add_argument("--force", action="store_true", help="overwrite the folder")
     add_goal(parser)
     add_splits(parser)
@@ -28,7 +36,8 @@ def run(options: argparse.Namespace) -> int:
     from turnout.datasets import load
     from turnout.training import train
 
-    names = wanted_router(options.router)
+    names = "preference_routes" if options.routes else wanted_router(options.router)
+    _check_routes(options)
     goal = goal_of(options)
     table, _ = parts_of(load(options.table), options)
     check_out(options.out, force=options.force)
@@ -36,7 +45,8 @@ def run(options: argparse.Namespace) -> int:
         deployment = train(
             table,
             goal,
-            router=names,
+            router=read_routes(options.routes, table.names) if options.routes else names,
+            is_guarded=not options.routes,
             tasks_given=options.tasks_given,
             seed=options.seed,
             progress=progress,
@@ -48,6 +58,17 @@ def run(options: argparse.Namespace) -> int:
         show_fit(deployment)
         show(f"saved       {options.out}")
     return 0
+
+
+def _check_routes(options: argparse.Namespace) -> None:
+    """Raise `InputError` for routes with another router, and for the router of routes without any."""
+    named = options.router.strip()
+    if options.routes and named not in ("auto", "preference_routes"):
+        what = "--routes goes with the router 'preference_routes' alone"
+        raise InputError(sentence(what, got=f"--router {named}", do="leave --router out"))
+    if not options.routes and named == "preference_routes":
+        what = "--router preference_routes without routes sends every text to the best average"
+        raise InputError(sentence(what, allowed="a file of routes", do="add --routes FILE"))
 
 
 def notes_of(about: Mapping[str, Any]) -> list[str]:
@@ -62,6 +83,8 @@ def show_fit(deployment: Deployment) -> None:
     show(f"router      {about['router']}{members_of(about)}")
     show(f"goal        {deployment.goal.describe()}")
     show(f"promise     {plan.text}")
+    if deployment.guard is None:
+        show("guard       none: routes are what you prefer, and no outcome overrules them")
     if plan.verdict is not None:
         verdict = "the router decides" if plan.is_open else f"steps aside to {about['single_for_goal']}"
         show(f"guard       {verdict} ({plan.verdict.describe()})")

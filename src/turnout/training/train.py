@@ -30,6 +30,7 @@ def train(
     policy: Policy | None = None,
     shares: Shares | None = None,
     guard_confidence: float = 0.9,
+    is_guarded: bool = True,
     num_prices: int = 50,
     is_log: bool = False,
     seed: int = 0,
@@ -56,6 +57,9 @@ def train(
     guard_confidence:
         Confidence of the guard's one-sided bound. A router that opens it wrongly was shrunk toward the means
         and costs little; one that is kept out costs all that it would have gained.
+    is_guarded:
+        Whether the guard stands before the router; False where its choices are wanted whatever outcomes say,
+        as routes that a user wrote.
     num_prices:
         Prices on the calibrated frontier.
     is_log:
@@ -95,6 +99,8 @@ def train(
     deployment = _calibrated(
         learned, table, goal, policy, num_prices=num_prices, confidence=guard_confidence, seed=seed
     )
+    if not is_guarded:
+        deployment.guard = None
     certificate = _certificate(deployment, table, learned, seed=seed)
     # A table is known by its name whether or not some of its candidates could be learned.
     certificate["table"]["fingerprint"] = given.fingerprint
