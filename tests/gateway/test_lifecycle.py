@@ -25,6 +25,18 @@ from turnout.gateway.reply import header_text
 ROOT = Path(__file__).parents[2]
 
 
+def test_a_gateway_that_shares_nothing_starts_without_the_packages_of_sharing(
+    tmp_path: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [one for one in sys.modules if one.split(".")[0] in ("redis", "psycopg")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "redis", None)
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    config = make_config(upstream.base_url, tmp_path / "ledger.sqlite")
+    with running(config, deployment=make_deployment()) as ready:
+        assert ask(ready.base_url).status == 200
+
+
 def test_a_taken_port_is_one_sentence(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -31,11 +31,11 @@ async def check_redis(shared: SharedSettings) -> tuple[str, ...]:
 
     Raises `ConfigError`: what is away at the start is more often a wrong address than a short rest.
     """
-    from redis.exceptions import RedisError
-
     if shared.redis is None:
         return ()
     client = redis_client(shared)
+    from redis.exceptions import RedisError  # after the client, which says how to install it
+
     try:
         await client.ping()
     except (RedisError, OSError, TimeoutError) as error:
