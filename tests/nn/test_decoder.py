@@ -9,6 +9,8 @@ from transformers import (
     CLIPVisionConfig,
     Gemma3Config,
     Gemma3ForConditionalGeneration,
+    Gemma3nForCausalLM,
+    Gemma3nTextConfig,
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
@@ -104,3 +106,34 @@ def test_an_encoder_with_a_decoder_is_refused() -> None:
     )
     with pytest.raises(InputError, match="BartForConditionalGeneration reads its prompt by an encoder"):
         decoder_blocks(BartForConditionalGeneration(config))
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [({"num_kv_shared_layers": 2}, "num_kv_shared_layers"), ({"altup_num_inputs": 2}, "altup_num_inputs")],
+)
+def test_blocks_that_hand_each_other_more_than_hidden_states_are_no_depth(settings, named) -> None:
+    model = tiny_llama(vocab_size=8, width=16, layers=3)
+    for name, value in settings.items():
+        setattr(model.config, name, value)
+    with pytest.raises(InputError, match=f"so none can be left out; allowed: {named} of at most"):
+        RoutedDepth(model=model)
+
+
+def test_a_real_decoder_with_shared_keys_is_no_depth() -> None:
+    config = Gemma3nTextConfig(
+        vocab_size=32,
+        vocab_size_per_layer_input=32,
+        hidden_size=16,
+        hidden_size_per_layer_input=4,
+        intermediate_size=[16] * 4,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        num_kv_shared_layers=2,
+        activation_sparsity_pattern=None,
+        layer_types=["full_attention"] * 4,
+    )
+    with pytest.raises(InputError, match=r"Gemma3nForCausalLM: blocks attend to keys"):
+        RoutedDepth(model=Gemma3nForCausalLM(config))

@@ -228,6 +228,14 @@ def test_a_policy_whose_client_holds_no_text_is_charged_and_ends_the_task() -> N
     assert done.usd > 0
 
 
+def test_half_a_surrogate_pair_of_the_policy_ends_in_no_exception() -> None:
+    told = Told(text="<think>x</think><search>good: \ud800</search>", input_tokens=10, output_tokens=5)
+    environment = BlockingEnvironment(client=Telling(told), candidates=POOL, thinker=POOL[0])
+    done = run(environment, RouterR1(), QUERY, bounds=Bounds(usd=1.0))
+    assert done.trace.num_calls > 0
+    assert done.trace.observed[0].call.text == "?"
+
+
 def test_a_query_without_a_text_is_refused_unless_the_client_holds_its_words() -> None:
     wordless = Query(id="q", text=None)
     with pytest.raises(InputError, match="query 'q'; allowed: a text to ask"):

@@ -49,6 +49,25 @@ def _longest(model: nn.Module) -> tuple[nn.Module, str] | None:
     return best
 
 
+def check_blocks_alone(model: nn.Module) -> None:
+    """Raise `InputError` for a decoder whose blocks hand each other more than hidden states.
+
+    Blocks that attend to the keys of an earlier one (Gemma 3n, Gemma 4), or that read several streams of
+    hidden states side by side (Gemma 3n), cannot be left out one by one.
+    """
+    config: Any = getattr(model, "config", None)
+    if config is not None and hasattr(config, "get_text_config"):
+        config = config.get_text_config(decoder=True)
+    for name, most, why in (
+        ("num_kv_shared_layers", 0, "blocks attend to keys that an earlier block made"),
+        ("altup_num_inputs", 1, "blocks read several streams of hidden states"),
+    ):
+        got = getattr(config, name, None) or 0
+        if got > most:
+            what = f"{type(model).__name__}: {why}, so none can be left out"
+            raise InputError(sentence(what, allowed=f"{name} of at most {most}", got=got))
+
+
 def freeze(model: nn.Module) -> None:
     """Take every parameter of a model out of training."""
     for parameter in model.parameters():

@@ -215,14 +215,17 @@ class BlockingEnvironment(_Live, Environment):
 
 
 def _sound(told: Told) -> Told:
-    """Return what a client told as far as it can be: no text is an error, a count below 0 is unknown."""
+    """Return what a client told as far as it can be: no text is an error, a count below 0 is unknown.
+
+    Half a surrogate pair, which no request can carry on, becomes a question mark.
+    """
     text: object = told.text
     known = [
         None if count is None or count < 0 else count for count in (told.input_tokens, told.output_tokens)
     ]
     return replace(
         told,
-        text=text if isinstance(text, str) else "",
+        text=text.encode(errors="replace").decode() if isinstance(text, str) else "",
         error=told.error if isinstance(text, str) or told.error is not None else "the reply holds no text",
         input_tokens=known[0],
         output_tokens=known[1],

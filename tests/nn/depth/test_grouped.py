@@ -62,7 +62,17 @@ def test_prompts_of_one_token_work() -> None:
     assert torch.equal(generate_grouped(routed, ids_BT, **options), mixed)
 
 
-def test_more_than_one_sequence_per_prompt_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("option", "got"), [("num_return_sequences", 2), ("num_beams", 2), ("return_dict_in_generate", True)]
+)
+def test_more_than_one_sequence_per_prompt_is_refused(option: str, got: object) -> None:
     routed = RoutedDepth(model=make("llama"))
-    with pytest.raises(InputError, match="one sequence"):
-        generate_grouped(routed, prompts()[0], num_return_sequences=2)
+    with pytest.raises(InputError, match=rf"generate_grouped: {option}; allowed: .*; got: {got}"):
+        generate_grouped(routed, prompts()[0], **{option: got})
+
+
+def test_beams_of_the_models_own_config_are_refused() -> None:
+    routed = RoutedDepth(model=make("llama"))
+    routed.model.generation_config.num_beams = 3
+    with pytest.raises(InputError, match=r"num_beams; allowed: 1; got: 3"):
+        generate_grouped(routed, prompts()[0], max_new_tokens=2)

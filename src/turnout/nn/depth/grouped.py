@@ -21,12 +21,10 @@ def generate_grouped(
     """Return what `model.generate` returns for the batch, one group of equal decisions after another.
 
     The prompt is read once, for all; then the rows of the cache are shared out. `options` go to `generate`
-    (`max_new_tokens`, `do_sample`, ...); the answers are padded on the right to the longest.
+    (`max_new_tokens`, `do_sample`, ...); the answers are padded on the right to the longest. Beams, several
+    answers and answers as a dict are refused with `InputError`.
     """
-    if options.get("return_dict_in_generate") or options.get("num_return_sequences", 1) != 1:
-        raise InputError(
-            sentence("generate_grouped", allowed="one sequence of token ids per prompt", got=sorted(options))
-        )
+    _check_plain(options, routed.model.generation_config)
     if attention_mask_BT is None:
         attention_mask_BT = torch.ones_like(input_ids_BT)
     cache, counts_BL = read_prompts(routed, input_ids_BT, attention_mask_BT)
@@ -41,6 +39,22 @@ def generate_grouped(
         with routed.forced(counts_BL[rows]):
             answers.append((rows, model.generate(**inputs, **options)))
     return _joined(answers, input_ids_BT, options.get("pad_token_id", model.generation_config.pad_token_id))
+
+
+def _check_plain(options: dict[str, Any], config: Any) -> None:
+    """Raise `InputError` for more than one sequence a prompt: rows are shared out by prompt."""
+    config = options.get("generation_config", config)
+    for name, plain in (("return_dict_in_generate", False), ("num_return_sequences", 1), ("num_beams", 1)):
+        got = options.get(name, getattr(config, name, None))
+        if got is not None and got != plain:
+            raise InputError(
+                sentence(
+                    f"generate_grouped: {name}",
+                    allowed=plain,
+                    got=got,
+                    do="call generate of the model itself, which takes mixed decisions too",
+                )
+            )
 
 
 def groups(counts_BL: Tensor) -> list[Tensor]:

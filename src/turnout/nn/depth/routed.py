@@ -12,7 +12,7 @@ from transformers import Cache
 
 from turnout.core.errors import InputError, sentence
 from turnout.nn.caches import serials
-from turnout.nn.decoder import decoder_blocks
+from turnout.nn.decoder import check_blocks_alone, decoder_blocks
 from turnout.nn.depth.blocks import RoutedBlock, RoutedGenerate
 from turnout.nn.depth.contract import DepthRouter, check_counts
 from turnout.nn.depth.passes import Pass, begin
@@ -48,7 +48,8 @@ class RoutedDepth:
         share of the batch calls runs on all of it, and the others keep what they had. Above 1, never; None
         does so where the rows that would be spared cost less than choosing rows.
 
-    Raises `InputError` for a router of another number of layers or width, and for a model that is wrapped.
+    Raises `InputError` for a router of another number of layers or width, for a model that is wrapped, and
+    for one whose blocks share keys or read several streams.
 
     Source: S12, Dr.LLM, arXiv 2510.12773, section 3; the cache by call and the decision per sequence are
     where the released code differs from it.
@@ -63,6 +64,7 @@ class RoutedDepth:
         whole_from: float | None = None,
     ) -> None:
         owner, name = decoder_blocks(model)
+        check_blocks_alone(model)
         blocks = list(getattr(owner, name))
         self.model: Any = model
         self.owner: Any = owner
