@@ -248,6 +248,7 @@ SYSTEMS: Writers = {
     "adapters": ("Adapters: Glider (S3), PHATGOOSE, Arrow", adapters),
     "gates": ("Gates of experts on equal terms", gates),
     "gates_more": ("Ten further gates on equal terms", gates),
+    "gates_dirichlet": ("The gate with a Dirichlet prior, over ten seeds", gates),
     "local": ("One dial over models and depths", local),
     "recruit": ("Teams of experts by skill: Symbolic-MoE (S173)", recruit),
 }

@@ -68,7 +68,7 @@ def test_prompts_of_one_token_work() -> None:
 def test_more_than_one_sequence_per_prompt_is_refused(option: str, got: object) -> None:
     routed = RoutedDepth(model=make("llama"))
     with pytest.raises(InputError, match=rf"generate_grouped: {option}; allowed: .*; got: {got}"):
-        generate_grouped(routed, prompts()[0], **{option: got})
+        generate_grouped(routed, prompts()[0], **{option: got})  # type: ignore[arg-type]
 
 
 def test_beams_of_the_models_own_config_are_refused() -> None:
