@@ -37,6 +37,26 @@ def test_one_command_trains_records_and_serves(tmp_path: Path, capsys: pytest.Ca
     assert {config.provider_of(name) for name in table.names} == {"tiny", "small"}
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--usd-per-pflop", "0"], "--usd-per-pflop; allowed: a number in (0, inf)"),
+        (["--usd-per-pflop", "inf"], "--usd-per-pflop; allowed: a number in (0, inf)"),
+        (["--quality-floor", "0"], "Goal.quality_floor; allowed: a number in (0, 2]"),
+        (["--risk", "0.1"], "--risk without a promise to keep"),
+        (["--questions", "1"], "--questions is too small"),
+        (["--questions", "3"], "--questions is too small"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], words: str
+) -> None:
+    out = tmp_path / "local"
+    assert main(["local", "--once", "--out", str(out), "--steps", "1", *options]) == 1
+    assert words in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_without_torch_the_extra_is_named(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['torch'] = None\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import http.client
 import json
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -237,11 +238,36 @@ def test_what_was_computed_for_a_client_that_left_is_accounted(
         assert row["usd"] == pytest.approx((1.0 + 2.0 * row["output_tokens"]) / 1e6)
 
 
+def test_a_tiny_temperature_harms_nobody(local: Local) -> None:
+    question = [{"role": "user", "content": "ab="}]
+    for temperature in (*[1e-40] * 6, 0):
+        answer = ask(local.base_url, model=FULL, messages=question, temperature=temperature)
+        assert answer.status == 200, answer.body
+        assert answer.json["choices"][0]["message"]["content"] == "bcabcabc"
+
+
+def test_messages_that_the_template_refuses_are_the_clients_fault(folder: Path, tmp_path: Path) -> None:
+    place = tmp_path / "model"
+    shutil.copytree(folder, place)
+    (place / "chat_template.jinja").write_text(
+        "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+        "{{ messages[0].content }}",
+        encoding="utf-8",
+    )
+    user = {"role": "user", "content": "ab="}
+    with running(config(place, tmp_path / "ledger.sqlite"), deployment=make_deployment(POOL)) as ready:
+        answer = ask(ready.base_url, model=FULL, messages=[{"role": "system", "content": "a"}, user])
+        assert (answer.status, answer.error["code"]) == (400, "local_bad_request")
+        assert "System role not supported" in answer.error["message"]
+        assert ask(ready.base_url, model=FULL, messages=[user]).status == 200
+
+
 def test_a_candidate_that_is_no_variant_is_a_502(folder: Path, tmp_path: Path) -> None:
     pool = (*POOL, dataclasses.replace(POOL[0], effort="huge"))
     with running(config(folder, tmp_path / "ledger.sqlite"), deployment=make_deployment(pool)) as ready:
         answer = ask(ready.base_url, model=pool[-1].name)
         assert (answer.status, answer.error["code"]) == (502, "local_no_variant")
+        assert answer.error["type"] == "server_error"
 
 
 def test_a_full_queue_is_answered_with_503(folder: Path, tmp_path: Path) -> None:

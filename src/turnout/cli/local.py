@@ -18,8 +18,9 @@ from turnout.cli.demo import ask_once, show_once, snippets, write_study
 from turnout.cli.fit import show_fit
 from turnout.cli.options import add_goal, check_free, count, goal_of, make_out, port, seed
 from turnout.core.budget import Goal
-from turnout.core.errors import MissingExtraError, sentence
+from turnout.core.errors import InputError, MissingExtraError, TableError, sentence
 from turnout.core.rng import make_rng
+from turnout.core.validation import check_number
 
 if TYPE_CHECKING:
     from turnout.core.outcomes import OutcomeTable
@@ -56,11 +57,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train, record, fit, evaluate, serve."""
+    goal = goal_of(options) or GOAL
+    check_number("--usd-per-pflop", options.usd_per_pflop, low=0.0, allow_low=False, allow_high=False)
     _require_torch()
     if not options.once:
         check_free(options.host, options.port)
-    make_out(options.out)
     recorded = _recorded(options)
+    _check_cut(recorded, options.seed)
+    make_out(options.out)
     with progress_bar(quiet=options.json) as progress:
         folders = _make_models(options, progress, {question.prompt for question in recorded})
         table = _record(options, folders, recorded, progress)
@@ -68,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
 
     table.save(options.out / "table")
     train_part, test_part = train_and_test(table, seed=options.seed)
-    deployment = train(train_part, goal_of(options) or GOAL, seed=options.seed)
+    deployment = train(train_part, goal, seed=options.seed)
     report = study(deployment, train_part, test_part, seed=options.seed)
     written = write_study(options.out, deployment, report, command="turnout local")
     written["config"] = _write_config(options, folders, table)
@@ -196,6 +200,37 @@ def _recorded(options: argparse.Namespace) -> list[Question]:
     rng = make_rng(options.seed, "local", "recorded")
     drawn = list({q.prompt: q for q in _questions(2 * options.questions // len(TASKS) + 1, rng)}.values())
     return [drawn[i] for i in rng.permutation(len(drawn))[: options.questions]]
+
+
+def _check_cut(recorded: Sequence[Question], seed: int) -> None:
+    """Refuse questions that are too few to be cut, before anything is trained; the texts alone decide it."""
+    from turnout.core.candidate import Candidate
+    from turnout.core.outcomes import OutcomeTable
+    from turnout.core.query import Query
+    from turnout.training import train_and_test
+    from turnout.training.auto import NUM_FOLDS
+    from turnout.training.cross_fit import cut
+
+    count = len(recorded)
+    table = OutcomeTable(
+        queries=[Query(id=f"q{i}", text=q.prompt, task=q.task) for i, q in enumerate(recorded)],
+        candidates=[Candidate(model="any")],
+        query_index=np.arange(count),
+        candidate_index=np.zeros(count, dtype=np.int64),
+        quality=np.zeros(count),
+        cost_usd=np.zeros(count),
+    )
+    try:
+        cut(train_and_test(table, seed=seed)[0], NUM_FOLDS, seed=seed)
+    except TableError as error:
+        raise InputError(
+            sentence(
+                "--questions is too small",
+                allowed="enough to learn from and to hold out",
+                got=count,
+                do="ask for more",
+            )
+        ) from error
 
 
 def _record(

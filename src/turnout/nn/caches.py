@@ -109,6 +109,12 @@ def cache_keyword(model: Any) -> str:
     return _keyword(model.__class__)
 
 
+def takes_cache(model: Any) -> bool:
+    """Whether a model's forward names a cache among its parameters."""
+    names = inspect.signature(model.__class__.forward).parameters
+    return "cache" in names or "past_key_values" in names
+
+
 @functools.cache
 def _keyword(kind: Hashable) -> str:
     forward: Any = getattr(kind, "forward", None)

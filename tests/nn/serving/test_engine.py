@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import pytest
 import torch
+from transformers.utils import ModelOutput
 
 from tests.nn.serving.models import PAIRS, Ear, ask, trained
 from turnout.core.errors import InputError, UnknownNameError
@@ -143,6 +144,43 @@ def test_a_temperature_draws_by_the_seed() -> None:
     with serving() as engine:
         drawn = [ask(engine, "ab=", temperature=8.0, seed=seed, max_new_tokens=12)[0] for seed in (1, 1, 2)]
     assert drawn[0] == drawn[1] != drawn[2]
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-40, 1e-6])
+def test_a_tiny_temperature_takes_the_likeliest(temperature: float) -> None:
+    with serving() as engine:
+        assert ask(engine, "ab=", temperature=temperature)[0] == "bcabcabc"
+
+
+def test_scores_that_are_no_numbers_fail_their_row_and_not_those_read_with_it() -> None:
+    gate = Gate()
+    model, tokenizer = trained()
+    bad = tokenizer.encode("cc=", add_special_tokens=False)
+
+    def spoil(_model: object, _args: object, kwargs: dict, output: ModelOutput) -> None:
+        ids_RT = kwargs["input_ids"]
+        for row, ids in enumerate(ids_RT.tolist()):
+            if ids[-len(bad) :] == bad:
+                output.logits[row] = float("nan")
+
+    hook = model.register_forward_hook(spoil, with_kwargs=True)
+    with serving(variants={"full": gate}) as engine:
+        first, rest = Ear(), [Ear() for _ in PAIRS]
+        engine.submit(Generation(prompt="a=", variant="full"), first)
+        assert gate.entered.wait(30)
+        for (prompt, _), ear in zip(PAIRS, rest, strict=True):
+            engine.submit(Generation(prompt=prompt, variant="full", temperature=1e-40), ear)
+        gate.opened.set()
+        found = [ear.pieces() for ear in rest]
+        with pytest.raises(ArithmeticError, match="finite numbers; got: nan"):
+            engine.run_alone(Generation(prompt="cc=", variant="full"), Ear())
+    hook.remove()
+    for (prompt, answer), (texts, end) in zip(PAIRS, found, strict=True):
+        if prompt == "cc=":
+            assert isinstance(end, Failed)
+            assert "the scores of the next token" in end.message
+        else:
+            assert "".join(texts) == answer
 
 
 def test_a_failure_fails_its_own_rows_only(caplog: pytest.LogCaptureFixture) -> None:

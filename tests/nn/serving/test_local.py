@@ -109,6 +109,9 @@ def test_messages_become_a_prompt(folder: Path) -> None:
         "{% if add_generation_prompt %}<assistant>{% endif %}"
     )
     assert model.prompt(messages) == "<system>a<user>b=<assistant>"
+    model.tokenizer.chat_template = "{{ raise_exception('System role not supported') }}"
+    with pytest.raises(InputError, match="got: 'System role not supported'"):
+        model.prompt(messages)
     model.close()
 
 

@@ -188,6 +188,7 @@ def _usage(finished: Finished) -> Usage:
 
 
 def _error(status: int, message: str, code: str) -> ApiError:
-    if status == 503:
-        return ApiError(status, message, code=code, kind="server_error", headers=[(b"retry-after", b"1")])
-    return ApiError(status, message, code=code, param=None if status >= 500 else "messages")
+    if status < 500:
+        return ApiError(status, message, code=code, param="messages")
+    headers = [(b"retry-after", b"1")] if status == 503 else []
+    return ApiError(status, message, code=code, kind="server_error", headers=headers)

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from turnout.core.errors import InputError, UnknownNameError, did_you_mean, sentence
 from turnout.core.generation import EngineFullError, Generation, Listener, Ticket
 from turnout.core.validation import check_count
-from turnout.nn.serving.group import Group
+from turnout.nn.serving.group import Group, can_pad
 from turnout.nn.serving.row import Row
 
 logger = logging.getLogger(__name__)
@@ -60,6 +60,7 @@ class Engine:
         self.max_batch = check_count("Engine.max_batch", max_batch)
         self.max_waiting = check_count("Engine.max_waiting", max_waiting)
         self.context_tokens: int = getattr(model.config, "max_position_embeddings", 2**31)
+        self._can_pad = can_pad(model)
         self._ends = _end_tokens(model, tokenizer)
         self._pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
         self._waiting: deque[Row] = deque()
@@ -88,12 +89,18 @@ class Engine:
         return row
 
     def run_alone(self, request: Generation, listener: Listener) -> None:
-        """Answer in this thread, alone; for measuring while nobody else asks. Raises as `submit`."""
-        group = Group(model=self.model, rows=[self._row(request, listener)], pad=self._pad)
+        """Answer in this thread, alone; for measuring while nobody else asks.
+
+        Raises as `submit`, and what goes wrong while it answers.
+        """
+        row = self._row(request, listener)
+        group = Group(model=self.model, rows=[row], pad=self._pad)
         while not group.is_over:
             with self.variants[request.variant]():
                 group.step()
             group.leave()
+        if row.error is not None:
+            raise row.error
 
     def close(self) -> None:
         """Fail what waits and runs, and end the thread."""
@@ -145,10 +152,14 @@ class Engine:
     def _next_batch(self) -> list[Row]:
         """Take the oldest waiting request and those behind it that ask for the same variant."""
         alive = [row for row in self._waiting if not row.is_cancelled]
-        batch = [row for row in alive if row.request.variant == alive[0].request.variant][: self.max_batch]
+        batch = [row for row in alive if self._go_together(alive[0], row)][: self.max_batch]
         taken = {id(row) for row in batch}
         self._waiting = deque(row for row in alive if id(row) not in taken)
         return batch
+
+    def _go_together(self, first: Row, row: Row) -> bool:
+        is_same_variant = row.request.variant == first.request.variant
+        return is_same_variant and (self._can_pad or len(row.ids) == len(first.ids))
 
     def _step(self, variant: str, group: Group) -> None:
         try:
@@ -158,7 +169,7 @@ class Engine:
         except Exception as error:  # The edge: these rows fail, the others go on.
             logger.exception("the local model failed on %d requests", len(group.rows))
             for row in group.rows:
-                row.fail(f"the local model failed: {type(error).__name__}: {error}")
+                row.break_off(error)
             group.rows = []
 
     def _fail_all(self) -> None:

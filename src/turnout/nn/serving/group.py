@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from turnout.nn.caches import cache_keyword
 from turnout.nn.serving.row import Row
+
+
+def can_pad(model: PreTrainedModel) -> bool:
+    """Whether a prompt may be padded: not where layers keep a running state, which padding would go into."""
+    return not any(hasattr(layer, "conv_states") for layer in DynamicCache(config=model.config).layers)
 
 
 class Group:
@@ -20,7 +24,7 @@ class Group:
     model:
         Runs under whatever variant its caller has switched on.
     rows:
-        At least one; shorter prompts are padded on the left.
+        At least one; shorter prompts are padded on the left, and of one length where `can_pad` denies it.
     pad:
         Id of the padding token.
     """
@@ -28,7 +32,9 @@ class Group:
     def __init__(self, *, model: PreTrainedModel, rows: Sequence[Row], pad: int) -> None:
         self.model = model
         self.rows = list(rows)
-        self.cache = DynamicCache()
+        self.cache = DynamicCache(config=model.config)
+        self._has_read = False
+        self._can_pad = can_pad(model)
         length = max(len(row.ids) for row in rows)
         device = model.device
         self._ids_RT = torch.tensor([[pad] * (length - len(r.ids)) + r.ids for r in rows], device=device)
@@ -51,15 +57,15 @@ class Group:
         positions_RT = (self._mask_RT.cumsum(-1) - 1).clamp(min=0)[:, -tokens:]
         logits_RV = self.model(
             input_ids=self._ids_RT,
-            attention_mask=self._mask_RT,
+            # Layers with a running state know no mask of what they have read, and there is no padding then.
+            attention_mask=self._mask_RT if self._can_pad else None,
             position_ids=positions_RT,
             use_cache=True,
             logits_to_keep=1,
             **{cache_keyword(self.model): self.cache},
         ).logits[:, -1]
-        picked = [row.pick(logits_V) for row, logits_V in zip(self.rows, logits_RV, strict=True)]
-        for row, token in zip(self.rows, picked, strict=True):
-            row.take(token)
+        self._has_read = True
+        picked = [row.advance(logits_V) for row, logits_V in zip(self.rows, logits_RV, strict=True)]
         self._ids_RT = torch.tensor(picked, device=self._ids_RT.device)[:, None]
         self._mask_RT = torch.cat([self._mask_RT, torch.ones_like(self._ids_RT)], dim=1)
 
@@ -72,8 +78,6 @@ class Group:
         if kept:
             index_K = torch.tensor(kept, device=self._ids_RT.device)
             self._ids_RT, self._mask_RT = self._ids_RT[index_K], self._mask_RT[index_K]
-            if self.cache.get_seq_length():
-                self._select(index_K)
-
-    def _select(self, index_K: Tensor) -> None:
-        self.cache.batch_select_indices(index_K)
+            if self._has_read:
+                # Not `batch_select_indices`, which leaves out the states of layers without attention.
+                self.cache.reorder_cache(index_K)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self, final
 
 import torch
+from jinja2 import TemplateError
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -25,6 +26,7 @@ from turnout.nn.depth.checkpoint import KIND as DEPTH
 from turnout.nn.depth.checkpoint import load_depth
 from turnout.nn.depth.routed import RoutedDepth
 from turnout.nn.serving.engine import Engine
+from turnout.nn.serving.probe import check_decoding
 from turnout.nn.serving.quiet import quiet
 from turnout.nn.sidecar import load_sidecar, save_sidecar
 
@@ -124,7 +126,7 @@ class LocalModel:
     def load(
         cls, folder: str | Path, *, max_batch: int = 16, max_waiting: int = 256, threads: int | None = None
     ) -> Self:
-        """Open a folder; raises `ArtifactError` where it holds no model.
+        """Open a folder; raises `ArtifactError` where it holds no model that can be served.
 
         `threads` are those of torch in this process; None leaves them as they are.
         """
@@ -132,6 +134,7 @@ class LocalModel:
             torch.set_num_threads(threads)
         specs = load_variants(folder)
         model, tokenizer = load_checkpoint(folder)
+        check_decoding(model, tokenizer)
         needs_router = any(spec.knob is not None for spec in specs)
         has_router = (Path(folder) / f"turnout.{DEPTH}.json").exists()
         # A pool goes first: it replaces modules inside the blocks that a depth router wraps.
@@ -160,11 +163,19 @@ class LocalModel:
         return tuple(self.specs)
 
     def prompt(self, messages: Sequence[Mapping[str, object]]) -> str:
-        """Return chat messages as text: by the tokenizer's template, or joined by newlines without one."""
+        """Return chat messages as text: by the tokenizer's template, or joined by newlines without one.
+
+        Raises `InputError` for messages that the template refuses, with the template's own sentence.
+        """
         if self.tokenizer.chat_template is not None:
-            text: str = self.tokenizer.apply_chat_template(
-                [dict(message) for message in messages], tokenize=False, add_generation_prompt=True
-            )
+            try:
+                text: str = self.tokenizer.apply_chat_template(
+                    [dict(message) for message in messages], tokenize=False, add_generation_prompt=True
+                )
+            except (TemplateError, TypeError, ValueError) as error:
+                raise InputError(
+                    sentence("the model's chat template refuses the messages", got=str(error))
+                ) from error
             return text
         return "\n".join(str(message["content"]) for message in messages)
 

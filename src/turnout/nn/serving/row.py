@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from turnout.core.errors import sentence
 from turnout.core.generation import Failed, Finished, Generation, Listener, Piece
+
+logger = logging.getLogger(__name__)
 
 _UNFINISHED = "\ufffd"
 """What a tokenizer shows for a character whose last bytes are still to come."""
@@ -42,6 +46,7 @@ class Row:
         self.ids = ids
         self.output: list[int] = []
         self.is_over = False
+        self.error: Exception | None = None
         self._tokenizer = tokenizer
         self._ends = ends
         self._listener = listener
@@ -62,11 +67,32 @@ class Row:
         return self._cancelled.is_set()
 
     def pick(self, logits_V: Tensor) -> int:
-        """Return the next token: the likeliest, or one drawn at the request's temperature."""
+        """Return the next token: the likeliest, or one drawn at the request's temperature.
+
+        Raises `ArithmeticError` where the largest logit is no finite number.
+        """
+        logits_V = logits_V.cpu().double()
+        top = logits_V.max()
+        if not top.isfinite():
+            raise ArithmeticError(
+                sentence("the scores of the next token", allowed="finite numbers", got=float(top))
+            )
         if self.request.temperature == 0:
             return int(logits_V.argmax())
-        weights_V = torch.softmax(logits_V.float() / self.request.temperature, dim=-1)
-        return int(torch.multinomial(weights_V, 1, generator=self._generator))
+        # The largest is 0 before the division, so that no temperature makes it overflow.
+        weights_V = torch.softmax((logits_V - top) / self.request.temperature, dim=-1)
+        return int(torch.multinomial(weights_V.float(), 1, generator=self._generator))
+
+    def advance(self, logits_V: Tensor) -> int:
+        """Pick a token and take it; what goes wrong fails this row alone, and its token means nothing."""
+        try:
+            token = self.pick(logits_V)
+            self.take(token)
+        except Exception as error:  # The edge: the rows beside this one go on.
+            logger.exception("the local model failed on 1 request")
+            self.break_off(error)
+            return self.ids[-1]
+        return token
 
     def take(self, token: int) -> None:
         """Add a token; tell the listener what text is sure by now, and the end if this is it."""
@@ -82,6 +108,11 @@ class Row:
             self._finish("length" if cut is None and not is_end else "stop")
         else:
             self._send(len(self._text) - self._begun())
+
+    def break_off(self, error: Exception) -> None:
+        """End without an answer, because of an error."""
+        self.error = error
+        self.fail(f"the local model failed: {type(error).__name__}: {error}")
 
     def fail(self, message: str) -> None:
         """End without an answer."""
