@@ -17,7 +17,7 @@ def chains(data: Result) -> Iterator[str]:
         f"{len(result['bases'])} Llamas of {size['layers']} blocks, {size['seeds']} routers each. The best "
         "fixed skip keeps at least as many blocks as the routers and is chosen on training questions. How a "
         "base is trained, that a label's every step must be right, and how many paths are shared was chosen "
-        "on another base and other questions. First the routers as trained (knob 0)."
+        "on another base and other questions, out of four settings. First the routers as trained (knob 0)."
     )
     yield ""
     yield "| labels | right answers, all bases | minus dense | minus best fixed skip |"
