@@ -58,7 +58,7 @@ def turns(members: Members, language: str) -> list[dict[str, Any]]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise unreadable("input", error) from error
     items = [_Item(role="user", content=given)] if isinstance(given, str) else given
-    found = [{"role": "system", "content": instructions}] if instructions else []
+    found: list[dict[str, Any]] = [{"role": "system", "content": instructions}] if instructions else []
     media: list[dict[str, Any]] = []
     for item in items:
         if item.type in _RESULTS:
