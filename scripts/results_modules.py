@@ -11,31 +11,46 @@ from scripts.results_cells import Result, ends, spread
 def duo(data: Result) -> Iterator[str]:
     """S22: loss of every policy at every budget."""
     yield (
-        "`big` is the number of big layers. The best fixed pattern is chosen on other sequences. Random "
-        "routings choose for each token, the oracles one pattern for each sequence; `best of n` takes the "
-        "best of 100 routings for each sequence, `together` one for all."
+        "`big` is the budget, the number of big layers; small ones and skips are free. The best fixed "
+        "pattern is chosen on other sequences. Random routings of sequences choose for each token, the "
+        "oracles one pattern for each sequence; `best of n` takes the best of 100 routings for each "
+        "sequence, `together` one for all. Single tokens are routed while all others keep the best fixed "
+        "pattern. Losses are nats per token, of all seeds on the same items, over which the intervals are; "
+        "a router spends about its budget, and its regret is to an oracle that spends as much on an item."
     )
     yield ""
     for corpus, found in data["result"].items():
-        if not isinstance(found, dict) or "sequences" not in found:
-            continue
-        yield f"{corpus}: nats per token on held-out sequences."
+        how = f"{len(found['seeds'])} seeds, {found['patterns']:,} patterns each"
+        yield f"{corpus}: {found['judged_sequences']} held-out sequences, {how}."
         yield ""
-        names = ("best_fixed", "random", "best_of_n_together", "best_of_n", "greedy", "exhaustive")
-        yield f"| big | {' | '.join(name.replace('_', ' ') for name in names)} | trained router, by seed |"
-        yield "|---|" + "---|" * (len(names) + 1)
-        for line in found["sequences"]:
-            cells = [spread(line[name]["loss"]) if name in line else "-" for name in names]
-            target = line["budget"] / found["settings"]["layers"]
-            own = [r["loss"]["value"] for r in found["routers"] if abs(r["target"] - target) < 1e-9]
-            yield f"| {line['budget']} | {' | '.join(cells)} | {', '.join(f'{v:.3f}' for v in own) or '-'} |"
+        yield from _sizes(found["sequences"])
+        yield f"{corpus}: {found['judged_tokens']} single tokens, {how}."
         yield ""
-        small, big = found["sequences"][0]["all_small"]["loss"], found["sequences"][-1]["all_big"]["loss"]
-        yield f"All small {spread(small)}, all big {spread(big)}. The paper's claims:"
+        yield from _sizes(found["tokens"])
+        yield "The paper's claims:"
         yield ""
         for claim in found["claims"]:
             yield f"- {claim['claim']}: {_held(claim)} ({_brief(claim['measured'])})"
         yield ""
+
+
+def _sizes(lines: list[Result]) -> Iterator[str]:
+    """Yield a table of policies by budget, and what uniform choices come to."""
+    names = ("best_fixed", "random", "best_of_n_together", "best_of_n", "greedy", "exhaustive", "router")
+    yield f"| big | {' | '.join(name.replace('_', ' ') for name in names)} | router's regret |"
+    yield "|---|" + "---|" * (len(names) + 1)
+    for line in lines:
+        cells = [spread(line[name]["loss"]) if name in line else "-" for name in names]
+        own = spread(line["router"]["regret"]) if "router" in line else "-"
+        yield f"| {line['budget']} | {' | '.join(cells)} | {own} |"
+    yield ""
+    # What costs nothing is shown where nothing may be spent, all big where all may be.
+    uniform = (("all_small", lines[0]), ("all_skip", lines[0]), ("all_big", lines[-1]))
+    yield (
+        "; ".join(f"{n.replace('_', ' ')} {spread(line[n]['loss'])}" for n, line in uniform if n in line)
+        + "."
+    )
+    yield ""
 
 
 def _held(claim: Result) -> str:
