@@ -63,9 +63,9 @@ class Desk:
         self.out = folder / "out"
         self.prompts = write_prompts(folder)
 
-    def record(self, *more: str) -> dict:
-        """Run, and return what it told."""
-        assert main(arguments(self.server, self.prompts, self.out, *more)) == 0
+    def record(self, *more: str, status: int = 0) -> dict:
+        """Run to this exit status, and return what it told."""
+        assert main(arguments(self.server, self.prompts, self.out, *more)) == status
         told: dict = json.loads(self.capsys.readouterr().out)
         return told
 

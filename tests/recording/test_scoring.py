@@ -156,7 +156,7 @@ def test_what_a_judge_says_that_is_no_score_is_unknown_and_asked_once(desk: Desk
 
 def test_a_judge_that_is_down_is_asked_again_by_the_next_run(desk: Desk) -> None:
     desk.server.say["judge"] = lambda _: 500
-    told = desk.record(*JUDGED, "--retries", "0")
+    told = desk.record(*JUDGED, "--retries", "0", status=1)
     assert by_name(told, "good")["unscored"] == 6
     desk.server.say["judge"] = lambda _: "Score: 5"
     told = desk.record(*JUDGED)
