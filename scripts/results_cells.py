@@ -21,3 +21,13 @@ def spread(found: Result | None, **settings: Any) -> str:
         return "-"
     middle = found["mean"] if "mean" in found else found["value"]
     return ends(middle, found["low"], found["high"], **settings)
+
+
+def saving(share: Result | None) -> str:
+    """Return a saving in percent with its interval, or `never`."""
+    if share is None:
+        return "-"
+    if share["value"] is None:
+        return "never"
+    low, high = ("never" if share[end] is None else f"{100 * share[end]:.0f}" for end in ("low", "high"))
+    return f"{100 * share['value']:.0f} [{low}, {high}]"

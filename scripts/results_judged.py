@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from scripts.results_cells import Result, spread
+from scripts.results_cells import Result, saving, spread
 from scripts.results_systems import Writers, written
 
 RIVALS = {"best_single": "best single", "knn": "kNN", "group_mean": "group mean (told)"}
@@ -60,21 +60,11 @@ def unseen(data: Result) -> Iterator[str]:
         ]
         filled = cell["rows"] / (cell["train"] * cell["candidates"])
         savings = cell.get("money", {}).get("saving", {})
-        saved = [_saving(savings.get(who)) for who in ("router", "knn")]
+        saved = [saving(savings.get(who)) for who in ("router", "knn")]
         yield (
             f"| {name} | {cell['train']:,} x {cell['candidates']} | {filled:.0%} | {' | '.join(beyond)} "
             f"| {cell['diverted']:.0%} | {' | '.join(saved)} | {cell['fit_cpu_s']:.0f} |"
         )
-
-
-def _saving(share: Result | None) -> str:
-    """Return a saving in percent with its interval, or `never`."""
-    if share is None:
-        return "-"
-    if share["value"] is None:
-        return "never"
-    low, high = ("never" if share[end] is None else f"{100 * share[end]:.0f}" for end in ("low", "high"))
-    return f"{100 * share['value']:.0f} [{low}, {high}]"
 
 
 def numbers(data: Result) -> Iterator[str]:

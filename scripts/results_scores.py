@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from scripts.results_cells import Result, spread
+from scripts.results_cells import Result, saving, spread
 from scripts.results_systems import Writers, written
 
 ROWS = ("best single", "knn", "ridge", "group_mean", "blend", "auto", "random", "oracle")
@@ -67,18 +67,9 @@ def _energy(found: Result) -> Iterator[str]:
         row = found["rows"][name]
         yield (
             f"| {name} | {spread(row['quality'])} | {row['energy']:.3f} | {row['per_energy']:.2f} "
-            f"| {_saving(row['saving'])} |"
+            f"| {saving(row['saving'])} |"
         )
     yield ""
-
-
-def _saving(share: Result | None) -> str:
-    if share is None:
-        return "-"
-    if share["value"] is None:
-        return "never"
-    low, high = ("never" if share[end] is None else f"{100 * share[end]:.0f}" for end in ("low", "high"))
-    return f"{100 * share['value']:.0f} [{low}, {high}]"
 
 
 def large(data: Result) -> Iterator[str]:

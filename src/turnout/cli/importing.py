@@ -56,8 +56,7 @@ def run(options: argparse.Namespace) -> int:
     from turnout.datasets import detect, read
 
     given = importer_options(options)
-    # Columns have names to tell in one format only.
-    name = options.format or ("long" if options.column else detect(options.path))
+    name = options.format or detect(options.path, options=given)
     check_out(options.out, force=options.force)
     with progress_bar(quiet=options.json) as progress:
         table = read(options.path, format_name=name, options=given, progress=progress)

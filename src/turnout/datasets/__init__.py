@@ -99,9 +99,12 @@ def read(
     )
 
 
-def detect(path: str | Path) -> str:
-    """Return the name of the format of a file or folder; `InputError` lists the formats where unclear."""
-    return detection.detect(path, registry=registry)
+def detect(path: str | Path, *, options: Mapping[str, object] | None = None) -> str:
+    """Return the name of the format of a file or folder; `InputError` lists the formats where unclear.
+
+    `options` are those that `read` will be given: who names columns has a `long` file.
+    """
+    return detection.detect(path, registry=registry, options=options)
 
 
 def formats() -> dict[str, str]:

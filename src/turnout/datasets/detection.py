@@ -9,7 +9,7 @@ import json
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,12 +24,16 @@ _KEY = re.compile(r'"([^"\\]{1,80})"\s*:')
 _DATA_SUFFIXES = (".csv", ".json", ".jsonl", ".parquet")
 
 
-def detect(path: str | Path, *, registry: Registry) -> str:
+def detect(path: str | Path, *, registry: Registry, options: Mapping[str, object] | None = None) -> str:
     """Return the name of the one format of `registry` that recognises `path`.
+
+    Where `options` say which column holds what, it is `long`: no other format has columns to name.
 
     Raises `TableError` where the file is missing or broken, and `InputError` naming the formats where none
     or several recognise it.
     """
+    if options and "columns" in options:
+        return "long"
     head = read_head(Path(path))
     importers = importer_classes(registry)
     names = [name for name, importer in importers.items() if importer.recognises(head)]

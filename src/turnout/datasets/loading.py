@@ -95,8 +95,8 @@ def read_table(
     registry: Registry,
     progress: Progress = silent,
 ) -> OutcomeTable:
-    """Read a file in a named format, in `long` where columns are named, or in the one it looks like."""
-    name = format_name or ("long" if "columns" in options else detect(path, registry=registry))
+    """Read a file in a named format, or in the one that its first bytes and the options show."""
+    name = format_name or detect(path, registry=registry, options=options)
     importer = make_importer(name, options, registry=registry)
     importer.progress = progress
     return importer.read(path)

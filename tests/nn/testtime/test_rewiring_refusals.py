@@ -108,3 +108,11 @@ def test_generation_that_makes_no_sense_is_refused(options) -> None:
     rewiring = Rewiring(model=decisive("olmoe"))
     with pytest.raises(InputError, match=next(iter(options))):
         rewiring.generate(tokens(), **{"max_new_tokens": 4, "do_sample": True, **options})
+
+
+def test_prompts_padded_on_the_right_are_refused() -> None:
+    """The new tokens would stand after the padding."""
+    mask_BT = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
+    rewiring = Rewiring(model=decisive("olmoe"), steps=1)
+    with pytest.raises(InputError, match="padding of prompts; allowed: on the left"):
+        rewiring.generate(tokens(batch=2, length=4), mask_BT, max_new_tokens=1)

@@ -161,6 +161,10 @@ class Rewiring:
         """
         check_count("rewiring: max_new_tokens", max_new_tokens)
         mask = check_context(input_ids, attention_mask)
+        if not bool(mask[:, -1].all()):
+            raise InputError(
+                sentence("rewiring: the padding of prompts", allowed="on the left", got="on the right")
+            )
         segments = Segments(self.model, input_ids, mask, max_new_tokens=max_new_tokens, options=options)
         deltas = [delta_BE.clone() for delta_BE in self.zeros(len(input_ids))]
         rounds, items, seconds, flops = [], [], 0.0, 0
