@@ -32,12 +32,17 @@ def tables(*names: str) -> Iterator[tuple[str, OutcomeTable]]:
             yield name, load(name)
 
 
+def _anywhere(arguments: list[str]) -> list[str]:
+    """Return the arguments without the folders of one machine: a path from the root by its last name."""
+    return [Path(word).name if word.startswith("/") else word for word in arguments]
+
+
 def write(name: str, result: Mapping[str, object], *, seed: int | None = None) -> Path:
     """Write `benchmarks/results/<name>.json` with commit, command, seed, versions and machine."""
     body = {
         "benchmark": name,
         "commit": commit(),
-        "command": f"python -m benchmarks.{Path(sys.argv[0]).stem} {' '.join(sys.argv[1:])}".strip(),
+        "command": " ".join(["python -m", f"benchmarks.{Path(sys.argv[0]).stem}", *_anywhere(sys.argv[1:])]),
         "seed": seed,
         "turnout": __version__,
         "python": platform.python_version(),
