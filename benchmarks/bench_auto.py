@@ -1,16 +1,21 @@
 """This module judges `auto`, the default of `train`, on every trainable set with text, next to its rivals.
 
+    TURNOUT_DATA=<data> python -m benchmarks.bench_auto [--folder DIR] [--sets A,B] [--write]
+
 Each set is split, learned and reported as in `bench_reports`: nothing is chosen by looking at the reported
 part. Intervals are of one family: with C comparisons in all, each is a paired bootstrap interval of
-confidence 1 - 0.05 / C (Bonferroni), so that all hold together with 95 %.
+confidence 1 - 0.05 / C (Bonferroni), so that all hold together with 95 %. Times are of the processor, one
+thread. What stands in the folder is not measured again.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
+import json
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -105,9 +110,9 @@ def speed(deployment: Deployment, test: OutcomeTable) -> dict[str, float]:
     """Return the decision's p50 and p99 in ms, one query at a time, and the artifact's size in MB."""
     taken = []
     for query in test.queries[:300]:
-        start = time.perf_counter()
+        start = time.process_time()
         deployment.decide([query], goal=Goal())
-        taken.append(time.perf_counter() - start)
+        taken.append(time.process_time() - start)
     with tempfile.TemporaryDirectory() as folder:
         size = sum(path.stat().st_size for path in Path(save(deployment, folder)).iterdir())
     return {
@@ -121,16 +126,15 @@ def measure(table: OutcomeTable) -> dict[str, object]:
     """Train with tasks inferred and with tasks given, and judge both on the held-out part."""
     train_part, test = parts(table)
     goal = FLOOR if table.has_costs else Goal()
-    start = time.perf_counter()
+    start = time.process_time()
     deployment = train(train_part, goal, seed=SEED)
-    fit_s = time.perf_counter() - start
+    fit_s = time.process_time() - start
     given = train(train_part, goal, tasks_given=True, seed=SEED)
     auto_Q, diverted = decided(deployment, test)
     given_Q, diverted_given = decided(given, test)
     assert deployment.frontier is not None
     single = train_part.names[deployment.frontier.best]
     values = {"auto": auto_Q, "auto_given": given_Q, **rivals(train_part, test, single)}
-    report = study(deployment, train_part, test, others={"ridge": RidgeRouter()}, seed=SEED).to_dict()
     return {
         "fingerprint": table.fingerprint,
         "train": len(train_part.queries),
@@ -146,31 +150,53 @@ def measure(table: OutcomeTable) -> dict[str, object]:
         "fit_s": fit_s,
         **speed(deployment, test),
         **intervals(values),
-        "equal_quality": {
-            row["name"]: {key: row[key] for key in ("quality", "usd_per_1k", "saving")}
-            for row in report["rows"]
-        }
-        if table.has_costs
-        else None,
+        "equal_quality": _equal_quality(deployment, given, train_part, test) if table.has_costs else None,
         "plan": deployment.plan().text,
     }
 
 
-def main(only: list[str]) -> None:
-    """Write `auto.json`."""
-    result: dict[str, object] = {"confidence": CONFIDENCE, "comparisons": NUM_COMPARISONS, "sets": {}}
-    sets: dict[str, object] = {}
+def _equal_quality(
+    deployment: Deployment, given: Deployment, train_part: OutcomeTable, test: OutcomeTable
+) -> dict[str, Any]:
+    """Return quality, spend and saving of every row of a report, of `auto` with the tasks given as well."""
+    rows = _rows(deployment, train_part, test, ridge=RidgeRouter())
+    return {**rows, "router_given": _rows(given, train_part, test)["router"]}
+
+
+def _rows(
+    deployment: Deployment, train_part: OutcomeTable, test: OutcomeTable, **others: Router
+) -> dict[str, Any]:
+    report: dict[str, Any] = study(deployment, train_part, test, others=others, seed=SEED).to_dict()
+    columns = ("quality", "usd_per_1k", "saving")
+    return {row["name"]: {part: row[part] for part in columns} for row in report["rows"]}
+
+
+def main() -> None:
+    """Measure the sets that are missing in the folder, and write `auto.json` from all of them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, help="where sets are kept (default: a new one)")
+    parser.add_argument("--sets", help="measure some of the sets, and write no result")
+    parser.add_argument("--write", action="store_true", help="write what is there and run nothing")
+    options = parser.parse_args()
+    folder = options.folder or Path(tempfile.mkdtemp())
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = options.sets.split(",") if options.sets else [*record.SHIPPED, *NAMES]
+    sets: dict[str, Any] = {}
     for name, table in record.tables(*NAMES):
-        if only and name not in only:
+        path = folder / f"{name}.json"
+        if name not in wanted or (options.write and not path.exists()):
             continue
-        sets[name] = found = measure(prepare(table))
+        if not path.exists():
+            found = {"commit": record.commit(), **measure(prepare(table))}
+            path.write_text(json.dumps(found), encoding="utf-8")
+        sets[name] = found = json.loads(path.read_text(encoding="utf-8"))
         print(name, {key: found[key] for key in ("fit_s", "is_open", "diverted", "p50_ms", "artifact_mb")})
-        print("  ", {n: round(v["value"], 4) for n, v in found["quality"].items()})  # type: ignore[attr-defined]
+        print("  ", {n: round(v["value"], 4) for n, v in found["quality"].items()})
         print("  ", found["against"], flush=True)
-    result["sets"] = sets
-    if not only:
+    if not options.sets:
+        result = {"confidence": CONFIDENCE, "comparisons": NUM_COMPARISONS, "sets": sets}
         print(record.write("auto", result, seed=SEED).name, draw(result, record.RESULTS / "auto.png").name)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

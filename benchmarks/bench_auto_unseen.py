@@ -193,7 +193,8 @@ def main() -> None:
         if options.write and not path.exists():
             continue
         if not path.exists():
-            path.write_text(json.dumps(measure(regime)), encoding="utf-8")
+            found = {"commit": record.commit(), **measure(regime)}
+            path.write_text(json.dumps(found), encoding="utf-8")
         cells[regime.name] = cell = json.loads(path.read_text(encoding="utf-8"))
         gaps = {rival: round(100 * value["true"], 2) for rival, value in cell["against"].items()}
         print(f"{number + 1}/{len(REPORT)} {regime.name}: {gaps}, {cell['fit_s']:.0f} s", flush=True)

@@ -24,10 +24,11 @@ from benchmarks import record
 from benchmarks.unseen_worlds import Regime, make_world
 from turnout.core import Goal
 from turnout.core.artifact import save
+from turnout.evaluation.baselines import best_single
 from turnout.training import train
 
 SEED = 0
-SIZES = "15000x10,50000x10,15000x80,50000x80,50000x80half"
+SIZES = "500x2,500x2half,500x80,500x80half,15000x10,50000x10,15000x80,50000x80,50000x80half"
 
 
 def regime_of(size: str) -> Regime:
@@ -71,6 +72,7 @@ def measure(size: str) -> dict[str, Any]:
         "artifact_mb": artifact_mb,
         "router": type(deployment.router).__name__,
         "expected_quality": float(world.truth_QM[order, choices].mean()),
+        "single_quality": float(world.truth_QM[:, world.train.names.index(best_single(world.train))].mean()),
         "best_single_quality": float(world.truth_QM.mean(axis=0).max()),
         "oracle_quality": float(world.truth_QM.max(axis=1).mean()),
         "load_average": os.getloadavg(),

@@ -28,7 +28,7 @@ from turnout.core.artifact import save
 from turnout.core.contracts import Router
 from turnout.core.errors import TurnoutError
 from turnout.core.rng import make_rng
-from turnout.policies import Best
+from turnout.policies import Best, Deployment
 from turnout.routers import registry
 from turnout.training import train
 
@@ -55,16 +55,16 @@ def measure(name: str) -> dict[str, Any]:
     found: dict[str, Any] = {
         "fit_cpu_s": time.process_time() - started_cpu,
         "fit_s": time.perf_counter() - started,
-        **_decisions(router, world.test),
+        **_decisions(deployment or router, world.test),
         "is_neural": ".neural." in type(router).__module__,
     }
     with tempfile.TemporaryDirectory() as folder:
         path = Path(save(deployment or router, folder))
         found["artifact_mb"] = sum(part.stat().st_size for part in path.iterdir()) / 1e6
-    return {**found, **_added(router, world)}
+    return {**found, **_added(deployment or router, world)}
 
 
-def _decisions(router: Router, test: OutcomeTable) -> dict[str, float]:
+def _decisions(served: Router | Deployment, test: OutcomeTable) -> dict[str, float]:
     """Return the median milliseconds of a decision: of all, and of the quietest window of queries.
 
     What runs beside takes no seconds of this process, but it takes its cache: the quietest window is closest
@@ -73,7 +73,10 @@ def _decisions(router: Router, test: OutcomeTable) -> dict[str, float]:
     taken, rng = [], make_rng(SEED, "numbers")
     for query in test.queries[:NUM_TIMED]:
         started = time.process_time()
-        Best().decide(router.estimate([query]), Budget(), rng)
+        if isinstance(served, Deployment):
+            served.decide([query], goal=Goal())
+        else:
+            Best().decide(served.estimate([query]), Budget(), rng)
         taken.append(time.process_time() - started)
     windows = np.array(taken).reshape(-1, PER_WINDOW)
     return {
@@ -82,24 +85,28 @@ def _decisions(router: Router, test: OutcomeTable) -> dict[str, float]:
     }
 
 
-def _added(router: Router, world: World) -> dict[str, Any]:
-    """Return the seconds of the processor that a newcomer takes, or why it is not taken."""
-    newcomer, probes = (
-        Candidate(model="newcomer"),
-        world.test.where(np.arange(len(world.test.queries)) < NUM_PROBES),
-    )
-    rows = probes.candidate_index == 0
+def _added(served: Router | Deployment, world: World) -> dict[str, Any]:
+    """Return the seconds of the processor that a newcomer takes, or why it is not taken.
+
+    A deployment compares the newcomer with the others on the same queries, so its probe holds them as well.
+    """
+    newcomer = Candidate(model="newcomer")
+    probes = world.test.where(np.arange(len(world.test.queries)) < NUM_PROBES)
+    known = list(probes.candidates) if isinstance(served, Deployment) else []
+    rows = np.flatnonzero(probes.candidate_index == 0)
+    kept = np.arange(probes.num_rows) if known else rows[:0]
+    taken = np.concatenate([kept, rows])
     table = OutcomeTable(
         queries=probes.queries,
-        candidates=[newcomer],
-        query_index=probes.query_index[rows],
-        candidate_index=np.zeros(int(rows.sum()), np.int64),
-        quality=probes.quality[rows],
-        cost_usd=probes.cost_usd[rows],
+        candidates=[*known, newcomer],
+        query_index=probes.query_index[taken],
+        candidate_index=np.concatenate([probes.candidate_index[kept], np.full(rows.size, len(known))]),
+        quality=probes.quality[taken],
+        cost_usd=probes.cost_usd[taken],
     )
     started = time.process_time()
     try:
-        router.add_candidate(newcomer, table)
+        served.add_candidate(newcomer, table)
     except TurnoutError as error:
         return {"add_cpu_s": None, "add_refused": str(error)}
     return {"add_cpu_s": time.process_time() - started}

@@ -79,8 +79,13 @@ def note(cells: Sequence[Mapping[str, Any]]) -> str:
         missing = [method for method in METHODS if (name, method) not in there]
         if missing:
             gaps.append(f"{name}: {', '.join(missing)}" if len(missing) < len(METHODS) else f"{name}: all")
-    text = f"commits of the cells, each of which names its own: {counts}"
-    return f"{text}. Not run so far: {'; '.join(gaps)}" if gaps else text
+    text = f"{len(cells)} cells, measured at the commits {counts}"
+    failed = [f"{cell['method']} on {cell['set']}" for cell in cells if "error" in cell]
+    if failed:
+        text += f"; could not run, their rows say why: {', '.join(failed)}"
+    return (
+        f"{text}. Not run so far: {'; '.join(gaps)}" if gaps else f"{text}; no method is missing on any set"
+    )
 
 
 if __name__ == "__main__":

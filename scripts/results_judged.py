@@ -83,7 +83,9 @@ def numbers(data: Result) -> Iterator[str]:
     )
     yield ""
     commits = ", ".join(f"{commit} ({count})" for commit, count in _commits(result["routers"]))
-    yield f"Commits of the rows: {commits}."
+    broken = result["broken"]
+    owed = "; ".join(f"`{name}`: {', '.join(keys)}" for name, keys in broken.items())
+    yield f"Bounds that do not hold: {owed or 'none'}. Commits of the rows: {commits}."
     yield ""
     yield "| router | fit, s | decision p50, ms | artifact, MB | newcomer, s | owes |"
     yield "|---|---|---|---|---|---|"

@@ -21,6 +21,8 @@ def auto(data: Result) -> Iterator[str]:
         "chosen by looking at these held-out parts."
     )
     yield ""
+    yield _auto_in_words(result["sets"])
+    yield ""
     yield "| held-out | best single | kNN | ridge | group mean (given) | auto | auto (given) | oracle |"
     yield "|---|---|---|---|---|---|---|---|"
     names = ("best_single", "knn", "ridge", "group_mean", "auto", "auto_given", "oracle")
@@ -40,6 +42,8 @@ def auto(data: Result) -> Iterator[str]:
         yield f"| {name} | {' | '.join(beyond)} | {found['diverted']:.0%} | {share} |"
     yield ""
     yield from _equal_quality(result)
+    yield "Seconds and milliseconds of the processor, one thread, and the members of the blend:"
+    yield ""
     yield "| held-out | training x candidates | fit, s | decision p50, ms | artifact, MB | members |"
     yield "|---|---|---|---|---|---|"
     for name, found in result["sets"].items():
@@ -50,21 +54,78 @@ def auto(data: Result) -> Iterator[str]:
         )
 
 
+def _auto_in_words(sets: Result) -> str:
+    """Return where `auto` is above and below its rivals by whole intervals, and where it steps aside."""
+    below = [
+        f"{name} ({rival.replace('_', ' ')})"
+        for name, found in sets.items()
+        for rival, value in found["against"].items()
+        if value["high"] < 0.0
+    ]
+    above = [name for name, found in sets.items() if found["against"]["best_single"]["low"] > 0.0]
+    aside = [name for name, found in sets.items() if found["diverted"] == 0.0]
+    return (
+        f"Below a rival by the whole interval: {', '.join(below) or 'nowhere'}. Above the best single model "
+        f"by the whole interval: {', '.join(above) or 'nowhere'}. *Diverted*: the share of requests that do "
+        "not go to the best single model. It is 0 where the guard steps aside "
+        f"({', '.join(aside) or 'nowhere'}): there nothing of the oracle's gap is recovered, and nothing is "
+        "lost."
+    )
+
+
+_PRICED = {
+    "router": "auto",
+    "knn": "kNN",
+    "ridge": "ridge",
+    "router_given": "auto (given)",
+    "group mean": "group mean (given)",
+}
+"""Row of a report -> its name in the table of savings."""
+_JUDGED = {"router": ("knn", "ridge"), "router_given": ("knn", "ridge", "group mean")}
+"""`auto` -> the rows that know no more than it."""
+
+
 def _equal_quality(result: Result) -> Iterator[str]:
     """Yield the saving at the best single model's quality, on the sets with prices."""
     yield (
         "Saving at the best single model's quality, in percent of its cost, anywhere on the curve (95 % "
-        "each); *never*: no point of the curve, or of a resample's, reaches that quality."
+        "each); *never*: no point of the curve, or of a resample's, reaches that quality. The last two "
+        "columns say whether `auto` saves most among those that know no more than it, or lies within the "
+        "interval of who does."
     )
     yield ""
-    yield "| held-out | auto | kNN | ridge | group mean (given) |"
-    yield "|---|---|---|---|---|"
+    yield f"| held-out | {' | '.join(_PRICED.values())} | auto | auto (given) |"
+    yield "|---" * (len(_PRICED) + 3) + "|"
     for name, found in result["sets"].items():
         rows = found["equal_quality"]
         if rows:
-            cells = [saving(rows.get(other)) for other in ("router", "knn", "ridge", "group mean")]
-            yield f"| {name} | {' | '.join(cells)} |"
+            cells = [saving(rows.get(other)) for other in _PRICED]
+            yield f"| {name} | {' | '.join([*cells, *_lowest(rows)])} |"
     yield ""
+
+
+def _lowest(rows: Result) -> Iterator[str]:
+    """Yield for each `auto` whether nobody saves more, or who does and whether its interval holds `auto`."""
+    for mine, rivals in _JUDGED.items():
+        shares = {who: rows[who]["saving"]["share"] for who in (mine, *rivals) if _has_saving(rows, who)}
+        if mine not in shares:
+            yield "-"
+            continue
+        first = max(shares, key=lambda who: _saved(shares[who]["value"]))
+        own, most = _saved(shares[mine]["value"]), _saved(shares[first]["value"])
+        if own >= most:
+            yield "most" if most > float("-inf") else "nobody reaches it"
+        else:
+            yield ("within " if own >= _saved(shares[first]["low"]) else "less than ") + _PRICED[first]
+
+
+def _has_saving(rows: Result, who: str) -> bool:
+    return who in rows and rows[who]["saving"] is not None
+
+
+def _saved(share: float | None) -> float:
+    """Return a share saved, where never reaching that quality is less than any."""
+    return float("-inf") if share is None else share
 
 
 def saving(row: Result | None) -> str:
@@ -81,14 +142,56 @@ def saving(row: Result | None) -> str:
 def routers(data: Result) -> Iterator[str]:
     """Every method on the same tables."""
     yield (
-        "Every method with its defaults, on the same splits and vectors; [what the columns mean]"
-        "(bench_routers.md#what-is-measured). Times were taken while other work ran beside it; compare them "
-        "within a table."
+        "Every method with its defaults, on the same splits and vectors, the best quality first; [what the "
+        "columns mean](bench_routers.md#what-is-measured). Intervals are of 95 % each, one method and one "
+        "set at a time, so that with so many rows the first of a table is partly luck: the family-wise "
+        "judgement of the default is that of [auto](#auto-the-default). Times are of the processor, one "
+        "thread."
     )
     if note := data["result"].get("note"):
         yield ""
         yield f"Note: {note}."
+    yield ""
+    yield from _overview(data["result"]["cells"])
     yield from to_markdown(data["result"]["cells"])
+
+
+def _overview(cells: Sequence[Result]) -> Iterator[str]:
+    """Yield one line per set: the default beside the best of all in hindsight."""
+    yield (
+        "Set by set, `auto` beside who turned out best on the held-out part, which nobody could have "
+        "known. *Better*: methods above, and below, the best single model by their whole interval. *Cost*: "
+        "at the best single model's quality, as a share of its cost."
+    )
+    yield ""
+    heads = ("best single", "auto", "best in hindsight", "better, worse", "cost: auto", "lowest in hindsight")
+    yield f"| held-out | {' | '.join(heads)} |"
+    yield "|---|---|---|---|---|---|---|"
+    for name in dict.fromkeys(cell["set"] for cell in cells):
+        ran = {cell["method"]: cell for cell in cells if cell["set"] == name and "error" not in cell}
+        first = max(ran, key=lambda method: ran[method]["quality"]["value"])
+        gaps = [cell["against_best_single"] for cell in ran.values()]
+        better, worse = sum(gap["low"] > 0.0 for gap in gaps), sum(gap["high"] < 0.0 for gap in gaps)
+        reached = {
+            method: cell["cost_at_best_single"]
+            for method, cell in ran.items()
+            if cell["cost_at_best_single"] and cell["cost_at_best_single"]["value"] is not None
+        }
+        least = min(reached, key=lambda method: reached[method]["value"], default=None)
+        single, mine, best = (ran[who]["quality"]["value"] for who in ("best_single", "auto", first))
+        lowest = "-" if least is None else f"{_cost(reached[least])} `{least}`"
+        yield (
+            f"| {name} | {single:.3f} | {mine:.3f} | {best:.3f} `{first}` | {better}, {worse} of {len(ran)} "
+            f"| {_cost(reached.get('auto'))} | {lowest} |"
+        )
+
+
+def _cost(found: Result | None) -> str:
+    """Return a cost in percent with its interval."""
+    if found is None:
+        return "-"
+    low, high = ("never" if found[end] is None else f"{100 * found[end]:.0f}" for end in ("low", "high"))
+    return f"{100 * found['value']:.0f} % [{low}, {high}]"
 
 
 def commits_of(cells: Sequence[Result]) -> str:

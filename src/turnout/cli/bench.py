@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 from turnout.cli.bench_routers import run_routers
 from turnout.cli.console import finite, progress_bar, show, show_json, tell
 from turnout.cli.options import count, seed
-from turnout.core.errors import MissingExtraError, sentence
+from turnout.core.errors import InputError, MissingExtraError, sentence
 
 if TYPE_CHECKING:
     from turnout.nn.bench.setting import Setting
 
 TEXT_PLACE = Path("corpora") / "text"
 """Where text lies below TURNOUT_DATA."""
+_OTHERS = {"gates": ("sets", "routers", "ray"), "routers": ("gates", "seeds", "steps", "text")}
+"""What is compared -> options that say something about the other kind alone."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +46,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run what is missing, then write the table, the JSON and the picture."""
+    for name in _OTHERS[options.what]:
+        if getattr(options, name):
+            raise InputError(sentence(f"--{name} is not for turnout bench {options.what}", do="leave it out"))
     if options.what == "routers":
         return run_routers(options)
     return run_gates(options)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 
 from turnout.cli.console import finite, progress_bar, show, show_json, tell
-from turnout.core.errors import UnknownNameError, did_you_mean, sentence
+from turnout.core.errors import InputError, UnknownNameError, did_you_mean, sentence
 
 SETS = "reason18,open9"
 
@@ -21,14 +22,16 @@ def run_routers(options: argparse.Namespace) -> int:
 
     out = options.out or Path("turnout-routers")
     methods = method_names(options.routers)
-    seed, jobs = options.seed, options.jobs or 1
+    seed, jobs = options.seed, options.jobs or os.cpu_count() or 1
+    names = split_names("--sets", options.sets or SETS)
     with progress_bar(quiet=options.json) as progress:
         places = []
-        for number, text in enumerate(names := split_names(options.sets or SETS)):
+        for number, text in enumerate(names):
             progress(f"prepare {text}", number, len(names))
             places.append(prepare(Path(text).name, load(text), out / "sets", seed=seed))
         total = len(places) * len(methods)
-        tell(f"{total} cells in {out}; stop it and it goes on there")
+        where = "on Ray" if options.ray else f"{jobs} at a time"
+        tell(f"{total} cells in {out}, {where}; stop it and it goes on there")
         cells = fight(
             places,
             methods,
@@ -50,9 +53,12 @@ def run_routers(options: argparse.Namespace) -> int:
     return 0
 
 
-def split_names(text: str) -> list[str]:
-    """Return names that stand between commas."""
-    return [name.strip() for name in text.split(",") if name.strip()]
+def split_names(option: str, text: str) -> list[str]:
+    """Return names that stand between commas, each once; none at all is refused."""
+    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise InputError(sentence(option, allowed="names with commas between", got=text))
+    return names
 
 
 def method_names(text: str | None) -> tuple[str, ...]:
@@ -61,7 +67,7 @@ def method_names(text: str | None) -> tuple[str, ...]:
 
     if text is None:
         return METHODS
-    names = split_names(text)
+    names = split_names("--routers", text)
     for name in names:
         if name not in METHODS:
             raise UnknownNameError(sentence("--routers", got=name, do=did_you_mean(name, METHODS)))

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.routers.tables import real_table
+from turnout.core import OutcomeTable, Query
 from turnout.core.errors import InputError, UnknownNameError
-from turnout.routers import RidgeRouter
+from turnout.core.estimate import Estimate
+from turnout.routers import BestSingleRouter, RidgeRouter
 from turnout.training.bench.cell import run_cell
-from turnout.training.bench.contestants import METHODS, fit_contestant
+from turnout.training.bench.contestants import METHODS, Contestant, fit_contestant
 from turnout.training.bench.fight import fight, read_cell
 from turnout.training.bench.peers import fit_peer
-from turnout.training.bench.prepared import prepare, read_prepared
+from turnout.training.bench.prepared import Prepared, prepare, read_prepared
 from turnout.training.bench.summary import ranked, to_markdown, to_text
 
 HAS_SKLEARN = importlib.util.find_spec("sklearn") is not None
@@ -44,6 +51,29 @@ def test_a_cell_holds_every_number_and_is_the_same_again(place: Path) -> None:
     assert {k: cell[k] for k in ("quality", "aiq", "dials", "ece")} == {
         k: again[k] for k in ("quality", "aiq", "dials", "ece")
     }
+
+
+def test_times_are_of_the_processor_so_that_waiting_does_not_count(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Waiting:
+        """Waits, as one does for a processor that others use."""
+
+        def __init__(self, table: OutcomeTable) -> None:
+            self.router = BestSingleRouter().fit(table)
+
+        def estimate(self, queries: Sequence[Query]) -> Estimate:
+            time.sleep(0.005)
+            return self.router.estimate(queries)
+
+    def slowly(name: str, given: Prepared, *, seed: int) -> Contestant:
+        time.sleep(1.0)
+        return Contestant(router=Waiting(given.train), saved=None)
+
+    monkeypatch.setattr("turnout.training.bench.cell.fit_contestant", slowly)
+    cell = run_cell(place, "best_single", seed=0)
+    assert cell["fit_s"] < 0.9
+    assert cell["p50_ms"] < 4.0
 
 
 def test_the_best_single_model_is_itself(place: Path) -> None:
@@ -119,6 +149,27 @@ def test_an_interrupted_run_goes_on_where_it_stopped(place: Path, tmp_path: Path
     assert [cell["method"] for cell in ranked(again)] == ["best_single", "uniform"]
     assert sum("`" in line for line in to_markdown(again)) == 2
     assert read_cell(tmp_path, place, "uniform", seed=1) is None
+
+
+def test_a_cell_that_breaks_or_whose_process_is_killed_says_so_and_the_others_go_on(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(place, broken)
+    (broken / "about.json").unlink()
+    shutil.rmtree(broken / "train")
+    first, second = fight([broken, place], ["uniform"], tmp_path / "cells")
+    assert first["set"] == "broken"
+    assert first["error"]
+    assert "quality" in second
+    monkeypatch.setattr("turnout.training.bench.fight._send", _die)
+    (killed,) = fight([place], ["knn"], tmp_path / "cells")
+    assert killed["error"] == "its process ended with -9"
+    assert read_cell(tmp_path / "cells", place, "knn", seed=0) is None
+
+
+def _die(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_the_memory_of_a_cell_is_its_own(place: Path, tmp_path: Path) -> None:

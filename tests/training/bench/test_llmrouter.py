@@ -11,6 +11,7 @@ import pytest
 
 from tests.routers.tables import real_table
 from turnout.core.errors import MissingExtraError
+from turnout.training.bench.cell import run_cell
 from turnout.training.bench.contestants import fit_contestant
 from turnout.training.bench.llmrouter import PYTHON, Worker
 from turnout.training.bench.prepared import prepare, read_prepared
@@ -110,6 +111,23 @@ def test_the_trainer_of_the_mlp_has_another_kind_of_name(place: Path) -> None:
     given = read_prepared(place)
     found = fit_contestant("llmrouter_mlp", given, seed=0)
     assert len(set(found.decide(given.test.queries).names_Q)) == 1
+
+
+@pytest.mark.usefixtures("installed")
+def test_who_does_not_finish_becomes_a_row_that_says_so(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = "from llmrouter.models.knnrouter import KNNRouter as SVMRouter, KNNRouterTrainer as Fast\n"
+    slow += (
+        "class SVMRouterTrainer(Fast):\n    def train(self):\n        import time\n        time.sleep(60)\n"
+    )
+    folder = tmp_path / "llmrouter" / "models" / "svmrouter"
+    folder.mkdir()
+    (folder / "__init__.py").write_text(slow)
+    monkeypatch.setattr("turnout.training.bench.llmrouter.LIMIT_S", 0.3)
+    cell = run_cell(place, "llmrouter_svm", seed=0)
+    assert "has not finished" in cell["error"]
+    assert "0.005 minutes" in cell["error"]
 
 
 def test_without_an_installation_it_says_what_to_do(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

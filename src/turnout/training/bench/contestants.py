@@ -47,7 +47,7 @@ class Contestant:
     deployment: Deployment | None = None
     """Of `auto`, which decides behind its guard."""
     fit_s: float | None = None
-    """Seconds of training where only the method itself can tell; None where the clock around it does."""
+    """Seconds of training of a method that runs in another process; None where it runs in this one."""
     peak_mb: float | None = None
     """Likewise its memory, in MB."""
 

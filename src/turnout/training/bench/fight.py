@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import signal
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from multiprocessing import connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +21,8 @@ from turnout.training.bench.cell import run_cell
 
 Cell = dict[str, Any]
 Key = tuple[Path, str]
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""What libraries read once, when they are loaded."""
 
 
 def fight(
@@ -32,7 +39,7 @@ def fight(
     """Return the cells of all methods on all places; what stands in `folder` from before is not run again.
 
     `about` is written into each cell that is run, such as the commit it was run at. A cell that could not run
-    is tried again. Each cell has a process of its own, so that memory is its own;
+    is tried again. Each cell has a process of its own with one thread, so that memory and time are its own;
     `use_ray` hands cells to Ray instead, a running cluster or a local one.
     """
     check_count("fight: jobs", jobs)
@@ -72,17 +79,81 @@ def _write(folder: Path, key: Key, cell: Cell) -> None:
 
 def _in_processes(missing: Sequence[Key], seed: int, jobs: int) -> Iterator[tuple[Key, Cell]]:
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool:
-        futures = {pool.submit(_work, place, name, seed): (place, name) for place, name in missing}
-        waiting = set(futures)
+    waiting = deque(missing)
+    running: dict[Any, tuple[Key, SpawnProcess]] = {}
+    with _one_thread_each():
         try:
-            while waiting:
-                ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in ready:
-                    yield futures[future], future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+            while waiting or running:
+                while waiting and len(running) < jobs:
+                    key = waiting.popleft()
+                    here, there = context.Pipe(duplex=False)
+                    process = context.Process(target=_send, args=(there, *key, seed))
+                    with _deaf():
+                        process.start()
+                    there.close()
+                    running[here] = key, process
+                for pipe in connection.wait(list(running)):
+                    key, process = running.pop(pipe)
+                    yield key, _received(pipe, key, process, seed)
+        finally:
+            for _, process in running.values():
+                process.terminate()
+                process.join()
+
+
+def _send(pipe: connection.Connection, place: Path, name: str, seed: int) -> None:
+    """Run a cell in this process and send it to the one that started it."""
+    _end_at_once()
+    pipe.send(_work(place, name, seed))
+
+
+def _received(pipe: Any, key: Key, process: SpawnProcess, seed: int) -> Cell:
+    """Return what a process sent; one that ended without a word becomes a row that says so."""
+    try:
+        cell: Cell = pipe.recv()
+    except EOFError:
+        process.join()
+        why = f"its process ended with {process.exitcode}"
+        return {"set": key[0].name, "method": key[1], "seed": seed, "error": why}
+    finally:
+        pipe.close()
+    process.join()
+    return cell
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Let threads and processes that start meanwhile not hear Ctrl-C, until `_end_at_once`.
+
+    A process that hears it while it is starting writes a traceback.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_at_once() -> None:
+    """Let Ctrl-C end this process without a word; the one that started it says what there is to say."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Let processes that start meanwhile compute with one thread; Ray does so by itself."""
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _on_ray(missing: Sequence[Key], seed: int, jobs: int) -> Iterator[tuple[Key, Cell]]:

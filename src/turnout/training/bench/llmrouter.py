@@ -10,23 +10,26 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import subprocess
 import tempfile
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
-from turnout.core.errors import MissingExtraError, sentence
+from turnout.core.errors import MissingExtraError, TurnoutError, sentence
 from turnout.core.outcomes import Ints, OutcomeTable
 
 PYTHON = "TURNOUT_LLMROUTER"
 """The environment variable that names its Python."""
 METHODS = {f"llmrouter_{method}": method for method in ("knn", "svm", "mlp", "mf")}
 """Name -> method of LLMRouter."""
+LIMIT_S = 600.0
+"""Seconds after which an answer, the end of training above all, is no longer waited for."""
 _WORKER = Path(__file__).with_name("llmrouter_worker.py")
 
 
@@ -61,8 +64,7 @@ class Worker:
             self._process.stdin.flush()
         except BrokenPipeError:
             pass  # it ended; what it said last is read below
-        line = self._process.stdout.readline()
-        answer: dict[str, Any] = json.loads(line) if line else {"error": self._last_words()}
+        answer = self._answer(self._process.stdout)
         if "error" in answer:
             raise MissingExtraError(
                 sentence(
@@ -72,6 +74,20 @@ class Worker:
                 )
             )
         return answer
+
+    def _answer(self, pipe: IO[str]) -> dict[str, Any]:
+        if not select.select([pipe], [], [], LIMIT_S)[0]:
+            self._process.kill()
+            raise TurnoutError(
+                sentence(
+                    "LLMRouter has not finished",
+                    allowed=f"{LIMIT_S / 60:.3g} minutes",
+                    do="leave this method out, or take a smaller table",
+                )
+            )
+        line = pipe.readline()
+        found: dict[str, Any] = json.loads(line) if line else {"error": self._last_words()}
+        return found
 
     def _last_words(self) -> str:
         self._process.wait()

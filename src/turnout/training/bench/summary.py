@@ -40,7 +40,7 @@ def to_text(cells: Sequence[Cell]) -> str:
         lines.append(_line(f"{mark} {cell['method']}", [*numbers(cell), *speed(cell)[:2]]))
     if lines:
         lines += ["", "* better than the best single model, by a 95 % interval; flips: choices that another"]
-        lines += ["  wording of the same request changes; times compare within one run"]
+        lines += ["  wording of the same request changes; times are of the processor"]
     return "\n".join(lines).strip()
 
 
