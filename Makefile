@@ -58,4 +58,5 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing turnout and the tools of its developers into $(VENV) (a few minutes, once: torch is among them)"
 	@$(PIP) -e '.[dev,all]'
 	@sh scripts/system
+	@sh scripts/node
 	@touch $@ $(VENV)/.base

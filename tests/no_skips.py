@@ -16,6 +16,7 @@ MAY_SKIP = {
     "tests/nn/gates/test_contract.py": "a promise that a gate does not make is no promise to keep",
     "tests/contracts/test_contracts.py": "the same of other classes, and of those made of fitted parts",
     "tests/gateway/clients/test_langchain.py": "langchain's tests leave out what a model cannot do",
+    "tests/gateway/clients/test_node.py": "node is no part of Python; scripts/node says where it is missing",
     "tests/gateway/ui/test_browser.py": "Debian's chromium needs root to install, and scripts/system says so",
     "tests/datasets/test_reading.py::test_a_file_that_may_not_be_opened_is_named": "root may open any file",
     "tests/features/test_onnx.py::test_the_extra_is_named": "the extra is installed",

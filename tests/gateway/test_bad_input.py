@@ -137,6 +137,12 @@ def test_an_unknown_path_is_a_404_that_lists_the_known_ones(gateway: Served, pat
     assert "/v1/chat/completions" in answer.error["message"]
 
 
+@pytest.mark.parametrize("path", ["/chat/completions/", "//chat/completions", "/chat//completions/"])
+def test_a_slash_too_many_is_a_404_that_says_so(gateway: Served, path: str) -> None:
+    answer = call(gateway.base_url, path, method="POST", body=OK)
+    assert answer.error["message"].endswith("write /v1/chat/completions, with single slashes")
+
+
 def test_a_need_that_nobody_meets_is_a_422_that_says_why_for_each(gateway: Served) -> None:
     content = [{"type": "text", "text": "x"}, {"type": "image_url", "image_url": {"url": "data:,"}}]
     # Two candidates state what they can do; the other two state nothing and are never refused for it.
@@ -154,6 +160,9 @@ def test_a_need_that_nobody_meets_is_a_422_that_says_why_for_each(gateway: Serve
         ("x-turnout-quality-floor", "high"),
         ("x-turnout-quality-floor", "-1"),
         ("x-turnout-quality-floor", "nan"),
+        ("x-turnout-quality-floor", "infinity"),
+        ("x-turnout-quality-floor", "0_1"),
+        ("x-turnout-usd-per-1k", "1_0"),
         ("x-turnout-usd-per-1k", "0"),
         ("x-turnout-usd-per-quality", ""),
     ],

@@ -49,6 +49,7 @@ IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}
 CALLED = {"id": "c1", "type": "function", "function": {"name": "multiply", "arguments": '{"a": 17}'}}
 MARKED = {"type": "text", "text": "look", "cache_control": {"type": "ephemeral"}}
 THOUGHT_BEFORE = {"type": "thinking", "thinking": "Hm.", "signature": "c2lnbmVk"}
+NAMED = {"type": "function", "function": {"name": "multiply"}}
 HISTORY: Any = [
     {"role": "system", "content": "be brief"},
     {"role": "user", "content": [MARKED, IMAGE]},
@@ -266,9 +267,51 @@ def test_a_cut_or_damaged_stream_ends_in_an_error(served: Served, told: Told, da
     assert b"data: [DONE]" not in answered.body
 
 
-@pytest.mark.parametrize("field", [{"tool_choice": "none"}, {"parallel_tool_calls": False}, {"n": 2}])
-def test_what_has_no_counterpart_is_refused(served: Served, told: Told, field: dict[str, Any]) -> None:
-    assert ask(served.base_url, None, model="large", messages=ASK, tools=TOOLS, **field).status == 400
+def test_what_has_no_counterpart_is_refused(served: Served, told: Told) -> None:
+    assert ask(served.base_url, None, model="large", messages=ASK, tools=TOOLS, n=2).status == 400
+    assert told.seen == []
+
+
+def test_no_tool_is_offered_where_none_shall_be_called(served: Served, told: Told) -> None:
+    ask(served.base_url, model="large", messages=ASK, tools=TOOLS, tool_choice="none")
+    assert "toolConfig" not in told.last.json
+    # Bedrock wants the tools of calls that stand in the conversation, and has no word for `none` then.
+    told.seen.clear()
+    answered = ask(served.base_url, model="large", messages=HISTORY, tools=TOOLS, tool_choice="none")
+    assert (answered.status, answered.error["code"]) == (400, "not_translatable")
+    assert "calls of tools" in answered.error["message"]
+    assert told.seen == []
+
+
+@pytest.mark.parametrize(
+    ("choice", "theirs", "field"),
+    [
+        (None, None, {"type": "auto", "disable_parallel_tool_use": True}),
+        ("auto", None, {"type": "auto", "disable_parallel_tool_use": True}),
+        ("required", {"any": {}}, {"disable_parallel_tool_use": True}),
+        (NAMED, {"tool": {"name": "multiply"}}, {"disable_parallel_tool_use": True}),
+    ],
+)
+def test_one_call_at_a_time_is_said_to_who_knows_it(
+    served: Served, told: Told, choice: Any, theirs: Any, field: dict[str, Any]
+) -> None:
+    asked = {"tools": TOOLS, "tool_choice": choice, "parallel_tool_calls": False}
+    ask(served.base_url, model="large", messages=ASK, **asked)
+    ours = told.last
+    tool = {"name": "multiply", "description": "Multiply.", "inputSchema": {"json": SCHEMA}}
+    config = {"tools": [{"toolSpec": tool}]} | ({} if theirs is None else {"toolChoice": theirs})
+    same = official(
+        told,
+        messages=[{"role": "user", "content": [{"text": "What is 17 * 23?"}]}],
+        inferenceConfig={},
+        toolConfig=config,
+        additionalModelRequestFields={"tool_choice": field},
+    )
+    assert ours.json == same.json
+    # Another maker's model has no such field.
+    told.seen.clear()
+    answered = ask(served.base_url, model="small", messages=ASK, **asked)
+    assert (answered.status, answered.error["param"]) == (400, "parallel_tool_calls")
     assert told.seen == []
 
 

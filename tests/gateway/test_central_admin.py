@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.gateway.client import rows
+from tests.gateway.ledger_rows import decision, result
 from tests.gateway.servers import PostgresServer
-from tests.gateway.test_ledger import decision, open_ledger, result
+from tests.gateway.test_ledger import open_ledger
 from tests.gateway.test_shared import held
 from turnout.cli.main import main
 from turnout.core import InputError, ManualClock

@@ -5,95 +5,59 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 
+from tests.gateway.ledger_rows import decision, result, score, write_rows
 from turnout.core.errors import InputError
 from turnout.gateway.compare import Served, compare, failure_growth, objections
-from turnout.gateway.schema import (
-    DecisionRow,
-    FeedbackRow,
-    ResultRow,
-    ShadowRow,
-    insert_statement,
-    migrate,
-)
+from turnout.gateway.schema import ShadowRow
 from turnout.gateway.settings_rollout import RolloutSettings
 
 NAMES = ("small", "large")
+USD = {"small": 1e-5, "large": 2e-4}
 SETTINGS = RolloutSettings(deployment="new")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Told:
-    """What both sides decided on one request."""
-
-    number: int
-    side: bool
-    own: str
-    shadow: str
-    chosen: str
-    propensity: float
-    is_drawn: bool
-    scores: str
-    unit: str
-
-    @property
-    def identity(self) -> str:
-        return f"{self.number:028x}"
-
-    def rows(self, share: float) -> list[msgspec.Struct]:
-        decision = DecisionRow(
-            decision_id=self.identity,
-            session_id="s",
-            time_s=1.0,
-            requested_model="turnout/auto",
-            chosen=self.chosen,
-            reason="best" if self.chosen == self.own else "explored",
-            fingerprint="B" if self.side else "A",
-            propensity=self.propensity,
-            is_stream=False,
-            text=None,
-            branch="canary" if self.side else "live",
-            unit=self.unit,
-            scores=self.scores,
-            own=self.own if self.is_drawn else None,
-        )
-        shadow = ShadowRow(
-            decision_id=self.identity,
-            fingerprint="A" if self.side else "B",
-            share=share,
-            chosen=self.shadow,
-            reason="best",
-            propensity=1.0,
-            scores=self.scores,
-        )
-        return [decision, shadow]
-
-
-def result_of(identity: str, served: str, usd: float | None) -> ResultRow:
-    return ResultRow(
-        decision_id=identity,
-        end_s=1.0,
-        served=served,
-        provider="main",
-        is_replay=False,
-        input_tokens=1,
-        output_tokens=1,
-        cached_tokens=None,
-        usage_estimated=False,
-        usd=usd,
-        status=502 if usd is None else 200,
-        error="upstream_error" if usd is None else None,
-        attempts=1,
-        faults=None,
-        latency_s=1.0,
-        first_byte_s=0.5,
+def decided(
+    number: int,
+    *,
+    side: bool,
+    own: str,
+    shadow: str,
+    chosen: str,
+    is_drawn: bool,
+    explore: float,
+    share: float,
+    scores: str,
+    unit: str,
+) -> list[msgspec.Struct]:
+    """Return what both sides decided on one request; the second one's is served where `side` is true."""
+    served = decision(
+        number,
+        time_s=1.0,
+        chosen=chosen,
+        reason="best" if chosen == own else "explored",
+        fingerprint="B" if side else "A",
+        propensity=explore / 2 + (1 - explore if chosen == own else 0.0),
+        branch="canary" if side else "live",
+        unit=unit,
+        scores=scores,
+        own=own if is_drawn else None,
     )
+    beside = ShadowRow(
+        decision_id=served.decision_id,
+        fingerprint="A" if side else "B",
+        share=share,
+        chosen=shadow,
+        reason="best",
+        propensity=1.0,
+        scores=scores,
+    )
+    return [served, beside]
 
 
 def write(
@@ -115,10 +79,7 @@ def write(
     stand and fall together.
     """
     rng = np.random.default_rng(seed)
-    connection = sqlite3.connect(path, isolation_level=None)
-    migrate(connection, now_s=0.0, where=str(path))
-    connection.execute("BEGIN")
-    truth = []
+    truth, rows = [], []
     side = hard = other = False
     shock = 0.0
     for number in range(num):
@@ -129,36 +90,24 @@ def write(
         quality = {"small": 0.4, "large": 0.6} if hard else {"small": 0.7, "large": 0.72}
         expected = dict(quality)  # no router knows how a unit fares on a day
         quality = {name: float(np.clip(value + shock, 0, 1)) for name, value in quality.items()}
-        usd = {"small": 1e-5, "large": 2e-4}
         live, second = ("large" if hard else "small"), ("large" if other else "small")
         if live != second:
             quality[second] = min(1.0, quality[second] + better)
-        truth.append((quality[second] - quality[live], usd[second] - usd[live]))
+        truth.append((quality[second] - quality[live], USD[second] - USD[live]))
         own, shadow = (second, live) if side else (live, second)
         is_drawn = rng.random() < explore
         chosen = str(rng.choice(NAMES)) if is_drawn else own
-        expectation = {name: (expected[name] + bias, usd[name] * 1.5) for name in NAMES}
-        told = Told(
-            number=number,
-            side=side,
-            own=own,
-            shadow=shadow,
-            chosen=chosen,
-            propensity=explore / 2 + (1 - explore if chosen == own else 0.0),
-            is_drawn=is_drawn,
-            scores=json.dumps(expectation),
-            unit=f"{number // unit:016x}",
-        )
-        failed = side and rng.random() < failing
-        cost = None if failed else usd[chosen] * rng.uniform(0.8, 1.2)
-        rows = [*told.rows(share), result_of(told.identity, chosen, cost)]
-        if not failed:
-            score = float(rng.random() < quality[chosen])
-            rows.append(FeedbackRow(decision_id=told.identity, time_s=2.0, score=score, source=None))
-        for row, table in zip(rows, ("decisions", "shadows", "results", "feedback"), strict=False):
-            connection.execute(insert_statement(type(row), table), msgspec.structs.astuple(row))
-    connection.execute("COMMIT")
-    connection.close()
+        expectation = {name: (expected[name] + bias, USD[name] * 1.5) for name in NAMES}
+        rows += decided(
+            number, side=side, own=own, shadow=shadow, chosen=chosen, is_drawn=is_drawn, explore=explore,
+            share=share, scores=json.dumps(expectation), unit=f"{number // unit:016x}",
+        )  # fmt: skip
+        if side and rng.random() < failing:
+            rows.append(result(number, served=chosen, usd=None, status=502, error="upstream_error"))
+        else:
+            rows.append(result(number, served=chosen, usd=USD[chosen] * rng.uniform(0.8, 1.2)))
+            rows.append(score(number, float(rng.random() < quality[chosen])))
+    write_rows(path, rows)
     quality_mean, usd_mean = np.mean(truth, axis=0)
     return float(quality_mean), float(usd_mean)
 

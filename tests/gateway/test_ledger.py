@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from tests.gateway.client import ask, row, rows
+from tests.gateway.ledger_rows import decision, result
 from tests.gateway.pool import make_deployment
 from tests.gateway.settings import make_config
 from tests.gateway.told import Say, told_server, whole
@@ -25,41 +26,6 @@ from turnout.gateway.ledger_check import check_ledger
 from turnout.gateway.lifecycle import running
 from turnout.gateway.schema import VERSION, DecisionRow, FeedbackRow, ResultRow
 from turnout.gateway.spend import spend_summary
-
-
-def decision(number: int, **changes: object) -> DecisionRow:
-    values = {
-        "decision_id": f"{number:06d}",
-        "session_id": "s",
-        "time_s": float(number),
-        "requested_model": "turnout/auto",
-        "chosen": "small",
-        "is_stream": False,
-        "text": None,
-    }
-    return DecisionRow(**{**values, **changes})  # type: ignore[arg-type]
-
-
-def result(number: int, **changes: object) -> ResultRow:
-    values = {
-        "decision_id": f"{number:06d}",
-        "end_s": number + 1.0,
-        "served": "small",
-        "provider": "main",
-        "is_replay": False,
-        "input_tokens": 10,
-        "output_tokens": 5,
-        "cached_tokens": None,
-        "usage_estimated": False,
-        "usd": 0.25,
-        "status": 200,
-        "error": None,
-        "attempts": 1,
-        "faults": None,
-        "latency_s": 1.0,
-        "first_byte_s": None,
-    }
-    return ResultRow(**{**values, **changes})  # type: ignore[arg-type]
 
 
 def open_ledger(path: Path, **settings: Any) -> Ledger:

@@ -14,9 +14,10 @@ import pyarrow.parquet
 import pytest
 
 from tests.gateway.client import ask, row, rows
+from tests.gateway.ledger_rows import decision, result
 from tests.gateway.pool import make_deployment
 from tests.gateway.settings import make_config
-from tests.gateway.test_ledger import decision, open_ledger, result
+from tests.gateway.test_ledger import open_ledger
 from tests.gateway.upstream import Upstream
 from turnout.cli.main import main
 from turnout.core import InputError, ManualClock

@@ -263,7 +263,7 @@ def test_the_command_line_does_the_same_with_and_without_a_gateway(
         assert stand.ask("q").headers["x-turnout-model"] == "large"
     # Nobody runs now: port 0 says nothing of where, so the file is changed for the next start.
     assert main(["promote", str(stand.path)]) == 0
-    assert "hold from its next start" in capsys.readouterr().err
+    assert "hold from the gateway's next start" in capsys.readouterr().err
     assert main(["rollback", str(stand.path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["after"]["deployment"] == "old"
     assert main(["promote", str(stand.path), "--force"]) == 0

@@ -134,7 +134,9 @@ def test_two_replicas_answer_stream_account_and_hear_who_leaves(
     connection.close()
 
 
-def test_one_replica_switches_nobody_and_says_how_all_are_switched(tmp_path: Path) -> None:
+def test_one_replica_switches_nobody_and_says_how_all_are_switched(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with scripted_server() as server:
         trial = Trial(tmp_path, server)
         trial.write()
@@ -148,8 +150,16 @@ def test_one_replica_switches_nobody_and_says_how_all_are_switched(tmp_path: Pat
                 message = refused.error["message"]
                 assert "a replica on Ray cannot switch the others" in message
                 assert f"`turnout promote` or `turnout rollback` with {str(trial.path)!r}" in message
+                assert "`serve deploy`" in message
             assert trial.path.read_text() == before
             assert trial.ask("hello").headers["x-turnout-model"] == "large"
+            # What the sentence says works, also where Ray's proxy listens at the address of the file.
+            url = ["--url", ready.base_url.removesuffix("/v1")]
+            assert main(["promote", str(trial.path), *url, "--force"]) == 0
+            assert "`serve deploy`" in capsys.readouterr().err
+            assert trial.ask("hello").headers["x-turnout-model"] == "large", "until the replica is replaced"
+            assert main(["rollback", str(trial.path), *url]) == 0
+            assert trial.path.read_text() == before
         # Nobody listens at the address of the settings, as on Ray; who reads the file starts anew.
         assert main(["promote", str(trial.path), "--force"]) == 0
         gateway = ray_serve.build_replica(str(trial.path))

@@ -24,6 +24,7 @@ NOW_S = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
         ([(b"retry-after", b"-1")], None),
         ([(b"retry-after", b"inf")], None),
         ([(b"retry-after", b"nan")], None),
+        ([(b"retry-after", b"1_0")], None),
         ([(b"retry-after", b"")], None),
     ],
 )

@@ -16,12 +16,13 @@ import psycopg
 import pytest
 
 from tests.gateway.client import Answer, ask, call, check_advice, rows
+from tests.gateway.ledger_rows import decision, result
 from tests.gateway.pool import make_deployment
 from tests.gateway.servers import PostgresServer, RedisServer
 from tests.gateway.settings import make_config
 from tests.gateway.test_keys import SECRET, hashed
 from tests.gateway.upstream import Upstream
-from turnout.core import ConfigError
+from turnout.core import ConfigError, ManualClock
 from turnout.gateway import central, central_admin
 from turnout.gateway.config import BreakerSettings, Config, LedgerSettings
 from turnout.gateway.ledger import Ledger
@@ -199,9 +200,6 @@ def test_what_could_not_be_sent_before_the_end_is_sent_after_the_next_start(
 
 def test_a_row_that_is_sent_twice_is_the_same_row(tmp_path: Path, central_url: str) -> None:
     """A sender that dies between PostgreSQL's commit and the end of its note sends the same again."""
-    from tests.gateway.test_ledger import decision, result
-    from turnout.core import ManualClock
-
     path = tmp_path / "l.sqlite"
     ledger = Ledger(settings=LedgerSettings(path=str(path)), clock=ManualClock(start_s=1.0))
     ledger.sender = central.Sender(url=central_url, path=path)

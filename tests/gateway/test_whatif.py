@@ -11,12 +11,12 @@ import msgspec
 import numpy as np
 import pytest
 
+from tests.gateway.ledger_rows import decision, result, score, write_rows
 from tests.gateway.pool import make_deployment
 from turnout.cli.main import main
 from turnout.core import Goal
 from turnout.core.artifact import save
 from turnout.core.errors import InputError
-from turnout.gateway.schema import DecisionRow, FeedbackRow, ResultRow, insert_statement, migrate
 from turnout.gateway.whatif import what_if
 from turnout.policies import Best
 
@@ -34,10 +34,8 @@ def write(
     `bias` is how wrong the router's expectation of quality is.
     """
     rng = np.random.default_rng(seed)
-    connection = sqlite3.connect(path, isolation_level=None)
-    migrate(connection, now_s=0.0, where=str(path))
     truth = [(0.0, 0.0)] if num == 0 else []
-    connection.execute("BEGIN")
+    rows: list[msgspec.Struct] = []
     for number in range(num):
         quality = {"small": rng.uniform(0.2, 0.9), "large": rng.uniform(0.6, 0.95)}
         usd = {"small": rng.uniform(1e-5, 5e-5), "large": rng.uniform(2e-4, 6e-4)}
@@ -45,46 +43,14 @@ def write(
         truth.append((usd[target], quality[target]))
         is_other = rng.random() < chance
         chosen = next(name for name in NAMES if (name == target) != is_other)
-        identity = f"{number:028x}"
-        scores = {name: (quality[name] + bias, usd[name]) for name in NAMES}
-        rows = [
-            DecisionRow(
-                decision_id=identity,
-                session_id="s",
-                time_s=time.time() - 60.0,
-                requested_model="turnout/auto",
-                chosen=chosen,
-                propensity=(chance if is_other else 1.0 - chance) if chance else 1.0,
-                is_stream=False,
-                text=None,
-                scores=json.dumps(scores),
-            ),
-            ResultRow(
-                decision_id=identity,
-                end_s=1.0,
-                served=chosen,
-                provider="main",
-                is_replay=False,
-                input_tokens=1,
-                output_tokens=1,
-                cached_tokens=None,
-                usage_estimated=False,
-                usd=usd[chosen] * rng.uniform(0.5, 1.5),
-                status=200,
-                error=None,
-                attempts=1,
-                faults=None,
-                latency_s=1.0,
-                first_byte_s=0.5,
-            ),
-            FeedbackRow(
-                decision_id=identity, time_s=2.0, score=float(rng.random() < quality[chosen]), source=None
-            ),
+        scores = json.dumps({name: (quality[name] + bias, usd[name]) for name in NAMES})
+        propensity = (chance if is_other else 1.0 - chance) if chance else 1.0
+        rows += [
+            decision(number, time_s=time.time() - 60.0, chosen=chosen, propensity=propensity, scores=scores),
+            result(number, served=chosen, usd=usd[chosen] * rng.uniform(0.5, 1.5)),
+            score(number, float(rng.random() < quality[chosen])),
         ]
-        for row, table in zip(rows, ("decisions", "results", "feedback"), strict=True):
-            connection.execute(insert_statement(type(row), table), msgspec.structs.astuple(row))
-    connection.execute("COMMIT")
-    connection.close()
+    write_rows(path, rows)
     usd_mean, quality_mean = np.mean(truth, axis=0)
     return float(usd_mean), float(quality_mean)
 

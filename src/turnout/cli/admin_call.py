@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from turnout.cli.console import tell
 from turnout.core.errors import ConfigError, InputError, ProviderError, sentence
 
 if TYPE_CHECKING:
@@ -26,10 +27,13 @@ def add_gateway(parser: argparse.ArgumentParser) -> None:
 
 
 def admin_call(options: argparse.Namespace, config: Config, path: str) -> dict[str, Any] | None:
-    """Post to a path below /admin and return the answer; None where no gateway listens there.
+    """Post to a path below /admin and return the answer.
 
-    Raises `ConfigError` with the gateway's own sentence where it refuses.
+    None where no gateway listens there, or one of Ray's replicas does, which switch by their file. Raises
+    `ConfigError` with the gateway's own sentence where it refuses.
     """
+    from turnout.gateway.rollout_admin import REPLICAS
+
     server = config.server
     if options.url is None and server.port == 0:
         return None
@@ -60,8 +64,14 @@ def admin_call(options: argparse.Namespace, config: Config, path: str) -> dict[s
     except ValueError as error:
         what = f"what answers at {url.hostname}:{url.port} is no turnout gateway"
         raise InputError(sentence(what, got=body[:60], do="name the right --url")) from error
+    refusal = told.get("error", {})
+    if refusal.get("code") == REPLICAS:
+        tell(
+            "note: a replica on Ray answers there; `serve deploy` or `serve run` again puts a switch in force"
+        )
+        return None
     if status != 200:
-        raise ConfigError(str(told.get("error", {}).get("message", body[:200])))
+        raise ConfigError(str(refusal.get("message", body[:200])))
     return told
 
 

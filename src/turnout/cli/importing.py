@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from turnout.cli.console import progress_bar, show, show_json
-from turnout.cli.options import check_out
+from turnout.cli.options import add_many, check_out
 from turnout.core.errors import InputError, sentence
 
 
@@ -19,22 +19,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", help="name of the format; without it the file is looked at")
     parser.add_argument("--force", action="store_true", help="overwrite the folder")
     of_file = parser.add_argument_group("options of the format (docs/datasets.md)")
-    of_file.add_argument(
-        "--column",
-        action="append",
-        default=[],
-        metavar="FIELD=NAME",
-        help="what the column NAME of a long table holds, such as model=llm (again for more)",
+    add_many(
+        of_file, "--column", "FIELD=NAME", "what the column NAME of a long table holds, such as model=llm"
     )
     of_file.add_argument("--scale", metavar="WORST,BEST", help="scores that become quality 0 and 1 (0,1)")
     of_file.add_argument("--ignore", metavar="NAMES", help="columns to leave out, with commas between")
-    of_file.add_argument(
-        "--drop",
-        action="append",
-        default=[],
-        metavar="COLUMN=VALUE",
-        help="rows to leave out, such as status=error (again for more)",
-    )
+    add_many(of_file, "--drop", "COLUMN=VALUE", "rows to leave out, such as status=error")
     of_file.add_argument("--missing", metavar="WORDS", help="words that mean unknown, such as NaN,N/A")
     of_file.add_argument("--prices", metavar="FILE", help="price file, for costs from counted tokens")
     of_file.add_argument(
@@ -42,13 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         choices=("error", "sample"),
         help="a second row of a query and model: refuse it (error), or count it as a further sample",
     )
-    of_file.add_argument(
-        "--option",
-        action="append",
-        default=[],
-        metavar="NAME=JSON",
-        help="any other option of the format, such as as_accuracy=true",
-    )
+    add_many(of_file, "--option", "NAME=JSON", "any other option of the format, such as as_accuracy=true")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from turnout.cli.console import show, show_json, tell
+from turnout.cli.options import add_many
 from turnout.core.errors import InputError, sentence
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     create.add_argument("config", type=Path, help="settings of the gateway")
     create.add_argument("name", help="name of the key; it stands in the ledger")
     create.add_argument("--tenant", help="whose requests they are (default: the name)")
-    create.add_argument("--model", action="append", help="model name that may be asked for; may be repeated")
-    create.add_argument("--dial", action="append", help="dial that a request may set; may be repeated")
+    add_many(create, "--model", "NAME", "model name that may be asked for")
+    add_many(create, "--dial", "DIAL", "dial that a request may set")
     create.add_argument("--no-dial", action="store_true", help="requests may set no dial")
     create.add_argument("--quality-floor", type=float, help="the key's own dial: quality floor")
     create.add_argument("--usd-per-1k", type=float, help="the key's own dial: spend cap")
@@ -90,8 +91,8 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
     section: dict[str, Any] = {name: getattr(options, name) for name in names}
     goal = {name: getattr(options, name) for name in ("quality_floor", "usd_per_1k", "usd_per_quality")}
     section["goal"] = {name: value for name, value in goal.items() if value is not None} or None
-    section["models"] = options.model
-    section["dials"] = [] if options.no_dial else options.dial
+    section["models"] = options.model or None
+    section["dials"] = [] if options.no_dial else options.dial or None
     section["is_admin"] = options.admin or None
     return {name: value for name, value in section.items() if value is not None}
 

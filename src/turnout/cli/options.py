@@ -12,6 +12,14 @@ from turnout.core.errors import ArtifactError, InputError, sentence
 from turnout.core.outcomes import OutcomeTable
 from turnout.policies import Deployment
 
+Options = argparse.ArgumentParser | argparse._ArgumentGroup
+"""Where an option is added."""
+
+
+def add_many(options: Options, flag: str, metavar: str, text: str) -> None:
+    """Add an option that may be given again for more; none is an empty list."""
+    options.add_argument(flag, action="append", default=[], metavar=metavar, help=f"{text} (again for more)")
+
 
 def add_goal(parser: argparse.ArgumentParser) -> None:
     """Add the dial: a quality floor, a spend cap or the worth of quality, with risk and confidence."""

@@ -61,6 +61,7 @@ def compared(config: Config, days: float) -> Comparison:
         config.ledger.path,
         load_deployment(config.deployment).fingerprint,
         load_deployment(config.rollout.deployment).fingerprint,
+        url=config.shared.central,
         confidence=config.rollout.confidence,
         since_s=time.time() - days * 86_400,
     )
@@ -90,7 +91,7 @@ def offline(
         is_shared=config.shared.postgres is not None,
     )
     switch.apply()
-    tell("note: no gateway answers there; the settings were changed and hold from its next start or reload")
+    tell("note: the settings were changed, and hold from the gateway's next start or reload")
     return switched(switch, fingerprints)
 
 
@@ -118,7 +119,8 @@ def show_comparison(found: Comparison, said: list[str], *, as_json: bool) -> Non
         raise InputError("no request was decided by both deployments; let the second one decide for a while")
     show(f"live        {found.live}")
     show(f"second      {found.second}")
-    show(f"requests    {found.requests:,} decided by both, {found.scored:,} with feedback")
+    whose = ", of all hosts" if found.whose == "all hosts" else ""
+    show(f"requests    {found.requests:,} decided by both, {found.scored:,} with feedback{whose}")
     show(f"changed     {found.changed:.0%} of the choices")
     bounds = f"each at {found.confidence:.0%}"
     for name, value, factor, unit in (

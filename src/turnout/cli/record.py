@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from turnout.cli.console import progress_bar, show, show_json, tell
-from turnout.cli.options import count, seed
+from turnout.cli.options import add_many, count, seed
 from turnout.core.candidate import PriceCard
 from turnout.core.errors import InputError, sentence
 from turnout.core.grading import GRADES
@@ -61,21 +61,11 @@ def _add_pool(parser: argparse.ArgumentParser) -> None:
     where.add_argument(
         "--base-url", metavar="URL", help="an OpenAI-compatible server, up to and including /v1"
     )
-    pool.add_argument(
-        "--model",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="a candidate, such as gpt-5 or gpt-5[effort=low]; may be repeated (default: all of --config)",
+    add_many(
+        pool, "--model", "NAME", "a candidate, such as gpt-5 or gpt-5[effort=low]; default: all of --config"
     )
     pool.add_argument("--api-key-env", metavar="NAME", help="environment variable with the key of --base-url")
-    pool.add_argument(
-        "--price",
-        action="append",
-        default=[],
-        metavar="MODEL=INPUT/OUTPUT",
-        help="USD per million input and output tokens; may be repeated",
-    )
+    add_many(pool, "--price", "MODEL=INPUT/OUTPUT", "USD per million input and output tokens")
     pool.add_argument("--prices", type=Path, metavar="FILE", help="price file, as in docs/config.md")
 
 

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from turnout.cli.console import progress_bar, show, show_json
 from turnout.cli.fit import show_fit
 from turnout.cli.options import add_goal, check_out, count, goal_of, load_deployment, router_names, seed
 from turnout.core.errors import InputError, sentence
+
+if TYPE_CHECKING:
+    from turnout.gateway.config import Config
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -39,8 +46,9 @@ def run(options: argparse.Namespace) -> int:
     config = load_config(options.config)
     before = load_deployment(config.deployment)
     goal = goal_of(options) or (before.goal if config.goal is None else config.goal.goal())
-    ledger = read(config.ledger.path, format_name="ledger", options={"source": options.source})
     since_s = time.time() - options.days * 86_400
+    with ledger_of(config, since_s) as path:
+        ledger = read(path, format_name="ledger", options={"source": options.source})
     recent_Q = np.zeros(len(ledger.queries), np.bool_)
     recent_Q[ledger.query_index] = np.array(ledger.extras["time_s"], dtype=float) >= since_s
     if not recent_Q.any():
@@ -70,6 +78,21 @@ def run(options: argparse.Namespace) -> int:
     show_fit(deployment)
     show(f"saved       {options.out}")
     return 0
+
+
+@contextmanager
+def ledger_of(config: Config, since_s: float) -> Iterator[Path]:
+    """Yield the gateway's own ledger, or a copy of the rows of all hosts where they share a PostgreSQL."""
+    from turnout.gateway.central_admin import pull
+
+    url = config.shared.central
+    if url is None:
+        yield Path(config.ledger.path)
+        return
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "all.sqlite")
+        pull(url, path, since_s=since_s)
+        yield path
 
 
 def _one(names: tuple[str, ...]) -> str:

@@ -21,7 +21,7 @@ def run(options: argparse.Namespace) -> int:
     config = load_config(options.config)
     told = admin_call(options, config, "/admin/rollback")
     if told is None:
-        switch = rollback(options.config, config.ledger.path)
+        switch = rollback(options.config, config.ledger.path, config.shared.central)
         told = offline(config, switch, is_forced=False, evidence=None)
     show_switch(told, as_json=options.json)
     return 0

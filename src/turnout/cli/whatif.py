@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from turnout.cli.console import show, show_json
-from turnout.cli.options import load_deployment
+from turnout.cli.options import add_many, load_deployment
 from turnout.core.budget import Goal
 from turnout.core.errors import InputError, sentence
 
@@ -24,12 +24,8 @@ _DEFAULT = ("quality-floor=0.8", "quality-floor=0.9", "quality-floor=0.95", "qua
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("config", type=Path, help="TOML file of the gateway whose ledger is asked")
-    parser.add_argument(
-        "--dial",
-        action="append",
-        metavar="TERM=VALUE",
-        help=f"a dial to look at, such as quality-floor=0.9; may be repeated (terms: {', '.join(_TERMS)})",
-    )
+    terms = f"a dial to look at, such as quality-floor=0.9; terms: {', '.join(_TERMS)}"
+    add_many(parser, "--dial", "TERM=VALUE", terms)
     parser.add_argument("--days", type=float, default=7.0, help="how far back to look (default 7)")
 
 
@@ -41,7 +37,8 @@ def run(options: argparse.Namespace) -> int:
     goals = [_goal(text) for text in options.dial or _DEFAULT]
     config = load_config(options.config)
     since_s = time.time() - options.days * 86_400
-    found = what_if(config.ledger.path, load_deployment(config.deployment), goals, since_s=since_s)
+    deployment = load_deployment(config.deployment)
+    found = what_if(config.ledger.path, deployment, goals, url=config.shared.central, since_s=since_s)
     if options.json:
         show_json(asdict(found))
     else:
@@ -65,7 +62,8 @@ def _goal(text: str) -> Goal:
 
 
 def _show(found: WhatIf) -> None:
-    show(f"{found.num_requests:,} requests, {found.num_scored:,} of them with feedback")
+    whose = " of all hosts" if found.whose == "all hosts" else ""
+    show(f"{found.num_requests:,} requests{whose}, {found.num_scored:,} of them with feedback")
     show(f"{'dial':<52} {'usd per 1,000':>24} {'quality':>8} {'feedback':>22} {'changed':>8}")
     for outlook in found.outlooks:
         show(

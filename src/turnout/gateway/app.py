@@ -35,7 +35,6 @@ from turnout.gateway.reload import Reloader
 from turnout.gateway.reply import send_error
 from turnout.gateway.rollout_admin import RolloutAdmin
 from turnout.gateway.routes import Handler, Routes
-from turnout.gateway.settings_shared import read_url
 from turnout.gateway.shared import check_redis, redis_client
 from turnout.gateway.shared_breakers import SharedBreakers
 from turnout.gateway.stored import StoredResponses
@@ -79,8 +78,7 @@ class Gateway:
         self.given = given
         self.reloader = Reloader(gateway=self, source=source)
         ledger = Ledger(settings=built.config.ledger, clock=self.clock)
-        if built.config.shared.postgres is not None:
-            url = read_url(built.config.shared.postgres, "shared.postgres")
+        if (url := built.config.shared.central) is not None:
             ledger.sender = Sender(url=url, path=ledger.path)
         self.parts = built.parts(ledger=ledger, clock=self.clock)
         self.routes = Routes()

@@ -11,7 +11,6 @@ from turnout.gateway.keyfile import open_keyfile
 from turnout.gateway.keystore import KeyStore, SqliteKeyStore
 from turnout.gateway.limits import Limits
 from turnout.gateway.limits_sqlite import SqliteLimits
-from turnout.gateway.settings_shared import read_url
 from turnout.gateway.shared import redis_limits
 
 
@@ -45,11 +44,10 @@ async def open_books(config: Config, clock: Clock) -> Books:
 
 
 async def _open_keys(config: Config, clock: Clock) -> KeyStore:
-    if config.shared.postgres is None:
+    if (url := config.shared.central) is None:
         return SqliteKeyStore(connection=open_keyfile(config.auth.path), clock=clock)
     from turnout.gateway.keystore_postgres import PostgresKeyStore
 
-    url = read_url(config.shared.postgres, "shared.postgres")
     store = PostgresKeyStore(url=url, clock=clock)
     await store.open()
     return store

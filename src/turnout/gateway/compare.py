@@ -21,7 +21,7 @@ import numpy as np
 
 from turnout.core.outcomes import Floats
 from turnout.gateway.explore import EXPLORED
-from turnout.gateway.ledger_check import read_only
+from turnout.gateway.look import Look, Whose, read_ledger
 from turnout.gateway.settings_rollout import RolloutSettings
 from turnout.gateway.whatif import Scores, known_of
 
@@ -29,18 +29,18 @@ MOST = 50_000
 """Requests that are compared, the latest: more take seconds from a gateway that serves beside it."""
 
 _PAIRS = """
-SELECT requests.branch, requests.unit, requests.chosen, coalesce(requests.own, requests.chosen),
-    requests.reason, requests.propensity, requests.scores, usd, shadows.chosen, shadows.scores, shadows.share,
-    (SELECT avg(score) FROM feedback WHERE feedback.decision_id = requests.decision_id)
-FROM requests JOIN shadows ON shadows.decision_id = requests.decision_id
-WHERE time_s >= :since AND shadows.chosen IS NOT NULL AND requests.scores IS NOT NULL
-    AND requests.reason NOT IN ('named', 'pinned') AND CASE branch
-    WHEN 'live' THEN requests.fingerprint = :live AND shadows.fingerprint = :second
-    WHEN 'canary' THEN requests.fingerprint = :second AND shadows.fingerprint = :live END
-ORDER BY time_s DESC LIMIT :most
+SELECT r.branch, r.unit, r.chosen, coalesce(r.own, r.chosen), r.reason, r.propensity, r.scores, r.usd,
+    s.chosen, s.scores, s.share,
+    (SELECT avg(score) FROM {feedback} AS f WHERE f.decision_id = r.decision_id)
+FROM {requests} AS r JOIN {shadows} AS s ON s.decision_id = r.decision_id
+WHERE r.time_s >= :since AND s.chosen IS NOT NULL AND r.scores IS NOT NULL
+    AND r.reason NOT IN ('named', 'pinned') AND CASE r.branch
+    WHEN 'live' THEN r.fingerprint = :live AND s.fingerprint = :second
+    WHEN 'canary' THEN r.fingerprint = :second AND s.fingerprint = :live END
+ORDER BY r.time_s DESC LIMIT :most
 """
 _ENDED = """
-SELECT count(*), coalesce(sum(status >= 500 OR (status < 400 AND error IS NOT NULL)), 0) FROM requests
+SELECT count(*), count(*) FILTER (WHERE status >= 500 OR error IS NOT NULL) FROM {requests}
 WHERE time_s >= :since AND branch = :branch AND fingerprint = :fingerprint AND (status < 400 OR status >= 500)
 """
 
@@ -92,6 +92,8 @@ class Comparison:
     """Difference of the shares of failed requests; None where the second one served nobody."""
     confidence: float
     """Of each bound."""
+    whose: Whose
+    """Whose requests these are: those of all hosts where they share a PostgreSQL."""
 
 
 @final
@@ -116,16 +118,18 @@ def compare(
     live: str,
     second: str,
     *,
+    url: str | None = None,
     confidence: float = 0.95,
     since_s: float = 0.0,
     most: int = MOST,
 ) -> Comparison:
     """Compare two deployments, named by their fingerprints, on the latest requests that both decided.
 
-    Raises `InputError` for what is no ledger.
+    `url` is the PostgreSQL with the rows of all hosts; while it is away, those of the ledger's file are
+    compared. Raises `InputError` for what is no ledger.
     """
     names = {"since": since_s, "live": live, "second": second, "most": most}
-    found, (canary, control) = _read(Path(ledger), names)
+    whose, found, (canary, control) = read_ledger(Path(ledger), url, lambda look: _read(look, names))
     seen = [pair for row in found if (pair := _pair(*row)) is not None]
     # Days in the shadow alone say nothing of what the second one would have given.
     pairs = [pair for pair in seen if pair.is_open] or seen
@@ -147,6 +151,7 @@ def compare(
         control=control,
         failures=failure_growth(canary, control, confidence),
         confidence=confidence,
+        whose=whose,
     )
 
 
@@ -203,18 +208,15 @@ def _wilson(side: Served, confidence: float) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def _read(path: Path, names: Mapping[str, Any]) -> tuple[list[tuple[Any, ...]], tuple[Served, Served]]:
-    """Return a row for each request that both decided, and what either side served."""
-    with read_only(path) as connection:
-        pairs = connection.execute(_PAIRS, names).fetchall()
-        ended = [
-            connection.execute(
-                _ENDED, {"since": names["since"], "branch": branch, "fingerprint": fingerprint}
-            ).fetchone()
-            for branch, fingerprint in (("canary", names["second"]), ("live", names["live"]))
-        ]
+def _read(look: Look, names: Mapping[str, Any]) -> tuple[Whose, list[tuple[Any, ...]], tuple[Served, Served]]:
+    """Return whose rows these are, one for each request that both decided, and what either side served."""
+    pairs = look.tuples(_PAIRS, dict(names))
+    ended = [
+        look.tuples(_ENDED, {"since": names["since"], "branch": branch, "fingerprint": fingerprint})[0]
+        for branch, fingerprint in (("canary", names["second"]), ("live", names["live"]))
+    ]
     canary, control = (Served(requests=count, failures=failures) for count, failures in ended)
-    return pairs, (canary, control)
+    return look.whose, pairs, (canary, control)
 
 
 def _pair(

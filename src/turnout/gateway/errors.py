@@ -71,11 +71,13 @@ def error_body(message: str, *, kind: str, param: str | None, code: str) -> byte
 
 def unknown_path(path: str, known: list[str]) -> ApiError:
     """404 for a path that is not served."""
+    plain = "/" + "/".join(part for part in path.split("/") if part)
+    is_near = plain != path and any(plain == one.partition(" ")[2] for one in known)
     message = sentence(
         "no such path",
         allowed=", ".join(known),
         got=path,
-        do="the base URL of a client ends in /v1",
+        do=f"write {plain}, with single slashes" if is_near else "the base URL of a client ends in /v1",
     )
     return ApiError(404, message, code="unknown_url")
 

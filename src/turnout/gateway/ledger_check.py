@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import quote
 
 from turnout.core.errors import ConfigError, InputError, sentence
 from turnout.gateway.schema import check_version
@@ -29,21 +27,16 @@ def check_ledger(path: Path) -> None:
         raise unusable(path, error) from error
 
 
-@contextlib.contextmanager
-def read_only(path: Path) -> Iterator[sqlite3.Connection]:
-    """Yield a ledger that is only read; raises `InputError` where it cannot be."""
-    try:
-        with contextlib.closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as found:
-            yield found
-    except sqlite3.Error as error:
-        raise InputError(
-            sentence(
-                f"{str(path)!r} cannot be read as a ledger",
-                allowed="a SQLite file that a turnout gateway of this version wrote",
-                got=str(error),
-                do="check the path, or start the gateway once so that it is brought up to date",
-            )
-        ) from error
+def unreadable(path: Path, error: Exception) -> InputError:
+    """Return the error of what is no ledger, or one of another version."""
+    return InputError(
+        sentence(
+            f"{str(path)!r} cannot be read as a ledger",
+            allowed="a SQLite file that a turnout gateway of this version wrote",
+            got=str(error),
+            do="check the path, or start the gateway once so that it is brought up to date",
+        )
+    )
 
 
 def identity(path: Path) -> tuple[int, int] | None:

@@ -22,6 +22,7 @@ from turnout.core.errors import ConfigError, InputError, sentence
 from turnout.gateway.central import NOTE, outbox_row
 from turnout.gateway.compare import Comparison, as_json, objections
 from turnout.gateway.config import load_config
+from turnout.gateway.look import Look, look_at, look_at_file
 from turnout.gateway.schema import SwitchRow, insert_statement, migrate
 from turnout.gateway.settings_rollout import RolloutSettings
 from turnout.gateway.toml_edit import Key, edited, replace_file
@@ -81,15 +82,19 @@ def promotion(path: Path) -> Switch:
     return _switch("promote", path, text, rollout, before, after)
 
 
-def rollback(path: Path, ledger: str | Path) -> Switch:
-    """Return what takes the last promotion back, or else ends a canary; raises `ConfigError` for neither."""
+def rollback(path: Path, ledger: str | Path, url: str | None = None) -> Switch:
+    """Return what takes the last promotion back, or else ends a canary; raises `ConfigError` for neither.
+
+    `url` is the PostgreSQL that knows the promotions of all hosts.
+    """
     load_config(path)
     text = _read(path)
     data = tomllib.loads(text)
     rollout = data.get("rollout")
     in_force = str(data["deployment"])
-    last = last_switch(ledger)
-    if last is not None and last.action == "promote" and last.after == in_force:
+    known = [row for row in last_switches(ledger, url) if (row.action, row.after) == ("promote", in_force)]
+    if known:
+        last = max(known, key=lambda row: row.time_s)
         return _switch("rollback", path, text, rollout, in_force, last.before)
     if isinstance(rollout, dict) and rollout.get("share", 0.0) > 0.0:
         changed = edited(text, {("rollout", "share"): 0.0})
@@ -140,19 +145,24 @@ def check_promotion(found: Comparison, settings: RolloutSettings) -> None:
         )
 
 
-def last_switch(ledger: str | Path) -> SwitchRow | None:
-    """Return the last promotion or rollback that a ledger knows."""
+def last_switches(ledger: str | Path, url: str | None = None) -> list[SwitchRow]:
+    """Return the last promotion or rollback that a ledger knows, and the last of all hosts.
+
+    Hosts may share their settings file or have one each, and a host's own last switch may still be on its
+    way to PostgreSQL: which of the two counts, the deployment in force tells.
+    """
     names = ", ".join(SwitchRow.__struct_fields__)
-    query = f"SELECT {names} FROM switches WHERE action != 'stop_canary' ORDER BY rowid DESC LIMIT 1"
-    with _opened(ledger) as connection:
-        row = connection.execute(query).fetchone()
-    return (
-        None
-        if row is None
-        else msgspec.convert(
-            dict(zip(SwitchRow.__struct_fields__, row, strict=True)), SwitchRow, strict=False
-        )
-    )
+    query = f"SELECT {names} FROM {{switches}} WHERE action != 'stop_canary' ORDER BY time_s DESC LIMIT 1"
+
+    def ask(look: Look) -> list[SwitchRow]:
+        return [msgspec.convert(row, SwitchRow, strict=False) for row in look.rows(query, {})]
+
+    path = Path(ledger)
+    with _opened(path):  # brings it up to date, or makes it, as the gateway's next start would
+        found = look_at_file(path, ask)
+    if url is not None:
+        found += look_at(path, url, ask)
+    return found
 
 
 def note_switch(

@@ -8,6 +8,8 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import final
 
+from turnout.gateway.number import number_of
+
 _MIN_TOKENS = 10.0
 
 
@@ -73,7 +75,7 @@ def read_retry_after(headers: Iterable[tuple[bytes, bytes]], now_s: float) -> fl
 
 def _number(text: str | None) -> float | None:
     try:
-        value = float(text or "")
+        value = number_of(text or "")
     except ValueError:
         return None
     return value if 0 <= value < float("inf") else None

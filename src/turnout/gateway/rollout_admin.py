@@ -22,6 +22,7 @@ from turnout.gateway.disconnect import Receive, Scope, Send
 from turnout.gateway.door import KEY
 from turnout.gateway.errors import ApiError
 from turnout.gateway.key import Key
+from turnout.gateway.look import url_of
 from turnout.gateway.parts import Parts
 from turnout.gateway.promote import (
     Action,
@@ -38,6 +39,8 @@ from turnout.gateway.rollout import RolloutDecider
 from turnout.gateway.routes import Routes
 
 ROLLOUT, PROMOTE, ROLLBACK = "/admin/rollout", "/admin/promote", "/admin/rollback"
+REPLICAS = "replicas_switch_by_file"
+"""Code of the refusal of a gateway that reads its settings at its start alone."""
 DAYS = 30.0
 """How far back requests are compared."""
 
@@ -107,6 +110,7 @@ class RolloutAdmin:
     async def promote(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Put the second deployment in force; 409 where it is not shown to be good enough, but `?force`."""
         is_forced = scope["query_string"].startswith(b"force")
+        self._check_alone("nothing was promoted")
         async with self._lock:
             parts = self.reloader.gateway.parts
             try:
@@ -123,14 +127,29 @@ class RolloutAdmin:
 
     async def rollback(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Take the last promotion back, or else end the canary; 409 for neither."""
+        self._check_alone("nothing was rolled back")
         async with self._lock:
             parts = self.reloader.gateway.parts
             try:
-                switch = await asyncio.to_thread(rollback, self._path(), parts.ledger.path)
+                switch = await asyncio.to_thread(
+                    rollback, self._path(), parts.ledger.path, url_of(parts.ledger.sender)
+                )
             except TurnoutError as error:
                 raise _refused("nothing was rolled back", error) from error
             body = await self._switch(switch, scope, is_forced=False, evidence=None)
         await send_body(send, json_reply(body), [], is_estimated=False)
+
+    def _check_alone(self, what: str) -> None:
+        """Raise `ApiError` (409) in a replica: one that switched would leave the others behind."""
+        source = self.reloader.source
+        if isinstance(source, ReplicasFile):
+            message = sentence(
+                f"{what}; a replica on Ray cannot switch the others",
+                allowed="a switch of the settings file, which all of them read at their start",
+                do=f"run `turnout promote` or `turnout rollback` with {str(source.path)!r} where that file "
+                "lies, and then `serve deploy` (or `serve run`) again, which replaces the replicas",
+            )
+            raise ApiError(409, message, code=REPLICAS)
 
     async def _compared(self, parts: Parts) -> tuple[RolloutDecider, Comparison]:
         rollout = parts.rollout
@@ -141,22 +160,13 @@ class RolloutAdmin:
             parts.ledger.path,
             parts.selector.deployment.fingerprint,
             rollout.canary.selector.deployment.fingerprint,
+            url=url_of(parts.ledger.sender),
             confidence=rollout.settings.confidence,
             since_s=parts.clock.now_s() - DAYS * _DAY_S,
         )
 
     def _path(self) -> Path:
         source = self.reloader.source
-        if isinstance(source, ReplicasFile):
-            # One that switched alone would leave the others behind, and rates and stickiness with them.
-            raise ConfigError(
-                sentence(
-                    "a replica on Ray cannot switch the others",
-                    allowed="a switch of the settings file, which all of them read at their start",
-                    do=f"run `turnout promote` or `turnout rollback` with {str(source.path)!r}, and then "
-                    "update the application on Ray",
-                )
-            )
         if not isinstance(source, SettingsFile):
             raise ConfigError(
                 sentence(

@@ -25,6 +25,11 @@ class SharedSettings(Settings, frozen=True, kw_only=True):
     postgres: Name | None = None
     """PostgreSQL that keeps keys and every gateway's rows; a URL, or a reference to one."""
 
+    @property
+    def central(self) -> str | None:
+        """URL of the PostgreSQL; None without one. Raises `ConfigError` where its place holds none."""
+        return None if self.postgres is None else read_url(self.postgres, "shared.postgres")
+
     def check(self) -> None:
         """Raise `ConfigError` for what is no URL, or holds a password."""
         for name, schemes in _SCHEMES.items():

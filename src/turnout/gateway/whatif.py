@@ -21,15 +21,15 @@ from turnout.core.errors import InputError, sentence
 from turnout.core.outcomes import Floats
 from turnout.evaluation.offpolicy import Logged, OffPolicyValue, dr, ips, snips
 from turnout.gateway.caps import too_small
-from turnout.gateway.ledger_check import read_only
+from turnout.gateway.look import Look, Whose, read_ledger
 from turnout.policies.deployment import Deployment
 
 Scores = dict[str, tuple[float | None, float | None]]
 
 _ROWS = """
 SELECT chosen, propensity, usd, scores,
-    (SELECT avg(score) FROM feedback WHERE feedback.decision_id = requests.decision_id)
-FROM requests
+    (SELECT avg(score) FROM {feedback} AS f WHERE f.decision_id = r.decision_id)
+FROM {requests} AS r
 WHERE time_s >= :since AND scores IS NOT NULL AND served = chosen AND usd IS NOT NULL AND status < 400
 """
 _decode = msgspec.json.Decoder(Scores).decode
@@ -63,6 +63,8 @@ class Outlook:
 class WhatIf:
     """A ledger, looked at through several dials."""
 
+    whose: Whose
+    """Whose requests these are: those of all hosts where they share a PostgreSQL."""
     num_requests: int
     """Requests that were looked at: decided by a router, served by its choice, at a known price."""
     num_scored: int
@@ -82,17 +84,23 @@ class _Row:
 
 
 def what_if(
-    ledger: str | Path, deployment: Deployment, goals: Sequence[Goal], *, since_s: float = 0.0
+    ledger: str | Path,
+    deployment: Deployment,
+    goals: Sequence[Goal],
+    *,
+    url: str | None = None,
+    since_s: float = 0.0,
 ) -> WhatIf:
     """Return what the requests since `since_s` (seconds since the epoch) would have come to at each goal.
 
+    `url` is the PostgreSQL with the rows of all hosts; while it is away, those of the ledger's file count.
     Raises `InputError` where the file is no ledger, has no such request, or the gateway would refuse a goal.
     """
     for goal in goals:
         refused = too_small(deployment, goal, goal.describe())
         if refused is not None:
             raise InputError(f"a gateway would refuse this dial; {refused}")
-    rows = _read(Path(ledger), since_s)
+    whose, rows = read_ledger(Path(ledger), url, lambda look: (look.whose, _read(look, since_s)))
     if not rows:
         raise InputError(
             sentence(
@@ -103,6 +111,7 @@ def what_if(
         )
     own = [row.chosen for row in rows]
     return WhatIf(
+        whose=whose,
         num_requests=len(rows),
         num_scored=sum(row.feedback is not None for row in rows),
         outlooks=(
@@ -113,9 +122,8 @@ def what_if(
     )
 
 
-def _read(path: Path, since_s: float) -> list[_Row]:
-    with read_only(path) as connection:
-        found = connection.execute(_ROWS, {"since": since_s}).fetchall()
+def _read(look: Look, since_s: float) -> list[_Row]:
+    found = look.tuples(_ROWS, {"since": since_s})
     rows = [
         _Row(chosen=chosen, propensity=propensity, usd=usd, scores=known_of(scores), feedback=feedback)
         for chosen, propensity, usd, scores, feedback in found

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import msgspec
 
+from tests.gateway.ledger_rows import write_rows
 from turnout.core import Goal
 from turnout.datasets import synthetic
-from turnout.gateway.schema import DecisionRow, FeedbackRow, ResultRow, insert_statement, migrate
+from turnout.gateway.schema import DecisionRow, FeedbackRow, ResultRow
 from turnout.policies import Deployment
 from turnout.training import train
 
@@ -64,21 +65,9 @@ def fill(path: Path, count: int, *, until_s: float, length_s: float = DAY_S, see
 
 
 def _fill(path: Path, count: int, *, until_s: float, length_s: float, seed: int) -> None:
-    connection = sqlite3.connect(path, isolation_level=None)
-    migrate(connection, now_s=until_s, where=str(path))
     rng = random.Random(seed)
-    rows = [_request(rng, number, count, until_s, length_s) for number in range(count)]
-    decisions, results, scores = zip(*rows, strict=True) if rows else ((), (), ())
-    connection.execute("BEGIN")
-    for kind, table, made in (
-        (DecisionRow, "decisions", decisions),
-        (ResultRow, "results", results),
-        (FeedbackRow, "feedback", scores),
-    ):
-        values = [msgspec.structs.astuple(row) for row in made if row is not None]
-        connection.executemany(insert_statement(kind, table), values)
-    connection.execute("COMMIT")
-    connection.close()
+    made = [_request(rng, number, count, until_s, length_s) for number in range(count)]
+    write_rows(path, [row for rows in made for row in rows if row is not None], now_s=until_s)
 
 
 def _request(

@@ -14,9 +14,9 @@ import psycopg
 import pytest
 
 from tests.gateway.client import ask, call
+from tests.gateway.ledger_rows import decision, result
 from tests.gateway.pool import make_deployment
 from tests.gateway.servers import PostgresServer
-from tests.gateway.test_ledger import decision, result
 from tests.gateway.test_shared import IDS, config_of, eventually, held
 from tests.gateway.upstream import Upstream
 from turnout.gateway import central, central_admin

@@ -23,6 +23,9 @@ _INFERENCE = {
 }
 _DONE = frozenset("model messages system tools tool_choice output_config stream metadata thinking".split())
 _CACHE_POINT = {"cachePoint": {"type": "default"}}
+_ONE = "disable_parallel_tool_use"
+_MAKER = "anthropic."
+"""Stands in the names of Anthropic's models, whatever region stands before it."""
 
 
 def converse_request(body: dict[str, Any]) -> bytes:
@@ -35,11 +38,13 @@ def converse_request(body: dict[str, Any]) -> bytes:
     }
     if system := body.get("system"):
         told["system"] = [{"text": system}] if isinstance(system, str) else _blocks(system)
-    if tools := body.get("tools"):
-        told["toolConfig"] = _tool_config(tools, body.get("tool_choice"))
+    more = {name: value for name, value in body.items() if name not in _DONE and name not in _INFERENCE}
+    choice = body.get("tool_choice", {})
+    if (tools := body.get("tools")) and not _are_left_out(choice, told["messages"]):
+        told["toolConfig"] = _tool_config(tools, choice)
+        more |= _one_at_a_time(choice, body["model"])
     if config := _output_config(body.get("output_config", {})):
         told["outputConfig"] = config
-    more = {name: value for name, value in body.items() if name not in _DONE and name not in _INFERENCE}
     if more:
         told["additionalModelRequestFields"] = more
     return msgspec.json.encode(told)
@@ -88,7 +93,20 @@ def _media(kind: str, block: dict[str, Any]) -> dict[str, Any]:
     return {kind: told}
 
 
-def _tool_config(tools: list[dict[str, Any]], choice: dict[str, Any] | None) -> dict[str, Any]:
+def _are_left_out(choice: dict[str, Any], turns: list[dict[str, Any]]) -> bool:
+    """Whether no tool is offered, which is how Converse says `none`.
+
+    Raises `Fault` where earlier calls stand in the conversation: Converse wants their tools then.
+    """
+    if choice.get("type") != "none":
+        return False
+    kinds = {kind for turn in turns for block in turn["content"] for kind in block}
+    if kinds & {"toolUse", "toolResult"}:
+        raise refuse("tool_choice", LANGUAGE, "none, in a conversation with calls of tools")
+    return True
+
+
+def _tool_config(tools: list[dict[str, Any]], choice: dict[str, Any]) -> dict[str, Any]:
     listed: list[dict[str, Any]] = []
     for tool in tools:
         spec = {"name": tool["name"], "inputSchema": {"json": tool["input_schema"]}}
@@ -100,14 +118,25 @@ def _tool_config(tools: list[dict[str, Any]], choice: dict[str, Any] | None) -> 
         if "cache_control" in tool:
             listed.append(_CACHE_POINT)
     config: dict[str, Any] = {"tools": listed}
-    if choice is None:
-        return config
-    if choice.get("disable_parallel_tool_use") or choice["type"] == "none":
-        raise refuse("parallel_tool_calls or tool_choice", LANGUAGE, choice)
-    config["toolChoice"] = (
-        {"tool": {"name": choice["name"]}} if choice["type"] == "tool" else {choice["type"]: {}}
-    )
+    kind = choice.get("type")
+    if kind == "tool":
+        config["toolChoice"] = {"tool": {"name": choice["name"]}}
+    elif kind == "any" or (kind and not choice.get(_ONE)):
+        config["toolChoice"] = {kind: {}}
     return config
+
+
+def _one_at_a_time(choice: dict[str, Any], model: str) -> dict[str, Any]:
+    """Return the fields by which a model of Anthropic's calls one tool at a time; no other model has any.
+
+    Bedrock refuses a type here beside `toolConfig.toolChoice`, and Anthropic one without a type.
+    """
+    if not choice.get(_ONE):
+        return {}
+    if _MAKER not in model:
+        raise refuse("parallel_tool_calls", LANGUAGE, f"false, for the model {model!r}")
+    is_open = choice["type"] == "auto"
+    return {"tool_choice": {"type": "auto", _ONE: True} if is_open else {_ONE: True}}
 
 
 def _output_config(config: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from turnout.gateway.ui.reading import Look
+from turnout.gateway.look import Look
 from turnout.gateway.ui.totals import FAILED
 
 PAGE = 25

@@ -14,13 +14,14 @@ from urllib.parse import parse_qsl
 from turnout.core.errors import did_you_mean, sentence
 from turnout.gateway.disconnect import Receive, Scope, Send
 from turnout.gateway.errors import ApiError, Headers
+from turnout.gateway.look import Look, look_at, url_of
+from turnout.gateway.number import number_of
 from turnout.gateway.parts import Parts
 from turnout.gateway.providers.base import Reply
 from turnout.gateway.reply import json_reply, send_body
 from turnout.gateway.routes import REST, Routes
 from turnout.gateway.ui.decisions import FILTERS, latest, opened
 from turnout.gateway.ui.overview import SPANS_S, overview
-from turnout.gateway.ui.reading import Look, look_at
 
 PAGE = "/ui"
 
@@ -122,7 +123,7 @@ class Ui:
 
     async def _asked_of(self, ask: Callable[[Look], Any]) -> Any:
         ledger = self._parts().ledger
-        return await _read(lambda: look_at(ledger, ask))
+        return await _read(lambda: look_at(ledger.path, url_of(ledger.sender), ask))
 
 
 async def _read(look: Callable[[], Any]) -> Any:
@@ -154,7 +155,7 @@ def _asked(scope: Scope) -> dict[str, str]:
 
 def _number(asked: dict[str, str], name: str) -> float | None:
     try:
-        return float(asked[name]) if name in asked else None
+        return number_of(asked[name]) if name in asked else None
     except ValueError as error:
         message = sentence(
             f"the query {name!r} is wrong", allowed="a number", got=asked[name], do="leave it out"

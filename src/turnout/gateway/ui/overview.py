@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from turnout.gateway.look import Look, Span, look_at, url_of
 from turnout.gateway.parts import Parts
 from turnout.gateway.ui.curve import curve
-from turnout.gateway.ui.reading import Look, Span, look_at
 from turnout.gateway.ui.speeds import speeds
 from turnout.gateway.ui.timeline import timeline
 from turnout.gateway.ui.totals import by_model, groups, saving, totals
@@ -36,7 +36,7 @@ def overview(parts: Parts, name: str) -> dict[str, Any]:
         }
 
     return {
-        **look_at(parts.ledger, ask),
+        **look_at(parts.ledger.path, url_of(parts.ledger.sender), ask),
         "curve": curve(deployment, parts.selector.goal),
         "breakers": parts.breakers.listed(),
         "gateway": {

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from turnout.gateway.ui.reading import Look, Span
+from turnout.gateway.look import Look, Span
 
 SHARES = {"p50": 0.50, "p90": 0.90, "p99": 0.99}
 """Name of a percentile -> the share of values that are at most as large."""

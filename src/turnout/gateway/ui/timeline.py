@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from turnout.gateway.ui.reading import Look, Span
+from turnout.gateway.look import Look, Span
 
 NUM_SLOTS = 60
 """Slots of the picture."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from turnout.gateway.ui.reading import Look, Span
+from turnout.gateway.look import Look, Span
 
 _IN_SPAN = "time_s >= :since AND time_s < :until"
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, final
 from urllib.parse import quote
 
-from turnout.gateway.central import connect, sessions_at_work
-from turnout.gateway.ledger import Ledger
+from turnout.gateway.central import Sender, connect, sessions_at_work
+from turnout.gateway.ledger_check import unreadable
 from turnout.gateway.session import at_work
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ Found = TypeVar("Found")
 Whose = Literal["this host", "all hosts"]
 
 _HOLE = re.compile(r":(\w+)")
-_TABLES = ("requests", "decisions", "feedback", "traces")
+_TABLES = ("requests", "decisions", "feedback", "traces", "shadows", "switches")
 _OWN = {
     **{f"{{{table}}}": table for table in _TABLES},
     "{floor}": "",
@@ -107,25 +107,39 @@ class Look:
         return self._connection.execute(query, told)
 
 
-def look_at(ledger: Ledger, ask: Callable[[Look], Found]) -> Found:
-    """Return what is asked of the rows of all hosts, or of this one's while there are no others.
+def look_at(path: Path, url: str | None, ask: Callable[[Look], Found]) -> Found:
+    """Return what is asked of the rows of all hosts, or of this one's where there are no others.
 
-    Raises `sqlite3.Error` where a gateway's own file cannot be read.
+    `url` is the PostgreSQL of all hosts, None where they share none or it is known to be away. Raises
+    `sqlite3.Error` where a gateway's own file cannot be read.
     """
-    sender = ledger.sender
-    if sender is not None and sender.failure is None:
+    if url is not None:
         import psycopg
 
         try:
-            with connect(sender.url) as connection:
+            with connect(url) as connection:
                 connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 return ask(Look(connection, whose="all hosts", at_work=sessions_at_work(connection)))
-        except psycopg.OperationalError as error:
-            logger.warning("the page shows this host alone, as PostgreSQL is away: %s", error)
-    return _look_at_file(ledger.path, ask)
+        except (psycopg.OperationalError, psycopg.errors.UndefinedTable) as error:
+            logger.warning("only this host's rows are read, since PostgreSQL has none to give: %s", error)
+    return look_at_file(path, ask)
 
 
-def _look_at_file(path: Path, ask: Callable[[Look], Found]) -> Found:
+def read_ledger(path: Path, url: str | None, ask: Callable[[Look], Found]) -> Found:
+    """Do as `look_at` does; raises `InputError` for what is no ledger."""
+    try:
+        return look_at(path, url, ask)
+    except sqlite3.Error as error:
+        raise unreadable(path, error) from error
+
+
+def url_of(sender: Sender | None) -> str | None:
+    """Return where the rows of all hosts are, as far as a gateway knows."""
+    return None if sender is None or sender.failure is not None else sender.url
+
+
+def look_at_file(path: Path, ask: Callable[[Look], Found]) -> Found:
+    """Return what is asked of one gateway's own file; raises `sqlite3.Error` where it cannot be read."""
     uri = f"file:{quote(str(path))}?mode=ro"
     with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
         connection.execute("BEGIN")

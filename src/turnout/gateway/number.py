@@ -1,0 +1,17 @@
+"""This module reads a number out of a text that came over the wire: a header, or a query."""
+
+from __future__ import annotations
+
+import re
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+
+def number_of(text: str) -> float:
+    """Return the number that decimal digits spell; raises `ValueError` for any other text.
+
+    Python's own reading takes `1_0` for ten, and `nan` and `infinity` for numbers.
+    """
+    if _NUMBER.fullmatch(text) is None:
+        raise ValueError(f"no number: {text!r}")
+    return float(text)
