@@ -7,7 +7,7 @@ is asked is taken out. Renamed: all are there, and the question gives its task a
 seen. Global vectors come from turnout's own text encoder, fitted on the descriptions and
 on training questions: "sample" embeds the prompt alone; "task" embeds a text about the query's task, as the
 published code does, and so is told the task. What is chosen (best single, `glider_chosen`) is chosen on
-other questions than those that are reported. Minutes on one core; `--quick` writes nothing.
+other questions than those that are reported. 20 minutes on one core; `--quick` writes nothing.
 """
 
 from __future__ import annotations

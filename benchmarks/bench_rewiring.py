@@ -1,6 +1,7 @@
 """This module reports what rewiring experts at test time does to the loss on the text that comes next.
 
-Small models trained here on one kind of text read contexts of that and of a shifted kind. Offsets are learned
+Small models trained here on one kind of text, with gates of four kinds, read contexts of that and of a
+shifted kind. Offsets are learned
 on the context; what is judged is the loss on its continuation, which they have not seen, minus that of the
 model as it is. Beside them: random offsets of the same length, half the context without offsets (what reading
 more is worth), and offsets that peeked at the continuation. Then the price: seconds and executed FLOPs.
@@ -40,7 +41,7 @@ CLAIMS = {
 class Setting:
     """How large a run is."""
 
-    families: tuple[str, ...] = ("olmoe",)
+    families: tuple[str, ...] = tuple(rewiring_models.MAKERS)
     seeds: tuple[int, ...] = (0, 1, 2)
     width: int = 64
     layers: int = 4
@@ -56,7 +57,7 @@ class Setting:
 
 
 QUICK = Setting(
-    families=("olmoe",), seeds=(0,), width=32, layers=2, experts=4, train_steps=12, train_length=48,
+    seeds=(0,), width=32, layers=2, experts=4, train_steps=12, train_length=48,
     context=24, continuation=12, items=4, generated=6, every=3, repeats=1,
 )  # fmt: skip
 
@@ -243,6 +244,7 @@ def measure(family: str, texts: dict[str, rewiring_models.Ids], setting: Setting
         if costs is None:
             costs = price(model, torch.from_numpy(texts["shifted"][None, : setting.context]), setting)
     return {
+        "gate": rewiring_models.GATES[family],
         "training_loss": final,
         **{kind: summary(done) for kind, done in trials.items()},
         "price": costs,
@@ -262,15 +264,11 @@ def say(what: str) -> Any:
 def main(arguments: list[str]) -> None:
     """Write `rewiring.json` and `rewiring.png`.
 
-    `--quick`: a very small run, written nowhere. `--all`: a second family, at twice the time.
+    `--quick`: a very small run, written nowhere.
     """
     torch.set_num_threads(1)
     is_quick = "--quick" in arguments
-    setting = (
-        QUICK
-        if is_quick
-        else Setting(families=rewiring_models.FAMILIES if "--all" in arguments else ("olmoe",))
-    )
+    setting = QUICK if is_quick else Setting()
     texts, source = (rewiring_models.made_up(6000), "made up") if is_quick else rewiring_models.read_texts()
     result: dict[str, object] = {"texts": source, "setting": vars(setting), "paper": CLAIMS}
     for family in setting.families:

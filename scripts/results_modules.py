@@ -1,30 +1,50 @@
-"""This module writes the parts of docs/results.md about sizes of modules and experts at test time."""
+"""This module writes the part of docs/results.md about sizes of modules."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from scripts.results_cells import Result, ends, spread
+from scripts.results_cells import Result, spread
 
 
 def duo(data: Result) -> Iterator[str]:
     """S22: loss of every policy at every budget."""
+    result = data["result"]
+    some = next(iter(result.values()))
+    settings = some["settings"]
     yield (
-        "`big` is the budget, the number of big layers; small ones and skips are free. The best fixed "
-        "pattern is chosen on other sequences. Random routings of sequences choose for each token, the "
-        "oracles one pattern for each sequence; `best of n` takes the best of 100 routings for each "
-        "sequence, `together` one for all. Single tokens are routed while all others keep the best fixed "
-        "pattern. Losses are nats per token, of all seeds on the same items, over which the intervals are; "
-        "a router spends about its budget, and its regret is to an oracle that spends as much on an item."
+        "Can a router tell which tokens need a big feed-forward module? A model of "
+        f"{settings['layers']} blocks of width {settings['width']} is trained on text, then a big and a "
+        "small module stand in every block and learn under random choices; a router learns last. `big` is "
+        f"how many big modules may be spent, of {settings['layers']}; small ones and, where allowed, skips "
+        "are free."
     )
     yield ""
-    for corpus, found in data["result"].items():
+    yield "How to read the columns, all in nats a token, lower is better:"
+    yield ""
+    yield from (
+        "- `best fixed`: one choice for everything, found on other sequences; what a router has to beat.",
+        "- `random`: the mean of random choices; `best of n`: of 100 such, the best for each sequence or "
+        "token (it sees the answer); `best of n together`: the one of 100 that is best for all.",
+        "- `greedy`, `exhaustive`: oracles, which see the answer. For sequences they choose one pattern for "
+        "a whole sequence while `random` chooses anew for each token, so `best of n` can lie below them.",
+        "- `router`: trained, sees no answer and spends about its budget; its regret is to an oracle that "
+        "spends as much on the item.",
+    )
+    yield ""
+    yield (
+        "Intervals of losses are over items, all seeds on the same ones; they are wide because items differ, "
+        "and all columns share those items. Where *single tokens* are routed, all others keep the best fixed "
+        "pattern."
+    )
+    yield ""
+    for corpus, found in result.items():
         how = f"{len(found['seeds'])} seeds, {found['patterns']:,} patterns each"
-        yield f"{corpus}: {found['judged_sequences']} held-out sequences, {how}."
+        yield f"**{corpus}, whole sequences** ({found['judged_sequences']} held out, {how}):"
         yield ""
         yield from _sizes(found["sequences"])
-        yield f"{corpus}: {found['judged_tokens']} single tokens, {how}."
+        yield f"**{corpus}, single tokens** ({found['judged_tokens']}, {how}):"
         yield ""
         yield from _sizes(found["tokens"])
         yield "The paper's claims:"
@@ -65,39 +85,6 @@ def _held(claim: Result) -> str:
     )
 
 
-def rewiring(data: Result) -> Iterator[str]:
-    """S26: change of loss, and cost."""
-    result = data["result"]
-    for family, found in result.items():
-        if not isinstance(found, dict) or "shifted" not in found:
-            continue
-        yield f"{family}: change of the loss of the continuation, nats per token; below 0 is better."
-        yield ""
-        yield "| arm | shifted text | unshifted text |"
-        yield "|---|---|---|"
-        for arm in found["shifted"]:
-            cells = [_change(found[kind][arm]) for kind in ("shifted", "unshifted")]
-            yield f"| {arm} | {' | '.join(cells)} |"
-        yield ""
-        yield "| generating | seconds, ratio | processor time, ratio | FLOPs, ratio |"
-        yield "|---|---|---|---|"
-        for name, line in found["price"].items():
-            times = [
-                f"{line[key]:.2f}" if key in line else "-" for key in ("seconds_ratio", "processor_ratio")
-            ]
-            yield f"| {name} | {' | '.join(times)} | {line['flops_ratio']:.2f} |"
-        yield ""
-    claims = "; ".join(f"{name.replace('_', ' ')}: {claim}" for name, claim in result["paper"].items())
-    yield f"The paper. {claims}."
-
-
-def _change(line: Result) -> str:
-    if "change" not in line:
-        return "-"
-    low, high = line["change_interval"]
-    return ends(line["change"], low, high, form="+.4f")
-
-
 def _brief(value: Any) -> str:
     if isinstance(value, dict) and set(value) == {"value", "low", "high"}:
         return spread(value, form="+.3f")
@@ -106,50 +93,3 @@ def _brief(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(_brief(item) for item in value)
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def rewiring_tasks(data: Result) -> Iterator[str]:
-    """S26: answers that can be checked, before and after."""
-    result = data["result"]
-    setting, tasks = result["setting"], result["tasks"]
-    common, rare = (", ".join(tasks[kind]) for kind in ("common", "rare"))
-    yield (
-        f"OLMoE models of {setting['layers']} layers and {setting['experts']} experts, "
-        f"{len(setting['seeds'])} seeds, trained on solved questions ({common}; {rare} in "
-        f"{setting['rare_share']:.0%} of the lines), {setting['levels'][0]} to {setting['levels'][-1]} long. "
-        f"A prompt holds {setting['lines'] - 1} solved questions and an open one; 5 steps of 0.05 on the "
-        "prompt, then a greedy answer. *Longer*: questions longer than any in training. *Rare*: all lines "
-        f"are of the rare tasks. {setting['items']} prompts a seed and kind; changes are paired."
-    )
-    yield ""
-    kinds = result["kinds"]
-    names = [f"{kind}: {what}" for kind in kinds for what in ("right", "change")]
-    yield f"| arm | {' | '.join(names)} | time, ratio | FLOPs, ratio |"
-    yield "|---|" + "---|" * (len(names) + 2)
-    for arm in kinds["unshifted"]:
-        cells = []
-        for lines in kinds.values():
-            cells += [spread(lines[arm]["right"]), spread(lines[arm]["right_change"], form="+.3f")]
-        cost = result["price"].get(arm)
-        cells += (
-            ["-", "-"] if cost is None else [f"{cost[k]:.2f}" for k in ("processor_ratio", "flops_ratio")]
-        )
-        yield f"| {arm} | {' | '.join(cells)} |"
-    yield ""
-    yield "| arm | " + " | ".join(f"{kind}: loss of the right answer, change" for kind in kinds) + " |"
-    yield "|---|" + "---|" * len(kinds)
-    for arm in kinds["unshifted"]:
-        if arm != "dense":
-            changes = [spread(lines[arm]["loss_change"], form="+.4f") for lines in kinds.values()]
-            yield f"| {arm} | {' | '.join(changes)} |"
-    yield ""
-    yield f"The paper. {'; '.join(f'{name}: {claim}' for name, claim in result['paper'].items())}."
-    yield ""
-    shifted = {kind: lines["hard high sgd (the paper's)"]["right_change"] for kind, lines in kinds.items()}
-    gains = {kind: change for kind, change in shifted.items() if kind != "unshifted"}
-    verdict = "held" if all(change["low"] > 0 for change in gains.values()) else "did not hold"
-    told = "; ".join(f"{kind} {spread(change, form='+.3f')}" for kind, change in gains.items())
-    yield (
-        f"A gain in right answers under shift, with its steps and layers: {verdict} here ({told}). Answers "
-        "have a few tokens, so that the price is nearly all that of the steps."
-    )

@@ -7,7 +7,8 @@ from typing import Any
 
 from scripts.results_cells import Result, ends, spread
 from scripts.results_depth import chains, mixed
-from scripts.results_modules import duo, rewiring, rewiring_tasks
+from scripts.results_modules import duo
+from scripts.results_rewiring import rewiring, rewiring_tasks
 
 Writers = Mapping[str, tuple[str, Callable[[Result], Iterator[str]]]]
 """Result file -> heading and writer."""
@@ -181,7 +182,10 @@ def local(data: Result) -> Iterator[str]:
     for line in result["dial"]:
         served = ", ".join(f"`{name}` {share:.0%}" for name, share in sorted(line["served"].items()))
         cost = ends(*line["usd_per_1k"], scale=1e9, form=".2f")
-        yield f"| {line['worth_in_mean_costs']:g} | {ends(*line['quality'])} | {cost} | {served} |"
+        worth = line["worth_in_mean_costs"]
+        # The gateway takes no dial of 0; what is sent for it is worth less than any cost here.
+        name = f"{worth:g}" if worth else "next to nothing (the header says 1e-15 usd)"
+        yield f"| {name} | {ends(*line['quality'])} | {cost} | {served} |"
     for name, line in result["fixed"].items():
         cost = ends(*line["usd_per_1k"], scale=1e9, form=".2f")
         yield f"| always `{name}` | {ends(*line['quality'])} | {cost} | |"

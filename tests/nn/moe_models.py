@@ -60,12 +60,9 @@ def olmoe(**changes):
     )
 
 
-def mixtral():
-    return MixtralForCausalLM(
-        MixtralConfig(
-            **COMMON, intermediate_size=16, num_local_experts=4, num_experts_per_tok=2, sliding_window=None
-        )
-    )
+def mixtral(**changes):
+    settings = {"intermediate_size": 16, "num_local_experts": 4, "num_experts_per_tok": 2, **changes}
+    return MixtralForCausalLM(MixtralConfig(**{**COMMON, **settings}, sliding_window=None))
 
 
 def qwen2_moe():

@@ -2,10 +2,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from turnout.core.errors import InputError
+from turnout.nn.depth import RoutedDepth
+from turnout.nn.depth.drllm.router import DrLLMRouter
 from turnout.nn.depth.duo import Oracle, Problem, best_fixed, exhaustive
 from turnout.nn.regret import format_table, interval_of, regret, regret_table
+from turnout.nn.testtime.context import next_token_loss
+from turnout.nn.tiny import tiny_llama
 
 
 def depth_problem(items: int = 40, layers: int = 4) -> Problem:
@@ -39,6 +44,26 @@ def test_the_oracle_itself_has_no_regret_and_nothing_has_less() -> None:
     assert lines["best fixed"].regret.low > 0
     assert lines["all execute"].budget == 4
     assert "all execute" in format_table(list(lines.values()))
+
+
+def test_a_depth_router_is_judged_by_its_own_decisions_and_the_models_losses() -> None:
+    model = tiny_llama(vocab_size=24, width=16, layers=3)
+    routed = RoutedDepth(model=model, router=DrLLMRouter(layers=3, width=16, seed=1))
+    ids_QT = torch.randint(4, 24, (6, 10), generator=torch.Generator().manual_seed(0))
+
+    def loss(item_P, choice_PL):
+        with torch.no_grad(), routed.forced(torch.from_numpy(choice_PL)):
+            return next_token_loss(model, ids_QT[item_P], torch.ones_like(ids_QT[item_P])).double().numpy()
+
+    problem = Problem(loss=loss, num_items=6, num_layers=3, cost_A=(0.0, 1.0, 2.0))
+    oracle = exhaustive(problem, budgets=range(7))
+    with torch.no_grad():
+        own_Q = next_token_loss(model, ids_QT, torch.ones_like(ids_QT)).double().numpy()
+    counts_QL = routed.counts_BL.numpy()
+    [line] = regret_table(problem, {"router": counts_QL}, oracle=oracle, rng=np.random.default_rng(0))
+    assert line.budget == counts_QL.sum(axis=1).mean()
+    assert line.loss.value == pytest.approx(own_Q.mean(), abs=1e-5)
+    assert line.regret.value > 0
 
 
 def test_each_item_is_compared_at_what_was_spent_on_it() -> None:

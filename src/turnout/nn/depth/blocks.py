@@ -14,7 +14,7 @@ from transformers import Cache
 
 from turnout.core.errors import InputError, sentence
 from turnout.nn.caches import cache_keyword, find_cache
-from turnout.nn.depth.slots import Call, rows_of_calls
+from turnout.nn.depth.slots import Call, CallSlots, rows_of_calls
 
 if TYPE_CHECKING:
     from turnout.nn.depth.routed import RoutedDepth
@@ -22,19 +22,8 @@ if TYPE_CHECKING:
 WORTH_CPU, WORTH_ELSEWHERE = 2**21, 2**28
 """Multiplications a step that choosing rows must spare to be worth its own few small operations."""
 
-
-def take(value: Any, rows: Tensor, batch: int) -> Any:
-    """Return the rows of every tensor in `value` that has the batch as its first axis.
-
-    What has 1 there is shared by all sequences and stays; so does a vector, which has no batch axis.
-    """
-    if isinstance(value, Tensor):
-        return value.index_select(0, rows) if value.dim() > 1 and value.shape[0] == batch else value
-    if isinstance(value, tuple | list):
-        return type(value)(take(part, rows, batch) for part in value)
-    if isinstance(value, dict):
-        return {name: take(part, rows, batch) for name, part in value.items()}
-    return value
+ROW = 2**16
+"""Multiplications in whose time a row passes the operations of a block that are none."""
 
 
 class RoutedGenerate:
@@ -97,6 +86,10 @@ class RoutedBlock:
 
     def __call__(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Return the hidden states after 0, 1 or 2 calls of the block, each sequence its own number."""
+        going = self.routed.going
+        if going is not None:
+            # Nothing is left to decide or to look for: of each further token this is all there is to do.
+            return self._call(going[self.layer], hidden_states, args, kwargs)
         cache = kwargs.get(self.keyword)
         if not isinstance(cache, Cache):
             cache = find_cache((*kwargs.values(), *args))
@@ -110,33 +103,38 @@ class RoutedBlock:
             slots.begin(counts_B, width=hidden_states.shape[-1])
         else:
             self.routed.check_continued(slots, hidden_states)
-        try:
-            for call, slot in zip(slots.calls, slots.slots, strict=True):
-                slots.active = slot
-                hidden_states = self._run(call, hidden_states, args, kwargs)
-        finally:
-            slots.active = None
-        slots.length += hidden_states.shape[1]
+        hidden_states = self._call(slots, hidden_states, args, kwargs)
         if not slots.is_settled:
             slots.settle(functools.partial(self._rows_after, hidden_BTD=hidden_states))
         return hidden_states
 
+    def _call(
+        self, slots: CallSlots, hidden_BTD: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Tensor:
+        """Return the hidden states after the calls that were decided, their keys in `slots`."""
+        try:
+            for call, slot in zip(slots.calls, slots.slots, strict=True):
+                slots.active = slot
+                hidden_BTD = self._run(call, hidden_BTD, args, kwargs)
+        finally:
+            slots.active = None
+        slots.length += hidden_BTD.shape[1]
+        return hidden_BTD
+
     def _run(self, call: Call, hidden_BTD: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        rows, keep_RTD = call.rows, call.keep_RTD
+        rows, makers = call.rows, call.makers
         if rows is None:
             output = self.call(hidden_BTD, *args, **kwargs)
             if not isinstance(output, Tensor):
                 raise self._no_tensor(output)
-            return output if keep_RTD is None else torch.where(keep_RTD, output, hidden_BTD)
-        batch = len(hidden_BTD)
-        shared = self.routed.taken(kwargs, rows, batch)
-        hidden_RTD = hidden_BTD.index_select(0, rows)
-        output = self.call(hidden_RTD, *take(args, rows, batch), **shared)
+            return output if call.keep_BTD is None else torch.where(call.keep_BTD, output, hidden_BTD)
+        args, kwargs = self.routed.taken((args, kwargs), rows, len(hidden_BTD))
+        output = self.call(hidden_BTD.index_select(0, rows), *args, **kwargs)
         if not isinstance(output, Tensor):
             raise self._no_tensor(output)
-        if keep_RTD is not None:
-            output = torch.where(keep_RTD, output, hidden_RTD)
-        return hidden_BTD.index_copy(0, rows, output)
+        if makers is None:
+            return hidden_BTD.index_copy(0, rows, output)
+        return hidden_BTD.index_copy(0, makers, output.narrow(0, 0, len(makers)))
 
     def _rows_after(self, rows: int, hidden_BTD: Tensor) -> int:
         """Return on how many rows a call shall run that `rows` of the batch make, once the prompt is read."""
@@ -146,7 +144,7 @@ class RoutedBlock:
         on_cpu = hidden_BTD.device.type == "cpu"
         # The products of a processor go through rows in pairs: three take as long as four, or longer.
         run = min(rows + rows % 2, batch) if on_cpu and rows > 1 else rows
-        spared = (batch - run) * (self.weights + 2 * tokens * width)
+        spared = (batch - run) * (self.weights + 2 * tokens * width + ROW)
         return batch if spared < (WORTH_CPU if on_cpu else WORTH_ELSEWHERE) else run
 
     def _no_tensor(self, output: Any) -> InputError:

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import Cache
 
 from turnout.core.errors import InputError, sentence
 from turnout.nn.caches import find_cache
-from turnout.nn.depth.blocks import take
-from turnout.nn.depth.slots import check_kind
+from turnout.nn.depth.slots import check_kind, sets_of_rows
 
 
 @dataclass
@@ -26,7 +26,11 @@ class Pass:
     plan: object = None
     is_planned: bool = False
     counts: dict[int, Tensor] = field(default_factory=dict)
+    cache: Cache | None = None
+    rows: int | None = None
+    """Of the batch, where that is known."""
     taken: dict[tuple[int, int], tuple[Any, Tensor, Any]] = field(default_factory=dict)
+    _sets: list[Tensor] | None = None
 
     def mask(self, hidden_BTD: Tensor) -> Tensor:
         """Return prompt_BT, true at tokens of the prompt; raises `InputError` for a row without one."""
@@ -54,16 +58,33 @@ class Pass:
         return mask_BT
 
     def take(self, value: Any, rows: Tensor, batch: int) -> Any:
-        """Return `take(value, rows, batch)`; what all blocks share is taken once a forward.
+        """Return the rows of every tensor in `value` that has the batch as its first axis.
 
-        `rows` must be the same object wherever the rows are the same.
+        What has 1 there is shared by all sequences and stays; so does a vector, which has no batch axis. What
+        all blocks share is taken once a forward, for all of them: `rows` must be the same object wherever the
+        rows are the same.
         """
-        if not isinstance(value, Tensor | tuple):
-            return take(value, rows, batch)
-        kept = self.taken.get((id(value), id(rows)))
-        if kept is None:
-            kept = self.taken[id(value), id(rows)] = (value, rows, take(value, rows, batch))
-        return kept[2]
+        if isinstance(value, Tensor):
+            if value.dim() < 2 or value.shape[0] != batch:
+                return value
+            kept = self.taken.get((id(value), id(rows)))
+            if kept is None:
+                self._take(value, rows)
+                kept = self.taken[id(value), id(rows)]
+            return kept[2]
+        if isinstance(value, tuple | list):
+            return type(value)([self.take(part, rows, batch) for part in value])
+        if isinstance(value, dict):
+            return {name: self.take(part, rows, batch) for name, part in value.items()}
+        return value
+
+    def _take(self, value: Tensor, rows: Tensor) -> None:
+        if self._sets is None:
+            self._sets = sets_of_rows(self.cache)
+        sets = self._sets if any(known is rows for known in self._sets) else [rows]
+        parts = torch.split(value.index_select(0, torch.cat(sets)), [len(known) for known in sets])
+        for known, part in zip(sets, parts, strict=True):
+            self.taken[id(value), id(known)] = (value, known, part)
 
 
 def begin(args: tuple[Any, ...], kwargs: dict[str, Any], prompt: int | Tensor | None) -> Pass:
@@ -88,4 +109,5 @@ def begin(args: tuple[Any, ...], kwargs: dict[str, Any], prompt: int | Tensor | 
                 do="wrap the family's class for text alone if its class for images builds masks itself",
             )
         )
-    return Pass(attention_BT=mask, prompt=prompt)
+    rows = len(source) if isinstance(source, Tensor) else None
+    return Pass(attention_BT=mask, prompt=prompt, cache=cache, rows=rows)

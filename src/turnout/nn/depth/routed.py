@@ -76,6 +76,7 @@ class RoutedDepth:
         # A number, which stays the same in a copy of a cache.
         self._key = next(serials)
         self._pass: Pass | None = None
+        self.going: list[CallSlots] | None = None
         self._forced_BL: Tensor | None = None
         self._prompt: int | Tensor | None = None
         self._prompts = 0
@@ -239,10 +240,9 @@ class RoutedDepth:
             )
         slots.agreed = self._forced_BL
 
-    def taken(self, value: dict[str, Any], rows: Tensor, batch: int) -> dict[str, Any]:
-        """Return the `rows` of a block's keyword arguments."""
-        now = self._now("taken")
-        return {name: now.take(part, rows, batch) for name, part in value.items()}
+    def taken(self, value: Any, rows: Tensor, batch: int) -> Any:
+        """Return the `rows` of a block's arguments."""
+        return self._now("taken").take(value, rows, batch)
 
     def _now(self, where: str) -> Pass:
         if self._pass is None:
@@ -269,9 +269,23 @@ class RoutedDepth:
         )
 
     def _begin(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._pass = begin(args, kwargs, self._prompt)
+        self._pass = now = begin(args, kwargs, self._prompt)
+        self.going = self._going(now)
+
+    def _going(self, now: Pass) -> list[CallSlots] | None:
+        """Return the slots by block where every decision of this batch was taken before; None elsewhere."""
+        if now.cache is None or now.rows is None or self._forced_BL is not None:
+            return None
+        layers: list[Any] = now.cache.layers
+        if len(layers) != self.layers:
+            return None
+        for slots in layers:
+            is_known = type(slots) is CallSlots and slots.is_settled and slots.key == self._key
+            if not is_known or slots.batch != now.rows:
+                return None
+        return layers
 
     def _end(self, _module: nn.Module, _args: tuple[Any, ...], _output: Any) -> None:
-        now, self._pass = self._pass, None
+        now, self._pass, self.going = self._pass, None, None
         if now is not None and len(now.counts) == self.layers:
             self._counts_BL = torch.stack([now.counts[layer] for layer in range(self.layers)], dim=1)

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import CacheLayerMixin, DynamicLayer, DynamicSlidingWindowLayer
 
@@ -48,8 +49,10 @@ class Call:
     """Which sequences run one call of a block, and which of them keep what it returns."""
 
     rows: Rows
-    keep_RTD: Tensor | None = None
-    """True at the rows that run and keep what comes; None where all that run keep it."""
+    makers: Rows = None
+    """The first of `rows`, those that keep what comes; None where all of them do."""
+    keep_BTD: Tensor | None = None
+    """Where all rows run: true at those that keep what comes; None where all do."""
 
 
 class CallSlots(CacheLayerMixin):  # type: ignore[misc]
@@ -103,15 +106,20 @@ class CallSlots(CacheLayerMixin):  # type: ignore[misc]
             run = rows_after(len(call.rows))
             if run == len(call.rows):
                 continue
-            rows = None if run == self.batch else _joined(call.rows, self.batch, run)
-            place_R = _places(rows, self.counts_B)[call.rows]
-            slot.keys, slot.values = _spread(slot.keys, place_R, run), _spread(slot.values, place_R, run)
-            self.calls[number] = Call(rows, self._keep(self.counts_B, number, rows))
+            if run == self.batch:
+                slot.keys, slot.values = (
+                    states.new_zeros(run, *states.shape[1:]).index_copy(0, call.rows, states)
+                    for states in (slot.keys, slot.values)
+                )
+                self.calls[number] = Call(None, keep_BTD=self._keep(self.counts_B, number))
+            else:
+                more = (0,) * (2 * slot.keys.dim() - 1) + (run - len(call.rows),)
+                slot.keys, slot.values = functional.pad(slot.keys, more), functional.pad(slot.values, more)
+                self.calls[number] = Call(_filled(call.rows, self.batch, run), makers=call.rows)
 
-    def _keep(self, counts_B: Tensor, number: int, rows: Rows = None) -> Tensor:
+    def _keep(self, counts_B: Tensor, number: int) -> Tensor:
         # As wide as what it chooses from, which is faster than to broadcast it at every step.
-        keep_R = counts_B > number if rows is None else counts_B[rows] > number
-        return keep_R[:, None, None].expand(-1, -1, self.width).contiguous()
+        return (counts_B > number).view(-1, 1, 1).expand(-1, 1, self.width).contiguous()
 
     def _slot(self) -> Any:
         if not self.is_sliding:
@@ -199,7 +207,7 @@ class CallSlots(CacheLayerMixin):  # type: ignore[misc]
             if rows is None:
                 self.calls.append(Call(None))
             elif before[number].rows is None:
-                self.calls.append(Call(None, self._keep(self.counts_B, number)))
+                self.calls.append(Call(None, keep_BTD=self._keep(self.counts_B, number)))
             else:
                 self.calls.append(Call(rows))
                 taken = indices[rows]
@@ -214,15 +222,11 @@ class CallSlots(CacheLayerMixin):  # type: ignore[misc]
         return other
 
 
-def _spread(states_RHTD: Tensor, place_R: Tensor, rows: int) -> Tensor:
-    return states_RHTD.new_zeros(rows, *states_RHTD.shape[1:]).index_copy(0, place_R, states_RHTD)
-
-
-def _joined(rows: Tensor, batch: int, run: int) -> Tensor:
-    """Return `rows` and the first of the others, `run` in all, in their order."""
+def _filled(rows: Tensor, batch: int, run: int) -> Tensor:
+    """Return `rows` and then the first of the others, `run` in all."""
     making = rows.tolist()
     others = [row for row in range(batch) if row not in making]
-    return _index(tuple(sorted(making + others[: run - len(making)])), rows.device)
+    return _index((*making, *others[: run - len(making)]), rows.device)
 
 
 def _places(rows: Rows, counts_B: Tensor) -> Tensor:
@@ -276,6 +280,13 @@ def adopt(cache: Any, *, layers: int, key: object) -> None:
         CallSlots(layer=layer, template=template, key=key) for layer, template in enumerate(templates)
     ]
     cache.layer_class_to_replicate = None
+
+
+def sets_of_rows(cache: Cache | None) -> list[Tensor]:
+    """Return the different sets of rows that calls run on once the prompt of a cache is read."""
+    layers = () if cache is None else cache.layers
+    calls = [c for slots in layers if isinstance(slots, CallSlots) and slots.is_settled for c in slots.calls]
+    return list({id(call.rows): call.rows for call in calls if call.rows is not None}.values())
 
 
 def take_rows(cache: Cache, indices: Tensor) -> Cache:
