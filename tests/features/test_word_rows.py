@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from tests.features.corpora import real_queries
-from turnout.features import TextEmbedder
+from turnout.features import TextEmbedder, word_memory
 from turnout.features.tokens import grams, split
+from turnout.features.word_memory import Memory
 from turnout.features.word_rows import WordRows
 
 
@@ -47,7 +49,7 @@ def defined(rows: WordRows, tokens: list[str]) -> np.ndarray:
 
 def vector(rows: WordRows, tokens: list[str]) -> np.ndarray:
     x_QF = np.zeros((1, rows.num_features), np.float32)
-    rows.add_all(x_QF, [tokens])
+    rows.add_all(x_QF, [" ".join(tokens)])
     return x_QF[0]
 
 
@@ -84,6 +86,69 @@ def test_texts_together_have_the_vectors_that_each_has_alone(rows: WordRows) -> 
     texts.append([])
     for number in (0, 1, 2, len(texts)):
         x_QF = np.zeros((number, rows.num_features), np.float32)
-        rows.add_all(x_QF, texts[:number])
+        rows.add_all(x_QF, [" ".join(tokens) for tokens in texts[:number]])
         for x_F, tokens in zip(x_QF, texts[:number], strict=True):
             np.testing.assert_array_equal(x_F, vector(rows, tokens))
+
+
+SPACES = (
+    "a\nb",
+    "a\u2003b\u00a0c",
+    "a\x1cb c",
+    "a\x1fb\u00e9",
+    "x_y-z 3.14,2",
+    "\u5929\u6c14 a\u5929b",
+    "\u03a3\u039f\u03a3 a",
+)
+
+
+@pytest.mark.parametrize("text", SPACES)
+def test_a_text_is_read_piece_by_piece_as_it_is_at_once(rows: WordRows, text: str) -> None:
+    memory = Memory(rows)
+    for _ in range(2):
+        codes = np.frombuffer(memory.read(text), np.int32).tolist()
+        names = {code: token for token, code in memory._codes.items()} | dict(enumerate(rows.words))
+        assert [names[code] for code in codes] == split(text)
+
+
+def test_a_memory_is_bounded_and_one_that_begins_anew_changes_no_vector(
+    rows: WordRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [
+        f"{query.words} zq{number} zq{number + 1} zq{number}"
+        for number, query in enumerate(real_queries(150))
+    ]
+    before = np.zeros((len(texts), rows.num_features), np.float32)
+    rows.add_all(before, texts)
+    memories = []
+    monkeypatch.setattr(word_memory, "MOST_WORDS", 20)
+    for _ in range(2):
+        after = np.zeros_like(before)
+        rows.add_all(after, texts)
+        np.testing.assert_array_equal(after, before)
+        memories.append(rows._memory)
+        assert len(rows._memory.vectors) < 100
+    assert memories[0] is not memories[1]
+    monkeypatch.setattr(word_memory, "_MOST_LETTERS", 1000)
+    rows.add_all(np.zeros_like(before[:1]), ["y" * 2000])
+    assert not rows._memory.vectors
+    long = "y" * 3000
+    np.testing.assert_allclose(vector(rows, [long, long]), defined(rows, [long, long]), atol=2e-6)
+    assert len(rows._memory) < word_memory.MOST_PIECES
+
+
+def test_threads_read_at_once(rows: WordRows, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(word_memory, "MOST_WORDS", 30)
+    texts = [f"{query.words} zq{number}" for number, query in enumerate(real_queries(100))]
+    expected = np.zeros((len(texts), rows.num_features), np.float32)
+    rows.add_all(expected, texts)
+
+    def read(seed: int) -> None:
+        order = np.random.default_rng(seed).permutation(len(texts))
+        for _ in range(3):
+            x_QF = np.zeros((len(texts), rows.num_features), np.float32)
+            rows.add_all(x_QF, [texts[i] for i in order])
+            np.testing.assert_array_equal(x_QF, expected[order])
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(read, range(8)))

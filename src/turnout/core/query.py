@@ -28,6 +28,8 @@ class Query:
     """Anything else known before the call."""
 
     def __post_init__(self) -> None:
+        if self._is_plain():
+            return
         check_name("Query.id", self.id)
         if self.text is not None:
             check_text(f"Query.text of {self.id!r}", self.text)
@@ -35,6 +37,19 @@ class Query:
         if self.input_tokens is not None:
             check_count(f"Query.input_tokens of {self.id!r}", self.input_tokens, low=0)
         object.__setattr__(self, "needs", frozenset(self.needs))
+
+    def _is_plain(self) -> bool:
+        """Whether nothing needs a look, at a fifth of its price: a gateway makes one of these a request."""
+        text, tokens = self.text, self.input_tokens
+        return (
+            type(self.id) is str
+            and self.id.strip() != ""
+            and (text is None or type(text) is str)
+            and type(self.num_turns) is int
+            and self.num_turns >= 0
+            and (tokens is None or (type(tokens) is int and tokens >= 0))
+            and type(self.needs) is frozenset
+        )
 
     @property
     def words(self) -> str:

@@ -12,7 +12,7 @@ from turnout.core.contracts import Embedder, State
 from turnout.core.query import Query
 from turnout.core.validation import check_count, check_number
 from turnout.features.sparse import Array
-from turnout.features.tokens import clip, split
+from turnout.features.tokens import clip
 from turnout.features.word_learning import Plan, learn_rows
 from turnout.features.word_rows import WordRows, rows_from_arrays
 
@@ -118,7 +118,7 @@ class TextEmbedder(Embedder):
         """Return `x_QF`, float32 of shape (Q, F), rows of length 1 (or 0 where no token is known)."""
         rows = self._rows("embed")
         x_QF = np.zeros((len(queries), rows.num_features), np.float32)
-        rows.add_all(x_QF, (split(clip(query.words, self.max_chars)) for query in queries))
+        rows.add_all(x_QF, (clip(query.words, self.max_chars) for query in queries))
         return x_QF
 
     def state(self) -> State:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import islice, pairwise, repeat
+from itertools import pairwise
 
 import numpy as np
 
+from turnout.features.pair_index import PairIndex
 from turnout.features.sparse import Array
 from turnout.features.tokens import grams
-from turnout.features.vocabulary import Floats, Ints, pair_keys
+from turnout.features.vocabulary import Ints, pair_keys
+from turnout.features.word_memory import END, NO_WORD, Memory
 
 _AT_ONCE = 64
 """Texts that are read together: enough to share the calls, few enough to stay in the cache."""
 
-_CACHE_WORDS = 1 << 14
-_CACHE_LETTERS = 64
+_CODE_BYTES = 4
 _MAX_COUNT = 255
 _DAMPED = [0.0, *(1.0 + math.log(n) for n in range(1, _MAX_COUNT + 1))]
 DAMPED = np.array(_DAMPED, np.float32)
@@ -42,62 +43,67 @@ class WordRows:
     """The idf of a word that no document holds."""
     gram_sizes: tuple[int, int]
     _word_rank: dict[str | None, int] = field(init=False)
-    _pair_keys: Ints = field(init=False)
-    """`pairs`, then a key that no pair has, so that a search never falls off the end."""
+    _pair_index: PairIndex = field(init=False)
     _gram_row: dict[str, int] = field(init=False)
     _gram_idf: list[float] = field(init=False)
-    _unknown: dict[str, tuple[Ints, Floats]] = field(init=False, default_factory=dict)
+    _memory: Memory = field(init=False)
 
     def __post_init__(self) -> None:
         # Rounded once, here, to what is stored: a loaded embedder gives the same vectors to the bit.
         self.table_VF = self.table_VF.astype(np.float16).astype(np.float32)
         self.gram_table_GF = self.gram_table_GF.astype(np.float16).astype(np.float32)
         self._word_rank = {word: rank for rank, word in enumerate(self.words)}
-        self._pair_keys = np.append(self.pairs, np.iinfo(np.int64).max)
+        self._pair_index = PairIndex(self.pairs)
         self._gram_idf = self.gram_idf.tolist()
         self._gram_row = {gram: row for row, gram in enumerate(self.grams)}
+        self._memory = Memory(self)
 
     @property
     def num_features(self) -> int:
         """Length of a vector, F."""
         return int(self.table_VF.shape[1])
 
-    def add_all(self, x_QF: Array, tokens_Q: Iterable[list[str]]) -> None:
+    def add_all(self, x_QF: Array, texts: Iterable[str]) -> None:
         """Write the vector of each text into its row of `x_QF`, zeros of shape (Q, F); its length is 1, or 0.
 
-        A text has the same vector to the bit whatever others are read with it.
+        A text has the same vector to the bit whatever others are read with it, or were before.
         """
-        texts = iter(tokens_Q)
-        for at in range(0, x_QF.shape[0], _AT_ONCE):
-            some = list(islice(texts, min(_AT_ONCE, x_QF.shape[0] - at)))
-            self._add(x_QF[at : at + len(some)], some)
+        memory, parts, at = self._memory, list[bytes](), 0
+        for text in texts:
+            parts.append(memory.read(text))
+            if len(parts) == _AT_ONCE or memory.is_full:
+                self._add(x_QF[at : at + len(parts)], parts, memory)
+                at, parts = at + len(parts), []
+                if memory.is_full:
+                    memory = self._memory = Memory(self)
+        if parts:
+            self._add(x_QF[at:], parts, memory)
 
-    def _add(self, x_QF: Array, tokens_Q: list[list[str]]) -> None:
+    def _add(self, x_QF: Array, parts: list[bytes], memory: Memory) -> None:
         # One call of numpy for all texts wherever it can be: a call costs more than the work of one prompt.
-        joined: list[str | None] = []
-        for tokens in tokens_Q:
-            joined += tokens
-            joined.append(None)  # no word, so that no pair reaches from one text into the next
-        rank_T = np.fromiter(map(self._word_rank.get, joined, repeat(-1)), np.int64, len(joined))
-        self._add_known(x_QF, rank_T, [len(tokens) + 1 for tokens in tokens_Q])
-        unknown = (rank_T < 0).nonzero()[0].tolist()
-        if len(unknown) > len(tokens_Q):
-            self._add_unknown(x_QF, joined, unknown)
+        # Between two texts stands an end, which is no word, so that no pair reaches from one into the next.
+        code_T = np.frombuffer(END.join([*parts, b""]), np.int32).astype(np.int64)
+        num_tokens = [len(part) // _CODE_BYTES + 1 for part in parts]
+        self._add_known(x_QF, np.maximum(code_T, NO_WORD), num_tokens)
+        unknown = (code_T < NO_WORD).nonzero()[0]
+        if unknown.size:
+            cuts = unknown.searchsorted(np.cumsum([0, *num_tokens])).tolist()
+            codes = code_T.take(unknown).tolist()
+            for x_F, (low, high) in zip(x_QF, pairwise(cuts), strict=True):
+                if high > low:
+                    self._add_unknown(x_F, codes[low:high], memory)
         lengths = [math.sqrt(float(x_F.dot(x_F))) or 1.0 for x_F in x_QF]
         x_QF /= np.array(lengths, np.float32)[:, None]
 
     def _add_known(self, x_QF: Array, rank_T: Ints, num_tokens: list[int]) -> None:
-        """Add the rows of known words and pairs, each as often as the damped count of it says."""
+        """Write the sums of the rows of known words and pairs, each weighed by the damped count of it."""
         num_rows, num_words = self.table_VF.shape[0], len(self.words)
         if not num_rows:
             return
         first_Q = np.arange(0, (len(num_tokens) + 1) * num_rows, num_rows)
         first_T = first_Q[:-1].repeat(num_tokens)
         keys = pair_keys(rank_T, num_words)
-        # By search in one sorted array: a dictionary of as many numbers lies scattered over ten times the
-        # memory, and a prompt touches a new part of it with every pair.
-        place = self._pair_keys.searchsorted(keys)
-        is_pair = self._pair_keys.take(place) == keys
+        place, is_pair = self._pair_index.find(keys)
         place += first_T[:-1]
         place += num_words
         cells = np.concatenate([(first_T + rank_T)[rank_T >= 0], place[is_pair]])
@@ -117,47 +123,30 @@ class WordRows:
                 rows = self.table_VF.take(cells[low:high] - first, axis=0, mode="clip")
                 weights[low:high].dot(rows, out=x_F)
 
-    def _add_unknown(self, x_QF: Array, joined: list[str | None], unknown: list[int]) -> None:
-        """Add the words without a row: each is the mean direction of its character n-grams.
+    def _add_unknown(self, x_F: Array, codes: list[int], memory: Memory) -> None:
+        """Add the vectors of the words without a row, in the order in which they stand in the text."""
+        count = dict.fromkeys(codes, 0)
+        if len(count) < len(codes):
+            for code in codes:
+                count[code] += 1
+            for code, number in count.items():
+                x_F += DAMPED[min(number, _MAX_COUNT)] * memory.vectors[code]
+            return
+        for code in codes:
+            x_F += memory.vectors[code]
 
-        `unknown` holds their places in `joined`, and those of the ends of texts. All their n-grams are
-        gathered at once; a call for each word would cost more than the sums.
-        """
-        rows: list[Ints] = []
-        weights: list[Floats] = []
-        cuts, num_grams = [0], 0
-        count: dict[str, int] = {}
-        for at in unknown:
-            token = joined[at]
-            if token is not None:
-                count[token] = count.get(token, 0) + 1
-                continue
-            for word, number in count.items():
-                which, share = self._grams_of(word)
-                rows.append(which)
-                weights.append(share if number == 1 else _DAMPED[min(number, _MAX_COUNT)] * share)
-                num_grams += which.size
-            count.clear()
-            cuts.append(num_grams)
-        weight_T = np.concatenate(weights).astype(np.float32)
-        gram_TF = self.gram_table_GF.take(np.concatenate(rows), axis=0)
-        for x_F, (low, high) in zip(x_QF, pairwise(cuts), strict=True):
-            if high > low:
-                x_F += weight_T[low:high].dot(gram_TF[low:high])
+    def rank_of(self, word: str) -> int | None:
+        """Return a word's row; None for one that has none of its own."""
+        return self._word_rank.get(word)
 
-    def _grams_of(self, token: str) -> tuple[Ints, Floats]:
-        """Return the rows of a word's known n-grams and their weights, remembered for short words."""
-        found = self._unknown.get(token)
-        if found is None:
-            row, idf = self._gram_row.get, self._gram_idf
-            which = [i for gram in grams(token, *self.gram_sizes) if (i := row(gram)) is not None]
-            length = math.sqrt(sum([idf[i] * idf[i] for i in which])) or 1.0
-            scale = self.unknown_idf / length
-            found = np.array(which, np.int64), np.array([scale * idf[i] for i in which])
-            if len(token) <= _CACHE_LETTERS:
-                if len(self._unknown) >= _CACHE_WORDS:
-                    self._unknown.clear()
-                self._unknown[token] = found
+    def vector_of(self, word: str) -> Array:
+        """Return what a word without a row adds: the mean direction of its n-grams, float32 (F,)."""
+        row, idf = self._gram_row.get, self._gram_idf
+        which = [i for gram in grams(word, *self.gram_sizes) if (i := row(gram)) is not None]
+        length = math.sqrt(sum([idf[i] * idf[i] for i in which])) or 1.0
+        weights = np.array([self.unknown_idf / length * idf[i] for i in which], np.float32)
+        # Selected by integers even where there are none.
+        found: Array = weights.dot(self.gram_table_GF.take(np.array(which, np.int64), axis=0))
         return found
 
     def arrays(self) -> dict[str, np.ndarray]:
