@@ -22,12 +22,11 @@ def test_without_a_call_back_the_next_message_is_waited_for() -> None:
             await leaves.wait()
             return {"type": "http.disconnect"}
 
-        async with Attended(receive, {}):
+        with Attended(receive, {}):
             await asyncio.sleep(0)
         asyncio.get_running_loop().call_later(0.01, leaves.set)
-        with pytest.raises(ClientGoneError):
-            async with Attended(receive, {}):
-                await asyncio.sleep(5)
+        with pytest.raises(ClientGoneError), Attended(receive, {}):
+            await asyncio.sleep(5)
         task = asyncio.current_task()
         assert task is not None
         assert task.cancelling() == 0
@@ -60,10 +59,9 @@ def test_the_servers_connection_calls_back_once_and_only_whom_it_concerns() -> N
                 return
             scope[LEFT](lambda: told.append("last"))
             unwatch()
-            with pytest.raises(ClientGoneError):  # noqa: PT012 (the event is set inside)
-                async with Attended(receive, scope):
-                    arrived.set()
-                    await asyncio.sleep(5)
+            with pytest.raises(ClientGoneError), Attended(receive, scope):  # noqa: PT012 (the event is set inside)
+                arrived.set()
+                await asyncio.sleep(5)
             # Who asks after the end is told, too.
             scope[LEFT](lambda: told.append("late"))
             await asyncio.sleep(0)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -59,7 +59,7 @@ def ridge() -> Deployment:
 
 def request(text: str, **fields: Any) -> ChatRequest:
     asked = parse_chat(b'{"model": "auto", "messages": [{"role": "user", "content": "x"}]}')
-    return dataclasses.replace(asked, text=text, **fields)
+    return msgspec.structs.replace(asked, text=text, **fields)
 
 
 async def choose_all(

@@ -109,10 +109,10 @@ def test_head_and_body_are_one_write_and_a_part_of_a_stream_another(monkeypatch:
     writes: list[bytes] = []
     write = QuickCycle._write
 
-    def watched(cycle: QuickCycle, message: Message) -> None:
+    def watched(cycle: QuickCycle, body: bytes, is_last: bool) -> None:
         before = cycle.transport
         cycle.transport = Watched(before)  # type: ignore[assignment]
-        write(cycle, message)
+        write(cycle, body, is_last)
         cycle.transport = before
 
     class Watched:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hypothesis
 import hypothesis.strategies as st
+import msgspec
 import pytest
 
 from tests.gateway.upstream import events
@@ -125,3 +126,65 @@ def test_data_that_is_no_chunk_is_noticed_and_passed_on(event: bytes, is_bad: bo
         assert out == data
         assert scanner.has_bad_event is is_bad
         assert scanner.is_done
+
+
+FRAMES = [
+    b'data: {"choices":[{"delta":{"content":"%b"},"finish_reason":null}]}\n\n',
+    b'data: {"choices": [{"delta": {"content": "%b"}, "logprobs": null}]}\n\n',
+    b'data: {"choices":[{"delta":{"content":"%b"},"finish_reason":null}],"usage":null}\n\n',
+]
+TEXTS = st.one_of(
+    st.text(max_size=20),
+    st.sampled_from(['"', '\\"', '\\\\"', '"usage":{"prompt_tokens":1}', "[DONE]", '"error"', "\n\n", "}]}"]),
+)
+ODD_ONES = [
+    b": ping\n\n",
+    b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n',
+    b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}\n\n',
+    b'data: {"error":{"message":"no"}}\n\n',
+    b"data: {oops\n\n",
+    b'data: {"choices":[{"delta":{"content":"\\"},"finish_reason":"stop"}]}\n\n',
+    b"data: [DONE]\n\n",
+]
+
+
+@hypothesis.given(
+    texts=st.lists(st.tuples(TEXTS, st.integers(0, 2)), max_size=30),
+    odd=st.lists(st.tuples(st.integers(0, 30), st.sampled_from(ODD_ONES)), max_size=3),
+    sizes=st.lists(st.integers(1, 400), min_size=1, max_size=8),
+)
+@hypothesis.settings(max_examples=200)
+def test_events_that_differ_by_their_text_are_read_as_any_others(
+    texts: list[tuple[str, int]], odd: list[tuple[int, bytes]], sizes: list[int]
+) -> None:
+    events = [FRAMES[frame] % msgspec.json.encode(text)[1:-1] for text, frame in texts]
+    for place, event in odd:
+        events.insert(min(place, len(events)), event)
+    quick, slow = EventScanner(strip_usage=True), EventScanner(strip_usage=True)
+    slow._num_frames = 1_000  # looks at every block as a whole
+    data, at, turn = b"".join(events), 0, 0
+    while at < len(data):
+        block = data[at : at + sizes[turn % len(sizes)]]
+        assert quick.feed(block) == slow.feed(block)
+        at, turn = at + len(block), turn + 1
+    names = ("num_events", "is_done", "is_finished", "has_error", "has_bad_event", "is_complete")
+    assert [getattr(quick, name) for name in names] == [getattr(slow, name) for name in names]
+    assert quick.usage == slow.usage
+
+
+def test_a_stream_is_looked_at_as_a_whole_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[bytes] = []
+    scan = EventScanner._scan_all
+
+    def watched(scanner: EventScanner, whole: bytes) -> bytes:
+        looked.append(whole)
+        return scan(scanner, whole)
+
+    monkeypatch.setattr(EventScanner, "_scan_all", watched)
+    for frame in FRAMES:
+        looked.clear()
+        scanner = EventScanner(strip_usage=True)
+        for number in range(100):
+            scanner.feed(frame % (b"word%d " % number) * (1 + number % 3))
+        assert len(looked) == 1
+        assert scanner.num_events == 199

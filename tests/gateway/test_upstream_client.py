@@ -11,7 +11,8 @@ import pytest
 
 from tests.gateway.raw_upstream import OK, Stand, replies, request_of, run
 from turnout.gateway.providers import client as client_module
-from turnout.gateway.providers.connection import HIGH_BYTES, MAX_HEAD_BYTES, BrokenError, DroppedError
+from turnout.gateway.providers.connection import MAX_HEAD_BYTES
+from turnout.gateway.providers.response import HIGH_BYTES, BrokenError, DroppedError
 
 CHUNKED = (
     b"HTTP/1.1 200 OK\r\nContent-Type: Text/Event-Stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n"

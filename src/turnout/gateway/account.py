@@ -13,11 +13,10 @@ import msgspec
 
 from turnout.core.candidate import Candidate
 from turnout.core.clock import Clock
-from turnout.core.estimate import Estimate
 from turnout.gateway.key import Key
 from turnout.gateway.ledger import Ledger
 from turnout.gateway.schema import DecisionRow, ResultRow
-from turnout.gateway.select import Selection
+from turnout.gateway.select import Selection, lists_of
 from turnout.gateway.stream import Scanner, UsageCount
 from turnout.gateway.wire import CHARS_PER_TOKEN, ChatRequest
 
@@ -60,50 +59,52 @@ class Account:
         Whether the routed text is stored.
     """
 
+    # What nearly every request has stands here, and is not set anew for each.
+    key: Key | None = None
+    request: ChatRequest | None = None
+    selection: Selection | None = None
+    served: Candidate | None = None
+    provider: str | None = None
+    is_replay = False
+    attempts = 0
+    num_unseen = 0
+    """Calls that were given up for another's answer: what they cost is not known."""
+    usage: UsageCount | None = None
+    output_estimate: int | None = None
+    spent: Spent | None = None
+    unknown_usd = 0.0
+    """The most that charges of a sequencer which nobody reported may have come to."""
+    status: int | None = None
+    """How the request ended; None before that."""
+    error: str | None = None
+    latency_s = 0.0
+    served_name: str | None = None
+    usd: float | None = None
+    """What it cost, once it has ended and where that is known."""
+    counted_tokens: tuple[int | None, int | None] = None, None
+    """Input and output tokens, once it has ended."""
+    first_byte_s: float | None = None
+    on_end: Callable[[Account], None] | None = None
+    """Told once, when the request has ended."""
+    rule: str | None = None
+    """Names of the rules that hold."""
+    branch: str | None = None
+    """Whose deployment decides, where two are tried: the one in force or the canary."""
+    unit: str | None = None
+    """Names what stays on one side of the two."""
+    added_headers: tuple[tuple[bytes, bytes], ...] = ()
+    """What they add to the answer."""
+    is_sending = False
+    _is_decided = False
+    _is_ended = False
+
     def __init__(self, *, ledger: Ledger, clock: Clock, keep_text: bool) -> None:
         self.ledger = ledger
         self.keep_text = keep_text
         self.time_s = clock.now_s()
         self.decision_id = new_decision_id(self.time_s)
-        self.key: Key | None = None
-        self.request: ChatRequest | None = None
-        self.selection: Selection | None = None
-        self.served: Candidate | None = None
-        self.provider: str | None = None
-        self.is_replay = False
-        self.attempts = 0
-        self.num_unseen = 0
-        """Calls that were given up for another's answer: what they cost is not known."""
         self.faults: list[str] = []
-        self.usage: UsageCount | None = None
-        self.output_estimate: int | None = None
-        self.spent: Spent | None = None
-        self.unknown_usd = 0.0
-        """The most that charges of a sequencer which nobody reported may have come to."""
-        self.status: int | None = None
-        """How the request ended; None before that."""
-        self.error: str | None = None
-        self.latency_s = 0.0
-        self.served_name: str | None = None
-        self.usd: float | None = None
-        """What it cost, once it has ended and where that is known."""
-        self.counted_tokens: tuple[int | None, int | None] = None, None
-        """Input and output tokens, once it has ended."""
-        self.first_byte_s: float | None = None
-        self.on_end: Callable[[Account], None] | None = None
-        """Told once, when the request has ended."""
-        self.rule: str | None = None
-        """Names of the rules that hold."""
-        self.branch: str | None = None
-        """Whose deployment decides, where two are tried: the one in force or the canary."""
-        self.unit: str | None = None
-        """Names what stays on one side of the two."""
-        self.added_headers: tuple[tuple[bytes, bytes], ...] = ()
-        """What they add to the answer."""
-        self.is_sending = False
         self._started_s = time.perf_counter()
-        self._is_decided = False
-        self._is_ended = False
 
     @property
     def is_estimated(self) -> bool:
@@ -131,20 +132,22 @@ class Account:
         self._is_decided = True
         self.selection = selection
         request = self.request
+        columns = described if selection is None else _described(selection)
+        if self.key is not None:
+            columns["key"], columns["tenant"] = self.key.name, self.key.tenant
+        if request is not None and self.keep_text:
+            columns["text"] = request.text
         self.ledger.add(
             DecisionRow(
                 decision_id=self.decision_id,
-                session_id=self.ledger.session_id,
+                session_id=self.ledger.session.id,
                 time_s=self.time_s,
                 requested_model=None if request is None else request.model,
                 is_stream=request is not None and request.is_stream,
-                text=request.text if request is not None and self.keep_text else None,
-                key=None if self.key is None else self.key.name,
-                tenant=None if self.key is None else self.key.tenant,
                 rule=self.rule,
                 branch=self.branch,
                 unit=self.unit,
-                **(described if selection is None else _described(selection)),
+                **columns,
             )
         )
 
@@ -234,23 +237,21 @@ def _described(selection: Selection) -> dict[str, Any]:
         "expected_cost_usd": known(selection.expected_cost_usd),
         "decision_s": selection.decision_s,
         "own": None if selection.own is None else selection.own.name,
-        "scores": scores_of(selection.estimate, selection.row),
+        "scores": scores_of(selection),
     }
 
 
-def scores_of(estimate: Estimate | None, row: int) -> str | None:
+def scores_of(selection: Selection) -> str | None:
     """Return what every candidate that might have served was expected to give and to cost."""
+    estimate, row = selection.estimate, selection.row
     if estimate is None:
         return None
-    rows = zip(
-        estimate.names,
-        estimate.quality_QM[row].tolist(),
-        estimate.cost_usd_QM[row].tolist(),
-        estimate.allowed_QM[row].tolist(),
-        strict=True,
-    )
+    qualities, costs, allowed = (of[row] for of in selection.lists or lists_of(estimate))
+    found = dict(zip(estimate.names, zip(qualities, costs, strict=True), strict=True))
+    if not all(allowed):
+        found = {name: pair for (name, pair), may in zip(found.items(), allowed, strict=True) if may}
     # The encoder writes NaN, which is what unknown is, as null.
-    return msgspec.json.encode({name: (quality, usd) for name, quality, usd, may in rows if may}).decode()
+    return msgspec.json.encode(found).decode()
 
 
 def known(value: float) -> float | None:

@@ -11,7 +11,7 @@
         alarm.stop()
 
 Two of them stand on the path of every request. A `Patience` bounds many waits in a row, each by the same
-time, and sets one timer for all of them: a stream waits for every event.
+time: a stream waits for every event. None of them has a timer of its own (`turnout.gateway.bell`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from __future__ import annotations
 import asyncio
 import math
 from typing import Any, final
+
+from turnout.gateway.bell import Bell, bell_of
 
 
 @final
@@ -31,16 +33,18 @@ class Alarm:
         By the event loop's clock.
     """
 
-    __slots__ = ("_handle", "_has_rung", "_num_before", "_task")
+    __slots__ = ("_bell", "_has_rung", "_num_before", "_task", "due_s")
 
     def __init__(self, when_s: float) -> None:
         task: asyncio.Task[Any] | None = asyncio.current_task()
         if task is None:
             raise RuntimeError("an alarm is set inside a task")
+        self.due_s = when_s
         self._task = task
         self._num_before = task.cancelling()
         self._has_rung = False
-        self._handle = task.get_loop().call_at(when_s, self._ring)
+        self._bell = bell_of(task.get_loop())
+        self._bell.add(self)
 
     def is_cause(self) -> bool:
         """Whether a cancellation that came is the alarm's alone, which is then taken back; asked once."""
@@ -51,12 +55,13 @@ class Alarm:
 
     def stop(self) -> None:
         """Ring no more; one that rang without being heard is taken back."""
-        self._handle.cancel()
+        self._bell.remove(self)
         if self._has_rung:
             self._has_rung = False
             self._task.uncancel()
 
-    def _ring(self) -> None:
+    def ring(self) -> None:
+        """Cancel the task."""
         self._has_rung = True
         self._task.cancel()
 
@@ -71,16 +76,15 @@ class Patience:
         The longest wait, in seconds.
     """
 
-    __slots__ = ("_due_s", "_handle", "_has_rung", "_limit_s", "_loop", "_num_before", "_task")
+    __slots__ = ("_bell", "_has_rung", "_limit_s", "_num_before", "_task", "due_s")
 
     def __init__(self, limit_s: float) -> None:
-        self._loop = asyncio.get_running_loop()
+        self.due_s = math.inf
+        self._bell: Bell = bell_of(asyncio.get_running_loop())
         self._limit_s = limit_s
-        self._due_s = math.inf
         self._has_rung = False
         self._task: asyncio.Task[Any] | None = None
         self._num_before = 0
-        self._handle: asyncio.TimerHandle | None = None
 
     def begin(self) -> None:
         """Begin to wait, in a task."""
@@ -88,13 +92,16 @@ class Patience:
         if task is None:
             raise RuntimeError("who waits is a task")
         self._num_before = task.cancelling()
-        self._due_s = self._loop.time() + self._limit_s
-        if self._handle is None:
-            self._handle = self._loop.call_at(self._due_s, self._look)
+        self.due_s = self._bell.loop.time() + self._limit_s
+        self._bell.add(self)
+
+    def go_on(self) -> None:
+        """Begin the time of a wait anew."""
+        self.due_s = self._bell.loop.time() + self._limit_s
 
     def end(self) -> None:
         """Wait no more; a cancellation that nobody has heard is taken back."""
-        self._due_s = math.inf
+        self.due_s = math.inf
         self._take_back()
 
     def is_cause(self) -> bool:
@@ -102,23 +109,18 @@ class Patience:
         return self._has_rung and self._take_back() <= self._num_before
 
     def stop(self) -> None:
-        """Look no more; may be called twice."""
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
+        """Ring no more; may be called twice."""
+        self._bell.remove(self)
+
+    def ring(self) -> None:
+        """Cancel the task whose wait has lasted too long."""
+        if self._task is not None:
+            self.due_s = math.inf
+            self._has_rung = True
+            self._task.cancel()
 
     def _take_back(self) -> int:
         if not self._has_rung or self._task is None:
             return 0
         self._has_rung = False
         return self._task.uncancel()
-
-    def _look(self) -> None:
-        """Ring where the wait of this moment has lasted too long; else look again when it will have."""
-        self._handle = None
-        if self._task is not None and self._due_s <= self._loop.time():
-            self._due_s = math.inf
-            self._has_rung = True
-            self._task.cancel()
-        elif self._due_s < math.inf:
-            self._handle = self._loop.call_at(self._due_s, self._look)

@@ -6,7 +6,6 @@ anybody upstream sees it; other metadata stay as they are.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import msgspec
@@ -34,7 +33,7 @@ def read_request(protocol: Protocol, body: bytes, alias: str) -> ChatRequest:
     """
     request = protocol.parse(body)
     if not request.model:
-        request = dataclasses.replace(request, model=alias)
+        request = msgspec.structs.replace(request, model=alias)
     raw = request.members.get("metadata")
     if raw is None or b'"turnout"' not in bytes(raw):
         return request
@@ -50,7 +49,7 @@ def read_request(protocol: Protocol, body: bytes, alias: str) -> ChatRequest:
         members["metadata"] = msgspec.Raw(render(metadata))
     else:
         del members["metadata"]
-    return dataclasses.replace(request, members=members, dial=goal)
+    return msgspec.structs.replace(request, members=members, dial=goal)
 
 
 def _goal(raw: msgspec.Raw) -> Goal | None:

@@ -21,7 +21,7 @@ class ClientGoneError(Exception):
 
 @final
 class Attended:
-    """A block that runs only while the client is there: `async with Attended(receive, scope):`.
+    """A block that runs only while the client is there: `with Attended(receive, scope):`.
 
     The block is cancelled the moment the client leaves, and `ClientGoneError` is raised in its place. It
     works like `asyncio.timeout`, with a closed connection instead of a clock.
@@ -34,7 +34,7 @@ class Attended:
         self._is_gone = False
         self._task: asyncio.Task[Any] | None = None
 
-    async def __aenter__(self) -> Self:
+    def __enter__(self) -> Self:
         self._task = asyncio.current_task()
         if self._watch is not None:
             self._unwatch = self._watch(self._leave)
@@ -44,7 +44,7 @@ class Attended:
             self._unwatch = watcher.cancel
         return self
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         task, self._task = self._task, None

@@ -41,6 +41,8 @@ async def serve_exchange(exchange: Exchange) -> None:
         parts.metrics.observe(exchange.account)
         if parts.telemetry is not None:
             parts.telemetry.observe(exchange)
+        # It knows the exchange: together they would wait for a search for garbage.
+        exchange.keep = None
 
 
 async def _attend(exchange: Exchange) -> None:
@@ -129,7 +131,7 @@ async def _produce(exchange: Exchange) -> None:
 async def _answer(exchange: Exchange, selection: Selection) -> None:
     """Ask, and send what comes; a client that leaves ends it."""
     account = exchange.account
-    async with Attended(exchange.receive, exchange.scope):
+    with Attended(exchange.receive, exchange.scope):
         if exchange.request.is_stream:
             exchange.keep = KeepAlive(exchange)
         reply = await ask_down(exchange, selection)

@@ -43,16 +43,16 @@ class Gatherer:
     def __init__(self) -> None:
         self._waiting: list[_Waiting] = []
 
-    async def choose(
+    def choose(
         self, selector: Selector, request: ChatRequest, query: Query, goal: Goal | None, whose: str | None
-    ) -> Selection:
-        """Return what `Selector.choose` does; raises what it raises."""
+    ) -> asyncio.Future[Selection]:
+        """Return what will be what `Selector.choose` returns, or raises."""
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(selector, request, query, goal, whose, loop.create_future())
+        done: asyncio.Future[Selection] = loop.create_future()
         if not self._waiting:
             loop.call_soon(self._decide)
-        self._waiting.append(waiting)
-        return await waiting.done
+        self._waiting.append(_Waiting(selector, request, query, goal, whose, done))
+        return done
 
     def _decide(self) -> None:
         groups: dict[tuple[int, Goal | None], list[_Waiting]] = {}

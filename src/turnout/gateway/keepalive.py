@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import final
 
+from turnout.gateway.bell import Bell, bell_of
 from turnout.gateway.exchange import Exchange
 from turnout.gateway.providers.base import Reply
 from turnout.gateway.reply import start_events
@@ -32,25 +33,27 @@ class KeepAlive:
     """
 
     __slots__ = (
+        "_bell",
+        "_every_s",
         "_exchange",
-        "_handle",
-        "_loop",
         "_num_events",
         "_num_quiet",
         "_ping",
         "_scanner",
+        "due_s",
         "has_begun",
     )
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        self._loop = asyncio.get_running_loop()
+        self._bell: Bell = bell_of(asyncio.get_running_loop())
+        self._every_s = exchange.parts.config.server.keep_alive_s / _LOOKS
         self._ping: asyncio.Task[None] | None = None
         self._scanner: Scanner | None = None
         self._num_events = self._num_quiet = 0
         self.has_begun = False
         """Whether the response was begun before there was an answer."""
-        self._handle = self._again()
+        self._again()
 
     def watch(self, scanner: Scanner) -> None:
         """Look at what the stream has brought: from time to time, so that no event costs anything."""
@@ -64,7 +67,7 @@ class KeepAlive:
 
     def stop(self) -> None:
         """Send no more."""
-        self._handle.cancel()
+        self._bell.remove(self)
 
     async def ended(self) -> bool:
         """Send no more, and return whether the response was begun before there was an answer."""
@@ -72,10 +75,11 @@ class KeepAlive:
         await self.settle()
         return self.has_begun
 
-    def _again(self) -> asyncio.TimerHandle:
-        return self._loop.call_later(self._exchange.parts.config.server.keep_alive_s / _LOOKS, self._look)
+    def _again(self) -> None:
+        self.due_s = self._bell.loop.time() + self._every_s
+        self._bell.add(self)
 
-    def _look(self) -> None:
+    def ring(self) -> None:
         """Send a comment where nothing has come since so many looks; never into the middle of an event."""
         num_events = 0 if self._scanner is None else self._scanner.num_events
         self._num_quiet = self._num_quiet + 1 if num_events == self._num_events else 0
@@ -83,8 +87,8 @@ class KeepAlive:
         is_torn = self._scanner is not None and self._scanner.is_torn
         if self._num_quiet >= _LOOKS and not is_torn and (self._ping is None or self._ping.done()):
             self._num_quiet = 0
-            self._ping = self._loop.create_task(self._send())
-        self._handle = self._again()
+            self._ping = self._bell.loop.create_task(self._send())
+        self._again()
 
     async def _send(self) -> None:
         exchange = self._exchange

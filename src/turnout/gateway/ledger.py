@@ -49,12 +49,16 @@ _TABLES: dict[type[msgspec.Struct], str] = {
     ShadowRow: "shadows",
     FeedbackRow: "feedback",
 }
-_AT_ONCE = 32
-"""Rows of one statement: each statement takes Python's lock once, and the event loop needs it. SQLite takes
-999 values in each, and no row has more than 31."""
-_INSERTS = {
-    kind: (insert_statement(kind, table), insert_statement(kind, table, _AT_ONCE))
+_PAGE_BYTES = 8192
+_AT_ONCE = (128, 16)
+"""Rows of one statement, as many as there are first: each statement takes Python's lock once, and the event
+loop needs it. The larger one is for an SQLite that takes more than 999 values in each, as it does by default
+from 3.32 on; no row has more than 31."""
+_INSERTS = {kind: insert_statement(kind, table) for kind, table in _TABLES.items()}
+_MANY = {
+    (kind, num_rows): insert_statement(kind, table, num_rows)
     for kind, table in _TABLES.items()
+    for num_rows in _AT_ONCE
 }
 
 
@@ -154,7 +158,7 @@ class Ledger:
     def add(self, row: Row) -> None:
         """Queue a row; never waits. It is committed within `flush_ms` while the disk works."""
         self._rows.append(row)
-        if len(self._rows) >= self.settings.flush_rows:
+        if len(self._rows) >= self.settings.flush_rows and not self._wake.is_set():
             self._wake.set()
 
     def owner(self, decision_id: str) -> Owner | None:
@@ -268,13 +272,11 @@ class Ledger:
     def _write(self, connection: sqlite3.Connection, rows: list[Row]) -> None:
         connection.execute("BEGIN IMMEDIATE")
         try:
-            for kind, (one, many) in _INSERTS.items():
+            for kind, one in _INSERTS.items():
                 values = [msgspec.structs.astuple(row) for row in rows if type(row) is kind]
-                whole = len(values) - len(values) % _AT_ONCE
-                for at in range(0, whole, _AT_ONCE):
-                    connection.execute(many, list(chain.from_iterable(values[at : at + _AT_ONCE])))
-                if values[whole:]:
-                    connection.executemany(one, values[whole:])
+                values = _insert_many(connection, kind, values)
+                if values:
+                    connection.executemany(one, values)
             if self.sender is not None:
                 connection.executemany(NOTE, [self._note(row) for row in rows])
             now_s = self.clock.now_s()
@@ -286,10 +288,28 @@ class Ledger:
             raise
 
 
+def _insert_many(
+    connection: sqlite3.Connection, kind: type[msgspec.Struct], values: list[tuple[object, ...]]
+) -> list[tuple[object, ...]]:
+    """Write rows of one kind by statements of many; return those that are left."""
+    most = connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
+    at = 0
+    for num_rows in _AT_ONCE:
+        if num_rows * len(kind.__struct_fields__) > most:
+            continue
+        while len(values) - at >= num_rows:
+            some = list(chain.from_iterable(values[at : at + num_rows]))
+            connection.execute(_MANY[kind, num_rows], some)
+            at += num_rows
+    return values[at:]
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     """Open in autocommit mode: every transaction is written out where it is."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
     try:
+        # Of a new file. By SQLite's own size, a decision among twenty candidates has a page beside its row.
+        connection.execute(f"PRAGMA page_size={_PAGE_BYTES}")
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
     except BaseException:

@@ -8,7 +8,7 @@ they are counted together as `other`.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, final
 
 import msgspec
@@ -58,21 +58,28 @@ class Tally(msgspec.Struct):
 
     def count(self, name: str, labels: Labels, amount: float = 1.0) -> None:
         """Add to a counter."""
+        try:
+            self.counters[name][labels] += amount
+        except KeyError:
+            self._count_first(name, labels, amount)
+
+    def _count_first(self, name: str, labels: Labels, amount: float) -> None:
         family = self.counters.setdefault(name, {})
-        if labels not in family and len(family) >= MAX_SERIES:
-            labels = ("other",) * len(labels)
+        labels = _bounded(family, labels)
         family[labels] = family.get(labels, 0.0) + amount
 
     def time(self, name: str, labels: Labels, seconds: float) -> None:
         """Add to a histogram."""
-        family = self.histograms.setdefault(name, {})
-        series = family.get(labels)
-        if series is None:
-            if len(family) >= MAX_SERIES:
-                labels = ("other",) * len(labels)
-            series = family.setdefault(labels, [0.0] * (len(BOUNDS_S) + 2))
+        try:
+            series = self.histograms[name][labels]
+        except KeyError:
+            series = self._series(name, labels)
         series[bisect_left(BOUNDS_S, seconds)] += 1
         series[-1] += seconds
+
+    def _series(self, name: str, labels: Labels) -> list[float]:
+        family = self.histograms.setdefault(name, {})
+        return family.setdefault(_bounded(family, labels), [0.0] * (len(BOUNDS_S) + 2))
 
     def add(self, other: Tally) -> None:
         """Add another's numbers."""
@@ -84,6 +91,13 @@ class Tally(msgspec.Struct):
             for labels, series in series_by.items():
                 before = mine.get(labels, [0.0] * len(series))
                 mine[labels] = [a + b for a, b in zip(before, series, strict=True)]
+
+
+def _bounded(family: Collection[Labels], labels: Labels) -> Labels:
+    """Return the labels, or those of all that there is no room for."""
+    if labels not in family and len(family) >= MAX_SERIES:
+        return ("other",) * len(labels)
+    return labels
 
 
 @final
@@ -122,13 +136,15 @@ class Metrics:
 
     def _count_answer(self, model: str, account: Account) -> None:
         tally = self.tally
-        for direction, tokens in zip(("input", "output"), account.counted_tokens, strict=True):
-            if tokens is not None:
-                tally.count("turnout_tokens", (model, direction), tokens)
+        tokens_in, tokens_out = account.counted_tokens
+        if tokens_in is not None:
+            tally.count("turnout_tokens", (model, "input"), tokens_in)
+        if tokens_out is not None:
+            tally.count("turnout_tokens", (model, "output"), tokens_out)
         if account.usd is None:
             tally.count("turnout_unpriced_requests", (model,))
         else:
-            tally.count("turnout_spend_usd", (model, str(account.is_replay).lower()), account.usd)
+            tally.count("turnout_spend_usd", (model, "true" if account.is_replay else "false"), account.usd)
         if account.is_estimated:
             tally.count("turnout_estimated_requests", (model,))
 

@@ -99,6 +99,6 @@ def stale_notice(prices: Prices | None, settings: PricesSettings, now_s: float) 
     if prices is None or prices.age_days(now_s) <= settings.warn_days:
         return ()
     return (
-        f"the prices of {settings.path!r} are of {prices.date} and {prices.age_days(now_s):.0f} days old: "
+        f"the prices of {settings.path!r} are of {prices.date} and {int(prices.age_days(now_s))} days old: "
         "spend and budgets may be wrong; look them up again and set the new date",
     )

@@ -1,18 +1,46 @@
 """This module writes an answer as uvicorn does, at a third of its cost: one check of the head, one write.
 
 Uvicorn looks at every name and value by two patterns, and writes head and body apart. What is unusual (a HEAD
-request, a status without a body, headers about the connection) is left to it.
+request, a status without a body, headers about the connection) is left to it. Who knows that it is asked
+through such a cycle (`quick_cycle_of`) writes without messages: `begin`, then `put`.
 """
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
-from typing import Any, final
+import asyncio
+from collections.abc import MutableMapping, Sequence
+from typing import TYPE_CHECKING, Any, final
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
+
+    from turnout.gateway.disconnect import Send
 
 _NO_BODY = (204, 304)
 _UNUSUAL = frozenset({b"connection", b"transfer-encoding"})
+_LENGTH = b"content-length"
+
+Pairs = Sequence[tuple[bytes, bytes]]
+
+
+@final
+class _Told:
+    """Headers of every answer, written once for as long as the server has the same."""
+
+    def __init__(self) -> None:
+        self.headers: Pairs = ()
+        self.lines: list[bytes] = []
+
+    def of(self, headers: Pairs) -> list[bytes]:
+        """Return the lines of a list of headers, which nobody changes."""
+        if headers is not self.headers:
+            self.headers, self.lines = headers, [b"%b: %b" % pair for pair in headers]
+        return self.lines
+
+
+_told = _Told()
 
 
 @final
@@ -22,69 +50,131 @@ class QuickCycle(RequestResponseCycle):
     _head = b""
     """Written with the first of the body."""
     _is_quick = False
+    _is_heard = False
+    """Whether the body was taken."""
 
     @classmethod
     def take_over(cls, cycle: RequestResponseCycle) -> None:
         """Make a cycle that was just begun one of this class."""
         cycle.__class__ = cls
 
+    @classmethod
+    def begun(cls, protocol: HttpToolsProtocol, *, is_kept: bool) -> QuickCycle:
+        """Return the cycle of the request that a connection has just read the headers of."""
+        cycle = cls.__new__(cls)
+        # What uvicorn's own `__init__` sets.
+        cycle.scope = protocol.scope
+        cycle.transport = protocol.transport
+        cycle.flow = protocol.flow
+        cycle.logger = protocol.logger
+        cycle.access_logger = protocol.access_logger
+        cycle.access_log = protocol.access_log
+        cycle.default_headers = protocol.server_state.default_headers
+        cycle.message_event = asyncio.Event()
+        cycle.on_response = protocol.on_response_complete
+        cycle.disconnected = False
+        cycle.keep_alive = is_kept
+        cycle.waiting_for_100_continue = protocol.expect_100_continue
+        cycle.body = bytearray()
+        cycle.more_body = True
+        cycle.response_started = cycle.response_complete = False
+        cycle.chunked_encoding = None
+        cycle.expected_content_length = 0
+        return cycle
+
+    async def run_listed(self, app: ASGI3Application, tasks: set[asyncio.Task[None]]) -> None:
+        """Run an app in a task that stands on a list until then."""
+        try:
+            await self.run_asgi(app)
+        finally:
+            if (task := asyncio.current_task()) is not None:
+                tasks.discard(task)
+
+    def begin(self, status: int, headers: Pairs) -> bool:
+        """Begin an answer; False where that is not possible here, and `send` has to do it."""
+        return not self.response_started and not self.flow.write_paused and self._begin(status, headers)
+
+    def put(self, body: bytes, *, is_last: bool) -> bool:
+        """Write a part of an answer that was begun; return whether the client has room for another one."""
+        if not self.disconnected:
+            self._write(body, is_last)
+        return not self.flow.write_paused
+
+    async def drain(self) -> None:
+        """Wait until the client has room."""
+        await self.flow.drain()
+
+    async def receive(self) -> Any:
+        """Return the next message of ASGI's."""
+        if self.more_body or self._is_heard or self.disconnected or self.waiting_for_100_continue:
+            return await super().receive()
+        # Nearly always: the whole body came with the headers.
+        self._is_heard = True
+        self.flow.resume_reading()
+        self.message_event.clear()
+        body, self.body = bytes(self.body), bytearray()
+        return {"type": "http.request", "body": body, "more_body": False}
+
     async def send(self, message: MutableMapping[str, Any]) -> None:  # type: ignore[override]
         """Take a message of ASGI's."""
         if self.response_started and self._is_quick and not self.response_complete:
             if not self.flow.write_paused and not self.disconnected:
-                self._write(message)
+                self._write(message.get("body", b""), not message.get("more_body", False))
                 return
             if self._head and not self.disconnected:
                 self.transport.write(self._head)
             self._head = b""
-        elif not self.response_started and self._begin(message):
+        elif not self.response_started and self._begin(message.get("status", 0), message.get("headers", ())):
             return
         await super().send(message)  # type: ignore[arg-type]
 
-    def _begin(self, message: MutableMapping[str, Any]) -> bool:
+    def _begin(self, status: int, headers: Pairs) -> bool:
         """Keep the head until the body comes; return whether that is possible."""
-        status, headers = message.get("status", 0), list(message.get("headers", ()))
+        if status in _NO_BODY or status < 200 or not self.keep_alive or self.access_log or self.disconnected:
+            return False
+        headers = list(headers)
         known = dict(headers)
-        is_plain = status not in _NO_BODY and status >= 200 and _UNUSUAL.isdisjoint(known)
         is_lower = b"".join(known).islower() or not known
-        if not (is_plain and is_lower and self.keep_alive) or self.access_log or self.disconnected:
+        if not is_lower or not _UNUSUAL.isdisjoint(known) or self.scope["method"] == "HEAD":
             return False
-        if self.scope["method"] == "HEAD":
-            return False
-        lines = [b"%b: %b\r\n" % pair for pair in self.default_headers]
-        lines += [b"%b: %b\r\n" % pair for pair in headers]
-        length = known.get(b"content-length")
+        lines = [*_told.of(self.default_headers), *map(b": ".join, headers)]
+        length = known.get(_LENGTH)
         if length is None:
-            lines.append(b"transfer-encoding: chunked\r\n")
+            lines.append(b"transfer-encoding: chunked")
         else:
             self.expected_content_length = int(length)
-        told = b"".join(lines)
-        if not told.count(b"\n") == told.count(b"\r") == len(lines) or b"\0" in told:
+        told = b"\r\n".join(lines)
+        num_ends = len(lines) - 1
+        if not told.count(b"\n") == told.count(b"\r") == num_ends or b"\0" in told:
             raise RuntimeError("Invalid HTTP header.")
         self.chunked_encoding = length is None
         self.waiting_for_100_continue = False
         self.response_started = self._is_quick = True
-        self._head = b"%b%b\r\n" % (STATUS_LINE[status], told)
+        self._head = b"%b%b\r\n\r\n" % (STATUS_LINE[status], told)
         return True
 
-    def _write(self, message: MutableMapping[str, Any]) -> None:
+    def _write(self, body: bytes, is_last: bool) -> None:
         """Write a part of the body, and the head before the first."""
-        body, is_last = message.get("body", b""), not message.get("more_body", False)
-        parts = [self._head]
         if self.chunked_encoding:
-            if body:
-                parts += (b"%x\r\n" % len(body), body, b"\r\n")
-            if is_last:
-                parts.append(b"0\r\n\r\n")
+            end = b"0\r\n\r\n" if is_last else b""
+            data = b"%b%x\r\n%b\r\n%b" % (self._head, len(body), body, end) if body else self._head + end
         else:
             self.expected_content_length -= len(body)
             if self.expected_content_length < 0 or (is_last and self.expected_content_length):
                 raise RuntimeError("A body of another length than its head says.")
-            parts.append(body)
+            data = self._head + body
         self._head = b""
-        if data := b"".join(parts):
+        if data:
             self.transport.write(data)
         if is_last:
             self.response_complete = True
             self.message_event.set()
+            if not self.keep_alive:  # the server is told to end
+                self.transport.close()
             self.on_response()
+
+
+def quick_cycle_of(send: Send) -> QuickCycle | None:
+    """Return the cycle that a request is answered through; None under another server."""
+    cycle = getattr(send, "__self__", None)
+    return cycle if isinstance(cycle, QuickCycle) else None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import msgspec
 
 from turnout.gateway.account import Account
 from turnout.gateway.disconnect import Send
 from turnout.gateway.errors import ApiError, Headers
 from turnout.gateway.providers.base import Reply
+from turnout.gateway.quick_cycle import QuickCycle, quick_cycle_of
 
 _JSON = (b"content-type", b"application/json")
 _ESTIMATED = (b"x-turnout-usage-estimated", b"true")
@@ -42,30 +45,32 @@ def reply_headers(account: Account) -> Headers:
 
 async def send_body(send: Send, reply: Reply, headers: Headers, *, is_estimated: bool) -> None:
     """Send a whole reply."""
-    extra = [_ESTIMATED] if is_estimated else []
-    length = (b"content-length", b"%d" % len(reply.body))
-    await send(
-        {
-            "type": "http.response.start",
-            "status": reply.status,
-            "headers": [*reply.headers, *headers, *extra, length],
-        }
-    )
+    told = [*reply.headers, *headers, (b"content-length", b"%d" % len(reply.body))]
+    if is_estimated:
+        told.append(_ESTIMATED)
+    cycle = quick_cycle_of(send)
+    if cycle is not None and cycle.begin(reply.status, told):
+        cycle.put(reply.body, is_last=True)
+        return
+    await send({"type": "http.response.start", "status": reply.status, "headers": told})
     await send({"type": "http.response.body", "body": reply.body, "more_body": False})
 
 
-async def start_events(send: Send, reply: Reply, headers: Headers, *, is_estimated: bool) -> None:
-    """Open a response of server-sent events; nothing between here and the client shall buffer it."""
-    extra = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+async def start_events(
+    send: Send, reply: Reply, headers: Headers, *, is_estimated: bool
+) -> QuickCycle | None:
+    """Open a response of server-sent events; nothing between here and the client shall buffer it.
+
+    Returns what takes them without a message for each, where there is such a thing.
+    """
+    told = [*reply.headers, *headers, (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
     if is_estimated:
-        extra.append(_ESTIMATED)
-    await send(
-        {
-            "type": "http.response.start",
-            "status": reply.status,
-            "headers": [*reply.headers, *headers, *extra],
-        }
-    )
+        told.append(_ESTIMATED)
+    cycle = quick_cycle_of(send)
+    if cycle is not None and cycle.begin(reply.status, told):
+        return cycle
+    await send({"type": "http.response.start", "status": reply.status, "headers": told})
+    return None
 
 
 def error_reply(error: ApiError) -> Reply:
@@ -83,6 +88,7 @@ async def send_error(send: Send, error: ApiError, headers: Headers) -> None:
     await send_body(send, error_reply(error), headers, is_estimated=False)
 
 
+@lru_cache(maxsize=1024)
 def header_text(text: str) -> bytes:
     """Return a header value: visible ASCII, with anything else as an escape."""
     return text.encode("ascii", "backslashreplace").translate(_PRINTABLE)

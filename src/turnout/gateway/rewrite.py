@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import msgspec
 
 from turnout.core.errors import sentence
@@ -36,7 +34,7 @@ def rewritten(request: ChatRequest, rules: tuple[RuleSettings, ...], protocol: P
             members = members | {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in fields}
     if members is request.members:
         return request
-    return dataclasses.replace(protocol.parse(render(members)), dial=request.dial)
+    return msgspec.structs.replace(protocol.parse(render(members)), dial=request.dial)
 
 
 def refusal(rule: RuleSettings) -> ApiError:

@@ -34,7 +34,7 @@ class DecisionRow(msgspec.Struct, frozen=True, kw_only=True):
     expected_cost_usd: float | None = None
     decision_s: float | None = None
     is_stream: bool
-    text: str | None
+    text: str | None = None
     key: str | None = None
     """Name of the client's key."""
     tenant: str | None = None

@@ -42,6 +42,14 @@ PREFIX = b"x-turnout-"
 _DIAL_NAMES = tuple(name.decode() for name in DIALS)
 
 
+Lists = tuple[list[list[float]], list[list[float]], list[list[bool]]]
+
+
+def lists_of(estimate: Estimate) -> Lists:
+    """Return expected qualities, costs in USD, and who may serve, each a list of rows."""
+    return estimate.quality_QM.tolist(), estimate.cost_usd_QM.tolist(), estimate.allowed_QM.tolist()
+
+
 @final
 class Selection(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Who shall be asked, in order, and what is known of why; NaN stands for unknown."""
@@ -62,6 +70,8 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """What the decision was made from; None where the client named the candidate."""
     row: int = 0
     """The row of this request in the estimate."""
+    lists: Lists | None = None
+    """`lists_of` the estimate, made once for all that were decided together."""
 
 
 @final
@@ -195,7 +205,7 @@ class Selector:
         decision_s = time.perf_counter() - started_s
         # A choice that is only looked at is not drawn, and a conversation that somebody has read stays there.
         is_drawn = self.explore_share > 0 and rng is None and extra_usd_M is None
-        candidates, found = decisions.candidates, list[Selection | None]()
+        candidates, found, lists = decisions.candidates, list[Selection | None](), lists_of(estimate)
         # As lists, at once: an array gives a number at ten times the price.
         rows = zip(
             decisions.choice_Q.tolist(),
@@ -223,6 +233,7 @@ class Selector:
                 pacer=pacer,
                 estimate=estimate,
                 row=row,
+                lists=lists,
             )
             found.append(explored(selection, self.explore_share, self.rng) if is_drawn else selection)
         return found
@@ -260,9 +271,10 @@ def read_goal(headers: Sequence[tuple[bytes, bytes]]) -> Goal | None:
     Raises `ApiError` (400) that names the header. A misspelt dial is refused: served without it, a request
     would spend what its client did not allow.
     """
-    given = sorted((name, value) for name, value in headers if name.startswith(PREFIX))
+    given = [header for header in headers if header[0].startswith(PREFIX)]
     if not given:
         return None
+    given.sort()
     for name, _ in given:
         if name not in DIALS:
             raise _unknown_header(name.decode("latin-1"))

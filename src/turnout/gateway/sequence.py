@@ -82,7 +82,7 @@ class SequenceHandler:
         query = _query(request, account.decision_id, whole=sequence.thinker is not None)
         trace = start(environment, query, bounds=bounds, seed=self._seed_of(account.decision_id))
         try:
-            async with Attended(exchange.receive, exchange.scope):
+            with Attended(exchange.receive, exchange.scope):
                 outcome = await carry_on_async(environment, sequence.sequencer, trace)
         finally:
             _account_for(trace, sequence, client, account)

@@ -6,11 +6,10 @@ from turnout.core.errors import sentence
 from turnout.gateway.account import Account
 from turnout.gateway.errors import ApiError
 from turnout.gateway.exchange import Exchange
-from turnout.gateway.pins_store import Pin
 from turnout.gateway.providers.base import Chunks, Fault, Reply
+from turnout.gateway.quick_cycle import QuickCycle
+from turnout.gateway.relay import Relay, pin_made
 from turnout.gateway.reply import reply_headers, send_body, start_events
-
-_BAD_EVENT = "upstream_bad_event"
 
 
 async def send_whole(exchange: Exchange, reply: Reply) -> None:
@@ -19,7 +18,8 @@ async def send_whole(exchange: Exchange, reply: Reply) -> None:
     is_answer = reply.status == 200 and account.served is not None
     if is_answer:
         account.usage, estimate = exchange.protocol.read_answer(reply.body)
-        await _pin(exchange, exchange.protocol.made(reply.body))
+        if made := exchange.protocol.made(reply.body):
+            await pin_made(exchange, made)
         if estimate is not None and account.is_estimated:
             account.output_estimate = estimate
     account.end(reply.status, None if reply.status < 400 else f"upstream_{reply.status}")
@@ -31,27 +31,15 @@ async def send_whole(exchange: Exchange, reply: Reply) -> None:
 
 async def forward(exchange: Exchange, reply: Reply, chunks: Chunks) -> None:
     """Pass a stream on and account for it; a cut ends in an error event, never in a false [DONE]."""
-    account, send, keep = exchange.account, exchange.send, exchange.keep
-    scanner = exchange.protocol.scanner(exchange.request)
+    account, keep = exchange.account, exchange.keep
+    relay = Relay(exchange, reply.status)
+    scanner = relay.scanner
     fault: ApiError | None = None
-    pinned: tuple[str, ...] = ()
     try:
-        await _begin(exchange, reply)
+        relay.cycle = await _begin(exchange, reply)
         if keep is not None:
             keep.watch(scanner)
-        while block := await chunks.read():
-            whole = scanner.feed(block)
-            if scanner.made != pinned:
-                pinned = scanner.made
-                await _pin(exchange, pinned)
-            if whole:
-                await send({"type": "http.response.body", "body": whole, "more_body": True})
-            if scanner.has_bad_event and (bad := f"{account.provider}: {_BAD_EVENT}") not in account.faults:
-                account.faults.append(bad)
-            if scanner.is_done:
-                # Clients may leave at the last event, and upstreams may hang up: the answer is complete.
-                account.read_stream(scanner)
-                account.end(reply.status)
+        await chunks.pour(relay.take_in)
         fault = None if scanner.is_complete else _cut(account)
     except Fault as error:
         fault = None if scanner.is_done else error.error
@@ -67,7 +55,7 @@ async def forward(exchange: Exchange, reply: Reply, chunks: Chunks) -> None:
     account.faults.append(f"{account.provider}: {fault.code}")
     account.end(fault.status, fault.code)
     event = exchange.protocol.error_event(fault.message, code=fault.code)
-    await send({"type": "http.response.body", "body": event, "more_body": True})
+    await exchange.send({"type": "http.response.body", "body": event, "more_body": True})
 
 
 async def send_late(exchange: Exchange, reply: Reply) -> None:
@@ -90,22 +78,15 @@ async def send_last(exchange: Exchange, message: str, *, code: str) -> None:
     await exchange.send({"type": "http.response.body", "body": event, "more_body": False})
 
 
-async def _begin(exchange: Exchange, reply: Reply) -> None:
-    """Open the response, unless a comment has done so already."""
+async def _begin(exchange: Exchange, reply: Reply) -> QuickCycle | None:
+    """Open the response, unless a comment has done so already; return what `start_events` does."""
     if exchange.keep is not None:
         await exchange.keep.settle()
         if exchange.keep.has_begun:
-            return
+            return None
     exchange.account.is_sending = True
     headers = reply_headers(exchange.account)
-    await start_events(exchange.send, reply, headers, is_estimated=exchange.account.is_replay)
-
-
-async def _pin(exchange: Exchange, names: tuple[str, ...]) -> None:
-    """Remember what the upstream keeps, before the client can ask about it."""
-    account = exchange.account
-    if names and account.served is not None:
-        await exchange.parts.pins.remember(names, Pin(maker=account.served.name, tenant=account.tenant))
+    return await start_events(exchange.send, reply, headers, is_estimated=exchange.account.is_replay)
 
 
 def _tell_breaker(exchange: Exchange, *, is_good: bool) -> None:

@@ -150,5 +150,5 @@ def _row(job: Job, found: Selection) -> ShadowRow:
         expected_quality=known(found.expected_quality),
         expected_cost_usd=known(found.expected_cost_usd),
         decision_s=found.decision_s,
-        scores=scores_of(found.estimate, found.row),
+        scores=scores_of(found),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from typing import final
 
 import msgspec
@@ -86,7 +85,7 @@ def _spared(exchange: Exchange, candidate: Candidate) -> ChatRequest:
     if own is None or not own.leave_out:
         return exchange.request
     members = {name: raw for name, raw in exchange.request.members.items() if name not in own.leave_out}
-    return dataclasses.replace(exchange.request, members=members)
+    return msgspec.structs.replace(exchange.request, members=members)
 
 
 def take(exchange: Exchange, answer: Answer) -> Reply:

@@ -71,7 +71,7 @@ class StoredResponses:
         path = quote(made_id, safe="") + (f"/{what}" if what else "")
         query = scope["query_string"].decode("latin-1")
         try:
-            async with Attended(receive, scope):
+            with Attended(receive, scope):
                 reply = await provider.ask_kept(method, path, query)
                 if reply.chunks is not None:
                     await _forward(send, reply, reply.chunks)

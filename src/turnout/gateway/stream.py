@@ -25,6 +25,9 @@ _BOUNDARY = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _SAYS_FINISH = b'"finish_reason"'
 _GOES_ON = (b'"finish_reason":null', b'"finish_reason": null')
 _MARK = re.compile(rb'"usage"\s*:\s*\{|\[DONE\]|"error"')
+_MOST_FRAMES = 8
+"""Of one stream; an upstream whose events differ in more than their text is not looked at so."""
+_SAYS = re.compile(rb'"content"\s*:\s*"')
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
 
 
@@ -121,6 +124,8 @@ class EventScanner(Scanner):
         self.has_error = False
         self.has_bad_event = False
         self._held = b""
+        self._frame: tuple[bytes, bytes] | None = None
+        self._num_frames = 0
 
     @property
     def is_complete(self) -> bool:
@@ -138,7 +143,16 @@ class EventScanner(Scanner):
         return self._scan(whole) if whole else b""
 
     def _scan(self, whole: bytes) -> bytes:
-        """Read the events that carry a mark; the others, which are nearly all, are not even cut apart."""
+        """Read the events that carry a mark; the others, which are nearly all, say nothing new but a text."""
+        if self._frame is not None and (num_events := _num_framed(whole, *self._frame)):
+            self.num_events += num_events
+            return whole
+        scanned = self._scan_all(whole)
+        if self._num_frames < _MOST_FRAMES and scanned is whole and not self.is_finished:
+            self._frame, self._num_frames = _frame_of(whole), self._num_frames + 1
+        return scanned
+
+    def _scan_all(self, whole: bytes) -> bytes:
         num_events = whole.count(b"\n\n") + whole.count(b"\r\n\r\n")
         self.num_events += num_events
         # Counting is cheap, a pattern is not, and nearly every chunk says that it is not the last.
@@ -179,6 +193,33 @@ class EventScanner(Scanner):
             return False
         self.usage = chunk.usage
         return self.strip_usage and not chunk.choices
+
+
+def _frame_of(whole: bytes) -> tuple[bytes, bytes] | None:
+    """Return what stands before and after the text of a block's last event; None where there is no text."""
+    event = whole[:-2].rpartition(b"\n\n")[2]
+    said = _SAYS.search(event)
+    if said is None or b"\r" in event or not event.startswith(b'data: {"'):
+        return None
+    end = event.find(b'"', said.end())
+    return (event[: said.end()], event[end:]) if end >= 0 else None
+
+
+def _num_framed(whole: bytes, before: bytes, after: bytes) -> int:
+    """Return the number of events of a block where all differ from one that was read by their text alone.
+
+    Between `before`, which opens a text, and `after`, which begins with the sign that ends it, no such sign
+    may stand: a text that holds one, masked, is no longer seen from outside, and is looked at as a whole.
+    """
+    events = whole.split(b"\n\n")
+    if events.pop():
+        return 0
+    low, size = len(before), len(after)
+    for event in events:
+        is_framed = event.startswith(before) and event.endswith(after)
+        if not is_framed or event.find(b'"', low) != len(event) - size:
+            return 0
+    return len(events)
 
 
 def starts_with_error(first: bytes) -> bool:

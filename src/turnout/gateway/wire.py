@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import final
 
 import msgspec
@@ -28,6 +27,9 @@ MODELS = "/v1/models"
 
 Members = dict[str, msgspec.Raw]
 
+_TELLING = frozenset({"tools", "functions", "logprobs", "response_format", "modalities"})
+"""Members that may say what a candidate must be able to do."""
+_NOTHING = frozenset[str]()
 _EMPTY = frozenset({b"null", b"[]", b"{}", b"false", b'""'})
 _BODY = "a JSON object with the fields 'model' and 'messages'"
 _MESSAGES = "a list of at least one message, each an object with 'role' and 'content'"
@@ -57,8 +59,7 @@ _typed_decoder = msgspec.json.Decoder(_Typed)
 
 
 @final
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ChatRequest:
+class ChatRequest(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """One chat request: what routing reads, and the members as they came."""
 
     members: Members
@@ -231,6 +232,8 @@ def _estimate_tokens(members: Members, messages: list[_Message]) -> int:
 
 
 def _needs_of(members: Members, messages: list[_Message]) -> frozenset[str]:
+    if members.keys().isdisjoint(_TELLING) and all(type(one.content) is str for one in messages):
+        return _NOTHING
     needs = {
         need
         for name, need in (("tools", "tools"), ("functions", "tools"), ("logprobs", "logprobs"))

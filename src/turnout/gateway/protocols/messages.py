@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, ClassVar, final
 
 import msgspec
@@ -63,7 +62,7 @@ class MessagesProtocol(Protocol):
 
     def to_chat(self, request: ChatRequest) -> ChatRequest:
         """Return the request as a chat request; raises `Fault` for what chat cannot say."""
-        return dataclasses.replace(parse_chat(chat_request(request.members)), is_translated=True)
+        return msgspec.structs.replace(parse_chat(chat_request(request.members)), is_translated=True)
 
     def from_chat(self, reply: Reply, request: ChatRequest, upstream: str) -> Reply:
         """Return a chat reply as a message, an error of Messages, or a stream of its events."""

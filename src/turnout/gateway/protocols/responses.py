@@ -6,7 +6,6 @@ encrypted. Their names are read from answers, and from the requests that build o
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, ClassVar, final
 
 import msgspec
@@ -55,7 +54,7 @@ class ResponsesProtocol(Protocol):
 
     def to_chat(self, request: ChatRequest) -> ChatRequest:
         """Return the request as a chat request; raises `Fault` for what chat cannot say."""
-        return dataclasses.replace(parse_chat(chat_request(request.members)), is_translated=True)
+        return msgspec.structs.replace(parse_chat(chat_request(request.members)), is_translated=True)
 
     def from_chat(self, reply: Reply, request: ChatRequest, upstream: str) -> Reply:
         """Return a chat reply as a response, or as a stream of its events."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import ClassVar, final
 
 import msgspec
@@ -43,6 +42,11 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Filled by the provider while it works."""
 
 
+Wait = Callable[[], Awaitable[None]]
+TakeIn = Callable[[bytes], Wait | None]
+"""Takes a block of a stream; returns what is to be waited for before the next one, or None."""
+
+
 class Chunks(ABC):
     """Bytes of a stream as they arrive."""
 
@@ -50,18 +54,23 @@ class Chunks(ABC):
     async def read(self) -> bytes:
         """Return what has arrived, at least one byte, or nothing at the end; raises `Fault` when cut."""
 
+    async def pour(self, take_in: TakeIn) -> None:
+        """Have every block taken, to the end; raises `Fault` when cut, and what `take_in` raises."""
+        while block := await self.read():
+            if (wait := take_in(block)) is not None:
+                await wait()
+
     @abstractmethod
     def close(self) -> None:
         """Stop; an upstream that is still sending sees its connection closed. May be called twice."""
 
 
 @final
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """What came back: a whole body, or chunks that arrive."""
 
     status: int
-    headers: Headers = field(default_factory=list)
+    headers: Headers = msgspec.field(default_factory=list)
     body: bytes = b""
     chunks: Chunks | None = None
     """Server-sent events as they arrive, instead of a body; the first ones have arrived."""

@@ -17,13 +17,15 @@ from functools import lru_cache
 from typing import final
 from urllib.parse import urlsplit
 
-from turnout.gateway.providers.connection import ClientError, Connection, DroppedError, Response
+from turnout.gateway.providers.connection import Connection
 from turnout.gateway.providers.reach import Address, addresses_of, open_socket
+from turnout.gateway.providers.response import ClientError, DroppedError, Response
 
 KEEP_ALIVE_S = 15.0
 """Seconds an idle connection is kept; servers close theirs after 5 to 75, and a closed one costs a retry."""
 
 _LARGE_BYTES = 2**19
+_MAX_HEADS = 256
 _ADDRESSES_S = 300.0
 _TURNS = 100
 """Turns of the loop in which connections that are dropped say so."""
@@ -88,6 +90,7 @@ class Client:
         self._addresses: dict[tuple[str, int], tuple[float, list[Address]]] = {}
         self._tls: ssl.SSLContext | None = None
         self._sweep: asyncio.TimerHandle | None = None
+        self._heads: dict[str, tuple[str, Mapping[str, str], bytes]] = {}
 
     async def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Response:
         """Send a request and return its response once the headers are there; raises `ClientError`.
@@ -96,7 +99,7 @@ class Client:
         more. On a new connection that would be a second call, on which others decide, and account for it.
         """
         place = place_of(url)
-        head = _head(method, place, headers, len(body))
+        head = b"%bcontent-length: %d\r\n\r\n" % (self._head(method, url, place, headers), len(body))
         kept = self._take(place)
         if kept is not None:
             try:
@@ -117,6 +120,17 @@ class Client:
             if not self._all:
                 break
             await asyncio.sleep(0)
+
+    def _head(self, method: str, url: str, place: Place, headers: Mapping[str, str]) -> bytes:
+        """Return the head of a request up to its length; written once for one mapping of headers."""
+        known = self._heads.get(url)
+        if known is not None and known[0] == method and known[1] is headers:
+            return known[2]
+        head = _head(method, place, headers)
+        if len(self._heads) >= _MAX_HEADS:
+            self._heads.clear()
+        self._heads[url] = method, headers, head
+        return head
 
     async def _send(self, connection: Connection, head: bytes, body: bytes) -> Response:
         try:
@@ -209,12 +223,16 @@ def _words(error: OSError) -> str:
     return os.strerror(error.errno)
 
 
-def _head(method: str, place: Place, headers: Mapping[str, str], length: int) -> bytes:
-    """Return the head of a request; names are in lower case. Raises `ValueError` for one that is none."""
-    whole = {**place.headers, **headers, "content-length": length}
+def _head(method: str, place: Place, headers: Mapping[str, str]) -> bytes:
+    """Return the head of a request up to its length; names are in lower case.
+
+    Raises `ValueError` for one that is none.
+    """
+    whole = {**place.headers, **headers}
+    whole.pop("content-length", None)
     line = f"{method} {place.target} HTTP/1.1\r\n"
-    told = line + "".join([f"{name}: {value}\r\n" for name, value in whole.items()]) + "\r\n"
-    num_lines = len(whole) + 2
+    told = line + "".join([f"{name}: {value}\r\n" for name, value in whole.items()])
+    num_lines = len(whole) + 1
     if told.count("\n") != num_lines or told.count("\r") != num_lines or "\0" in told:
         raise ValueError("a header with a line break")
     return told.encode("latin-1", "replace")

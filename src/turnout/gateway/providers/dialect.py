@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar, final
+
+import msgspec
 
 from turnout.core.candidate import Candidate
 from turnout.gateway.errors import Headers
@@ -14,8 +15,7 @@ from turnout.gateway.translate.events import Translator
 
 
 @final
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Outgoing:
+class Outgoing(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """One request as it is sent."""
 
     url: str

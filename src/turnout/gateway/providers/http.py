@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,10 +14,10 @@ from turnout.core.candidate import Candidate
 from turnout.core.errors import ConfigError, sentence
 from turnout.gateway.alarm import Alarm, Patience
 from turnout.gateway.errors import ApiError, Headers
-from turnout.gateway.providers.base import Call, Chunks, Fault, Provider, Reply, cut
+from turnout.gateway.providers.base import Call, Chunks, Fault, Provider, Reply, TakeIn, Wait, cut
 from turnout.gateway.providers.client import Client, ConnectTimeoutError, UnreachableError
-from turnout.gateway.providers.connection import BrokenError, ClientError, Response
 from turnout.gateway.providers.dialect import Dialect, Outgoing
+from turnout.gateway.providers.response import BrokenError, ClientError, Response
 from turnout.gateway.retry import read_retry_after
 from turnout.gateway.secret import read_secret
 from turnout.gateway.settings_providers import UpstreamSettings
@@ -92,7 +91,7 @@ class HttpProvider(Provider):
         """Send the request; a stream's reply is returned once its first bytes are there."""
         sent = self.dialect.outgoing(call)
         if call.headers:
-            sent = dataclasses.replace(sent, headers=_headers_of(sent.headers, call))
+            sent = msgspec.structs.replace(sent, headers=_headers_of(sent.headers, call))
         return await self._exchange("POST", sent, lambda response: self._reply(call, response))
 
     @property
@@ -272,6 +271,36 @@ class _Arriving(Chunks):
         finally:
             patience.end()
 
+    async def pour(self, take_in: TakeIn) -> None:
+        """Have blocks taken where they arrive, without a turn of the event loop for each."""
+        if self._first:
+            block, self._first = self._first, b""
+            if (wait := take_in(block)) is not None:
+                await wait()
+        patience = Patience(self._idle_s)
+
+        def take(block: bytes) -> Wait | None:
+            patience.go_on()
+            return take_in(block)
+
+        try:
+            while True:
+                patience.begin()
+                wait = await self._response.hand_on(take)
+                patience.end()
+                if wait is None:
+                    return
+                await wait()
+        except ClientError as error:
+            raise cut(self._name, error, may_fall_back=False) from error
+        except asyncio.CancelledError as error:
+            if patience.is_cause():
+                raise cut(self._name, TimeoutError(), may_fall_back=False) from error
+            raise
+        finally:
+            patience.end()
+            patience.stop()
+
     def close(self) -> None:
         if self._patience is not None:
             self._patience.stop()
@@ -293,9 +322,16 @@ def _passed(response: Response) -> Headers:
     ]
 
 
+class _Object(msgspec.Struct):
+    """Any JSON object."""
+
+
+_object_decoder = msgspec.json.Decoder(_Object)
+
+
 def _is_object(body: bytes) -> bool:
     try:
-        msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        _object_decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return True

@@ -1,0 +1,216 @@
+"""This module is one response of an upstream as it arrives: for who waits for it, or handed on at once.
+
+Reading stops while nobody takes what has arrived.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from typing import TYPE_CHECKING, final
+
+from turnout.gateway.providers.base import TakeIn, Wait
+
+if TYPE_CHECKING:
+    from turnout.gateway.providers.connection import Connection
+
+HIGH_BYTES = 2**17
+"""Bytes of a response that wait to be taken, from which on the connection is not read."""
+
+_CODINGS = {b"gzip": 47, b"x-gzip": 47, b"deflate": 47}
+"""Window of zlib by content coding: 47 finds out whether a gzip or a zlib header comes."""
+
+
+class ClientError(Exception):
+    """A request got no whole response."""
+
+
+@final
+class DroppedError(ClientError):
+    """The connection was closed before any byte of a response came."""
+
+
+@final
+class BrokenError(ClientError):
+    """What came is no response, or not all of one."""
+
+
+@final
+class Response:
+    """One response as it arrives.
+
+    Parameters
+    ----------
+    connection:
+        Where it comes from; it is let go when the response is whole.
+    """
+
+    __slots__ = (
+        "_blocks",
+        "_connection",
+        "_error",
+        "_held_up",
+        "_inflate",
+        "_is_whole",
+        "_size",
+        "_take_in",
+        "_waiter",
+        "headers",
+        "status",
+    )
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection: Connection | None = connection
+        self._waiter: asyncio.Future[None] | None = None
+        self._blocks: list[bytes] = []
+        self._size = 0
+        self._error: Exception | None = None
+        self._is_whole = False
+        self._inflate: zlib._Decompress | None = None
+        self._take_in: TakeIn | None = None
+        self._held_up: Wait | None = None
+        self.status = 0
+        """0 until the headers are there."""
+        self.headers: list[tuple[bytes, bytes]] = []
+        """Names in lower case."""
+
+    @property
+    def content_type(self) -> bytes:
+        """The media type in lower case, without its parameters; empty where none is given."""
+        for name, value in self.headers:
+            if name == b"content-type":
+                return value.partition(b";")[0].strip().lower()
+        return b""
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the headers are there, or will never be."""
+        return self.status != 0 or self._error is not None
+
+    async def head(self) -> None:
+        """Wait for the headers; raises `ClientError`."""
+        while self.status == 0:
+            if self._error is not None:
+                raise self._error
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+
+    async def read(self) -> bytes:
+        """Return the whole body; raises `BrokenError` where it does not come to its end."""
+        found: list[bytes] = []
+        while not self._is_whole:
+            if self._error is not None:
+                raise self._error
+            if self._size > HIGH_BYTES:
+                found.append(self._take())
+            else:
+                await self.changed()
+        found.append(self._take())
+        return found[0] if len(found) == 1 else b"".join(found)
+
+    async def read_some(self) -> bytes:
+        """Return what has arrived, at least one byte, or nothing at the end; raises `BrokenError`."""
+        while not self._blocks:
+            if self._is_whole:
+                return b""
+            if self._error is not None:
+                raise self._error
+            await self.changed()
+        return self._take()
+
+    def ready(self) -> bytes:
+        """Return what has arrived already; nothing where one has to wait, and at the end."""
+        return self._take() if self._blocks else b""
+
+    async def hand_on(self, take_in: TakeIn) -> Wait | None:
+        """Have each block taken where it arrives, by a call in place of a turn of the event loop.
+
+        Return None at the end, and before it what `take_in` would have waited for: then nothing is handed
+        on any more, and what arrives is kept. Raises `BrokenError`, and what `take_in` raises.
+        """
+        self._take_in = take_in
+        try:
+            self.tell()
+            while self._held_up is None:
+                if self._error is not None:
+                    raise self._error
+                if self._is_whole:
+                    return None
+                await self.changed()
+            return self._held_up
+        finally:
+            self._take_in = self._held_up = None
+
+    def close(self) -> None:
+        """Give the response up; an upstream that is still sending sees its connection closed."""
+        if self._connection is not None:
+            self._connection.drop()
+
+    async def changed(self) -> None:
+        """Wait until anything has happened."""
+        waiter = self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+
+    def _take(self) -> bytes:
+        blocks, self._blocks, self._size = self._blocks, [], 0
+        if self._connection is not None:
+            self._connection.go_on()
+        return blocks[0] if len(blocks) == 1 else b"".join(blocks)
+
+    def tell(self) -> None:
+        """Hand on what has arrived where somebody takes it at once; else wake whoever waits for it."""
+        if self._take_in is not None and self._blocks:
+            try:
+                self._held_up = self._take_in(self._take())
+            except Exception as error:  # noqa: BLE001 (raised again where the response is read)
+                self._error = error
+            if self._held_up is None and self._error is None and not self._is_whole:
+                return
+            self._take_in = None
+        elif self._take_in is not None and self._error is None and not self._is_whole:
+            return
+        self.wake()
+
+    def wake(self) -> None:
+        """Wake whoever waits for anything to happen."""
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def add(self, block: bytes) -> int:
+        """Take over a part of the body; return how many bytes wait now."""
+        if self._inflate is not None:
+            block = self._inflate.decompress(block)
+        if block:
+            self._blocks.append(block)
+            self._size += len(block)
+        return self._size
+
+    def read_as(self, coding: bytes) -> None:
+        """Undo a content coding; raises `BrokenError` for one that is not known."""
+        if coding in (b"", b"identity"):
+            return
+        if coding not in _CODINGS:
+            raise BrokenError(f"content-encoding {coding[:20].decode('latin-1')}")
+        self._inflate = zlib.decompressobj(_CODINGS[coding])
+
+    def finish(self) -> None:
+        """Note that the body is whole."""
+        self._connection, self._is_whole = None, True
+        if self._inflate is not None:
+            if rest := self._inflate.flush():
+                self._blocks.append(rest)
+            if not self._inflate.eof:
+                self._is_whole, self._error = False, BrokenError("a compressed body that is cut")
+
+    def fail(self, error: ClientError) -> None:
+        """Note that no more will come."""
+        self._connection = None
+        if not self._is_whole and self._error is None:
+            self._error = error
