@@ -132,3 +132,17 @@ def decisive(family: str, *, seed: int = 0, factor: float = 50.0, **changes) -> 
 def tokens(*, batch: int = 2, length: int = 12, seed: int = 0) -> torch.Tensor:
     """Return random ids without special tokens (batch, length)."""
     return torch.randint(4, 64, (batch, length), generator=torch.Generator().manual_seed(seed))
+
+
+def generated(model, *, new_tokens: int = 4) -> list[torch.Tensor]:
+    """Return what a model generates greedily after `tokens()`, with a cache, and the logits of each step."""
+    ids_BT = tokens()
+    options = {"do_sample": False, "output_logits": True, "return_dict_in_generate": True}
+    mask_BT = torch.ones_like(ids_BT)
+    out = model.generate(input_ids=ids_BT, attention_mask=mask_BT, max_new_tokens=new_tokens, **options)
+    return [out.sequences, *out.logits]
+
+
+def equal(some: list[torch.Tensor], others: list[torch.Tensor]) -> bool:
+    """Return whether all tensors are the same bits."""
+    return all(torch.equal(one, other) for one, other in zip(some, others, strict=True))

@@ -13,7 +13,7 @@ from transformers.models.switch_transformers.modeling_switch_transformers import
 from transformers.models.zaya.modeling_zaya import ZayaSparseMoeBlock
 
 from tests.nn.gate_models import MODELS, sharp
-from tests.nn.moe_models import tokens
+from tests.nn.moe_models import equal, generated, tokens
 from turnout.core.errors import InputError, ShapeError
 from turnout.nn.gate_hook import GateHook
 from turnout.nn.gate_stand_in import width_of
@@ -23,17 +23,6 @@ from turnout.nn.plan import SparsePlan
 from turnout.nn.replay import load_routings, replaying, save_routings
 
 RULED = [name for name in MODELS if name != "dbrx"]
-OPTIONS = {"max_new_tokens": 4, "do_sample": False, "output_logits": True, "return_dict_in_generate": True}
-
-
-def generated(model) -> list[torch.Tensor]:
-    ids_BT = tokens()
-    out = model.generate(input_ids=ids_BT, attention_mask=torch.ones_like(ids_BT), **OPTIONS)
-    return [out.sequences, *out.logits]
-
-
-def equal(some: list[torch.Tensor], others: list[torch.Tensor]) -> bool:
-    return all(torch.equal(one, other) for one, other in zip(some, others, strict=True))
 
 
 @pytest.mark.parametrize("family", list(MODELS))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from tests.nn.moe_models import FAMILIES, decisive, tokens
+from tests.nn.moe_models import FAMILIES, decisive, equal, generated, tokens
 from turnout.core.errors import ArtifactError, InputError, ShapeError
 from turnout.nn.gate_hook import GateHook
 from turnout.nn.gate_swap import GateSwap
@@ -16,18 +16,6 @@ from turnout.nn.gates.top_k import TopKGate
 from turnout.nn.moe import MoELayer
 from turnout.nn.moe_rule import find_rule
 from turnout.nn.plan import SparsePlan
-
-OPTIONS = {"max_new_tokens": 6, "do_sample": False, "output_logits": True, "return_dict_in_generate": True}
-
-
-def generated(model) -> list[torch.Tensor]:
-    ids_BT = tokens()
-    out = model.generate(input_ids=ids_BT, attention_mask=torch.ones_like(ids_BT), **OPTIONS)
-    return [out.sequences, *out.logits]
-
-
-def equal(some: list[torch.Tensor], others: list[torch.Tensor]) -> bool:
-    return all(torch.equal(one, other) for one, other in zip(some, others, strict=True))
 
 
 def own_rule(layer: MoELayer) -> TopKGate:
@@ -105,6 +93,19 @@ def test_trained_saved_and_put_on_a_fresh_base_it_generates_the_same_bits(
     again.remove()
     with pytest.raises(ArtifactError, match="another base"):
         GateSwap.load(decisive(family, seed=1), tmp_path)
+
+
+def test_losses_are_weighed_by_name() -> None:
+    model = decisive("olmoe").train()
+    swap = GateSwap.of(model, "compete", chance=0.0)
+    model(input_ids=tokens())
+    plans = [plan for plan in swap.plans if plan is not None]
+    balance, z = (torch.stack([plan.losses[name] for plan in plans]).sum() for name in ("balance", "z"))
+    assert torch.allclose(swap.losses(), balance + z)
+    expected = 0.01 * balance + 0.001 * z
+    assert torch.allclose(swap.losses({"balance": 0.01, "z": 0.001}), expected)
+    with pytest.raises(InputError, match=r"balance, z.*got: 'balanse'"):
+        swap.losses({"balanse": 0.01})
 
 
 def test_the_stock_library_loads_what_is_saved_of_the_base(tmp_path) -> None:

@@ -7,21 +7,30 @@ the room needs torch. A gate is judged by copies of it; what `sees` says decides
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from turnout.checks.gate_batch import (
+    ITEMS,
+    POSITIONS,
+    VOCABULARY,
+    batch,
+    dense,
+    is_noisy,
+    padded,
+    plan_of,
+    require_same,
+    require_taught,
+    taught,
+    wider,
+)
 from turnout.checks.report import Check, bind, require, skip
 from turnout.core.errors import InputError, ShapeError, TurnoutError
-from turnout.nn.experts import Experts
-from turnout.nn.gates.contract import SIGHTS, Gate, GateContext
-from turnout.nn.plan import Plan
-
-ITEMS, POSITIONS, VOCABULARY = 3, 8, 32
+from turnout.nn.gates.contract import SIGHTS, Gate
 
 
 def check_gate(gate: Gate) -> Iterator[Check]:
@@ -35,92 +44,6 @@ def check_gate(gate: Gate) -> Iterator[Check]:
     True
     """
     return bind(gate, GATE_CHECKS)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Batch:
-    """Hidden states and everything that a context may hold, (B, S, ...)."""
-
-    x_BSD: Tensor
-    token_ids_BS: Tensor
-    attention_BSS: Tensor
-    timestep_B: Tensor
-    tasks_B: Tensor
-    experts: Experts | None = None
-    mask_BS: Tensor | None = None
-
-    def context(self) -> GateContext:
-        """Return the context."""
-        return GateContext(
-            num_items=self.x_BSD.shape[0],
-            mask_BS=self.mask_BS,
-            token_ids_BS=self.token_ids_BS,
-            attention_BSS=self.attention_BSS,
-            timestep_B=self.timestep_B,
-            tasks_B=self.tasks_B,
-            experts=self.experts,
-        )
-
-    def items(self, order: list[int]) -> Batch:
-        """Return these items in this order."""
-        changed: dict[str, Any] = {
-            name: value[order] for name, value in vars(self).items() if isinstance(value, Tensor)
-        }
-        return replace(self, **changed)
-
-    def positions(self, order: list[int]) -> Batch:
-        """Return these positions of every item in this order; causal attention goes along."""
-        attention = self.attention_BSS[:, order][:, :, order]
-        mask_BS = None if self.mask_BS is None else self.mask_BS[:, order]
-        ids_BS = self.token_ids_BS[:, order]
-        return replace(
-            self, x_BSD=self.x_BSD[:, order], token_ids_BS=ids_BS, attention_BSS=attention, mask_BS=mask_BS
-        )
-
-
-def batch(gate: Gate, *, dtype: torch.dtype = torch.float32) -> Batch:
-    """Return a batch for a gate, the same every time."""
-    random = torch.Generator().manual_seed(5)
-    shape = (ITEMS, POSITIONS)
-    seen_BSS = torch.randn((*shape, POSITIONS), generator=random)
-    seen_BSS = seen_BSS.masked_fill(~torch.ones(POSITIONS, POSITIONS).tril().bool(), float("-inf"))
-    experts = None
-    if "experts" in gate.needs:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(7)
-            experts = Experts(width=gate.width, inner=4, num_experts=gate.num_experts).to(dtype)
-    return Batch(
-        x_BSD=torch.randn((*shape, gate.width), generator=random).to(dtype),
-        token_ids_BS=torch.randint(VOCABULARY, shape, generator=random),
-        attention_BSS=seen_BSS.softmax(-1),
-        timestep_B=torch.rand(ITEMS, generator=random),
-        tasks_B=torch.randint(2, (ITEMS,), generator=random),
-        experts=experts,
-    )
-
-
-def plan_of(gate: Gate, given: Batch, *, training: bool = False, context: GateContext | None = None) -> Plan:
-    """Return the plan of a copy of the gate; noise is the same each time."""
-    gate = copy.deepcopy(gate).train(training)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(11)
-        plan = gate(given.x_BSD.reshape(-1, gate.width), given.context() if context is None else context)
-    require(isinstance(plan, Plan), gate, "what it returned is no plan", got=type(plan).__name__)
-    assert isinstance(plan, Plan)
-    return plan
-
-
-def dense(gate: Gate, given: Batch, *, training: bool = False) -> Tensor:
-    """Return the plan's weights (B, S, E)."""
-    weights_TE = plan_of(gate, given, training=training).to_dense().detach()
-    return weights_TE.reshape(*given.x_BSD.shape[:2], gate.num_experts)
-
-
-def require_same(gate: Gate, what: str, one: Tensor, other: Tensor) -> None:
-    """Require two plans' weights to agree to the last places."""
-    is_same = torch.allclose(one, other, rtol=1e-4, atol=1e-6)
-    far = float((one - other).abs().max()) if one.shape == other.shape and one.numel() else None
-    require(is_same, gate, what, allowed="the same plan", got=far)
 
 
 def it_says_what_it_sees(gate: Gate) -> None:
@@ -213,7 +136,10 @@ def a_gate_that_looks_ahead_refuses_decoding(gate: Gate) -> None:
 
 
 def padding_is_ignored(gate: Gate) -> None:
-    """What stands at padding changes nothing, has no expert, and columns of padding may be added."""
+    """Padding has no expert, and changes no plan, no loss and no gradient.
+
+    Neither what stands there does, NaN included, nor how much there is of it.
+    """
     for training in (False, True):
         given = batch(gate)
         mask_BS = torch.ones(ITEMS, POSITIONS, dtype=torch.bool)
@@ -222,44 +148,39 @@ def padding_is_ignored(gate: Gate) -> None:
         given = replace(given, mask_BS=mask_BS)
         first = dense(gate, given, training=training)
         require(not bool(first[~mask_BS].any()), gate, "padding has an expert", allowed="weight 0")
-        x_BSD = torch.where(mask_BS[..., None], given.x_BSD, given.x_BSD * 5 + 1)
-        ids_BS = torch.where(mask_BS, given.token_ids_BS, 0)
-        other = dense(gate, replace(given, x_BSD=x_BSD, token_ids_BS=ids_BS), training=training)
-        require_same(gate, f"padding changed a plan (training={training})", first, other)
+        others = [
+            padded(given, given.x_BSD * 5 + 1),
+            padded(given, torch.full_like(given.x_BSD, torch.nan)),
+        ]
+        if not (training and is_noisy(gate)):
+            # Noise of another shape is other noise.
+            others.append(wider(given))
+        expected = taught(gate, given, training=training)
+        for other in others:
+            found = dense(gate, other, training=training)[:, :POSITIONS]
+            require_same(gate, f"padding changed a plan (training={training})", first, found)
+            for name, value in taught(gate, other, training=training).items():
+                what = f"padding changed {name} (training={training})"
+                require_same(gate, what, expected[name], value)
 
 
 def gradients_reach_every_parameter(gate: Gate) -> None:
-    """Weights, logits and losses carry a finite gradient to each parameter, the weights to one at least.
+    """Weights and losses carry a finite gradient to each parameter, the weights to one at least.
 
     Those of a gate that `is_apart` carry none to any.
     """
-    subject = copy.deepcopy(gate).train()
-    named = [(name, p) for name, p in subject.named_parameters() if p.requires_grad]
-    if not named:
-        skip(gate, "it has no parameters to train")
-    given = batch(gate)
-    random = torch.Generator().manual_seed(3)
-    factor_TE = torch.randn(ITEMS * POSITIONS, gate.num_experts, generator=random)
+    require_taught(gate, copy.deepcopy(gate))
+
+
+def a_single_expert_teaches_too(gate: Gate) -> None:
+    """With k = 1 a weight of 1 still has a gradient: divided by itself, it would teach nothing for ever."""
+    config = gate.config()
+    if "k" not in config:
+        skip(gate, "it has no k")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(11)
-        plan = subject(given.x_BSD.reshape(-1, gate.width), given.context())
-        value = (plan.to_dense() * factor_TE).sum()
-        if plan.state is not None:
-            # What it remembers matters in the next layer.
-            context = replace(given.context(), state=plan.state, layer=1, num_layers=2)
-            above = subject(given.x_BSD.reshape(-1, gate.width), context)
-            value = value + (above.to_dense() * factor_TE).sum()
-    reached = _reached(gate, value, named, "weights")
-    if subject.is_apart:
-        require(not reached, gate, "its weights teach it although it is apart", got=sorted(reached))
-    else:
-        require(reached, gate, "no gradient from the plan's weights", allowed="one parameter at least")
-    if plan.logits_TE is not None and plan.logits_TE.requires_grad:
-        reached |= _reached(gate, (plan.logits_TE * factor_TE).sum(), named, "logits")
-    for name, loss in plan.losses.items():
-        reached |= _reached(gate, loss, named, f"the loss {name!r}")
-    missing = sorted({name for name, _ in named} - reached)
-    require(not missing, gate, "parameters without a gradient", allowed="none", got=missing)
+        torch.manual_seed(13)
+        single = rebuilt(gate, **(config | {"k": 1}))
+    require_taught(gate, single)
 
 
 def no_tokens_give_an_empty_plan(gate: Gate) -> None:
@@ -317,22 +238,6 @@ def rebuilt(gate: Gate, **config: Any) -> Gate:
     return type(gate)(**config)
 
 
-def _reached(gate: Gate, value: Tensor, named: Sequence[tuple[str, Tensor]], source: str) -> set[str]:
-    """Return the names of the parameters that a value's gradient reaches."""
-    if not value.requires_grad:
-        return set()
-    found = torch.autograd.grad(value, [p for _, p in named], retain_graph=True, allow_unused=True)
-    for (name, _), gradient in zip(named, found, strict=True):
-        is_finite = _is_none(gradient) or bool(gradient.isfinite().all())
-        require(is_finite, gate, f"the gradient of {source} in {name} is not finite")
-    return {name for (name, _), g in zip(named, found, strict=True) if not _is_none(g) and bool(g.any())}
-
-
-def _is_none(gradient: Tensor | None) -> bool:
-    """Whether autograd found no way; its stubs do not say that it may find none."""
-    return gradient is None
-
-
 def _require_refused(
     gate: Gate, what: str, call: Callable[[], object], kind: type[TurnoutError] = InputError
 ) -> None:
@@ -355,6 +260,7 @@ GATE_CHECKS: tuple[Callable[[Gate], None], ...] = (
     a_gate_that_looks_ahead_refuses_decoding,
     padding_is_ignored,
     gradients_reach_every_parameter,
+    a_single_expert_teaches_too,
     no_tokens_give_an_empty_plan,
     its_state_dict_is_all_it_learned,
     more_experts_than_there_are_is_refused,

@@ -8,7 +8,7 @@ logits and `generate` go on working, and what is saved of the model is the base.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -113,10 +113,18 @@ class GateSwap(nn.Module):
             assert isinstance(gate, Gate)
             gate.after_step()
 
-    def losses(self) -> Tensor:
-        """Return the sum of what the gates want added to the loss, of the last forward pass."""
-        losses = [loss for plan in self.plans if plan is not None for loss in plan.losses.values()]
-        return torch.stack(losses).sum() if losses else torch.zeros(())
+    def losses(self, factors: Mapping[str, float] | None = None) -> Tensor:
+        """Return the sum of what the gates want added to the loss, of the last forward pass.
+
+        Each loss is multiplied by its factor of `factors`, by name; by 1 where that has none. Raises
+        `InputError` for a factor of a loss that no gate has.
+        """
+        named = [item for plan in self.plans if plan is not None for item in plan.losses.items()]
+        factors, names = factors or {}, sorted({name for name, _ in named})
+        if named and (unknown := sorted(set(factors) - set(names))):
+            raise InputError(sentence("losses: factors", allowed=", ".join(names), got=", ".join(unknown)))
+        scaled = [factors.get(name, 1.0) * loss for name, loss in named]
+        return torch.stack(scaled).sum() if scaled else torch.zeros(())
 
     def remove(self) -> None:
         """Give the model its own gates back."""

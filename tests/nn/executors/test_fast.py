@@ -183,6 +183,39 @@ def test_slots_and_merged_experts_are_those_of_the_loop(executor, items, setting
             assert make_executor(executor).run(x_TD, dense(kind), experts).shape == (0, 8)
 
 
+def with_padding(kind: str, logits_BSZ: torch.Tensor, mask_BS: torch.Tensor) -> Plan:
+    """Return a plan of two items of five positions, some of them padding."""
+    mask_T = mask_BS.flatten()
+    if kind == "pairs":
+        weights_TK, indices_TK = logits_BSZ.flatten(0, 1).topk(2)
+        return SparsePlan.from_choices(weights_TK, indices_TK % 6, num_experts=6, mask_T=mask_T)
+    if kind == "merged":
+        groups_T = torch.arange(2).repeat_interleave(5)
+        mix_GE = logits_BSZ[:, 4, :6].softmax(1)
+        return MergedPlan(num_tokens=10, num_experts=6, mix_GE=mix_GE, groups_T=groups_T, mask_T=mask_T)
+    dispatch_BSZ = logits_BSZ.masked_fill(~mask_BS[..., None], -1e9).softmax(1)
+    combine_BSZ = logits_BSZ.softmax(2) * mask_BS[..., None]
+    return SlotPlan(
+        num_tokens=10, num_experts=6, dispatch_BSZ=dispatch_BSZ, combine_BSZ=combine_BSZ, mask_T=mask_T
+    )
+
+
+@pytest.mark.parametrize("executor", [*FAST, "loop"])
+@pytest.mark.parametrize("kind", ["pairs", "slots", "merged"])
+def test_nan_at_padding_reaches_no_other_token_and_no_gradient(executor, kind) -> None:
+    experts = make("swiglu", torch.float32, width=8, inner=4)
+    logits_BSZ = torch.randn(2, 5, 12, requires_grad=True)
+    mask_BS = torch.arange(10).view(2, 5) > 1
+    found = []
+    for filler in (0.0, torch.nan):
+        x_TD = torch.randn(10, 8, generator=torch.Generator().manual_seed(4))
+        x_TD[~mask_BS.flatten()] = filler
+        plan = with_padding(kind, logits_BSZ, mask_BS)
+        found.append(results(executor, x_TD, plan, experts, logits_BSZ))
+    require_same(found[1], found[0], torch.float32)
+    assert not bool(found[0]["y"][:2].any())
+
+
 @pytest.mark.parametrize("executor", FAST)
 def test_no_executor_computes_more_than_the_pairs(executor) -> None:
     experts = make("swiglu", torch.float32, width=16, inner=8)

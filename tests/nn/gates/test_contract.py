@@ -151,6 +151,27 @@ class ReadsPadding(Plain):
         return super().logits((x_BSD + x_BSD.mean(1, keepdim=True)).flatten(0, 1), context)
 
 
+class AveragesPadding(Plain):
+    def plan(self, weights_TK, indices_TK, logits_TE, context):
+        plan = super().plan(weights_TK, indices_TK, logits_TE, context)
+        return replace(plan, losses={"size": logits_TE.square().mean()})
+
+
+class OneIsOne(Plain):
+    def plan(self, weights_TK, indices_TK, logits_TE, context):
+        weights_TK = weights_TK / weights_TK.sum(-1, keepdim=True)
+        return super().plan(weights_TK, indices_TK, logits_TE, context)
+
+
+class OnlyLogits(Plain):
+    def __init__(self, *, width: int, num_experts: int, k: int = 2) -> None:
+        super().__init__(width=width, num_experts=num_experts, k=k)
+        self.shift = torch.nn.Parameter(torch.zeros(()))
+
+    def logits(self, x_TD, context):
+        return super().logits(x_TD, context) + self.shift
+
+
 class Idle(Plain):
     def __init__(self, *, width: int, num_experts: int, k: int = 2) -> None:
         super().__init__(width=width, num_experts=num_experts, k=k)
@@ -215,6 +236,9 @@ BROKEN = {
     NeverRefuses: {"a_gate_that_looks_ahead_refuses_decoding"},
     SendsPadding: {"padding_is_ignored"},
     ReadsPadding: {"padding_is_ignored"},
+    AveragesPadding: {"padding_is_ignored"},
+    OnlyLogits: {"gradients_reach_every_parameter"},
+    OneIsOne: {"a_single_expert_teaches_too"},
     Idle: {"gradients_reach_every_parameter"},
     Detached: {"gradients_reach_every_parameter"},
     ApartButTaught: {"gradients_reach_every_parameter"},

@@ -1,8 +1,8 @@
 """This module finds the soft assignment with equal loads that is nearest to a softmax: optimal transport.
 
-Source: S118 (Clark et al., arXiv 2202.01169, appendix B, S-BASE) and Cuturi, 2013; the iteration of
-Megatron-Core's router in the logarithmic domain, where large logits do not overflow; SSR (arXiv 2511.08972)
-for temperature and rows that sum to 1.
+Source: S58 (Clark et al., arXiv 2202.01169, appendix B, S-BASE) and Cuturi, 2013; the iteration of
+Megatron-Core's router in the logarithmic domain, where large logits do not overflow; S118, SSR (arXiv
+2511.08972), for temperature and rows that sum to 1.
 """
 
 from __future__ import annotations

@@ -29,6 +29,9 @@ class Executor(ABC):
         if isinstance(plan, SparsePlan):
             return self.run_pairs(x_TD, plan, stack)
         if isinstance(plan, SlotPlan):
+            if plan.mask_T is not None:
+                # A slot's weight of padding is 0, and 0 times NaN is NaN.
+                x_TD = x_TD.masked_fill(~plan.mask_T[:, None], 0.0)
             return self.run_slots(x_TD, plan, stack)
         if isinstance(plan, MergedPlan):
             return self.run_merged(x_TD, plan, stack)

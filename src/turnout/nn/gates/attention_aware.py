@@ -7,7 +7,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from turnout.nn.gates.contract import Gate, GateContext, Sight, by_item, check_k, fp32_logits, new_weight
+from turnout.nn.gates.contract import (
+    Gate,
+    GateContext,
+    Sight,
+    by_item,
+    check_k,
+    fp32_logits,
+    new_weight,
+    normalised,
+)
 from turnout.nn.plan import SparsePlan
 
 
@@ -45,7 +54,7 @@ class AttentionAwareGate(Gate):
         scores_TE = averaged(own_TE, context.attention_BSS.detach().float(), context)
         weights_TK, indices_TK = scores_TE.topk(self.k, dim=-1)
         return SparsePlan.from_choices(
-            weights_TK / weights_TK.sum(dim=-1, keepdim=True),
+            normalised(weights_TK),
             indices_TK,
             num_experts=self.num_experts,
             mask_T=context.mask_T(),
@@ -61,8 +70,8 @@ def averaged(own_TE: Tensor, seen_BSS: Tensor, context: GateContext) -> Tensor:
     """
     own_BSE = by_item(own_TE, context)
     if context.mask_BS is not None:
-        seen_BSS = seen_BSS * context.mask_BS[:, None, :]
-        own_BSE = torch.where(context.mask_BS[..., None], own_BSE, 1 / own_TE.shape[-1])
+        both_BSS = context.mask_BS[:, :, None] & context.mask_BS[:, None, :]
+        seen_BSS = seen_BSS.masked_fill(~both_BSS, 0.0)
     sums_BS1 = seen_BSS.sum(dim=-1, keepdim=True)
     mixed_BSE = (seen_BSS / torch.where(sums_BS1 > 0, sums_BS1, 1.0)) @ own_BSE
     return torch.where(sums_BS1 > 0, mixed_BSE, own_BSE).reshape(own_TE.shape)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from turnout.core.validation import check_count
-from turnout.nn.gates.contract import Gate, GateContext, Sight, check_k, fp32_logits, new_weight
+from turnout.nn.gates.contract import Gate, GateContext, Sight, check_k, fp32_logits, new_weight, normalised
 from turnout.nn.plan import SparsePlan
 
 
@@ -50,7 +50,7 @@ class AttentionKGate(Gate):
         is_pair_TK = torch.arange(self.k, device=x_TD.device) < count_T1
         best_TK = best_TK * is_pair_TK
         return SparsePlan.from_choices(
-            best_TK / best_TK.sum(dim=-1, keepdim=True),
+            normalised(best_TK),
             indices_TK,
             num_experts=self.num_experts,
             mask_T=context.mask_T(),
@@ -64,7 +64,8 @@ class AttentionKGate(Gate):
         assert context.attention_BSS is not None
         seen_BSS = context.attention_BSS.detach().float()
         if context.mask_BS is not None:
-            seen_BSS = seen_BSS * context.mask_BS[:, :, None] * context.mask_BS[:, None, :]
+            both_BSS = context.mask_BS[:, :, None] & context.mask_BS[:, None, :]
+            seen_BSS = seen_BSS.masked_fill(~both_BSS, 0.0)
         received_BS = seen_BSS.sum(dim=1) / (seen_BSS > 0).sum(dim=1).clamp(min=1)
         if not received_BS.shape[1]:
             return received_BS

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from turnout.nn.balance.switch import balance_loss
 from turnout.nn.experts import FactoredExperts
-from turnout.nn.gates.contract import Gate, GateContext, check_k, chosen, stack_for
+from turnout.nn.gates.contract import Gate, GateContext, check_k, chosen, normalised, stack_for
 from turnout.nn.plan import SparsePlan
 
 
@@ -55,7 +55,7 @@ class AutonomyGate(Gate):
         scores_TE = norms_TE.softmax(dim=-1)
         weights_TK, indices_TK = scores_TE.topk(self.k, dim=-1)
         if self.is_normalised:
-            weights_TK = weights_TK / weights_TK.sum(dim=-1, keepdim=True)
+            weights_TK = normalised(weights_TK)
         losses = {}
         if self.training:
             losses["balance"] = balance_loss(scores_TE, chosen(indices_TK, self.num_experts), mask_T=mask_T)

@@ -19,6 +19,7 @@ from turnout.nn.gates.contract import (
     chosen,
     fp32_logits,
     new_weight,
+    normalised,
     real_mean,
     stack_for,
 )
@@ -108,8 +109,8 @@ class CompeteGate(Gate):
             stack = stack_for(self, context)
             weights_TK, indices_TK, losses = self._compete(x_TD, stack, scores_TE, mask_T)
         else:
-            best_TK, indices_TK = logits_TE.topk(self.k, dim=-1)
-            weights_TK = best_TK.softmax(dim=-1)
+            best_TK, indices_TK = scores_TE.topk(self.k, dim=-1)
+            weights_TK = normalised(best_TK)
             if self.training:
                 chosen_TE = chosen(indices_TK, self.num_experts)
                 losses["balance"] = balance_loss(scores_TE, chosen_TE, mask_T=mask_T)
@@ -149,7 +150,7 @@ class CompeteGate(Gate):
             goal_TE = torch.zeros_like(share_TE).scatter(1, indices_TK, weights_TK.detach())
             apart_T = (scores_TE - goal_TE).square().mean(dim=-1)
         else:
-            weights_TK = best_TK / best_TK.sum(dim=-1, keepdim=True)
+            weights_TK = normalised(best_TK)
             gap_TE = (scores_TE - share_TE.detach()).square()
             apart_T = gap_TE.mean(dim=-1) + self.theta * gap_TE.gather(1, indices_TK).mean(dim=-1)
         losses = {

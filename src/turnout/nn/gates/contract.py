@@ -119,7 +119,7 @@ class Gate(nn.Module, ABC):
 
     @abstractmethod
     def decide(self, x_TD: Tensor, context: GateContext) -> Plan:
-        """Return the plan; what is given was checked, and what is returned will be."""
+        """Return the plan; what is given was checked and is 0 at padding, and what is returned will be."""
 
     def forward(self, x_TD: Tensor, context: GateContext | None = None) -> Plan:
         """Return the plan of hidden states x_TD; not overridden.
@@ -130,6 +130,9 @@ class Gate(nn.Module, ABC):
         """
         context = GateContext() if context is None else context
         self._check_input(x_TD, context)
+        if context.mask_BS is not None and not bool(context.mask_BS.all()):
+            # Even a NaN times 0 is NaN: what stands at padding must reach no sum and no gradient.
+            x_TD = x_TD.masked_fill(~context.mask_BS.reshape(-1, 1), 0.0)
         plan = self.decide(x_TD, context)
         self._check_plan(plan, x_TD.shape[0])
         return plan
@@ -224,6 +227,16 @@ def chosen(indices_TK: Tensor, num_experts: int) -> Tensor:
     """Return which experts (T, E) are among the chosen ones, as 0 and 1."""
     zeros_TE = torch.zeros(indices_TK.shape[0], num_experts, device=indices_TK.device)
     return zeros_TE.scatter(1, indices_TK, 1.0)
+
+
+def normalised(weights_TK: Tensor, guard: float = 0.0) -> Tensor:
+    """Return weights over their sum. That of a single column is a constant to the gradient.
+
+    A weight over itself has none, so that a gate with k = 1 would never learn; this way it is that of the
+    logarithm.
+    """
+    sums_T1 = weights_TK.sum(dim=-1, keepdim=True)
+    return weights_TK / ((sums_T1.detach() if weights_TK.shape[1] == 1 else sums_T1) + guard)
 
 
 def real_mean(value_T: Tensor, mask_T: Tensor | None) -> Tensor:

@@ -9,7 +9,7 @@ from torch.nn import functional
 from turnout.core.errors import InputError, sentence
 from turnout.core.validation import check_count
 from turnout.nn.balance.switch import balance_loss
-from turnout.nn.gates.contract import Gate, GateContext, check_k, chosen, fp32_logits, new_weight
+from turnout.nn.gates.contract import Gate, GateContext, check_k, chosen, fp32_logits, new_weight, normalised
 from turnout.nn.plan import SparsePlan
 
 
@@ -56,7 +56,7 @@ class DeepSeekMoEGate(Gate):
         logits_TR = fp32_logits(x_TD, self.weight_RD)
         scores_TR = logits_TR.sigmoid()
         weights_TK, indices_TK = scores_TR.topk(self.k, dim=-1)
-        weights_TK = self.scale * weights_TK / (weights_TK.sum(dim=-1, keepdim=True) + 1e-20)
+        weights_TK = self.scale * normalised(weights_TK, guard=1e-20)
         losses = {}
         if self.training:
             num_tokens = x_TD.shape[0]

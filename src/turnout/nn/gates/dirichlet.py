@@ -8,7 +8,7 @@ from torch import Tensor
 from turnout.core.errors import InputError, sentence
 from turnout.core.validation import check_count, check_number
 from turnout.nn.balance.dirichlet import prior_loss
-from turnout.nn.gates.contract import Gate, GateContext, check_k, fp32_logits, new_weight
+from turnout.nn.gates.contract import Gate, GateContext, check_k, fp32_logits, new_weight, normalised
 from turnout.nn.plan import SparsePlan
 
 
@@ -70,7 +70,7 @@ class DirichletGate(Gate):
             alpha_E = scores_TE.new_tensor(self._alphas, dtype=torch.float64)
             losses["prior"] = prior_loss(scores_TE, alpha_E, mask_T=mask_T)
         return SparsePlan.from_choices(
-            weights_TK / weights_TK.sum(dim=-1, keepdim=True),
+            normalised(weights_TK),
             indices_TK,
             num_experts=self.num_experts,
             mask_T=mask_T,

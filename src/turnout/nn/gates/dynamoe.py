@@ -10,7 +10,7 @@ from torch import Tensor
 
 from turnout.core.errors import InputError, sentence
 from turnout.core.validation import check_choice, check_count, check_number
-from turnout.nn.gates.contract import Gate, GateContext, check_k, fp32_logits, new_weight
+from turnout.nn.gates.contract import Gate, GateContext, check_k, fp32_logits, new_weight, normalised
 from turnout.nn.plan import SparsePlan
 
 Schedule = Literal["uniform", "descending", "ascending", "pyramid_up", "pyramid_down", "wave"]
@@ -87,7 +87,7 @@ class DynaMoEGate(Gate):
         is_pair_TK = is_pair_TK | (torch.arange(best_TK.shape[1], device=x_TD.device) == 0)
         best_TK = best_TK * is_pair_TK
         return SparsePlan.from_choices(
-            best_TK / best_TK.sum(dim=-1, keepdim=True),
+            normalised(best_TK),
             indices_TK,
             num_experts=self.num_experts,
             mask_T=context.mask_T(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from turnout.nn.gates.contract import Gate, GateContext, check_k, fp32_logits, new_weight
+from turnout.nn.gates.contract import Gate, GateContext, check_k, fp32_logits, new_weight, normalised
 from turnout.nn.plan import SparsePlan
 
 
@@ -37,7 +37,7 @@ class ExpertAttentionGate(Gate):
         scores_TE = logits_TE.softmax(dim=-1)
         weights_TK, indices_TK = scores_TE.topk(self.k, dim=-1)
         return SparsePlan.from_choices(
-            weights_TK / weights_TK.sum(dim=-1, keepdim=True),
+            normalised(weights_TK),
             indices_TK,
             num_experts=self.num_experts,
             mask_T=context.mask_T(),

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from turnout.core.validation import check_count
-from turnout.nn.gates.contract import Gate, GateContext, check_k, fp32_logits
+from turnout.nn.gates.contract import Gate, GateContext, check_k, fp32_logits, normalised
 from turnout.nn.plan import SparsePlan
 
 
@@ -16,7 +16,8 @@ class HyperGate(Gate):
     Between a gate that never changes and one that changes at will: what is learned has as many numbers as e,
     so that experts cannot all run after one direction of the gate.
 
-    Source: S50, HyperRouter (arXiv 2312.07035), its code. Differs: k does not grow during training.
+    Source: S50, HyperRouter (arXiv 2312.07035), its code. Differs: k does not grow during training;
+    e has `size` numbers, as many as a state in the code.
 
     Parameters
     ----------
@@ -50,14 +51,15 @@ class HyperGate(Gate):
         """Return the plan."""
         weight_ED, bias_E = self.written()
         logits_TE = fp32_logits(x_TD, weight_ED, bias_E)
-        best_TK, indices_TK = logits_TE.topk(self.k, dim=-1)
+        scores_TE = logits_TE.softmax(dim=-1)
+        weights_TK, indices_TK = scores_TE.topk(self.k, dim=-1)
         return SparsePlan.from_choices(
-            best_TK.softmax(dim=-1),
+            normalised(weights_TK),
             indices_TK,
             num_experts=self.num_experts,
             mask_T=context.mask_T(),
             logits_TE=logits_TE,
-            scores_TE=logits_TE.softmax(dim=-1),
+            scores_TE=scores_TE,
         )
 
     def written(self) -> tuple[Tensor, Tensor]:

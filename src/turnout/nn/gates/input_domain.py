@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from turnout.core.validation import check_count, check_number
-from turnout.nn.gates.contract import Gate, GateContext, check_k, real_mean
+from turnout.nn.gates.contract import Gate, GateContext, check_k, normalised, real_mean
 from turnout.nn.plan import SparsePlan
 
 
@@ -77,7 +77,7 @@ class InputDomainGate(Gate):
             losses["mixture"] = real_mean(-joint_TE.logsumexp(dim=-1) / self.latent, mask_T)
             losses["reconstruction"] = real_mean(error_T, mask_T)
         return SparsePlan.from_choices(
-            best_TK / best_TK.sum(dim=-1, keepdim=True),
+            normalised(best_TK),
             indices_TK,
             num_experts=self.num_experts,
             mask_T=mask_T,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from turnout.nn.balance.bias import LossFreeBias, Rule
-from turnout.nn.gates.contract import Gate, GateContext, check_k, fp32_logits, new_weight
+from turnout.nn.gates.contract import Gate, GateContext, check_k, fp32_logits, new_weight, normalised
 from turnout.nn.plan import SparsePlan
 
 
@@ -64,7 +64,7 @@ class LossFreeGate(Gate):
         indices_TK = (scores_TE.detach() + self.bias_E).topk(self.k, dim=-1)[1]
         weights_TK = scores_TE.gather(1, indices_TK)
         if self.is_normalised:
-            weights_TK = weights_TK / (weights_TK.sum(dim=-1, keepdim=True) + 1e-20)
+            weights_TK = normalised(weights_TK, guard=1e-20)
         plan = SparsePlan.from_choices(
             weights_TK,
             indices_TK,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from turnout.core.validation import check_count
-from turnout.nn.gates.contract import Gate, GateContext, check_k, fp32_logits, new_weight
+from turnout.nn.gates.contract import Gate, GateContext, check_k, fp32_logits, new_weight, normalised
 from turnout.nn.plan import SparsePlan
 
 
@@ -44,14 +44,14 @@ class MixtureOfRoutersGate(Gate):
         """Return the plan; its logits are the logarithms of s."""
         trust_TG = fp32_logits(x_TD, self.main_GD).softmax(dim=-1)
         best_TK, kept_TK = trust_TG.topk(self.kept, dim=-1)
-        best_TK = best_TK / best_TK.sum(dim=-1, keepdim=True)
+        best_TK = normalised(best_TK)
         trust_TG = torch.zeros_like(trust_TG).scatter(1, kept_TK, best_TK)
         logits_TGE = fp32_logits(x_TD, self.weight_GED.flatten(0, 1))
         logits_TGE = logits_TGE.reshape(-1, self.num_gates, self.num_experts)
         scores_TE = (trust_TG[..., None] * logits_TGE.softmax(dim=-1)).sum(dim=1)
         weights_TK, indices_TK = scores_TE.topk(self.k, dim=-1)
         return SparsePlan.from_choices(
-            weights_TK / weights_TK.sum(dim=-1, keepdim=True),
+            normalised(weights_TK),
             indices_TK,
             num_experts=self.num_experts,
             mask_T=context.mask_T(),

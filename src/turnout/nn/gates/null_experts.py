@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from turnout.core.validation import check_count
-from turnout.nn.gates.contract import Gate, GateContext, check_k, chosen, fp32_logits, new_weight
+from turnout.nn.gates.contract import Gate, GateContext, check_k, chosen, fp32_logits, new_weight, normalised
 from turnout.nn.plan import SparsePlan
 
 
@@ -17,8 +17,8 @@ class NullExpertsGate(Gate):
     experts, divided by their sum. `losses["balance"]` is (E + M) sum_i f_i P_i, in which each null expert has
     the mean load of all null experts: tokens are to choose nulls as often as wanted, but no null of its own.
 
-    Source: S243, AdaMoE (arXiv 2406.13233), section 3, and its code. Differs: none with more nulls than
-    `num_experts` left out; k is at most E.
+    Source: S243, AdaMoE (arXiv 2406.13233), section 3, and its code. Differs: k is at most E; a
+    single k has a gradient, see `normalised`.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class NullExpertsGate(Gate):
         best_TK, indices_TK = scores_TZ.topk(self.k, dim=-1)
         is_true_TK = indices_TK < self.num_experts
         weights_TK = best_TK * is_true_TK
-        weights_TK = weights_TK / weights_TK.sum(dim=-1, keepdim=True).clamp(min=1e-20)
+        weights_TK = normalised(weights_TK, guard=1e-20)
         losses = {}
         if self.training:
             losses["balance"] = self._balance(scores_TZ, indices_TK, context.mask_T())

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from turnout.core.errors import InputError, ShapeError, sentence
 from turnout.core.validation import check_count
-from turnout.nn.gates.contract import Gate, GateContext, check_k
+from turnout.nn.gates.contract import Gate, GateContext, check_k, normalised
 from turnout.nn.plan import SparsePlan
 
 
@@ -18,7 +18,8 @@ class RecurrentGate(Gate):
     r_0 = 0. Each token remembers its own layers, so the gate sees the token. Chosen are the k largest of the
     softmax, weights are divided by their sum.
 
-    Source: S32, RMoE (arXiv 2408.06793), section 3, and its code. Differs: none.
+    Source: S32, RMoE (arXiv 2408.06793), section 3, and its code. Differs: H is 128 unless
+    told otherwise, 256 in the code.
 
     Parameters
     ----------
@@ -69,7 +70,7 @@ class RecurrentGate(Gate):
         scores_TE = logits_TE.softmax(dim=-1)
         weights_TK, indices_TK = scores_TE.topk(self.k, dim=-1)
         return SparsePlan.from_choices(
-            weights_TK / weights_TK.sum(dim=-1, keepdim=True),
+            normalised(weights_TK),
             indices_TK,
             num_experts=self.num_experts,
             mask_T=context.mask_T(),

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from turnout.core.errors import InputError, sentence
 from turnout.core.validation import check_count
-from turnout.nn.gates.contract import Gate, GateContext, check_k, fp32_logits, new_weight
+from turnout.nn.gates.contract import Gate, GateContext, check_k, fp32_logits, new_weight, normalised
 from turnout.nn.plan import SparsePlan
 
 
@@ -72,7 +72,7 @@ class RexGate(Gate):
         scores_TE = logits_TE.masked_fill(place_E >= self.num_open, -torch.inf).softmax(dim=-1)
         weights_TK, indices_TK = scores_TE.topk(self.k, dim=-1)
         return SparsePlan.from_choices(
-            weights_TK / weights_TK.sum(dim=-1, keepdim=True),
+            normalised(weights_TK),
             indices_TK,
             num_experts=self.num_experts,
             mask_T=context.mask_T(),

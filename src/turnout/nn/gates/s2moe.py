@@ -16,6 +16,7 @@ from turnout.nn.gates.contract import (
     chosen,
     fp32_logits,
     new_weight,
+    normalised,
     real_mean,
 )
 from turnout.nn.plan import SparsePlan
@@ -91,7 +92,7 @@ class S2MoEGate(Gate):
         logits_TE = fp32_logits(x_TD, self.weight_ED)
         scores_TE = logits_TE.softmax(dim=-1)
         weights_TK, indices_TK = scores_TE.topk(self.k, dim=-1)
-        return logits_TE, scores_TE, weights_TK / weights_TK.sum(dim=-1, keepdim=True), indices_TK
+        return logits_TE, scores_TE, normalised(weights_TK), indices_TK
 
     def _contrast(self, logits_TE: Tensor, noisy_TE: Tensor, context: GateContext) -> Tensor:
         """Return the mean of -log of the share that a token's twin has among all of its item, by cosine."""

@@ -7,7 +7,16 @@ from torch import Tensor, nn
 
 from turnout.core.validation import check_count, check_number
 from turnout.nn.gates.attention_aware import averaged
-from turnout.nn.gates.contract import Gate, GateContext, Sight, by_item, check_k, fp32_logits, new_weight
+from turnout.nn.gates.contract import (
+    Gate,
+    GateContext,
+    Sight,
+    by_item,
+    check_k,
+    fp32_logits,
+    new_weight,
+    normalised,
+)
 from turnout.nn.plan import SparsePlan
 
 
@@ -65,7 +74,7 @@ class SimilarityAwareGate(Gate):
         scores_TE = averaged(own_TE, self.graph(x_TD, context), context)
         weights_TK, indices_TK = scores_TE.topk(self.k, dim=-1)
         return SparsePlan.from_choices(
-            weights_TK / weights_TK.sum(dim=-1, keepdim=True),
+            normalised(weights_TK),
             indices_TK,
             num_experts=self.num_experts,
             mask_T=context.mask_T(),

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from turnout.core.validation import check_count, check_number
 from turnout.nn.balance.sinkhorn import sinkhorn
-from turnout.nn.gates.contract import Gate, GateContext, Sight, check_k, fp32_logits, new_weight
+from turnout.nn.gates.contract import Gate, GateContext, Sight, check_k, fp32_logits, new_weight, normalised
 from turnout.nn.plan import SparsePlan
 
 
@@ -73,10 +73,8 @@ class SinkhornGate(Gate):
         else:
             scores_TE = logits_TE.softmax(dim=-1)
         weights_TK, indices_TK = scores_TE.topk(self.k, dim=-1)
-        # Padding has a row of zeros in a transport plan.
-        sums_T1 = weights_TK.sum(dim=-1, keepdim=True)
         return SparsePlan.from_choices(
-            weights_TK / torch.where(sums_T1 > 0, sums_T1, 1.0),
+            normalised(weights_TK, guard=1e-20),
             indices_TK,
             num_experts=self.num_experts,
             mask_T=mask_T,

@@ -78,8 +78,6 @@ class SmearGate(Gate):
         items, positions, _ = x_BSD.shape
         mask_BS = context.mask_BS
         real_BS1 = torch.ones_like(x_BSD[..., :1]) if mask_BS is None else mask_BS[..., None].to(x_BSD)
-        # NaN at padding times 0 would be NaN.
-        x_BSD = torch.where(real_BS1 > 0, x_BSD, 0.0)
         tokens = torch.arange(items * positions, device=x_TD.device)
         if self.span == "sequence":
             return x_BSD.sum(dim=1) / real_BS1.sum(dim=1).clamp(min=1), tokens // max(positions, 1)

@@ -29,6 +29,7 @@ class TopKGate(Gate):
         `softmax`, `sigmoid`, `sqrtsoftplus` or `raw` logits.
     weight
         What the chosen scores become: `score` as they are, `sum` to 1, `guarded_sum`, or a `softmax` of them.
+        A single one that becomes 1 has the gradient of its log probability, since its own is 0.
     scale
         Multiplies the weights; None is 1.
     is_biased
@@ -93,6 +94,10 @@ class TopKGate(Gate):
             x_TD = x_TD * torch.empty_like(x_TD).uniform_(1 - self.jitter, 1 + self.jitter)
         logits_TE = fp32_logits(x_TD, self.weight_ED)
         weights_TK, indices_TK = self.rule.apply(self, logits_TE)
+        if self.k == 1 and self.weight != "score":
+            # A weight that is 1 whatever the logits are has no gradient: it is given that of its logarithm.
+            log_T1 = self.rule.log_probabilities(logits_TE).gather(1, indices_TK)
+            weights_TK = weights_TK.detach() * (log_T1 - log_T1.detach()).exp()
         return SparsePlan.from_choices(
             weights_TK,
             indices_TK,

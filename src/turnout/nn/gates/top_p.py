@@ -11,7 +11,7 @@ from turnout.nn.plan import SparsePlan
 
 
 class TopPGate(Gate):
-    """The fewest experts whose probabilities exceed p together, weighted by their probabilities.
+    """The fewest experts whose probabilities reach p together, weighted by their probabilities.
 
     The expert that crosses p is included, so there is one at least. `losses["entropy"]` is the mean entropy
     of the probabilities, in nats: without it a gate learns to spread them, and takes more and more experts.

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from turnout.core.errors import ShapeError, sentence
 from turnout.core.validation import check_count
-from turnout.nn.gates.contract import Gate, GateContext, check_k
+from turnout.nn.gates.contract import Gate, GateContext, check_k, normalised
 from turnout.nn.plan import SparsePlan
 
 
@@ -53,7 +53,7 @@ class UpcycledGate(Gate):
         scores_TE = logits_TE.softmax(dim=-1)
         weights_TK, indices_TK = scores_TE.topk(self.k, dim=-1)
         return SparsePlan.from_choices(
-            weights_TK / weights_TK.sum(dim=-1, keepdim=True),
+            normalised(weights_TK),
             indices_TK,
             num_experts=self.num_experts,
             mask_T=context.mask_T(),

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from turnout.core.errors import InputError, sentence
 from turnout.core.validation import check_count, check_number
-from turnout.nn.gates.contract import Gate, GateContext, fp32_logits, new_weight, real_mean
+from turnout.nn.gates.contract import Gate, GateContext, fp32_logits, new_weight, normalised, real_mean
 from turnout.nn.gradients.straight_through import straight_through
 from turnout.nn.plan import SparsePlan
 
@@ -15,8 +15,7 @@ from turnout.nn.plan import SparsePlan
 class VQGate(Gate):
     """One expert by the number of the token's nearest code, mod E, beside k by an ordinary gate.
 
-    Codes c_i are vectors of width D. A two-way softmax of a linear map weighs the two paths: the code's
-    expert
+    Codes c_i are vectors of width D. A two-way softmax of a linear map weighs both paths: the code's expert
     has g_1, the k best by softmax share g_0. With k = 0 codes alone decide, as after pre-training; the weight
     is 1, and its gradient is that of the softmax over -|x - c_i|^2. `losses["codes"]` is the mean of
     (c - x)^2 in the codes plus `commitment` times the same in the states. A token's expert by code does not
@@ -72,7 +71,7 @@ class VQGate(Gate):
             scores_TE = logits_TE.softmax(dim=-1)
             best_TK, own_TK = scores_TE.topk(self.k, dim=-1)
             paths_T2 = fp32_logits(x_TD, self.paths_2D).softmax(dim=-1)
-            best_TK = paths_T2[:, :1] * best_TK / best_TK.sum(dim=-1, keepdim=True)
+            best_TK = paths_T2[:, :1] * normalised(best_TK)
             weights_TK = torch.cat([best_TK, paths_T2[:, 1:]], dim=1)
             indices_TK = torch.cat([own_TK, expert_T1], dim=1)
         else:
