@@ -66,6 +66,22 @@ def test_what_waits_is_bounded(monkeypatch) -> None:
     assert not memory._waiting
 
 
+def test_the_system_may_have_what_waits_beyond_a_bound_and_it_still_works(monkeypatch) -> None:
+    monkeypatch.setattr(memory, "OWN_BYTES", WEIGHT.nbytes)
+    held = [fresh_gradient(WEIGHT, {0}) for _ in range(3)]
+    for grad in held:
+        grad[0] = 2.0
+    held.clear()
+    del grad
+    assert sorted(pages.is_lent for pages in memory._waiting) == [False, True, True]
+    again = [fresh_gradient(WEIGHT, {1}) for _ in range(3)]
+    assert not memory._waiting
+    for grad in again:
+        grad[1] = 5.0
+        assert not grad[[0, 2, 3, 4, 5, 6, 7]].any()
+        assert (grad[1] == 5.0).all()
+
+
 def test_small_gradients_are_torchs_own() -> None:
     grad = fresh_gradient(torch.empty(4, 3, 3), {1})
     assert not grad[[0, 2, 3]].any()

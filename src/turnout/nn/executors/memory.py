@@ -2,12 +2,13 @@
 
 Such a gradient is as large as all experts. Memory that is new to a process is filled with zeros page by page
 first, which for a few hundred tokens takes longer than the products, and torch keeps none of that size for a
-processor. So what a step frees waits for the next step's gradient of the same shape. The operating system may
-have the pages meanwhile, and takes them when it runs short.
+processor. So what a step frees waits for the next step's gradient of the same shape. Of more than a gigabyte
+the operating system may have the pages meanwhile, and takes them when it runs short.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import mmap
 import weakref
@@ -20,6 +21,9 @@ from torch import Tensor
 LARGE_BYTES = 2**22
 """Smaller memory comes from torch, which has some at hand."""
 
+OWN_BYTES = 2**30
+"""So much memory waits as it is; asking the system to take its pages back costs a twentieth of a step."""
+
 KEPT_BYTES = 2**33
 """So much memory waits at most; what waited longest goes first."""
 
@@ -31,6 +35,7 @@ class _Pages:
     key: tuple[torch.Size, torch.dtype]
     memory: mmap.mmap
     dirty: set[int] = field(default_factory=set)
+    is_lent: bool = False
 
 
 _waiting: deque[_Pages] = deque()
@@ -60,7 +65,8 @@ def scratch(rows_N: int, width: int, like: Tensor, dtype: torch.dtype) -> Tensor
         return torch.empty(rows_N, width, dtype=dtype, device=like.device)
     # Numbers of rows differ from step to step: sizes with three leading bits, so that few of them wait.
     step = 1 << max(rows_N.bit_length() - 3, 0)
-    return _tensor(_pages(torch.Size((-(-rows_N // step) * step, width)), dtype))[:rows_N]
+    shape = torch.Size((-(-rows_N // step) * step, width))
+    return _tensor(_pages(shape, dtype, is_huge=True))[:rows_N]
 
 
 def release() -> None:
@@ -68,16 +74,22 @@ def release() -> None:
     _waiting.clear()
 
 
-def _pages(shape: torch.Size, dtype: torch.dtype) -> _Pages:
+def _pages(shape: torch.Size, dtype: torch.dtype, *, is_huge: bool = False) -> _Pages:
     for pages in list(_waiting):
         if pages.key == (shape, dtype):
             try:
                 _waiting.remove(pages)
             except ValueError:  # another thread was faster
                 continue
+            pages.is_lent = False
             return pages
     num_bytes = math.prod(shape) * dtype.itemsize
     memory = mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if is_huge and hasattr(mmap, "MADV_HUGEPAGE"):
+        # Pages of 2 MB, five hundred times fewer to look up. For gradients, written once a step, they are not
+        # worth what it takes to find them.
+        with contextlib.suppress(OSError):
+            memory.madvise(mmap.MADV_HUGEPAGE)
     return _Pages(key=(shape, dtype), memory=memory)
 
 
@@ -90,9 +102,20 @@ def _tensor(pages: _Pages) -> Tensor:
 
 
 def _wait(pages: _Pages) -> None:
-    if hasattr(mmap, "MADV_FREE"):
-        # What it reads as afterwards is what was written, or 0: as dirty as before.
-        pages.memory.madvise(mmap.MADV_FREE)
     _waiting.append(pages)
-    while sum(len(one.memory) for one in list(_waiting)) > KEPT_BYTES:
-        _waiting.popleft()
+    total = 0
+    for one in reversed(list(_waiting)):
+        total += len(one.memory)
+        if total <= KEPT_BYTES and (total <= OWN_BYTES or one.is_lent):
+            continue
+        try:
+            # Nobody else may take it meanwhile.
+            _waiting.remove(one)
+        except ValueError:
+            continue
+        if total <= KEPT_BYTES:
+            if hasattr(mmap, "MADV_FREE"):
+                # What it reads as afterwards is what was written, or 0: as dirty as before.
+                one.memory.madvise(mmap.MADV_FREE)
+            one.is_lent = True
+            _waiting.appendleft(one)

@@ -78,9 +78,9 @@ def _run(
     tokens_N: Tensor,
     blocks: list[Block],
     *,
-    kept: list[Tensor] | None,
+    kept: Tensor | None,
 ) -> Tensor:
-    """Return y_TD; append the states before each activation to `kept`, unless it is None."""
+    """Return y_TD; write the states before each activation into `kept` (N, F), unless it is None."""
     experts, biases = _Weights(up_EFD, down_EDI), (up_bias_EF, down_bias_ED)
     if x_TD.shape[0] == 1 and len(blocks) == 1:
         # One token: what is gathered and added up is one row. Each launch less counts.
@@ -104,7 +104,7 @@ def _run_one(
     experts: _Weights,
     biases: tuple[Tensor | None, Tensor | None],
     block: Block,
-    kept: list[Tensor] | None,
+    kept: Tensor | None,
 ) -> Tensor:
     """Return y of one token."""
     outs, exact = [], wide(x_1D.dtype)
@@ -117,15 +117,19 @@ def _run_one(
 
 
 def _inner(
-    x_ND: Tensor, chunk: Chunk, experts: _Weights, up_bias_EF: Tensor | None, kept: list[Tensor] | None
+    x_ND: Tensor, chunk: Chunk, experts: _Weights, up_bias_EF: Tensor | None, kept: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Return silu(gate x) * up x of a chunk, and the weight of what comes next."""
     up_FD, down_DI = experts[chunk]
-    h_NF = outputs(x_ND.to(up_FD.dtype), up_FD)
+    if kept is not None and kept.dtype == up_FD.dtype:
+        h_NF = kept[chunk.start : chunk.end]
+        outputs_into(h_NF, x_ND.to(up_FD.dtype), up_FD)
+    else:
+        h_NF = outputs(x_ND.to(up_FD.dtype), up_FD)
     if up_bias_EF is not None:
         h_NF += up_bias_EF[chunk.expert]
-    if kept is not None:
-        kept.append(h_NF.to(experts.dtype))
+    if kept is not None and kept.dtype != up_FD.dtype:
+        kept[chunk.start : chunk.end] = h_NF
     gate_NI, up_NI = h_NF.chunk(2, dim=-1)
     return functional.silu(gate_NI, inplace=kept is None).mul_(up_NI), down_DI
 
@@ -145,23 +149,23 @@ class _Swiglu(torch.autograd.Function):
         tokens_N: Tensor,
         blocks: list[Block],
     ) -> Tensor:
-        kept: list[Tensor] = []
+        kept = scratch(len(tokens_N), up_EFD.shape[1], x_TD, up_EFD.dtype)
         y_TD = _run(x_TD, weights_N, up_EFD, down_EDI, up_bias_EF, down_bias_ED, tokens_N, blocks, kept=kept)
-        ctx.save_for_backward(x_TD, weights_N, up_EFD, down_EDI, down_bias_ED, tokens_N, *kept)
+        ctx.save_for_backward(x_TD, weights_N, up_EFD, down_EDI, down_bias_ED, tokens_N, kept)
         ctx.blocks = blocks
         return y_TD
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy_TD: Tensor) -> tuple[Tensor | None, ...]:
-        x_TD, weights_N, up_EFD, down_EDI, down_bias_ED, tokens_N, *kept = ctx.saved_tensors
+        x_TD, weights_N, up_EFD, down_EDI, down_bias_ED, tokens_N, kept = ctx.saved_tensors
         grads = _Gradients(ctx, x_TD, weights_N, up_EFD, down_EDI, down_bias_ED, tokens_N)
-        experts, states = _Weights(up_EFD, down_EDI), iter(kept)
+        experts = _Weights(up_EFD, down_EDI)
         for block in ctx.blocks:
             rows = _Rows(block, x_TD, dy_TD, weights_N, tokens_N, experts)
             for stretch in block.stretches:
                 for chunk in stretch.chunks:
-                    _chunk_back(rows, chunk, next(states), experts, grads)
+                    _chunk_back(rows, chunk, kept[chunk.start : chunk.end], experts, grads)
                 grads.of_stretch(stretch, rows, block.within(stretch))
         return grads.all(x_TD)
 
@@ -207,8 +211,8 @@ class _Rows:
         self.weight_M1 = weights_N[block.rows, None]
         exact = product_dtype(experts.up_EFD[0], WIDE_ROWS)
         inner = experts.down_EDI.shape[2]
-        self.inner_MI = torch.empty(len(tokens_M), inner, dtype=exact, device=x_TD.device)
-        self.dh_MF = torch.empty(len(tokens_M), 2 * inner, dtype=exact, device=x_TD.device)
+        self.inner_MI = scratch(len(tokens_M), inner, x_TD, exact)
+        self.dh_MF = scratch(len(tokens_M), 2 * inner, x_TD, exact)
 
 
 class _Gradients:
