@@ -1,10 +1,15 @@
 """Executors against the experts backends of transformers: the same experts and choices, turn by turn.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.bench_moe [--cell-s N] [--experts 16 --tokens 4096 ...]
+    OMP_NUM_THREADS=1 python -m benchmarks.bench_moe --folder DIR [--cell-s 2] [--tokens 4096 ...]
+    OMP_NUM_THREADS=1 python -m benchmarks.bench_moe --folder DIR --write
+
+The first measures every setting that the folder lacks, each into a file of its own, so that it goes on where
+it was stopped: 13 minutes for all on an idle machine. The second makes benchmarks/results/moe.json and the
+table in benchmarks/nn/NOTES.md of what is there.
 
 Times are processor seconds of one thread. In every round each contestant has a turn, in a new order and
 with cold caches, as between the layers of a model; recorded are medians of the ratios of a round, with the
-interval of their median. A backend three times as slow as the fastest one in the first round drops out.
+interval of their median. A backend far behind the fastest one in the first round drops out.
 
 Two floors hold the same operations as large products without any expert: by torch's own products (`floor`),
 and in the fastest form of `turnout.nn.executors.forms` (`fast_floor`). Predictions stand in
@@ -14,10 +19,13 @@ benchmarks/nn/NOTES.md.
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
+import json
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +35,7 @@ from torch.nn import functional
 from transformers import OlmoeConfig
 from transformers.models.olmoe.modeling_olmoe import OlmoeExperts
 
-from benchmarks.record import write
+from benchmarks import moe_table, record
 from turnout.nn.executors import forms
 from turnout.nn.executors.auto import make_executor
 from turnout.nn.plan import SparsePlan
@@ -42,8 +50,12 @@ MAX_WHOLE = 16
 """`eager` makes a gradient of the size of all experts for each of them: left out of backward with more."""
 
 MAX_ROUNDS, MIN_ROUNDS = 41, 3
-BEHIND = 3.0
-"""So many times as slow as the fastest backend in the first round, and a contestant drops out."""
+BEHIND, BEHIND_LONG = 3.0, 1.5
+"""So many times as slow as the fastest backend in the first round, and a contestant drops out; the second
+where a turn takes seconds."""
+
+FLOOR_ROWS = 4096
+"""A floor of more rows is measured on so many: a row more costs the same."""
 
 CACHE_NUMBERS = 2**25
 """So many numbers, 128 MB, are read between two turns."""
@@ -52,10 +64,9 @@ SIZES = {"experts": (16, 64), "k": (2, 8), "tokens": (1, 16, 256, 4096), "dtype"
 Run = Callable[[], Tensor]
 
 
-def experts_of(num_experts: int, k: int, dtype: torch.dtype) -> OlmoeExperts:
-    config = OlmoeConfig(
-        hidden_size=WIDTH, intermediate_size=INNER, num_experts=num_experts, num_experts_per_tok=k
-    )
+@functools.lru_cache(maxsize=1)
+def experts_of(num_experts: int, dtype: torch.dtype) -> OlmoeExperts:
+    config = OlmoeConfig(hidden_size=WIDTH, intermediate_size=INNER, num_experts=num_experts)
     config._experts_implementation = "eager"
     experts = OlmoeExperts(config).to(dtype)
     for parameter in experts.parameters():
@@ -124,19 +135,21 @@ class Cell:
     def __init__(self, case: dict[str, Any]) -> None:
         self.case = case
         dtype, self.is_backward = getattr(torch, case["dtype"]), case["backward"]
-        self.experts = experts_of(case["experts"], case["k"], dtype)
+        self.experts = experts_of(case["experts"], dtype)
         x_TD = torch.randn(case["tokens"], WIDTH).to(dtype).requires_grad_(self.is_backward)
         weights_TK, indices_TK = choices(case["tokens"], case["experts"], case["k"], skewed=case["skewed"])
         self.leaf = weights_TK.to(dtype).requires_grad_(self.is_backward)
         self.everybody = runners(self.experts, x_TD, self.leaf, indices_TK)
-        self.difference = self._difference()
-        self.floors = floors(indices_TK.numel(), dtype, backward=self.is_backward)
+        rows = indices_TK.numel()
+        self.floors = floors(min(rows, FLOOR_ROWS), dtype, backward=self.is_backward)
+        self.scale = dict.fromkeys(self.floors, max(rows / FLOOR_ROWS, 1.0))
         self.everybody |= self.floors
+        self.outputs: dict[str, Tensor] = {}
         self.cache = torch.ones(CACHE_NUMBERS)
 
-    @torch.no_grad()
     def _difference(self) -> float:
-        first, *others = (run().float() for run in self.everybody.values())
+        """Return how far the backends' results are from ours, of the largest number."""
+        first, *others = (self.outputs[name] for name in (OURS, *THEIRS) if name in self.outputs)
         return max(float((other - first).abs().max() / first.abs().max()) for other in others)
 
     def turn(self, name: str) -> float:
@@ -150,12 +163,16 @@ class Cell:
                 torch.autograd.backward(y, torch.ones_like(y))
             # Giving the gradients' memory back is a part of a step.
             self.experts.zero_grad(set_to_none=True)
-        return time.process_time() - start
+        seconds = time.process_time() - start
+        if name not in self.floors and name not in self.outputs:
+            self.outputs[name] = y.detach().float()
+        return seconds * self.scale.get(name, 1.0)
 
     def measure(self, budget_s: float, rng: np.random.Generator) -> dict[str, Any]:
         """Return the ratios of as many rounds as `budget_s` allows."""
         began, behind = time.monotonic(), {}
-        if self.case["tokens"] < max(SIZES["tokens"]):
+        is_long = self.case["tokens"] == max(SIZES["tokens"])
+        if not is_long:
             for name in self.everybody:
                 self.turn(name)
         rounds: list[dict[str, float]] = []
@@ -163,7 +180,9 @@ class Cell:
             names = list(self.everybody)
             rounds.append({names[i]: self.turn(names[i]) for i in rng.permutation(len(names))})
             if len(rounds) == 1:
-                limit = BEHIND * min(rounds[0][name] for name in THEIRS if name in names)
+                limit = (BEHIND_LONG if is_long else BEHIND) * min(
+                    rounds[0][name] for name in THEIRS if name in names
+                )
                 for name in [name for name in THEIRS if name in names and rounds[0][name] > limit]:
                     behind[name] = rounds[0].pop(name) / rounds[0][OURS]
                     del self.everybody[name]
@@ -177,7 +196,7 @@ class Cell:
         best = max(rivals, key=rivals.__getitem__)
         return {
             **self.case,
-            "largest_difference": self.difference,
+            "largest_difference": self._difference(),
             "rounds": len(rounds),
             "best_backend": best,
             "over_best_backend": _interval(ratios[best], rng),
@@ -194,38 +213,72 @@ def _interval(values: list[float], rng: np.random.Generator, resamples: int = 10
     return {"value": float(np.median(array)), "low": float(low), "high": float(high)}
 
 
-def cases(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Yield the settings that the options leave, the short ones first."""
+def cases(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the settings that the options leave; those of the same experts follow each other."""
     wanted = {name: getattr(options, name) or values for name, values in SIZES.items()}
     wanted |= {"skewed": (False, True), "backward": (False, True)}
-    order = sorted(wanted, key=lambda name: name != "tokens")
+    order = sorted(wanted, key=lambda name: name not in ("experts", "dtype"))
+    found = []
     for values in itertools.product(*(wanted[name] for name in order)):
         case = dict(zip(order, values, strict=True))
         # Which expert one token goes to makes no odds.
         if not (case["skewed"] and case["tokens"] == 1):
-            yield {name: case[name] for name in wanted}
+            found.append({name: case[name] for name in wanted})
+    return found
+
+
+def name_of(case: dict[str, Any]) -> str:
+    """Return the name of a setting's file."""
+    ends = ("skewed" if case["skewed"] else "even", "backward" if case["backward"] else "forward")
+    sizes = (f"{case['experts']}x{case['k']}", f"{case['tokens']}", case["dtype"])
+    return "_".join((*sizes, *ends))
+
+
+def work(case: dict[str, Any]) -> float:
+    """Return about how long a setting takes beside others: a constant, and what its products cost."""
+    dear = (3 if case["backward"] else 1) * (4 if case["dtype"] == "float32" else 1)
+    return 1 + case["tokens"] * case["k"] * dear / 8000
+
+
+def measure_missing(options: argparse.Namespace) -> None:
+    """Measure what the folder lacks, say how far it is, and leave what is done to the next start."""
+    paths = {options.folder / f"{name_of(case)}.json": case for case in cases(options)}
+    missing = {path: case for path, case in paths.items() if not path.exists()}
+    print(f"{len(missing)} of {len(paths)} settings are missing", flush=True)
+    began, done, total = time.monotonic(), 0.0, sum(map(work, missing.values()))
+    for number, (path, case) in enumerate(missing.items(), 1):
+        row = Cell(case).measure(options.cell_s, np.random.default_rng(0))
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps({**row, "commit": record.commit()}), encoding="utf-8")
+        part.replace(path)
+        done += work(case)
+        left = (time.monotonic() - began) * (total / done - 1) / 60
+        best, own = (row[f"over_{name}"]["value"] for name in ("best_backend", "floor"))
+        told = f"{best:.2f} of {row['best_backend']}, {own:.2f} of the floor"
+        print(f"{number}/{len(missing)} {path.stem}: {told}; {left:.0f} minutes left", flush=True)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cell-s", type=float, default=10.0, help="seconds for the rounds of one setting")
-    parser.add_argument("--name", default="moe", help="the result is benchmarks/results/NAME.json")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--folder", type=Path, required=True, help="where each setting has its file")
+    parser.add_argument("--cell-s", type=float, default=2.0, help="seconds for the rounds of one setting")
+    parser.add_argument("--write", action="store_true", help="write what is there and run nothing")
     for name, values in SIZES.items():
         parser.add_argument(f"--{name}", nargs="*", type=type(values[0]), choices=values)
     options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    if options.write:
+        rows = [json.loads(path.read_text(encoding="utf-8")) for path in options.folder.glob("*.json")]
+        rows.sort(key=lambda row: [row[key] for key in moe_table.ORDER])
+        result = {"rows": rows, "fingerprint": "random numbers of seed 0"}
+        print(record.write("moe", result, seed=0).name, len(rows), "settings")
+        moe_table.write(rows)
+        return
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    rng, rows = np.random.default_rng(0), []
-    for case in cases(options):
-        rows.append(Cell(case).measure(options.cell_s, rng))
-        row = rows[-1]
-        best, own, fast = (row[f"over_{name}"]["value"] for name in ("best_backend", "floor", "fast_floor"))
-        print(
-            *case.values(),
-            f"{best:.2f} of {row['best_backend']}, floors {own:.2f} and {fast:.2f}",
-            flush=True,
-        )
-    write(options.name, {"rows": rows, "fingerprint": "random numbers of seed 0"}, seed=0)
+    measure_missing(options)
 
 
 if __name__ == "__main__":
