@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from tests.nn.moe_models import decisive, tokens
 from turnout.cli.main import main
-from turnout.core.errors import InputError, TableError
+from turnout.core.errors import TableError
 from turnout.nn.analysis import pictures
 from turnout.nn.analysis.counts import read_counts
 from turnout.nn.analysis.inspection import inspect_counts, inspect_recording
@@ -61,17 +61,20 @@ def test_what_is_not_known_is_left_out() -> None:
     assert draw(found).startswith(PNG)
 
 
-def test_padding_changes_no_table() -> None:
+def joined(junk: torch.Tensor, plain: torch.Tensor, *, is_left: bool) -> torch.Tensor:
+    return torch.cat([junk, plain] if is_left else [plain, junk], dim=1)
+
+
+@pytest.mark.parametrize("is_left", [False, True])
+def test_padding_changes_no_table(is_left) -> None:
     plain = recorded()
     assert plain.token_ids_BS is not None
-    wide = [torch.cat([chosen, torch.ones(6, 5, 8, dtype=torch.bool)], dim=1) for chosen in plain.chosen]
-    mask_BS = torch.ones(6, 37, dtype=torch.bool)
-    mask_BS[:, 32:] = False
+    ones, zeros = torch.ones(6, 5, 8, dtype=torch.bool), torch.zeros(6, 5)
     padded = Recording(
-        chosen=tuple(wide),
-        probs=tuple(torch.cat([probs, torch.rand(6, 5, 8)], dim=1) for probs in plain.probs),
-        token_ids_BS=torch.nn.functional.pad(plain.token_ids_BS, (0, 5)),
-        mask_BS=mask_BS,
+        chosen=tuple(joined(ones, chosen, is_left=is_left) for chosen in plain.chosen),
+        probs=tuple(joined(torch.rand(6, 5, 8), probs, is_left=is_left) for probs in plain.probs),
+        token_ids_BS=joined(zeros.long(), plain.token_ids_BS, is_left=is_left),
+        mask_BS=joined(zeros.bool(), torch.ones(6, 32, dtype=torch.bool), is_left=is_left),
         domains=plain.domains,
         layers=plain.layers,
     )
@@ -80,13 +83,20 @@ def test_padding_changes_no_table() -> None:
     assert one.to_text() == other.to_text()
 
 
-def test_padding_on_the_left_is_refused() -> None:
+def test_rows_of_several_lengths_are_cut_to_the_shortest() -> None:
+    plain = recorded()
     mask_BS = torch.ones(6, 32, dtype=torch.bool)
-    mask_BS[0, 0] = False
-    with pytest.raises(InputError, match="padding on the right"):
-        inspect_recording(
-            Recording(chosen=recorded().chosen, mask_BS=mask_BS), name="x", rng=np.random.default_rng(0)
-        )
+    mask_BS[0, :8], mask_BS[1, 20:] = False, False
+    rows = [chosen.clone() for chosen in plain.chosen]
+    found = inspect_recording(
+        Recording(chosen=plain.chosen, mask_BS=mask_BS), name="x", rng=np.random.default_rng(0)
+    )
+    for chosen in rows:
+        chosen[0, :20] = chosen[0, 8:28].clone()
+    cut = Recording(chosen=tuple(chosen[:, :20] for chosen in rows))
+    expected = inspect_recording(cut, name="x", rng=np.random.default_rng(0))
+    title = "Local routing consistency"
+    assert found.table(title) == expected.table(title)
 
 
 def test_counts_are_read_and_a_missing_row_is_none(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from turnout.core.errors import InputError, sentence
 from turnout.core.progress import Progress, silent
 from turnout.nn.analysis.committee import committee_table
 from turnout.nn.analysis.counts import Counts
@@ -87,8 +86,8 @@ def inspect_recording(
 ) -> Inspection:
     """Return all that a recording can tell; what it lacks (probabilities, domains, tokens) is left out.
 
-    Local routing consistency needs rows without padding inside: rows are cut where their padding begins, to
-    the shortest, and padding on the left is refused.
+    Local routing consistency needs rows of one length: padding is taken out of each, on either side, and what
+    is left is cut to the shortest.
     """
     layers = recording.layers
     loads = {layer: load_of(recording.tokens(i)) for i, layer in enumerate(layers)}
@@ -111,8 +110,7 @@ def inspect_recording(
     if recording.token_ids_BS is not None:
         tables.append(_vocabulary(recording))
     progress("vocabulary", 4, steps)
-    whole = {layer: recording.chosen[i][:, : _whole(recording)] for i, layer in enumerate(layers)}
-    tables.append(locality_table(whole, rng=rng, rho=rho))
+    tables.append(locality_table(_whole(recording), rng=rng, rho=rho))
     progress("consistency", 5, steps)
     return Inspection(name=name, tables=tuple(tables), loads=loads, domains=domains)
 
@@ -144,16 +142,13 @@ def _vocabulary(recording: Recording) -> Table:
     )
 
 
-def _whole(recording: Recording) -> int:
-    """Return how many positions every row has before padding begins."""
-    if recording.mask_BS is None:
-        return int(recording.chosen[0].shape[1])
-    mask_BS = recording.mask_BS
-    length_B = mask_BS.sum(dim=1)
-    if not bool((mask_BS.int().cummin(dim=1)[0].sum(dim=1) == length_B).all()):
-        raise InputError(
-            sentence(
-                "inspect_recording: mask_BS", allowed="padding on the right", got="padding before tokens"
-            )
-        )
-    return int(length_B.min())
+def _whole(recording: Recording) -> dict[str, Tensor]:
+    """Return each layer's choice without padding, as many positions as the shortest row has."""
+    layers, mask_BS = dict(zip(recording.layers, recording.chosen, strict=True)), recording.mask_BS
+    if mask_BS is None:
+        return layers
+    # Real tokens to the front, in their order, wherever padding was.
+    place_BS = (~mask_BS).int().argsort(dim=1, stable=True)[:, : int(mask_BS.sum(dim=1).min())]
+    return {
+        name: chosen_BSE.take_along_dim(place_BS[..., None], dim=1) for name, chosen_BSE in layers.items()
+    }

@@ -6,12 +6,16 @@ import base64
 from collections.abc import Sequence
 from html import escape
 
+from turnout.nn.analysis.charts import draw_table, has_chart
 from turnout.nn.analysis.inspection import Inspection
 from turnout.nn.analysis.pictures import draw, panels_of
 from turnout.nn.analysis.table import Table, show
 
 PANEL_PX = 420
 """A picture's width, so that one alone is not as wide as the page."""
+
+CHART_PX = 520
+"""The width of a table's own picture."""
 
 STYLE = """
 :root{color-scheme:light dark;--ground:#fff;--ink:#111827;--faint:#6b7280;--rule:#e5e7eb}
@@ -45,12 +49,10 @@ def render(inspections: Sequence[Inspection], *, source: str) -> str:
 
 
 def _section(inspection: Inspection) -> str:
-    picture = base64.b64encode(draw(inspection)).decode("ascii")
     tables = "".join(_table(table) for table in inspection.tables)
-    name = escape(inspection.name)
     size = f"max-width:{PANEL_PX * panels_of(inspection)}px"
-    image = f'<img alt="{name}" style="{size}" src="data:image/png;base64,{picture}">'
-    return f"<h2>{name}</h2><p>{escape(inspection.summary())}</p>{image}{tables}"
+    image = _image(draw(inspection), inspection.name, size)
+    return f"<h2>{escape(inspection.name)}</h2><p>{escape(inspection.summary())}</p>{image}{tables}"
 
 
 def _table(table: Table) -> str:
@@ -58,7 +60,13 @@ def _table(table: Table) -> str:
     rows = "".join(
         f"<tr>{''.join(f'<td>{escape(show(cell))}</td>' for cell in row)}</tr>" for row in table.rows
     )
+    chart = _image(draw_table(table), table.title, f"max-width:{CHART_PX}px") if has_chart(table) else ""
     return (
         f"<section><h3>{escape(table.title)}</h3><div class='scroll'><table><thead><tr>{head}</tr></thead>"
-        f"<tbody>{rows}</tbody></table></div><p class='note'>{escape(table.note)}</p></section>"
+        f"<tbody>{rows}</tbody></table></div><p class='note'>{escape(table.note)}</p>{chart}</section>"
     )
+
+
+def _image(picture: bytes, alt: str, style: str) -> str:
+    data = base64.b64encode(picture).decode("ascii")
+    return f'<img alt="{escape(alt)}" style="{style}" src="data:image/png;base64,{data}">'

@@ -60,9 +60,9 @@ def _draw_load(figure: Figure, axes: Axes, inspection: Inspection) -> None:
     for row, load_E in enumerate(inspection.loads.values()):
         rows[row, : len(load_E)] = (load_E.double() / load_E.double().mean()).sort(descending=True)[0]
     shown = axes.imshow(rows.numpy(), aspect="auto", cmap="viridis", vmin=0.0, interpolation="nearest")
-    _dress(axes, "Load over the mean", "experts, most used first", "layer")
+    dress(axes, "Load over the mean", "experts, most used first", "layer")
     step = -(-len(inspection.loads) // TICKS)
-    names = [_short(name) for name in inspection.loads]
+    names = [short(name) for name in inspection.loads]
     axes.set_yticks(range(0, len(names), step), names[::step])
     figure.colorbar(shown, ax=axes)
 
@@ -77,7 +77,7 @@ def _draw_domains(figure: Figure, axes: Axes, inspection: Inspection) -> None:
     shown = axes.imshow(
         lift_GE.numpy(), aspect="auto", cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest"
     )
-    _dress(axes, f"Use by domain, layer {_short(layer)}", "experts, by their first domain", "")
+    dress(axes, f"Use by domain, layer {short(layer)}", "experts, by their first domain", "")
     axes.set_yticks(range(len(counts)), list(counts))
     figure.colorbar(shown, ax=axes, label="log2 of use over the mean")
 
@@ -88,13 +88,11 @@ def _draw_consistency(figure: Figure, axes: Axes, inspection: Inspection) -> Non
     lines: dict[str, list[tuple[float, ...]]] = {}
     for layer, length, *values in table.rows:
         lines.setdefault(str(layer), []).append((float(length), *(float(v) for v in values[:3])))
-    shades = ScalarMappable(
-        Normalize(0, max(len(lines) - 1, 1)), LinearSegmentedColormap.from_list("", DEPTH)
-    )
+    shades = shades_of(len(lines))
     for number, (layer, points) in enumerate(lines.items()):
         xs, ys, lows, highs = zip(*points, strict=True)
         color = tuple(shades.to_rgba(np.array([number]))[0])
-        axes.plot(xs, ys, marker="o", markersize=3.5, linewidth=1.6, color=color, label=_short(layer))
+        axes.plot(xs, ys, marker="o", markersize=3.5, linewidth=1.6, color=color, label=short(layer))
         axes.fill_between(xs, lows, highs, color=color, alpha=0.15, linewidth=0)
     axes.set_xscale("log", base=2)
     axes.set_ylim(0.0, 1.03)
@@ -104,10 +102,16 @@ def _draw_consistency(figure: Figure, axes: Axes, inspection: Inspection) -> Non
     else:
         bar = figure.colorbar(shades, ax=axes, label="layer, by its place in depth")
         bar.ax.yaxis.set_major_locator(MaxNLocator(integer=True))
-    _dress(axes, "Local routing consistency", "tokens of a segment", "SRP")
+    dress(axes, "Local routing consistency", "tokens of a segment", "SRP")
 
 
-def _dress(axes: Axes, title: str, x: str, y: str) -> None:
+def shades_of(count: int) -> ScalarMappable:
+    """Return a colour for each of 0 to count - 1, from the first layer's to the last one's."""
+    return ScalarMappable(Normalize(0, max(count - 1, 1)), LinearSegmentedColormap.from_list("", DEPTH))
+
+
+def dress(axes: Axes, title: str, x: str, y: str) -> None:
+    """Write title and axes in the size and colours of all pictures."""
     axes.set_title(title, fontsize=10, fontweight="bold", color=INK, loc="left")
     axes.set_xlabel(x, fontsize=8.5, color=SOFT)
     axes.set_ylabel(y, fontsize=8.5, color=SOFT)
@@ -116,6 +120,6 @@ def _dress(axes: Axes, title: str, x: str, y: str) -> None:
         axes.spines[side].set_visible(False)
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
     """Return the number of a layer from its path in a model, or the name where it has none."""
     return next((part for part in name.split(".") if part.isdigit()), name)
