@@ -237,7 +237,8 @@ def name_of(case: dict[str, Any]) -> str:
 def work(case: dict[str, Any]) -> float:
     """Return about how long a setting takes beside others: a constant, and what its products cost."""
     dear = (3 if case["backward"] else 1) * (4 if case["dtype"] == "float32" else 1)
-    return 1 + case["tokens"] * case["k"] * dear / 8000
+    pairs: int = case["tokens"] * case["k"]
+    return 1 + pairs * dear / 8000
 
 
 def measure_missing(options: argparse.Namespace) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 Result = Mapping[str, Any]
@@ -31,3 +31,15 @@ def saving(share: Result | None) -> str:
         return "never"
     low, high = ("never" if share[end] is None else f"{100 * share[end]:.0f}" for end in ("low", "high"))
     return f"{100 * share['value']:.0f} [{low}, {high}]"
+
+
+def faster(line: Result, clock: str) -> str:
+    """Return how many times faster the median pair was, with the interval of that median."""
+    return ends(line[f"speedup_{clock}"], *line[f"speedup_{clock}_interval"], form=".2f")
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Yield the lines of a table."""
+    yield f"| {' | '.join(heads)} |"
+    yield "|---" * len(heads) + "|"
+    yield from (f"| {' | '.join(row)} |" for row in rows)

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from turnout.core.errors import InputError, sentence
-from turnout.nn.analysis.pictures import DPI, NAMED, TICKS, dress, shades_of, short
+from turnout.nn.analysis.pictures import DPI, NAMED, TICKS, dress, shade, shades_of, short
 from turnout.nn.analysis.table import Cell, Table, show
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def plot(axes: Axes, table: Table) -> None:
     shades = shades_of(len(lines))
     for number, (name, points) in enumerate(lines.items()):
         xs, ys = zip(*points, strict=True)
-        color = COLOURS[number % len(COLOURS)] if chart.by is None else shades.to_rgba(number)
+        color = COLOURS[number % len(COLOURS)] if chart.by is None else shade(shades, number)
         axes.plot(
             xs, ys, marker="o", markersize=3.5, linewidth=1.6, color=color, label=name.replace("_", " ")
         )
@@ -95,7 +95,7 @@ def _lines(table: Table, chart: Chart) -> dict[str, list[tuple[float, float]]]:
     places: dict[Cell, float] = {}
     for place in table.column(chart.over):
         places.setdefault(place, float(place) if chart.is_log else float(len(places)))
-    at = {name: table.columns.index(name) for name in (chart.over, *chart.lines)}
+    at = {name: number for number, name in enumerate(table.columns)}
     found: dict[str, list[tuple[float, float]]] = {}
     for row in table.rows:
         for line in chart.lines:

@@ -91,7 +91,7 @@ def _draw_consistency(figure: Figure, axes: Axes, inspection: Inspection) -> Non
     shades = shades_of(len(lines))
     for number, (layer, points) in enumerate(lines.items()):
         xs, ys, lows, highs = zip(*points, strict=True)
-        color = tuple(shades.to_rgba(np.array([number]))[0])
+        color = shade(shades, number)
         axes.plot(xs, ys, marker="o", markersize=3.5, linewidth=1.6, color=color, label=short(layer))
         axes.fill_between(xs, lows, highs, color=color, alpha=0.15, linewidth=0)
     axes.set_xscale("log", base=2)
@@ -108,6 +108,11 @@ def _draw_consistency(figure: Figure, axes: Axes, inspection: Inspection) -> Non
 def shades_of(count: int) -> ScalarMappable:
     """Return a colour for each of 0 to count - 1, from the first layer's to the last one's."""
     return ScalarMappable(Normalize(0, max(count - 1, 1)), LinearSegmentedColormap.from_list("", DEPTH))
+
+
+def shade(shades: ScalarMappable, number: int) -> tuple[float, ...]:
+    """Return the colour of one number."""
+    return tuple(shades.to_rgba(np.array([number]))[0])
 
 
 def dress(axes: Axes, title: str, x: str, y: str) -> None:
