@@ -39,15 +39,9 @@ def holed(table: OutcomeTable, kind: str, seed: int) -> OutcomeTable:
         mean_M = quality_QM.mean(axis=0)
         chance_QM = np.where(is_hard_Q[:, None] == (mean_M > np.median(mean_M))[None, :], 0.75, 0.25)
     keep_QM = make_rng(seed, "holes", kind).random(quality_QM.shape) < chance_QM
-    keep_N = keep_QM[table.query_index, table.candidate_index]
-    return OutcomeTable(
-        queries=table.queries,
-        candidates=table.candidates,
-        query_index=table.query_index[keep_N],
-        candidate_index=table.candidate_index[keep_N],
-        quality=table.quality[keep_N],
-        cost_usd=table.cost_usd[keep_N],
-    )
+    # Cut anew, so that every round holds out other queries.
+    part = table.with_rows(keep_QM[table.query_index, table.candidate_index])
+    return part.with_splits([None] * len(table.queries))
 
 
 def judge(full: OutcomeTable, kind: str, seed: int, folder: Path) -> list[dict[str, Any]]:

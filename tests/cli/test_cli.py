@@ -76,14 +76,14 @@ def test_the_list_of_flags_is_frozen() -> None:
             "--seed",
         }
         | dial,
-        "fit": {"--out", "--router", "--routes", "--tasks-given", "--force"} | dial | splits,
+        "fit": {"--out", "--router", "--routes", "--tasks-given", "--columns", "--force"} | dial | splits,
         "evaluate": {"--resamples", "--allow-leakage"} | splits,
         "report": {"--out", "--deployment", "--router", "--tasks-given", "--also", "--dense", "--resamples"}
-        | {"--allow-leakage"}
+        | {"--allow-leakage", "--columns"}
         | dial
         | splits,
         "add-candidate": {"--candidate", "--out", "--force"},
-        "route": {"--file", "--task", "--top"} | dial,
+        "route": {"--file", "--tag", "--task", "--top"} | dial,
         "serve": {"--check", "--workers"},
         "config": set(),
         "ledger": set(),

@@ -87,6 +87,12 @@ def test_no_queries_and_no_candidates_are_a_batch_too() -> None:
     assert len(decisions_for(POOL, np.array([], np.int64))) == 0
 
 
+def test_a_ranking_may_stop_after_its_first_places() -> None:
+    short = replace(batch(), ranked_QM=np.array([[1], [NONE], [0]]))
+    assert short[0].ranked == (POOL[1],)
+    assert short[1].ranked == ()
+
+
 def test_a_deployment_signs_a_copy() -> None:
     first = batch()
     signed = first.signed("def")

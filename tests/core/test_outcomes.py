@@ -217,3 +217,21 @@ def test_groups_of_another_length_are_refused(groups: Sequence[object]) -> None:
 def test_a_column_of_another_kind_or_length_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(TableError, match=message):
         hand_table(**changes)
+
+
+@pytest.mark.parametrize("keep", [[True], [1, 0], np.ones((2, 2), np.bool_)])
+def test_a_mask_of_rows_or_queries_has_their_length(keep: Any) -> None:
+    table = hand_table()
+    for select, letter in ((table.where, "Q"), (table.with_rows, "N")):
+        with pytest.raises(InputError, match=rf"booleans of shape \({letter},\)"):
+            select(keep)
+
+
+def test_some_rows_keep_queries_candidates_and_every_column() -> None:
+    table = hand_table()
+    part = table.with_rows(np.arange(table.num_rows) > 0)
+    assert (part.queries, part.candidates) == (table.queries, table.candidates)
+    assert part.num_rows == table.num_rows - 1
+    for name in ("quality", "cost_usd", "sample", "latency_s"):
+        np.testing.assert_array_equal(getattr(part, name), getattr(table, name)[1:])
+    assert table.with_rows(np.ones(table.num_rows, np.bool_)).fingerprint == table.fingerprint

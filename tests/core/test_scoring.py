@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from turnout.core import scoring
 from turnout.core.decision import NONE
 from turnout.core.scoring import name_order, rank, score
 
@@ -160,3 +161,23 @@ def test_one_query_is_ranked_alone_as_it_is_in_a_batch(data: st.DataObject, num:
     both = [np.repeat(x, 2, axis=0) for x in (score_QM, allowed_QM, cost_QM, quality_QM)]
     two = rank(both[0], both[1], both[2], names, quality_QM=both[3])
     assert (one[0] == two[0]).all()
+
+
+@pytest.mark.parametrize("has_quality", [False, True])
+def test_the_first_places_of_a_large_pool_are_those_of_the_whole_ranking(
+    has_quality: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    shape, names = (12, 600), tuple(f"m{i}" for i in rng.permutation(600))
+    score_QM, cost_QM, quality_QM = (
+        np.where(rng.random(shape) < 0.1, np.nan, rng.integers(0, 5, shape) / 4) for _ in range(3)
+    )
+    score_QM[0], allowed_QM = np.nan, rng.random(shape) < 0.7
+    allowed_QM[1], allowed_QM[2, 40:], allowed_QM[3] = False, False, True
+    known = {"quality_QM": quality_QM} if has_quality else {}
+    short_QR = rank(score_QM, allowed_QM, cost_QM, names, **known)
+    monkeypatch.setattr(scoring, "FALLBACKS", 600)
+    whole_QM = rank(score_QM, allowed_QM, cost_QM, names, **known)
+    assert short_QR.shape == (12, 256)
+    np.testing.assert_array_equal(short_QR, whole_QM[:, :256])
+    assert (short_QR[1] == NONE).all()

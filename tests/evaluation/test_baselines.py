@@ -6,7 +6,6 @@ import pytest
 from tests.evaluation.cases import make_table
 from turnout.core import OutcomeTable
 from turnout.evaluation.baselines import (
-    adjusted_means,
     best_per_group,
     best_single,
     group_choices,
@@ -40,38 +39,19 @@ def test_sparse_candidates_are_compared_on_queries_that_all_of_them_answered() -
 def test_the_level_of_a_query_counts_out_of_what_a_candidate_adds() -> None:
     rng = np.random.default_rng(0)
     level_Q1, value_M = 0.8 * rng.random((400, 1)), np.array([0.2, 0.05, 0.1, 0.0])
-    quality_QM = level_Q1 + value_M
     # The worst candidate was asked the easy queries, the best the hard ones.
     asked_QM = rng.random((400, 4)) < np.where(level_Q1 > 0.4, [[0.5, 0.5, 0.5, 0.9]], [[0.9, 0.5, 0.5, 0.1]])
-    sparse_QM = np.where(asked_QM, quality_QM, NAN)
+    sparse_QM = np.where(asked_QM, level_Q1 + value_M, NAN)
     assert np.nanmean(sparse_QM, axis=0).argmax() == 3
-    found_M = adjusted_means(sparse_QM)
-    np.testing.assert_allclose(found_M - found_M.mean(), value_M - value_M.mean(), atol=2e-3)
     assert best_single(make_table(sparse_QM)) == "m0"
-    dense_M = adjusted_means(quality_QM)
-    np.testing.assert_allclose(dense_M - dense_M.mean(), value_M - value_M.mean(), atol=1e-8)
 
 
-def test_more_candidates_than_queries_are_compared_by_the_same_least_squares() -> None:
-    rng = np.random.default_rng(2)
-    quality_QM = np.where(rng.random((12, 30)) < 0.5, rng.random((12, 30)), np.nan)
-    quality_QM[0] = rng.random(30)
-    known_QM = np.isfinite(quality_QM)
-    # The normal equations over levels and values, levels drawn to 0 by a thousandth of an observation.
-    row_N, column_N = np.nonzero(known_QM)
-    design_NP = np.zeros((row_N.size, 42))
-    design_NP[np.arange(row_N.size), row_N] = design_NP[np.arange(row_N.size), 12 + column_N] = 1.0
-    target_N = (quality_QM - np.nanmean(quality_QM))[known_QM]
-    gram_PP = design_NP.T @ design_NP + np.diag([1e-3] * 12 + [0.0] * 30)
-    expected_M = np.linalg.solve(gram_PP, design_NP.T @ target_N)[12:]
-    np.testing.assert_allclose(adjusted_means(quality_QM), expected_M, atol=1e-8)
-
-
-def test_where_no_query_is_shared_the_means_are_compared() -> None:
+def test_where_no_query_is_shared_tasks_are_compared_and_without_any_the_means() -> None:
     quality = np.array([[0.9, NAN], [0.7, NAN], [NAN, 0.6], [NAN, 0.4]])
-    found_M = adjusted_means(quality)
-    assert abs((found_M[0] - found_M[1]) - 0.3) < 1e-6
     assert best_single(make_table(quality)) == "m0"
+    quality = np.array([[0.9, NAN]] * 8 + [[NAN, 0.95], [0.2, NAN]] + [[NAN, 0.3]] * 8)
+    assert best_single(make_table(quality)) == "m0"
+    assert best_single(make_table(quality, tasks=["easy"] * 9 + ["hard"] * 9)) == "m1"
 
 
 def test_each_task_gets_its_best_and_an_unseen_task_the_fallback() -> None:

@@ -116,11 +116,7 @@ def test_a_known_candidate_and_an_empty_probe_are_refused(deployment: Deployment
     with pytest.raises(InputError, match="already in the pool"):
         deployment.add_candidate(deployment.candidates[0], table_of(40))
     blank = probe_of(1.0, 0.0004, num=12)
-    rows = blank.candidate_index < 2
-    none = OutcomeTable(
-        queries=blank.queries, candidates=blank.candidates, query_index=blank.query_index[rows],
-        candidate_index=blank.candidate_index[rows], quality=blank.quality[rows],
-    )  # fmt: skip
+    none = blank.with_rows(blank.candidate_index < 2)
     with pytest.raises(TableError, match="holds no quality"):
         deployment.add_candidate(NEW, none)
 

@@ -8,7 +8,7 @@ from tests.policies.pools import make_pool, random_estimate
 from turnout.core import make_estimate
 from turnout.core.scoring import LEAST_PRICE
 from turnout.policies import Best, price_grid, sweep
-from turnout.policies.grid import exchange_rates
+from turnout.policies.grid import _first, exchange_rates
 
 
 def test_the_grid_runs_from_best_quality_to_cheapest_and_every_step_moves_choices() -> None:
@@ -64,3 +64,10 @@ def test_the_least_price_puts_only_those_without_a_known_cost_last() -> None:
     alone = make_estimate(make_pool(2), np.array([[0.1, 0.9]]), cost_usd_QM=cost_usd_QM[:, :2])
     assert price_grid(alone).tolist() == [0.0, LEAST_PRICE, np.inf]
     assert LEAST_PRICE not in price_grid(random_estimate(1, 50))
+
+
+def test_the_least_of_each_row_is_what_a_sort_puts_first() -> None:
+    rng = np.random.default_rng(0)
+    key_QM, tie_QM = rng.integers(0, 4, (50, 9)) / 1.0, rng.integers(0, 3, (50, 9)) / 1.0
+    key_QM[rng.random((50, 9)) < 0.3] = np.inf
+    np.testing.assert_array_equal(_first(key_QM, tie_QM), np.lexsort((tie_QM, key_QM), axis=1)[:, 0])

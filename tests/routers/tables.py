@@ -15,6 +15,8 @@ from turnout.core.outcomes import OutcomeTable
 from turnout.core.query import Query
 from turnout.datasets import load
 from turnout.routers import registry
+from turnout.routers.means import means_of
+from turnout.routers.targets import read_targets
 
 ARRAYS = ("quality_QM", "spread_QM", "cost_usd_QM", "latency_s_QM")
 
@@ -39,22 +41,7 @@ def holed_table(num: int = 240) -> OutcomeTable:
     """Return the same without a third of its rows, other rows for each candidate."""
     table = real_table(num)
     drop_N = (table.query_index * 7 + table.candidate_index * 3) % 10 < 3
-    return keep_rows(table, ~drop_N)
-
-
-def keep_rows(table: OutcomeTable, keep_N: np.ndarray) -> OutcomeTable:
-    """Return the table with the rows of the mask, queries and candidates as they are."""
-    return OutcomeTable(
-        queries=table.queries,
-        candidates=table.candidates,
-        query_index=table.query_index[keep_N],
-        candidate_index=table.candidate_index[keep_N],
-        quality=table.quality[keep_N],
-        cost_usd=table.cost_usd[keep_N],
-        input_tokens=table.input_tokens[keep_N],
-        output_tokens=table.output_tokens[keep_N],
-        latency_s=table.latency_s[keep_N],
-    )
+    return table.with_rows(~drop_N)
 
 
 def dense_table(
@@ -117,6 +104,11 @@ def with_stranger(table: OutcomeTable) -> OutcomeTable:
         quality=table.quality,
         cost_usd=table.cost_usd,
     )
+
+
+def plain_means(table: OutcomeTable, num_queries: int) -> Estimate:
+    """Return each candidate's average over what was observed of it, for so many queries."""
+    return means_of(read_targets(table)[1]).estimate(table.candidates, num_queries)
 
 
 def assert_same(left: Estimate, right: Estimate, *, rtol: float = 1e-7, atol: float = 1e-9) -> None:

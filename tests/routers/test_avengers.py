@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.routers.tables import flat_length, holed_table, real_table
+from tests.routers.tables import flat_length, holed_table, plain_means, real_table
 from turnout.core import OutcomeTable
 from turnout.core.errors import InputError
 from turnout.core.outcomes import Floats
 from turnout.features import TextEmbedder
-from turnout.routers import AvengersRouter, BestSingleRouter
+from turnout.routers import AvengersRouter
 from turnout.routers.avengers import unit_range
 from turnout.routers.kmeans import closest
 
@@ -93,7 +93,7 @@ def test_without_sharpness_all_near_clusters_weigh_alike() -> None:
 def test_all_clusters_near_and_alike_is_the_mean_of_cluster_means() -> None:
     table = holed_table()
     flat = AvengersRouter(embedder=EMBEDDER, k=1, num_near=9, sharpness=0.0, prior=0.0).fit(table)
-    mean = BestSingleRouter().fit(table).estimate(table.queries[:5])
+    mean = plain_means(table, 5)
     np.testing.assert_allclose(flat.estimate(table.queries[:5]).quality_QM, mean.quality_QM, atol=1e-6)
 
 

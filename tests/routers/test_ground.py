@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.routers.tables import holed_table, keep_rows, real_table, shuffled, with_stranger
+from tests.routers.tables import holed_table, real_table, shuffled, with_stranger
 from turnout.checks.fixtures import LetterCounts
 from turnout.core.errors import InputError
 from turnout.routers.charges import charges_from, fit_charges
@@ -52,7 +52,7 @@ def test_a_newcomer_is_read_by_its_own_rows_and_takes_the_next_column() -> None:
     table = real_table()
     newcomer = table.candidates[0]
     ground, lesson = learn_ground(table.select(candidates=list(table.names[1:])), LetterCounts())
-    probe = keep_rows(table, table.query_index % 5 == 0)
+    probe = table.with_rows(table.query_index % 5 == 0)
     added = read_probe(ground, newcomer, probe)
     grown = ground.with_added(newcomer, added)
     assert added.names == (newcomer.name,)

@@ -5,16 +5,23 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.routers.tables import assert_same, dense_table, flat_length, holed_table, keep_rows, real_table
+from tests.routers.tables import (
+    assert_same,
+    dense_table,
+    flat_length,
+    holed_table,
+    plain_means,
+    real_table,
+)
 from turnout.core.errors import InputError, UnknownNameError
 from turnout.core.query import Query
 from turnout.datasets import load
 from turnout.features import TextEmbedder
-from turnout.routers import BestSingleRouter, KNNRouter
+from turnout.routers import BestSingleRouter, KNNRouter, smoothing
 from turnout.routers.means import means_of
 from turnout.routers.neighbours import build_lists, halved, nearest
 from turnout.routers.smoothing import columns_of
-from turnout.routers.targets import Targets
+from turnout.routers.targets import Targets, sampled
 
 
 @pytest.mark.parametrize("search", ["exact", "lists"])
@@ -22,7 +29,7 @@ def test_all_neighbours_alike_is_the_mean(search: str) -> None:
     table = flat_length(holed_table())
     router = KNNRouter(k=10**6, prior=0.0, sharpness=0.0, floor=-1.0, search=search)  # type: ignore[arg-type]
     estimate = router.fit(table).estimate(table.queries[:7])
-    mean = BestSingleRouter().fit(table).estimate(table.queries[:7])
+    mean = plain_means(table, 7)
     np.testing.assert_allclose(estimate.quality_QM, mean.quality_QM, atol=1e-9)
     np.testing.assert_allclose(
         estimate.cost_usd_QM, mean.cost_usd_QM, rtol=1e-6
@@ -38,10 +45,10 @@ def test_one_neighbour_at_a_stored_query_is_its_outcome() -> None:
     np.testing.assert_allclose(estimate.cost_usd_QM[once], table.cost_usd_QM[once], rtol=1e-6)
 
 
-def test_an_infinite_prior_is_best_single() -> None:
+def test_an_infinite_prior_is_the_mean() -> None:
     table = holed_table()
     estimate = KNNRouter(k=20, prior=1e12).fit(table).estimate(table.queries[:9])
-    mean = BestSingleRouter().fit(table).estimate(table.queries[:9])
+    mean = plain_means(table, 9)
     np.testing.assert_allclose(estimate.quality_QM, mean.quality_QM, atol=1e-9)
 
 
@@ -74,15 +81,43 @@ def test_smoothing_equals_the_formula_cell_by_cell() -> None:
     assert np.isnan(answer.latency_s_QM).all()
 
 
+@pytest.mark.parametrize("is_holed", [False, True])
+def test_one_product_with_all_rows_sums_what_a_gather_sums(
+    is_holed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    quality_NM = np.where(is_holed & (rng.random((30, 4)) < 0.4), np.nan, rng.random((30, 4)))
+    targets = Targets(quality_NM, rng.random((30, 4)), np.full((30, 4), np.nan))
+    columns, means = columns_of(targets), means_of(targets)
+    index_QK = np.stack([rng.permutation(30)[:8] for _ in range(9)])
+    weight_QK = rng.random((9, 8))
+    assert not columns.is_wide(9, 8)
+    gathered = columns.smooth(index_QK, weight_QK, means, 1.5)
+    monkeypatch.setattr(smoothing, "_WIDE", 12)
+    assert columns.is_wide(9, 8)
+    assert not columns.is_wide(1, 8)
+    summed = columns.smooth(index_QK, weight_QK, means, 1.5)
+    for name in ("quality_QM", "spread_QM", "cost_QM"):
+        np.testing.assert_allclose(getattr(gathered, name), getattr(summed, name), rtol=1e-9)
+
+
+def test_the_smoothing_is_chosen_on_every_candidate_of_a_usual_pool_and_on_some_of_a_large_one() -> None:
+    assert sampled([f"m{i}" for i in range(256)]).tolist() == list(range(256))
+    names = [f"m{i}" for i in range(1_000)]
+    found, turned = sampled(names), sampled(names[::-1])
+    assert 128 < found.size <= 256
+    assert {names[i] for i in found} == {names[::-1][i] for i in turned}
+
+
 def test_a_missing_cell_counts_for_nobody() -> None:
     table = real_table()
     gone = (table.candidate_index == 2) & (table.query_index % 2 == 0)
     full = KNNRouter(k=20, prior=3.0).fit(table).estimate(table.queries[:9])
-    holed = KNNRouter(k=20, prior=3.0).fit(keep_rows(table, ~gone)).estimate(table.queries[:9])
+    holed = KNNRouter(k=20, prior=3.0).fit(table.with_rows(~gone)).estimate(table.queries[:9])
     others = [j for j in range(9) if j != 2]
     np.testing.assert_allclose(full.quality_QM[:, others], holed.quality_QM[:, others], atol=1e-9)
     assert (full.quality_QM[:, 2] != holed.quality_QM[:, 2]).any()
-    half = keep_rows(table, ~gone).quality_QM[:, 2]
+    half = table.with_rows(~gone).quality_QM[:, 2]
     assert holed.quality_QM[:, 2].mean() == pytest.approx(np.nanmean(half), abs=0.2)
 
 

@@ -123,11 +123,7 @@ def test_a_budget_seen_on_few_rows_borrows_from_those_seen_on_many() -> None:
     def error(router: Router, seed: int) -> float:
         table, truth_QM = planted(300, seed)
         keep_N = (table.candidate_index != 2) | (table.query_index < 9)
-        thin = OutcomeTable(
-            queries=table.queries, candidates=table.candidates, query_index=table.query_index[keep_N],
-            candidate_index=table.candidate_index[keep_N], quality=table.quality[keep_N],
-        )  # fmt: skip
-        found_QM = router.fit(thin).estimate(table.queries).quality_QM
+        found_QM = router.fit(table.with_rows(keep_N)).estimate(table.queries).quality_QM
         return float(np.mean((found_QM - truth_QM)[:, 2] ** 2))
 
     mine, by_knn, by_ridge = (

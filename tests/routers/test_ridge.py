@@ -5,11 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.routers.tables import dense_table, flat_length, holed_table, keep_rows, real_table
+from tests.routers.tables import (
+    dense_table,
+    flat_length,
+    holed_table,
+    plain_means,
+    real_table,
+)
 from turnout.core.errors import InputError
 from turnout.core.query import Query
 from turnout.features import TextEmbedder
-from turnout.routers import BestSingleRouter, RidgeRouter
+from turnout.routers import RidgeRouter
 from turnout.routers.heads import Heads, Scale, learn_heads, pool
 from turnout.routers.least_squares import solve
 
@@ -62,10 +68,10 @@ def test_each_head_takes_the_penalty_of_least_error() -> None:
         np.testing.assert_allclose(found.left_out_NH[:, head], alone[best].left_out_NH[:, head])
 
 
-def test_an_infinite_penalty_is_best_single() -> None:
+def test_an_infinite_penalty_is_the_mean() -> None:
     table = flat_length(holed_table())
     estimate = RidgeRouter(penalties=(1e15,)).fit(table).estimate(table.queries[:9])
-    mean = BestSingleRouter().fit(table).estimate(table.queries[:9])
+    mean = plain_means(table, 9)
     np.testing.assert_allclose(estimate.quality_QM, mean.quality_QM, atol=1e-9)
     # Not to the last digit: costs are scaled by their leave-one-out mean, which is not quite the mean.
     np.testing.assert_allclose(estimate.cost_usd_QM, mean.cost_usd_QM, rtol=1e-4)
@@ -91,7 +97,7 @@ def test_a_missing_cell_counts_for_nobody() -> None:
     embedder = TextEmbedder(num_features=16).fit(table.queries)
     full = RidgeRouter(embedder=embedder, is_pooled=False).fit(table).estimate(table.queries)
     holed = (
-        RidgeRouter(embedder=embedder, is_pooled=False).fit(keep_rows(table, ~gone)).estimate(table.queries)
+        RidgeRouter(embedder=embedder, is_pooled=False).fit(table.with_rows(~gone)).estimate(table.queries)
     )
     others = [j for j in range(9) if j != 2]
     np.testing.assert_allclose(full.quality_QM[:, others], holed.quality_QM[:, others], atol=1e-6)

@@ -8,12 +8,12 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from tests.routers.tables import assert_same, dense_table, flat_length, holed_table, keep_rows, real_table
+from tests.routers.tables import assert_same, dense_table, flat_length, holed_table, plain_means, real_table
 from turnout.core import Candidate, OutcomeTable
 from turnout.core.contracts import State
 from turnout.core.errors import InputError
 from turnout.features import TextEmbedder
-from turnout.routers import BestSingleRouter, KNNRouter, RidgeRouter, UniRouteRouter
+from turnout.routers import KNNRouter, RidgeRouter, UniRouteRouter
 from turnout.routers.kmeans import closest
 
 EMBEDDER = TextEmbedder(num_features=16).fit(real_table().queries)
@@ -111,10 +111,10 @@ def test_shares_sum_to_one_and_a_blank_query_is_of_no_cluster() -> None:
 
 
 @pytest.mark.parametrize("setting", [{"k": 1, "prior": 0.0}, {"prior": 1e9}])
-def test_one_cluster_and_an_infinite_prior_are_best_single(setting: dict[str, float]) -> None:
+def test_one_cluster_and_an_infinite_prior_are_the_means(setting: dict[str, float]) -> None:
     table = holed_table()
     router = UniRouteRouter(embedder=EMBEDDER, **setting).fit(table)  # type: ignore[arg-type]
-    mean = BestSingleRouter().fit(table).estimate(table.queries[:9])
+    mean = plain_means(table, 9)
     np.testing.assert_allclose(router.estimate(table.queries[:9]).quality_QM, mean.quality_QM, atol=1e-6)
 
 
@@ -132,7 +132,7 @@ def test_the_number_of_clusters_is_the_one_of_planted_topics() -> None:
 
 def test_probes_need_not_be_prompts_of_the_table() -> None:
     table = real_table()
-    half = keep_rows(table, table.query_index < len(table.queries) // 2).where(
+    half = table.with_rows(table.query_index < len(table.queries) // 2).where(
         np.arange(len(table.queries)) < len(table.queries) // 2
     )
     rest = table.where(np.arange(len(table.queries)) >= len(table.queries) // 2)

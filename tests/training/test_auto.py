@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.routers.tables import keep_rows, worded_queries
+from tests.routers.tables import worded_queries
 from turnout.core import Candidate, Goal, InputError, OutcomeTable, Query, TableError, UnknownNameError
 from turnout.core.artifact import load, save
 from turnout.datasets import load as load_table
@@ -135,7 +135,7 @@ def test_a_real_table_of_500_queries_with_half_its_cells_is_not_made_worse(name:
     mine, rest = np.zeros(order.size, np.bool_), np.zeros(order.size, np.bool_)
     mine[order[:500]], rest[order[500:1500]] = True, True
     part = table.where(mine)
-    sparse = keep_rows(part, np.random.default_rng(1).random(part.num_rows) < 0.5)
+    sparse = part.with_rows(np.random.default_rng(1).random(part.num_rows) < 0.5)
     made, test = train(sparse, Goal(), seed=0), table.where(rest)
     assert made.frontier is not None
     quality_Q = test.quality_QM[np.arange(len(test.queries)), made.decide(test.queries).choice_Q]
@@ -186,11 +186,14 @@ def test_learners_follow_the_table() -> None:
 def test_who_earns_nothing_is_left_out_unless_it_knows_the_costs() -> None:
     gram_CC = np.eye(6)
     evidence = Evidence(gram_CC, np.array([0.5, 0.01, 0.0, 0.0, 0.02, 0.3]), np.array([3.0, 1.0, 2.0]))
-    fold = Fold(rows_Q=np.ones(1, np.bool_), base=None, estimates=dict.fromkeys("abc"), evidence=evidence)  # type: ignore[arg-type]
+    fold = Fold(
+        rows_Q=np.ones(1, np.bool_), base=None, shift_M=np.zeros(0),  # type: ignore[arg-type]
+        estimates=dict.fromkeys("abc"), evidence=evidence,  # type: ignore[arg-type]
+    )  # fmt: skip
     assert kept([fold], ["a", "b", "c"], has_costs=False) == ["a", "c"]
     assert kept([fold], ["a", "b", "c"], has_costs=True) == ["a", "b", "c"]
     nobody = Fold(
-        rows_Q=fold.rows_Q, base=fold.base, estimates=fold.estimates,
+        rows_Q=fold.rows_Q, base=fold.base, shift_M=fold.shift_M, estimates=fold.estimates,
         evidence=Evidence(gram_CC, np.zeros(6), np.zeros(3)),
     )  # fmt: skip
     assert kept([nobody], ["a", "b", "c"], has_costs=False) == ["a"]

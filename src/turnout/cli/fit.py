@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from turnout.cli.console import progress_bar, show, show_json
-from turnout.cli.options import add_goal, add_router, add_splits, check_out, goal_of, parts_of, wanted_router
+from turnout.cli.options import (
+    add_goal,
+    add_router,
+    add_splits,
+    check_out,
+    goal_of,
+    parts_of,
+    wanted_embedder,
+    wanted_router,
+)
 from turnout.cli.routes_file import read_routes
 from turnout.core.errors import InputError, sentence
 from turnout.policies import Deployment
@@ -40,6 +49,7 @@ def run(options: argparse.Namespace) -> int:
     _check_routes(options)
     goal = goal_of(options)
     table, _ = parts_of(load(options.table), options)
+    embedder = wanted_embedder(options.columns, table)
     check_out(options.out, force=options.force)
     with progress_bar(quiet=options.json) as progress:
         deployment = train(
@@ -48,6 +58,7 @@ def run(options: argparse.Namespace) -> int:
             router=read_routes(options.routes, table.names) if options.routes else names,
             is_guarded=not options.routes,
             tasks_given=options.tasks_given,
+            embedder=embedder,
             seed=options.seed,
             progress=progress,
         )

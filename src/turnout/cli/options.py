@@ -8,7 +8,8 @@ from pathlib import Path
 from turnout.cli.console import tell
 from turnout.core.artifact import load
 from turnout.core.budget import Goal
-from turnout.core.errors import ArtifactError, InputError, sentence
+from turnout.core.contracts import Embedder
+from turnout.core.errors import ArtifactError, InputError, UnknownNameError, did_you_mean, sentence
 from turnout.core.outcomes import OutcomeTable
 from turnout.policies import Deployment
 
@@ -102,11 +103,37 @@ def add_router(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="requests will name their task (auto then believes it; by default it is inferred from the text)",
     )
+    parser.add_argument(
+        "--columns",
+        metavar="TAGS",
+        help="tags of numbers to read beside the text, separated by commas (features of an image, say)",
+    )
 
 
 def wanted_router(text: str) -> str | tuple[str, ...]:
     """Parse `auto`, or a comma-separated list of router names."""
     return "auto" if text.strip() == "auto" else router_names(text)
+
+
+def wanted_embedder(columns: str | None, table: OutcomeTable) -> Embedder | None:
+    """Return what reads the text and these tags of a table's queries, None where no tag is named.
+
+    Raises `UnknownNameError` for a tag that no query has: its numbers would all be the mean.
+    """
+    from turnout.features import ColumnsEmbedder, JoinedEmbedder, TextEmbedder
+
+    if columns is None:
+        return None
+    names = tuple(name.strip() for name in columns.split(",") if name.strip())
+    known = sorted({tag for query in table.queries for tag in query.tags})
+    for name in names:
+        if name not in known:
+            raise UnknownNameError(
+                sentence("--columns: no query has this tag", got=name, do=did_you_mean(name, known))
+            )
+    if not names:
+        raise InputError(sentence("--columns names none", allowed=", ".join(known) or "a tag", got=columns))
+    return JoinedEmbedder(embedders=(TextEmbedder(), ColumnsEmbedder(names=names)))
 
 
 def router_names(text: str) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from turnout.cli.options import (
     make_out,
     parts_of,
     router_names,
+    wanted_embedder,
     wanted_router,
 )
 from turnout.cli.pool import check_same_pool
@@ -62,6 +63,7 @@ def run(options: argparse.Namespace) -> int:
                 goal,
                 router=names,
                 tasks_given=options.tasks_given,
+                embedder=wanted_embedder(options.columns, train_part),
                 seed=options.seed,
                 progress=progress,
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from turnout.cli.console import show, show_json
 from turnout.cli.options import add_goal, count, goal_of, load_deployment
 from turnout.cli.texts import read_texts
 from turnout.core.decision import Decision
+from turnout.core.errors import InputError, sentence
 from turnout.core.estimate import Estimate
 from turnout.core.query import Query
 
@@ -20,6 +22,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("text", nargs="*", help="one text or several; without any, standard input is one")
     parser.add_argument("--file", type=Path, help="read texts from a file, one a line")
     parser.add_argument("--task", help="the group the texts belong to, where it is known")
+    parser.add_argument(
+        "--tag",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="what else is known of the texts, such as the features of an image; may be repeated",
+    )
     parser.add_argument("--top", type=count, default=5, help="candidates to show for each text (default 5)")
     add_goal(parser)
 
@@ -35,8 +44,9 @@ def run(options: argparse.Namespace) -> int:
     texts = read_texts(options)
     if goal is not None:
         check_cap(deployment, goal, "--usd-per-1k")
+    tags = tags_of(options.tag)
     queries = [
-        Query(id=str(row), text=text, task=options.task, input_tokens=estimate_tokens(text))
+        Query(id=str(row), text=text, task=options.task, input_tokens=estimate_tokens(text), tags=tags)
         for row, text in enumerate(texts)
     ]
     decisions, estimate = deployment.consider(queries, goal=goal)
@@ -53,6 +63,17 @@ def run(options: argparse.Namespace) -> int:
         for text, row in zip(texts, rows, strict=True):
             _show_row(text, row)
     return 1 if any(row["candidate"] is None for row in rows) else 0
+
+
+def tags_of(given: Sequence[str]) -> dict[str, str]:
+    """Parse `NAME=VALUE`, one each; raises `InputError` for another form and for a name that comes twice."""
+    tags: dict[str, str] = {}
+    for text in given:
+        name, has_value, value = text.partition("=")
+        if not has_value or not name.strip() or name.strip() in tags:
+            raise InputError(sentence("--tag", allowed="NAME=VALUE, each name once", got=text))
+        tags[name.strip()] = value
+    return tags
 
 
 def _row(decision: Decision, estimate: Estimate, top: int) -> dict[str, Any]:

@@ -49,7 +49,10 @@ class Decisions:
     choice_Q: Ints
     """Index of the chosen candidate, shape (Q,); -1 where nobody may serve."""
     ranked_QM: Ints
-    """Indices from the chosen one down the list of fallbacks, shape (Q, M), padded with -1."""
+    """Indices from the chosen one down the list of fallbacks, shape (Q, M), padded with -1.
+
+    Of a large pool the first places alone may be given (`scoring.FALLBACKS`): then it has as many columns.
+    """
     propensity_Q: Floats
     """Probability of the choice, shape (Q,), in (0, 1]."""
     reason_Q: tuple[str, ...]
@@ -66,7 +69,10 @@ class Decisions:
     def __post_init__(self) -> None:
         num_queries, num_candidates = self.choice_Q.size, len(self.candidates)
         check_shape("Decisions.choice_Q", self.choice_Q, "Q", (num_queries,))
-        check_shape("Decisions.ranked_QM", self.ranked_QM, "QM", (num_queries, num_candidates))
+        shape = self.ranked_QM.shape
+        is_short = len(shape) == 2 and shape[0] == num_queries and 0 < shape[1] < num_candidates
+        if not is_short:
+            check_shape("Decisions.ranked_QM", self.ranked_QM, "QM", (num_queries, num_candidates))
         check_shape("Decisions.propensity_Q", self.propensity_Q, "Q", (num_queries,))
         check_shape("Decisions.quality_Q", self.quality_Q, "Q", (num_queries,))
         check_shape("Decisions.cost_usd_Q", self.cost_usd_Q, "Q", (num_queries,))

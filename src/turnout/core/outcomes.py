@@ -97,7 +97,7 @@ class OutcomeTable:
         """Number of recorded outcomes."""
         return int(self.query_index.size)
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """Candidate names, in order."""
         return tuple(candidate.name for candidate in self.candidates)
@@ -144,15 +144,7 @@ class OutcomeTable:
 
     def where(self, keep_Q: npt.ArrayLike) -> OutcomeTable:
         """Return the table of the queries whose mask entry is true; candidates stay."""
-        mask_Q = np.asarray(keep_Q)
-        if mask_Q.dtype != np.bool_ or mask_Q.shape != (len(self.queries),):
-            raise InputError(
-                sentence(
-                    "OutcomeTable.where: keep_Q",
-                    allowed=f"booleans of shape (Q,) = ({len(self.queries)},)",
-                    got=f"{mask_Q.dtype} of shape {mask_Q.shape}",
-                )
-            )
+        mask_Q = _mask("OutcomeTable.where: keep_Q", "Q", keep_Q, len(self.queries))
         if not mask_Q.any():
             raise TableError(
                 sentence("OutcomeTable: the selection holds no query", do="check the split or task names")
@@ -205,6 +197,11 @@ class OutcomeTable:
     def split_by_task(self, shares: Mapping[str, float], *, seed: int) -> dict[str, OutcomeTable]:
         """Cut into named parts so that every task lies in one part: tests how a router meets new tasks."""
         return self._split(shares, list(self.tasks), seed)
+
+    def with_rows(self, keep_N: npt.ArrayLike) -> OutcomeTable:
+        """Return the table of the outcomes whose mask entry is true; queries and candidates stay."""
+        mask_N = _mask("OutcomeTable.with_rows: keep_N", "N", keep_N, self.num_rows)
+        return self._take(mask_N, np.arange(len(self.queries)), self.candidates, None, None)
 
     def with_splits(self, splits: Sequence[str | None]) -> OutcomeTable:
         """Return the same outcomes under other split names."""
@@ -348,6 +345,14 @@ def split_groups(keys: Sequence[object], shares: Mapping[str, float], *, seed: i
         part[key] = names[best]
         filled[best] += sizes[key]
     return [part[key] for key in keys]
+
+
+def _mask(where: str, letter: str, keep: npt.ArrayLike, num: int) -> Bools:
+    mask: Bools = np.asarray(keep)
+    if mask.dtype != np.bool_ or mask.shape != (num,):
+        allowed = f"booleans of shape ({letter},) = ({num},)"
+        raise InputError(sentence(where, allowed=allowed, got=f"{mask.dtype} of shape {mask.shape}"))
+    return mask
 
 
 def _column(name: str, values: npt.ArrayLike | None, num_rows: int) -> Floats:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from turnout.core.validation import check_count, check_name, check_text
+
+_MEDIA = frozenset({"vision", "audio"})
+"""Capabilities of a candidate that is shown more than text."""
+_NUMBERS = re.compile(r"[-+.,\seE\d]*\d[-+.,\seE\d]*")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,3 +60,15 @@ class Query:
     def words(self) -> str:
         """The text, or the empty string where none was recorded."""
         return self.text or ""
+
+    @property
+    def content(self) -> str | None:
+        """What tells it from others: its text, and the numbers in its tags where an image is asked about.
+
+        The same question about two images is two queries; what is known of an image stands in tags
+        (`features.ColumnsEmbedder`). Of a query that needs neither vision nor audio the text is all.
+        """
+        if not self.tags or not self.needs & _MEDIA:
+            return self.text
+        shown = [f"{name} {value}" for name, value in sorted(self.tags.items()) if _NUMBERS.fullmatch(value)]
+        return "\n".join([self.words, *shown])

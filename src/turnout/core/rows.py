@@ -105,7 +105,7 @@ def _check_duplicates(table: OutcomeTable) -> None:
     width = int(table.sample.max() - lowest) + 1
     key = (table.query_index * len(table.candidates) + table.candidate_index) * width
     key = key + (table.sample - lowest)
-    if np.unique(key).size == key.size:
+    if _are_distinct(key):
         return
     order = np.argsort(key, kind="stable")
     first = int(order[1:][np.diff(key[order]) == 0][0])
@@ -119,3 +119,11 @@ def _check_duplicates(table: OutcomeTable) -> None:
             do="number repetitions in the column 'sample'",
         )
     )
+
+
+def _are_distinct(key: Column) -> bool:
+    """Return whether no number comes twice; where they are dense, counting is quicker than hashing."""
+    low, high = int(key.min()), int(key.max())
+    if high - low <= 8 * key.size:
+        return bool(np.bincount(key - low).max() == 1)
+    return bool(np.unique(key).size == key.size)

@@ -33,6 +33,9 @@ def score(quality_QM: Floats, cost_usd_QM: Floats, price: float) -> Floats:
     return quality_QM - price * cost_usd_QM
 
 
+FALLBACKS = 256
+"""Places that are ranked of a pool of more than twice as many: nobody is asked after so many failed."""
+
 _FEW = 40
 """Candidates up to which one query is ranked without numpy, whose calls cost more than so short a sort."""
 
@@ -56,6 +59,8 @@ def rank(
 ) -> Ints:
     """Rank candidates by score, cost, quality, then name; shape (Q, M), -1 after the last allowed one.
 
+    Of a pool of more than twice `FALLBACKS` the first places alone are ranked, and the shape is
+    (Q, FALLBACKS): to sort ten thousand candidates for one choice is what a sweep would spend its time on.
     A candidate whose score is unknown (NaN) stands behind every known one but is not lost. Quality
     breaks ties where the score is blind to it, as at an infinite price.
     """
@@ -73,12 +78,30 @@ def rank(
     ]
     if quality_QM is not None:
         keys.insert(1, np.where(np.isnan(quality_QM), np.inf, -quality_QM))
+    if len(names) > 2 * FALLBACKS:
+        return _first_places(keys, FALLBACKS)
     order_QM = np.lexsort(keys, axis=1)
     if allowed_QM.all():
         return order_QM
     within_QM = np.arange(len(names)) < allowed_QM.sum(axis=1)[:, None]
     ranked: Ints = np.where(within_QM, order_QM, NONE)
     return ranked
+
+
+def _first_places(keys: list[np.ndarray], num: int) -> Ints:
+    """Return the first `num` columns of the ranking by these keys; the last two are score and refusal.
+
+    Whoever stands behind the `num`-th best score of a query, ties included, is in none of its first places.
+    """
+    *_, score_QM, refused_QM = keys
+    key_QM = np.where(refused_QM, np.nan, score_QM)  # numpy sorts NaN to the end
+    last_Q = np.partition(key_QM, num - 1, axis=1)[:, num - 1]
+    ranked_QR = np.full((len(key_QM), num), NONE)
+    for row, (last, key_M) in enumerate(zip(last_Q.tolist(), key_QM, strict=True)):
+        inside = np.flatnonzero(~np.isnan(key_M) if np.isnan(last) else key_M <= last)
+        order = inside[np.lexsort([key[row, inside] for key in keys])][:num]
+        ranked_QR[row, : order.size] = order
+    return ranked_QR
 
 
 def is_short(score_QM: Floats) -> bool:

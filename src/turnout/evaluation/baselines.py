@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from turnout.core.errors import TableError, sentence
+from turnout.core.levels import adjusted_means
 from turnout.core.scoring import name_order
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 MIN_COVERAGE = 0.5
 """Candidates observed on less than this share of the widest-observed one's queries cannot be best."""
-_LEVEL_PRIOR = 1e-3
-"""Weight of the common level in a query's own, in observations."""
 TIE = 1e-12
 """Qualities closer than this are equal: means over samples carry rounding noise."""
 
@@ -32,7 +31,7 @@ def best_single(table: OutcomeTable) -> str:
     On a sparse table a mean over easier queries is no evidence, so that how hard a query is counts out
     (`adjusted_means`); candidates observed on few queries are left out.
     """
-    return table.names[_best_column(table.quality_QM, table.cost_usd_QM, table.names)]
+    return table.names[_best_column(table.quality_QM, table.cost_usd_QM, table.names, table.tasks)]
 
 
 def best_per_group(table: OutcomeTable) -> dict[str | None, str]:
@@ -86,7 +85,12 @@ def oracle_choices(quality_QM: Floats, cost_usd_QM: Floats | None, names: Sequen
     return chosen_Q
 
 
-def _best_column(quality_QM: Floats, cost_usd_QM: Floats, names: tuple[str, ...]) -> int:
+def _best_column(
+    quality_QM: Floats,
+    cost_usd_QM: Floats,
+    names: tuple[str, ...],
+    tasks: Sequence[str | None] | None = None,
+) -> int:
     observed_QM = ~np.isnan(quality_QM)
     share_M = observed_QM.mean(axis=0)
     if not share_M.max() > 0:
@@ -94,38 +98,12 @@ def _best_column(quality_QM: Floats, cost_usd_QM: Floats, names: tuple[str, ...]
     columns = np.flatnonzero(share_M >= MIN_COVERAGE * share_M.max())
     quality_QC = quality_QM[:, columns]
     is_dense = bool(observed_QM[:, columns].all())
-    mean_M = _row_mean(quality_QC.T) if is_dense else adjusted_means(quality_QC)
+    mean_M = _row_mean(quality_QC.T) if is_dense else adjusted_means(quality_QC, tasks)
     cost_M = _row_mean(cost_usd_QM[:, columns].T)
     best = np.flatnonzero(mean_M >= np.nanmax(mean_M) - TIE)
     rank = name_order(names)[columns]
     cost_key = np.where(np.isnan(cost_M), np.inf, cost_M)
     return int(columns[min(best, key=lambda k: (cost_key[k], rank[k]))])
-
-
-def adjusted_means(quality_QM: Floats) -> Floats:
-    """Return what each candidate adds to a query's own level, shape (M,).
-
-    On a dense table that is its mean, up to a constant.
-
-    Least squares of `quality_qm = level_q + value_m` over observed cells (F. Yates, "The principles of
-    orthogonality and confounding in replicated experiments", 1933): candidates are compared on the queries
-    that they share, pair by pair. Levels are drawn toward the common one by almost nothing, so that where
-    no query is shared their means are compared. Rounded to nine digits, so that ties are ties.
-    """
-    known_QM = ~np.isnan(quality_QM)
-    weight_QM = known_QM.astype(np.float64)
-    off_QM = np.where(known_QM, quality_QM - np.nanmean(quality_QM), 0.0)
-    num_Q1 = weight_QM.sum(axis=1, keepdims=True) + _LEVEL_PRIOR
-    pull_M = off_QM.sum(axis=0) - (weight_QM * (off_QM.sum(axis=1, keepdims=True) / num_Q1)).sum(axis=0)
-    num_M = weight_QM.sum(axis=0)
-    if len(num_M) <= len(num_Q1):
-        value_M: Floats = np.linalg.solve(np.diag(num_M) - weight_QM.T @ (weight_QM / num_Q1), pull_M)
-        return value_M.round(9)
-    # More candidates than queries: the same by the levels (Woodbury), a system of the queries' size.
-    gram_QQ = np.diag(num_Q1[:, 0]) - (weight_QM / num_M) @ weight_QM.T
-    level_Q = np.linalg.solve(gram_QQ, weight_QM @ (pull_M / num_M))
-    many_M: Floats = (pull_M + weight_QM.T @ level_Q) / num_M
-    return many_M.round(9)
 
 
 def _row_mean(values_QM: Floats) -> Floats:

@@ -58,7 +58,7 @@ class LeakageCheck:
 
 def split(table: OutcomeTable, shares: Mapping[str, float], *, seed: int) -> dict[str, OutcomeTable]:
     """Cut a table into named parts of about these shares; same and nearly same texts stay together."""
-    groups = near_duplicates([query.text for query in table.queries])
+    groups = near_duplicates([query.content for query in table.queries])
     return table.split_by_query(shares, seed=seed, groups=groups.tolist())
 
 
@@ -87,7 +87,7 @@ def check_split(
 def _compare(
     train: OutcomeTable, test: OutcomeTable, near_tolerance: float, allow_leakage: bool
 ) -> LeakageCheck:
-    texts = [query.text for table in (train, test) for query in table.queries]
+    texts = [query.content for table in (train, test) for query in table.queries]
     found = find_duplicates(texts, threshold=THRESHOLD)
     num_train = len(train.queries)
     train_Q, test_Q = found.exact_Q[:num_train], found.exact_Q[num_train:]

@@ -73,8 +73,11 @@ def _about_coverage(judged: Judged) -> Iterator[str]:
             "compared; the numbers are about the rest"
         )
     if not judged.table.observed_QM.all():
-        share = _percent(1.0 - float(judged.table.observed_QM.mean()))
-        what = f"{share} of the scored (query, candidate) pairs were not observed: "
+        num, size = int(judged.table.observed_QM.sum()), judged.table.observed_QM.size
+        share = _percent(1.0 - num / size)
+        what = (
+            f"{share} of the scored (query, candidate) pairs were not observed ({num:,} of {size:,} were): "
+        )
         if judged.is_recorded:
             yield what + "random and oracle are over the observed ones, so the oracle is a lower bound"
         else:

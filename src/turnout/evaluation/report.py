@@ -157,6 +157,12 @@ class Origin:
     num_scored: int
     dropped_quality: int
     dropped_cost: int
+    num_cells: int
+    """Pairs of a scored query and a candidate."""
+    observed_cells: int
+    """Those of them that were recorded."""
+    is_filled: bool
+    """Whether something stands in for the others (`Cells`)."""
     cost_range_usd: tuple[float, float] | None
     """Range of budgets per query for AIQ and area."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 if TYPE_CHECKING:
-    from turnout.evaluation.report import Report, Row
+    from turnout.evaluation.report import Origin, Report, Row
     from turnout.evaluation.value import Value
 
 MAX_TASKS = 30
@@ -153,6 +153,7 @@ def origin_sheet(report: Report) -> Sheet:
         ("seed", str(origin.seed)),
         ("resamples", f"{origin.num_resamples:,}"),
         ("resampled", "queries" if origin.num_groups is None else f"{origin.num_groups:,} groups"),
+        ("cells", _cells(origin)),
         ("not scored: quality unknown", f"{origin.dropped_quality:,}"),
         ("not scored: cost unknown", f"{origin.dropped_cost:,}"),
         (
@@ -162,6 +163,14 @@ def origin_sheet(report: Report) -> Sheet:
         ("leakage", "not looked for" if report.leakage is None else str(report.leakage)),
     ]
     return Sheet(title="Where the numbers come from", headings=("", ""), lines=tuple(lines))
+
+
+def _cells(origin: Origin) -> str:
+    rest = origin.num_cells - origin.observed_cells
+    if not rest:
+        return f"{origin.num_cells:,}, all observed"
+    use = "estimated" if origin.is_filled else "left out"
+    return f"{origin.num_cells:,}: {origin.observed_cells:,} observed, {rest:,} {use}"
 
 
 def money(amount: Value | None) -> str:

@@ -136,6 +136,9 @@ def _origin(judged: Judged, table: OutcomeTable, train: OutcomeTable | None, set
         num_scored=judged.coverage.num_scored,
         dropped_quality=judged.coverage.dropped_quality,
         dropped_cost=judged.coverage.dropped_cost,
+        num_cells=judged.table.observed_QM.size,
+        observed_cells=int(judged.table.observed_QM.sum()),
+        is_filled=not judged.is_recorded,
         cost_range_usd=judged.cost_range_usd,
     )
 

@@ -15,7 +15,8 @@ from turnout.core.query import Query
 from turnout.core.validation import check_count
 from turnout.features.sparse import Array
 
-_Key = tuple[str | None, int, int | None, frozenset[str]]
+_Key = tuple[str | None, str | None, int, int | None, frozenset[str], frozenset[tuple[str, str]]]
+_NO_TAGS: frozenset[tuple[str, str]] = frozenset()
 
 
 @final
@@ -23,7 +24,7 @@ class CachedEmbedder(Embedder):
     """Keep the vectors of the last requests, the least recently used dropped first.
 
     Worth its memory around a slow embedder (a sentence encoder, an API), not around `TextEmbedder`. Safe
-    to use from several threads. A request is the same if its text, turns, tokens and needs are.
+    to use from several threads. A request is the same if everything but its id is.
 
     Parameters
     ----------
@@ -99,4 +100,5 @@ class CachedEmbedder(Embedder):
 
 
 def _key(query: Query) -> _Key:
-    return query.text, query.num_turns, query.input_tokens, query.needs
+    tags = frozenset(query.tags.items()) if query.tags else _NO_TAGS
+    return query.text, query.task, query.num_turns, query.input_tokens, query.needs, tags

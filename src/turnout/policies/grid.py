@@ -10,7 +10,7 @@ from turnout.core.budget import Budget
 from turnout.core.contracts import Policy
 from turnout.core.decision import Decisions
 from turnout.core.estimate import Estimate
-from turnout.core.outcomes import Bools, Floats
+from turnout.core.outcomes import Bools, Floats, Ints
 from turnout.core.scoring import LEAST_PRICE
 from turnout.core.validation import check_count
 
@@ -59,13 +59,13 @@ def exchange_rates(estimate: Estimate, *, max_queries: int = 2000) -> Floats:
     quality_QM = np.where(_usable(part), part.quality_QM, -np.inf)
     cost_QM = np.where(_usable(part), part.cost_usd_QM, np.inf)
     rows, found = np.arange(quality_QM.shape[0]), []
-    current_Q = np.lexsort((cost_QM, -quality_QM), axis=1)[:, 0]
+    current_Q = _first(-quality_QM, cost_QM)
     for _ in range(quality_QM.shape[1] - 1):
         saved_QM = cost_QM[rows, current_Q][:, None] - cost_QM
         lost_QM = quality_QM[rows, current_Q][:, None] - quality_QM
         rate_QM = np.full(saved_QM.shape, np.inf)
         np.divide(lost_QM, saved_QM, out=rate_QM, where=saved_QM > 0)
-        next_Q = np.lexsort((cost_QM, rate_QM), axis=1)[:, 0]
+        next_Q = _first(rate_QM, cost_QM)
         rate_Q = rate_QM[rows, next_Q]
         moves_Q = np.isfinite(rate_Q)
         if not moves_Q.any():
@@ -73,6 +73,13 @@ def exchange_rates(estimate: Estimate, *, max_queries: int = 2000) -> Floats:
         found.append(rate_Q[moves_Q & (rate_Q > 0)])
         current_Q = np.where(moves_Q, next_Q, current_Q)
     return np.concatenate(found) if found else np.zeros(0)
+
+
+def _first(key_QM: Floats, tie_QM: Floats) -> Ints:
+    """Return the column of the least key of each row; of equal ones that of the least tie, then the first."""
+    is_least_QM = key_QM == key_QM.min(axis=1, keepdims=True)
+    first_Q: Ints = np.where(is_least_QM, tie_QM, np.inf).argmin(axis=1)
+    return first_Q
 
 
 def _least(estimate: Estimate) -> list[float]:

@@ -35,7 +35,10 @@ class Bank:
 
     def answer(self, x_QF: Array, smoothing: Smoothing) -> Answer:
         """Average the k most similar stored queries around each query."""
-        step = max(1, _CELLS // (smoothing.k * max(self._columns.value_NC.shape[1], 1)))
+        num_columns = max(self._columns.value_NC.shape[1], 1)
+        step = max(1, _CELLS // (smoothing.k * num_columns))
+        if self._columns.is_wide(len(x_QF), smoothing.k):
+            step = max(1, _CELLS // num_columns)
         lows = range(0, max(len(x_QF), 1), step)
         parts = [self._answer(x_QF[low : low + step], smoothing) for low in lows]
         return parts[0] if len(parts) == 1 else stack(parts, axis=0)

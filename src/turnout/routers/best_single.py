@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Self, final
 
 from turnout.core.candidate import Candidate
 from turnout.core.contracts import Router, State
 from turnout.core.estimate import Estimate
+from turnout.core.levels import adjusted_means
 from turnout.core.outcomes import OutcomeTable
 from turnout.core.query import Query
 from turnout.routers.means import Means, means_from, means_of, with_candidate
@@ -22,7 +24,13 @@ class BestSingleRouter(Router):
 
     Source
     ------
-    The constant baseline of C. Hu et al., "RouterBench", 2024, section 4.
+    The constant baseline of C. Hu et al., "RouterBench", 2024, section 4. F. Yates, 1933, for the means of a
+    table with holes (`core.levels`).
+
+    Differs
+    -------
+    On a table with holes the quality is what the mean would be over every query, so that nobody leads for
+    having met easier ones; on a dense one it is the mean. Costs are plain means.
 
     Cost
     ----
@@ -40,8 +48,10 @@ class BestSingleRouter(Router):
 
     def fit(self, table: OutcomeTable) -> Self:
         """Average every candidate of the table; returns self."""
+        queries, targets = read_targets(table)
+        adjusted_M = adjusted_means(targets.quality_QM, [query.task for query in queries])
         self.candidates_ = table.candidates
-        self.means_ = means_of(read_targets(table)[1])
+        self.means_ = replace(means_of(targets), quality=adjusted_M)
         return self
 
     def estimate(self, queries: Sequence[Query]) -> Estimate:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from turnout.core.outcomes import Floats
-from turnout.routers.means import means_of
+from turnout.routers.means import column_mean, means_of
 from turnout.routers.neighbours import Array
 from turnout.routers.smoothing import standard_error, toward
 from turnout.routers.targets import Targets
@@ -85,12 +85,11 @@ def average(share_NK: Array, targets: Targets, prior: float) -> ClusterMeans:
     )
 
 
-def left_out_error(share_NK: Floats, targets: Targets, prior: float) -> float:
+def left_out_error(share_NK: Floats, quality_NM: Floats, prior: float) -> float:
     """Return the mean squared error of each row's quality as predicted from the others of its cluster."""
-    quality_NM = targets.quality_QM
     known_NM = np.isfinite(quality_NM)
     value_NM = np.where(known_NM, quality_NM, 0.0)
-    mean_M = means_of(targets).quality
+    mean_M = column_mean(quality_NM)
     total_NM = share_NK @ (share_NK.T @ known_NM) - known_NM
     sum_NM = share_NK @ (share_NK.T @ value_NM) - value_NM
     guess_NM = toward(np.maximum(total_NM, 0.0), sum_NM, mean_M, prior)

@@ -19,7 +19,7 @@ def fold_of(queries: Sequence[Query], num_folds: int, *, seed: int = 0) -> Ints:
 
     It depends on the set of texts and never on their order: distinct texts are dealt out by their checksum.
     """
-    keys = [_NO_WORD.sub(" ", query.words).casefold().strip() for query in queries]
+    keys = [_NO_WORD.sub(" ", query.content or "").casefold().strip() for query in queries]
     salt = seed.to_bytes(8, "little")
     rank = sorted(set(keys), key=lambda key: (zlib.crc32(salt + key.encode("utf-8", "surrogatepass")), key))
     place = {key: position % num_folds for position, key in enumerate(rank)}

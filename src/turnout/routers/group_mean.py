@@ -35,7 +35,7 @@ class GroupMeanRouter(Router):
     Parameters
     ----------
     prior:
-        Weight of the overall mean, in observations, at least 0; infinity gives `BestSingleRouter`.
+        Weight of the overall mean, in observations, at least 0; infinity gives that mean alone.
 
     Units
     -----

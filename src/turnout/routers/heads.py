@@ -1,6 +1,8 @@
 """This module keeps the regression heads of candidates, grouped by the rows on which they were observed.
 
-Heads that were observed on the same rows share one design matrix and so one factorisation.
+Heads that were observed on the same rows share one design matrix and so one factorisation. Where there are
+so many sets of rows that a factorisation for each would take minutes and gigabytes, the rare ones share that
+of all rows (`shared_heads`).
 """
 
 from __future__ import annotations
@@ -12,7 +14,13 @@ import numpy as np
 
 from turnout.core.outcomes import Bools, Floats, Ints
 from turnout.routers.least_squares import Solution, noise_of, solve
+from turnout.routers.means import column_mean
 from turnout.routers.packing import below, numbered
+from turnout.routers.shared_heads import blocks, design_of, solve_shared
+
+MAX_DESIGNS = 256
+"""Sets of rows that each have a factorisation: enough for 80 candidates with holes of their own in quality,
+cost and latency."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +116,52 @@ def learn_heads(
 
     The first `num_pooled` columns are learned as `pool` says where they were observed on the same rows.
     """
-    known_NC = np.isfinite(y_NC)
+    own, rare = _by_rows(np.isfinite(y_NC))
+    found = [_learn_group(x_NF, y_NC, unit_C, column, penalties, column < num_pooled) for column in own]
+    return found if not rare.size else [*found, *_learn_shared(x_NF, y_NC, unit_C, rare, penalties)]
+
+
+def _by_rows(known_NC: Bools) -> tuple[list[Ints], Ints]:
+    """Return the columns by the rows on which they are known, and those whose set of rows is too rare.
+
+    None is too rare where there are at most `MAX_DESIGNS` sets; else those that hold less than that share of
+    the columns. So at most `MAX_DESIGNS` are left, and the order of candidates decides nothing.
+    """
     members: dict[bytes, list[int]] = {}
-    for column in range(y_NC.shape[1]):
-        if known_NC[:, column].any():
-            members.setdefault(known_NC[:, column].tobytes(), []).append(column)
-    groups = [np.array(columns, np.int64) for columns in members.values()]
-    return [_learn_group(x_NF, y_NC, unit_C, column, penalties, column < num_pooled) for column in groups]
+    packed_CB = np.packbits(known_NC.T, axis=1)
+    for column in np.flatnonzero(known_NC.any(axis=0)).tolist():
+        members.setdefault(packed_CB[column].tobytes(), []).append(column)
+    least = 1 if len(members) <= MAX_DESIGNS else known_NC.shape[1] / MAX_DESIGNS
+    sets = list(members.values())
+    rare = sorted(column for columns in sets if len(columns) < least for column in columns)
+    own = [np.array(columns, np.int64) for columns in sets if len(columns) >= least]
+    return own, np.array(rare, np.int64)
+
+
+def _learn_shared(
+    x_NF: Floats, y_NC: Floats, unit_C: Floats, columns: Ints, penalties: Sequence[float]
+) -> list[HeadGroup]:
+    """Fit heads of which each has rows of its own, block by block; they make one group."""
+    design, parts = design_of(x_NF), []
+    for at in blocks(columns.size):
+        truth_NH, scale = y_NC[:, columns[at]], Scale(unit_C[columns[at]])
+        found = solve_shared(design, scale.forward(truth_NH), penalties)
+        guessed_NH = np.where(np.isfinite(truth_NH), scale.back(found.left_out_NH), np.nan)
+        parts.append((found, _factors(scale, column_mean(truth_NH), column_mean(guessed_NH))))
+    return [
+        HeadGroup(
+            column=columns,
+            centre_F=design.centre_F,
+            weight_FH=np.concatenate([found.weight_FH for found, _ in parts], axis=1),
+            intercept_H=np.concatenate([found.intercept_H for found, _ in parts]),
+            penalty_H=np.concatenate([found.penalty_H for found, _ in parts]),
+            noise_H=np.concatenate([found.noise_H for found, _ in parts]),
+            factor_H=np.concatenate([factor_H for _, factor_H in parts]),
+            axes_FF=design.axes_FF,
+            values_F=design.values_F,
+            num_rows=np.array([float(len(x_NF))]),
+        )
+    ]
 
 
 def _learn_group(
@@ -124,11 +171,7 @@ def _learn_group(
     truth_NH = y_NC[np.ix_(rows, column)]
     scale = Scale(unit_C[column])
     found = pool(x_NF[rows], scale.forward(truth_NH), penalties, is_pooled_H)
-    # The mean of a log is below the log of a mean: one factor per head makes the mean leave-one-out
-    # prediction equal the mean truth, so that expected spending is unbiased.
-    guessed = scale.back(found.left_out_NH).mean(axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        factor_H = np.where((scale.unit > 0) & (guessed > 0), truth_NH.mean(axis=0) / guessed, 1.0)
+    factor_H = _factors(scale, truth_NH.mean(axis=0), scale.back(found.left_out_NH).mean(axis=0))
     return HeadGroup(
         column=column,
         centre_F=found.centre_F,
@@ -141,6 +184,15 @@ def _learn_group(
         values_F=found.values_F,
         num_rows=np.array([float(found.num_rows)]),
     )
+
+
+def _factors(scale: Scale, truth_H: Floats, guessed_H: Floats) -> Floats:
+    """Return the factor of every head that makes its mean leave-one-out prediction equal the mean truth.
+
+    The mean of a log is below the log of a mean: with it expected spending is unbiased.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where((scale.unit > 0) & (guessed_H > 0), truth_H / guessed_H, 1.0)
 
 
 def pool(x_NF: Floats, y_NH: Floats, penalties: Sequence[float], is_pooled_H: Bools) -> Solution:

@@ -28,6 +28,7 @@ from turnout.routers.targets import (
     pack_candidates,
     probe_of,
     read_targets,
+    sampled,
     unpack_candidates,
 )
 
@@ -125,7 +126,7 @@ class KNNRouter(Router):
         self.candidates_ = table.candidates
         self.smoothing_ = choose_smoothing(
             x_NF,
-            targets.quality_QM,
+            targets.quality_QM[:, sampled(table.names)],
             k=self.k,
             prior=self.prior,
             sharpness=self.sharpness,

@@ -35,7 +35,7 @@ class Solution:
     num_rows: int
 
 
-def noise_of(mean_square_H: Floats, num_rows: int) -> Floats:
+def noise_of(mean_square_H: Floats, num_rows: int | Floats) -> Floats:
     """Return the noise of heads with one best and one worst outcome counted in, as `means_of` does."""
     noise_H: Floats = (mean_square_H * num_rows + 2.0 * _COIN) / (num_rows + 2.0)
     return noise_H

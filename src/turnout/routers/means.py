@@ -97,5 +97,7 @@ def column_mean(values_QM: Floats) -> Floats:
     """Return the mean of the known values of each column, NaN where there is none; shape (M,)."""
     known_QM = np.isfinite(values_QM)
     num = known_QM.sum(axis=0)
+    if not num.any():  # as costs and latencies often are
+        return np.full(num.size, np.nan)
     total = np.where(known_QM, values_QM, 0.0).sum(axis=0)
     return np.where(num > 0, total / np.maximum(num, 1), np.nan)

@@ -9,9 +9,9 @@ import numpy as np
 from turnout.core.contracts import Embedder, Router, State
 from turnout.core.estimate import Estimate, make_estimate
 from turnout.core.outcomes import Bools, Floats, OutcomeTable
-from turnout.routers.best_single import BestSingleRouter
+from turnout.routers.means import column_mean
 from turnout.routers.stacking import Held, Weights
-from turnout.routers.targets import filled_costs
+from turnout.routers.targets import filled_costs, read_targets
 
 _EDGE = 1e-3
 
@@ -34,24 +34,39 @@ def restored(member: Router, state: State, embedder: Embedder | None) -> Router:
 def hold_out(members: Sequence[Router], train: OutcomeTable, test: OutcomeTable) -> Held:
     """Fit every member on `train` and predict `test`."""
     estimates = [member.clone().fit(train).estimate(test.queries) for member in members]
-    base = BestSingleRouter().fit(train).estimate(test.queries)
-    return held_of(estimates, base, test)
+    return held_of(estimates, plain_means(train), test)
 
 
-def held_of(estimates: Sequence[Estimate], base: Estimate, test: OutcomeTable) -> Held:
-    """Return predictions next to what came true."""
+def plain_means(table: OutcomeTable) -> Floats:
+    """Return the mean of every candidate over what was observed of it, shape (M,)."""
+    return column_mean(read_targets(table)[1].quality_QM)
+
+
+def held_of(estimates: Sequence[Estimate], plain_M: Floats, test: OutcomeTable) -> Held:
+    """Return predictions next to what came true; `plain_M` are the means of what was learned from."""
     return Held(
         np.stack([estimate.quality_QM for estimate in estimates]),
         np.stack([estimate.cost_usd_QM for estimate in estimates]),
-        base.quality_QM,
+        np.broadcast_to(plain_M, test.quality_QM.shape),
         test.quality_QM,
         filled_costs(test),
     )
 
 
-def blend(estimates: Sequence[Estimate], base: Estimate, weights: Weights, pool_M: Bools) -> Estimate:
+def shift_of(base: Estimate, plain_M: Floats) -> Floats:
+    """Return by how much each candidate's base lies above its plain mean, shape (M,); 0 without holes.
+
+    Members learn from what was observed, so where a candidate met easier queries they say of all queries what
+    is true of those. The shift takes it from them as the base had it taken.
+    """
+    return np.asarray(np.nan_to_num(base.quality_QM[:1] - plain_M).reshape(-1))
+
+
+def blend(
+    estimates: Sequence[Estimate], base: Estimate, weights: Weights, pool_M: Bools, shift_M: Floats
+) -> Estimate:
     """Return one estimate from those of the members; `pool_M` says whose mean is the common part."""
-    quality_KQM = np.array([estimate.quality_QM for estimate in estimates])
+    quality_KQM = np.array([estimate.quality_QM for estimate in estimates]) + shift_M
     spread_KQM = [estimate.spread_QM for estimate in estimates]
     mixed_QM = weights.mix(quality_KQM, base.quality_QM, pool_M)
     clipped_QM = squeezed(mixed_QM)

@@ -38,7 +38,7 @@ class RidgeRouter(Router):
 
     Differs
     -------
-    The intercept is the mean and is not penalised: an infinite penalty gives the best single model. A
+    The intercept is the mean and is not penalised: an infinite penalty gives the candidates' means. A
     candidate's head learns from the rows where it was observed. Cost is learned as its ratio to the
     candidate's line in the length of the prompt (`length_trend`). That ratio and latency are learned as
     `log1p(value / mean)`, then multiplied by the one factor that makes their mean leave-one-out

@@ -16,6 +16,11 @@ from turnout.routers.means import Means
 from turnout.routers.neighbours import Array
 from turnout.routers.targets import Targets
 
+_WIDE = 512
+_BATCH = 8
+_ROWS_PER_NEIGHBOUR = 32
+"""See `Columns.is_wide`: a gathered number costs about as much as so many products."""
+
 
 @dataclass(frozen=True, slots=True)
 class Smoothing:
@@ -71,14 +76,14 @@ class Columns:
     def smooth(self, index_QK: Ints, weight_QK: Floats, means: Means, prior: float) -> Answer:
         """Return `(sum w v + prior mean) / (sum w + prior)` over observed cells, per query and candidate."""
         num = means.quality.size
-        value_QC = _weighted(weight_QK, self.value_NC[index_QK])
+        sums = _scattered if self.is_wide(*index_QK.shape) else _gathered
+        value_QC = sums(weight_QK, index_QK, self.value_NC)
         if self.known_NC is None:
             total_QC = np.broadcast_to(weight_QK.sum(axis=1)[:, None], value_QC.shape)
             twice_QM = (weight_QK**2).sum(axis=1)[:, None]
         else:
-            known_QKC = self.known_NC[index_QK]
-            total_QC = _weighted(weight_QK, known_QKC)
-            twice_QM = _weighted(weight_QK**2, known_QKC[:, :, :num])
+            total_QC = sums(weight_QK, index_QK, self.known_NC)
+            twice_QM = sums(weight_QK**2, index_QK, self.known_NC[:, :num])
         total_QM = total_QC[:, :num]
         quality_QM = toward(total_QM, value_QC[:, :num], means.quality, prior)
         # sum w (v - q)^2 around the answer q, expanded.
@@ -99,6 +104,11 @@ class Columns:
             rest(means.cost_usd, self.has_cost),
             rest(means.latency_s, self.has_latency),
         )
+
+    def is_wide(self, num_queries: int, k: int) -> bool:
+        """Return whether one product with all rows is quicker than a gather of each query's neighbours."""
+        num_rows, num_columns = self.value_NC.shape
+        return num_columns >= _WIDE and num_queries >= _BATCH and num_rows <= _ROWS_PER_NEIGHBOUR * k
 
 
 def columns_of(targets: Targets) -> Columns:
@@ -150,6 +160,15 @@ def standard_error(
     return np.where(means.num > 0, error_QM, np.inf)
 
 
-def _weighted(weight_QK: Floats, value_QKC: Floats) -> Floats:
-    summed_QC: Floats = np.matmul(weight_QK[:, None, :], value_QKC)[:, 0]
+def _gathered(weight_QK: Floats, index_QK: Ints, value_NC: Floats) -> Floats:
+    """Return the weighted sums over each query's own rows, shape (Q, C)."""
+    summed_QC: Floats = np.matmul(weight_QK[:, None, :], value_NC[index_QK])[:, 0]
+    return summed_QC
+
+
+def _scattered(weight_QK: Floats, index_QK: Ints, value_NC: Floats) -> Floats:
+    """Do the same as one product, with a weight of 0 for every row that is no neighbour."""
+    weight_QN = np.zeros((len(index_QK), len(value_NC)))
+    np.put_along_axis(weight_QN, index_QK, weight_QK, axis=1)
+    summed_QC: Floats = weight_QN @ value_NC
     return summed_QC

@@ -13,6 +13,8 @@ from turnout.routers.targets import Targets
 NUM_NEIGHBOURS = (10, 20, 40, 80, 160)
 PRIORS = (1.0, 3.0, 10.0)
 _SAMPLE = 1_000
+_CELLS = 1 << 22
+"""Cells (query, neighbour, column) that one step gathers; bounds memory."""
 
 
 def choose_smoothing(
@@ -62,5 +64,12 @@ def _error(
     keep = choice.k + 1
     is_other = similarity_QK[:, :keep] > -1.5
     weight_QK = choice.weigh(np.maximum(similarity_QK[:, :keep], -1.0)) * is_other
-    guess_QM = columns.smooth(index_QK[:, :keep], weight_QK, means, choice.prior).quality_QM
+    step = max(1, _CELLS // (keep * columns.value_NC.shape[1]))
+    parts = [slice(low, low + step) for low in range(0, len(weight_QK), step)]
+    guess_QM = np.concatenate(
+        [
+            columns.smooth(index_QK[part, :keep], weight_QK[part], means, choice.prior).quality_QM
+            for part in parts
+        ]
+    )
     return float(np.nanmean((guess_QM - truth_QM) ** 2))

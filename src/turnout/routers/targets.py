@@ -12,6 +12,9 @@ from turnout.core.errors import InputError, TableError, sentence
 from turnout.core.outcomes import Bools, Floats, Ints, OutcomeTable
 from turnout.core.query import Query
 
+_CANDIDATES = 256
+"""Candidates of a large pool on whose outcomes a setting that all share is chosen."""
+
 
 @dataclass(frozen=True, slots=True)
 class Targets:
@@ -46,6 +49,13 @@ def read_targets(table: OutcomeTable) -> tuple[list[Query], Targets]:
         raise TableError(sentence("the table to fit holds no outcome", do="check the split and the columns"))
     targets = Targets(table.quality_QM, cost_usd_QM, table.latency_s_QM)
     return [table.queries[i] for i in rows], targets.take(np.array(rows, np.int64))
+
+
+def sampled(names: Sequence[str]) -> Ints:
+    """Return the columns of at most 256 candidates, evenly spread over the names: all of a usual pool."""
+    step = -(-len(names) // _CANDIDATES)
+    order = sorted(range(len(names)), key=names.__getitem__)
+    return np.sort(np.array(order, np.int64)[::step])
 
 
 def seen_candidates(targets: Targets) -> Bools:

@@ -21,6 +21,7 @@ from turnout.routers.ground import Ground, Lesson, ground_from, learn_ground, re
 from turnout.routers.kmeans import closest, kmeans, one_hot
 from turnout.routers.neighbours import Array
 from turnout.routers.packing import below, under
+from turnout.routers.targets import sampled
 
 NUM_CLUSTERS = (5, 10, 20, 40, 80)
 
@@ -155,7 +156,8 @@ class UniRouteRouter(Router):
 
     def _error(self, lesson: Lesson, centre_KF: Array) -> float:
         share_NK = one_hot(closest(lesson.x_NF, centre_KF), centre_KF.shape[0])
-        return left_out_error(share_NK.astype(np.float64), lesson.targets, self.prior)
+        quality_NM = lesson.targets.quality_QM[:, sampled(lesson.names)]
+        return left_out_error(share_NK.astype(np.float64), quality_NM, self.prior)
 
     def _average(self, lesson: Lesson, centre_KF: Array) -> ClusterMeans:
         share_NK = one_hot(closest(lesson.x_NF, centre_KF), centre_KF.shape[0])

@@ -10,10 +10,10 @@ import numpy as np
 from turnout.core.contracts import Embedder, Router
 from turnout.core.errors import TableError, sentence
 from turnout.core.estimate import Estimate
-from turnout.core.outcomes import Bools, Ints, OutcomeTable, split_groups
+from turnout.core.outcomes import Bools, Floats, Ints, OutcomeTable, split_groups
 from turnout.evaluation import near_duplicates
 from turnout.routers import BestSingleRouter
-from turnout.routers.members import blend, held_of, with_embedder
+from turnout.routers.members import blend, held_of, plain_means, shift_of, with_embedder
 from turnout.routers.stacking import Evidence, Weights
 
 _ARRAYS = ("quality_QM", "spread_QM", "cost_usd_QM", "latency_s_QM", "allowed_QM")
@@ -27,6 +27,8 @@ class Fold:
     """Which queries of the table these are."""
     base: Estimate
     """The candidates' means on the rest."""
+    shift_M: Floats
+    """See `shift_of`."""
     estimates: Mapping[str, Estimate]
     """Of each router."""
     evidence: Evidence
@@ -40,7 +42,7 @@ class Fold:
     def blend(self, names: Sequence[str], weights: Weights) -> Estimate:
         """Return the blend of some routers."""
         pool_M: Bools = np.asarray(np.isfinite(self.base.quality_QM).all(axis=0))
-        return blend([self.estimates[name] for name in names], self.base, weights, pool_M)
+        return blend([self.estimates[name] for name in names], self.base, weights, pool_M, self.shift_M)
 
 
 def cut(table: OutcomeTable, num_folds: int, *, seed: int) -> Ints:
@@ -48,13 +50,14 @@ def cut(table: OutcomeTable, num_folds: int, *, seed: int) -> Ints:
 
     Raises `TableError` for a table with fewer groups of texts than folds.
     """
-    groups = near_duplicates([query.words for query in table.queries], seed=seed).tolist()
+    groups = near_duplicates([query.content for query in table.queries], seed=seed).tolist()
     if len(set(groups)) < num_folds:
         raise TableError(
             sentence(
                 f"train: the table would leave a fold of {num_folds} without a query",
                 got=f"{len(set(groups))} groups of queries",
-                do="give more queries that differ: same and near-same texts count as one group",
+                do="give more queries that differ: same and near-same texts count as one group, unless what "
+                "differs are images (docs/features.md#columns)",
             )
         )
     shares = {str(fold): 1.0 / num_folds for fold in range(num_folds)}
@@ -70,9 +73,11 @@ def predict_fold(
         name: with_embedder(router, embedder).fit(rest).estimate(held.queries)
         for name, router in routers.items()
     }
-    base = BestSingleRouter().fit(rest).estimate(held.queries)
-    evidence = held_of(list(estimates.values()), base, held).evidence()
-    return Fold(rows_Q=rows_Q, base=base, estimates=estimates, evidence=evidence)
+    base, plain_M = BestSingleRouter().fit(rest).estimate(held.queries), plain_means(rest)
+    evidence = held_of(list(estimates.values()), plain_M, held).evidence()
+    return Fold(
+        rows_Q=rows_Q, base=base, shift_M=shift_of(base, plain_M), estimates=estimates, evidence=evidence
+    )
 
 
 def in_order(folds: Sequence[Fold], estimates: Sequence[Estimate]) -> Estimate:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from turnout.core.budget import Goal
-from turnout.core.contracts import Policy, Router
+from turnout.core.contracts import Embedder, Policy, Router
 from turnout.core.errors import InputError, TableError, sentence
 from turnout.core.estimate import Estimate
 from turnout.core.outcomes import Bools, Ints, OutcomeTable
@@ -19,6 +19,7 @@ from turnout.evaluation import near_duplicates
 from turnout.evaluation import split as split_table
 from turnout.evaluation.baselines import best_single
 from turnout.routers import BestSingleRouter
+from turnout.routers.members import with_embedder
 from turnout.training.auto import learn_auto
 from turnout.training.judged import Judged, judge, singles_of_folds
 from turnout.training.log import by_chance, completed, means_of
@@ -68,13 +69,27 @@ class Learned:
     """What `auto` says about its members."""
 
 
-def learn_automatically(
-    table: OutcomeTable, *, tasks_given: bool, is_log: bool, seed: int, progress: Progress
-) -> Learned:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Work:
+    """What is to be learned, and how."""
+
+    table: OutcomeTable
+    goal: Goal
+    policy: Policy
+    embedder: Embedder | None
+    """Of routers that have none of their own; None is theirs to choose."""
+    is_log: bool
+    seed: int
+
+
+def learn_automatically(work: Work, *, tasks_given: bool, progress: Progress) -> Learned:
     """Let `auto` pick and combine; every query is judged by what was learned without it."""
-    found = learn_auto(table, tasks_given=tasks_given, seed=seed, progress=progress)
+    table = work.table
+    found = learn_auto(
+        table, tasks_given=tasks_given, embedder=work.embedder, seed=work.seed, progress=progress
+    )
     is_calibrate_Q: Bools = np.asarray(np.isin(found.fold_Q, CALIBRATE_FOLDS))
-    if is_log:
+    if work.is_log:
         calibrate, guard = (
             _judged_log(table.where(rows_Q), found.estimate.rows(rows_Q))
             for rows_Q in (is_calibrate_Q, ~is_calibrate_Q)
@@ -94,29 +109,19 @@ def learn_automatically(
     )
 
 
-def learn_named(
-    router: Wanted,
-    table: OutcomeTable,
-    goal: Goal,
-    policy: Policy,
-    *,
-    shares: Shares,
-    is_log: bool,
-    seed: int,
-    progress: Progress,
-) -> Learned:
+def learn_named(router: Wanted, work: Work, *, shares: Shares, progress: Progress) -> Learned:
     """Cut the table, select among the named routers, and fit the one on the fit share."""
     progress("split", 0, 5)
-    parts = split_table(table, asdict(shares), seed=seed)
+    parts = split_table(work.table, asdict(shares), seed=work.seed)
     progress("select", 1, 5)
-    (name, chosen), trials = _select(router, parts["fit"], goal, policy, seed=seed, progress=progress)
+    (name, chosen), trials = _select(router, parts["fit"], work, progress)
     progress(f"fit {name}", 2, 5)
-    learned = chosen.clone().fit(parts["fit"])
+    learned, best = chosen.clone().fit(parts["fit"]), _best(work.table)
     progress("estimate", 3, 5)
     calibrate, guard = (
         _judged_log(part, learned.estimate(part.queries))
-        if is_log
-        else judge(part, learned.estimate(part.queries), _everywhere(parts["fit"], part), _best(table))
+        if work.is_log
+        else judge(part, learned.estimate(part.queries), _everywhere(parts["fit"], part), best)
         for part in (parts["calibrate"], parts["guard"])
     )
     return Learned(
@@ -168,14 +173,18 @@ def _fallback(table: OutcomeTable, calibrate: Judged, guard: Judged) -> Router:
 
 
 def _select(
-    router: Wanted, table: OutcomeTable, goal: Goal, policy: Policy, *, seed: int, progress: Progress
+    router: Wanted, table: OutcomeTable, work: Work, progress: Progress
 ) -> tuple[tuple[str, Router], tuple[Trial, ...]]:
-    pool = share_embedders(_pool(router), table.queries)
+    given = {name: with_embedder(one, work.embedder) for name, one in _pool(router).items()}
+    pool = share_embedders(given, table.queries)
     if len(pool) == 1:
         return next(iter(pool.items())), ()
-    groups: list[object] = near_duplicates([query.words for query in table.queries], seed=seed).tolist()
+    seed = work.seed
+    groups: list[object] = near_duplicates([query.content for query in table.queries], seed=seed).tolist()
     trial_pool = remember_vectors(pool, len(table.queries))
-    name, trials = select_router(trial_pool, table, goal, policy, groups=groups, seed=seed, progress=progress)
+    name, trials = select_router(
+        trial_pool, table, work.goal, work.policy, groups=groups, seed=seed, progress=progress
+    )
     return (name, pool[name]), trials
 
 

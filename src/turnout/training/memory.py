@@ -22,7 +22,7 @@ def text_marks(queries: Sequence[Query]) -> Ints:
 
     Texts that are equal but for case and white space have the same.
     """
-    return np.array([_mark(query.text or "") for query in queries], np.int64)
+    return np.array([_mark(query.content or "") for query in queries], np.int64)
 
 
 def _mark(text: str) -> int:

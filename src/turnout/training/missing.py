@@ -29,6 +29,7 @@ import numpy as np
 
 from turnout.core.estimate import Estimate
 from turnout.core.outcomes import Bools, Floats, OutcomeTable
+from turnout.evaluation import Cells
 
 MIN_CHANCE = 0.05
 """Chance of being observed below which a cell stays unknown: one outcome would stand for twenty."""
@@ -59,6 +60,38 @@ def stand_in(
         doubly_robust(quality_QM, guess_QM, chance_QM),
         doubly_robust(usd_QM, estimate.cost_usd_QM, chance_usd_QM),
         1.0 / np.maximum(chance_QM, MIN_CHANCE),
+    )
+
+
+def cells_of(
+    table: OutcomeTable, estimate: Estimate, x_QF: np.ndarray | None, *, is_supported: bool = False
+) -> Cells:
+    """Return what the cells of held-out queries count as, for choices and for the oracle.
+
+    The oracle looks at a query's own outcomes: it sees what was observed and expects the estimate elsewhere.
+    `is_supported` says that every cell has its chance, by knowledge of more queries than these; otherwise one
+    below `MIN_CHANCE` stays unknown to both.
+    """
+    features_QF, floor = features_of(table, x_QF), MIN_CHANCE if is_supported else 0.0
+    chance_of: dict[bytes, Floats] = {}
+
+    def filled(value_QM: Floats, guess_QM: Floats) -> tuple[Floats, Floats]:
+        seen_QM = np.isfinite(value_QM)
+        if seen_QM.all():
+            return value_QM, value_QM
+        key = np.packbits(seen_QM).tobytes()
+        if key not in chance_of:
+            chance_of[key] = np.maximum(chances(seen_QM, features_QF), floor)
+        found_QM = doubly_robust(value_QM, guess_QM, chance_of[key])
+        return found_QM, np.where(seen_QM, value_QM, np.where(np.isnan(found_QM), np.nan, guess_QM))
+
+    quality_QM, hindsight_QM = filled(table.quality_QM, guesses(table.quality_QM, estimate))
+    usd_QM, hindsight_usd_QM = filled(table.cost_usd_QM, estimate.cost_usd_QM)
+    return Cells(
+        quality_QM=quality_QM,
+        cost_usd_QM=usd_QM,
+        hindsight_QM=np.clip(hindsight_QM, 0.0, 1.0),
+        hindsight_usd_QM=hindsight_usd_QM,
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from turnout.core.contracts import Policy, Router
 from turnout.core.decision import NONE, Decisions
 from turnout.core.estimate import Estimate
-from turnout.core.outcomes import Floats, OutcomeTable
+from turnout.core.outcomes import Floats, Ints, OutcomeTable
 from turnout.core.rng import make_rng
 from turnout.policies import feasible, sweep
 
@@ -25,13 +25,20 @@ def realised(
     They are the recorded ones, or `outcomes`, which stand for those of the table's queries and candidates.
     """
     recorded = (table.quality_QM, table.cost_usd_QM) if outcomes is None else outcomes
-    columns = {name: index for index, name in enumerate(table.names)}
-    names = [candidate.name for candidate in decisions.candidates]
-    lookup_M = np.array([*(columns.get(name, NONE) for name in names), NONE])
-    column_Q = lookup_M[decisions.choice_Q]
+    column_Q = _columns(decisions, table)
     rows = np.arange(len(decisions))
     known_Q = column_Q != NONE
     return tuple(np.where(known_Q, value_QM[rows, column_Q], np.nan) for value_QM in recorded)
+
+
+def _columns(decisions: Decisions, table: OutcomeTable) -> Ints:
+    """Return which of the table's candidates each choice is, shape (Q,); -1 for nobody and for a stranger."""
+    if decisions.candidates == table.candidates:
+        return decisions.choice_Q
+    columns = {name: index for index, name in enumerate(table.names)}
+    names = [candidate.name for candidate in decisions.candidates]
+    lookup_M = np.array([*(columns.get(name, NONE) for name in names), NONE])
+    return lookup_M[decisions.choice_Q]
 
 
 def realised_sweep(
@@ -52,6 +59,11 @@ def realised_estimate(
 ) -> tuple[Floats, ...]:
     """Return the same for what was estimated of the table's queries; `outcomes` stand for its own."""
     estimate = estimate.restrict(feasible(table.queries, estimate.candidates))
-    runs = sweep(policy, estimate, prices, rng=make_rng(seed, "sweep"))
-    found = [realised(decisions, table, outcomes) for decisions in runs]
+    rng = make_rng(seed, "sweep")
+    # One price at a time: the rankings of all of them are as many tables.
+    found = [
+        realised(decisions, table, outcomes)
+        for price in prices
+        for decisions in sweep(policy, estimate, [price], rng=rng)
+    ]
     return tuple(np.stack(part) for part in zip(*found, strict=True))

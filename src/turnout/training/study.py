@@ -6,19 +6,26 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
-from turnout.core.contracts import Policy, Router
+import numpy as np
+
+from turnout.core.contracts import Embedder, Policy, Router
 from turnout.core.errors import InputError, sentence
 from turnout.core.estimate import Estimate
 from turnout.core.outcomes import Floats, OutcomeTable
 from turnout.core.rng import make_rng
-from turnout.evaluation import Report, Run, evaluate
+from turnout.evaluation import Cells, Report, Run, evaluate
 from turnout.evaluation import split as split_table
+from turnout.evaluation.coverage import MAX_DROPPED
+from turnout.features import TextEmbedder
 from turnout.policies import Deployment, feasible, price_grid, sweep
-from turnout.routers import GroupMeanRouter, KNNRouter
+from turnout.routers import GroupMeanRouter, KNNRouter, RidgeRouter
+from turnout.routers.members import with_embedder
 from turnout.training.memory import check_unseen
+from turnout.training.missing import cells_of
 from turnout.training.promise import about_promise
 from turnout.training.sharing import share_embedders
 
+_FILLER = "(cells)"
 HELD_OUT = 0.3
 """Share of the queries that is held out where a table fixes no split of its own."""
 
@@ -104,8 +111,13 @@ def study(
 
     The run called `router` is the deployment at its goal, with the guard on; its curve is the router's
     own, without the guard, so that the picture shows what the guard judged. The run called `knn` is a
-    kNN with its defaults fitted on all of `train`, at the same goal's price; where tasks are known,
+    kNN with its defaults fitted on all of `train`, at the same goal's price, and reads what the deployment
+    reads; where tasks are known,
     `group mean` is each task's means likewise; `others` are further unfitted routers.
+
+    Where more than `MAX_DROPPED` of the queries lack the outcome of some candidate, what was observed
+    counts all the same: a doubly robust value stands in for every other cell (`turnout.training.missing`),
+    by ridge regression on `train`, and the report says how many cells those are.
     """
     seen = check_unseen(deployment, test, leakage=leakage)
     price = deployment.plan().price
@@ -113,14 +125,46 @@ def study(
     baselines: dict[str, Router] = {"knn": KNNRouter()}
     if any(task is not None for task in train.tasks):
         baselines["group mean"] = GroupMeanRouter()
-    pool = share_embedders({**baselines, **(others or {})}, train.queries)
+    wanted = {**baselines, **(others or {}), _FILLER: RidgeRouter()}
+    reads = _reads(deployment.router)
+    pool = share_embedders({name: with_embedder(one, reads) for name, one in wanted.items()}, train.queries)
+    filler = pool.pop(_FILLER)
     for name, router in pool.items():
         runs[name] = _fitted(router.clone().fit(train), deployment.policy, test, price, num_prices, seed)
     report = evaluate(
-        runs, test, train=train, seed=seed, num_resamples=num_resamples, knn="knn", leakage=leakage
+        runs,
+        test,
+        train=train,
+        seed=seed,
+        num_resamples=num_resamples,
+        knn="knn",
+        leakage=leakage,
+        cells=_cells(filler, train, test),
     )
     said = (*([] if seen is None else [seen]), *about_promise(deployment, report, train, test))
     return replace(report, warnings=(*said, *report.warnings))
+
+
+def _reads(router: Router) -> Embedder | None:
+    """Return an unfitted copy of what a router reads through, None for text: baselines shall know as much."""
+    embedder = router.config().get("embedder")
+    return (
+        embedder.clone()
+        if isinstance(embedder, Embedder) and not isinstance(embedder, TextEmbedder)
+        else None
+    )
+
+
+def _cells(filler: Router, train: OutcomeTable, test: OutcomeTable) -> Cells | None:
+    """Return what the held-out cells count as; None where next to all queries were observed for everybody."""
+    observed_QM = test.observed_QM[:, test.observed_QM.any(axis=0)]
+    is_known = set(test.names) <= set(train.names)
+    if not is_known or observed_QM.all(axis=1).mean() >= 1.0 - MAX_DROPPED:
+        return None
+    estimate = filler.clone().fit(train).estimate(test.queries).reorder(test.names)
+    embedder = filler.config()["embedder"]
+    assert isinstance(embedder, Embedder)
+    return cells_of(test, estimate, np.asarray(embedder.embed(test.queries)))
 
 
 def _deployed(deployment: Deployment, test: OutcomeTable, num_prices: int, seed: int) -> Run:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from turnout.core.budget import Goal
-from turnout.core.contracts import Policy, Router
+from turnout.core.contracts import Embedder, Policy, Router
 from turnout.core.errors import InputError, sentence
 from turnout.core.outcomes import OutcomeTable
 from turnout.core.progress import Progress, silent
@@ -16,7 +16,7 @@ from turnout.core.validation import check_count, check_kind
 from turnout.evaluation.baselines import best_single
 from turnout.policies import Best, Deployment, Frontier, Guard, price_grid
 from turnout.routers.targets import with_card_costs
-from turnout.training.learned import AUTO, Learned, Shares, Wanted, learn_automatically, learn_named
+from turnout.training.learned import AUTO, Learned, Shares, Wanted, Work, learn_automatically, learn_named
 from turnout.training.memory import remembered
 from turnout.training.pool import about_prices, learnable
 
@@ -27,6 +27,7 @@ def train(
     *,
     router: Wanted = AUTO,
     tasks_given: bool = False,
+    embedder: Embedder | None = None,
     policy: Policy | None = None,
     shares: Shares | None = None,
     guard_confidence: float = 0.9,
@@ -50,6 +51,9 @@ def train(
         router, a registry name, or several to select from by cross-validation on the fit share.
     tasks_given:
         Whether requests will come with their task, for `auto`: then it is believed, else it is inferred.
+    embedder:
+        Through which routers read that have none of their own; None is `TextEmbedder()`. Numbers in tags,
+        such as the features of an image, reach them by `ColumnsEmbedder`.
     policy:
         How estimates become decisions; None means `Best()`.
     shares:
@@ -78,51 +82,30 @@ def train(
     """
     goal = Goal() if goal is None else goal
     policy = Best() if policy is None else policy
-    check_kind("train: table", table, OutcomeTable, do="read it with turnout.load_table(name or path)")
-    check_kind("train: goal", goal, Goal, do="write for example Goal(quality_floor=0.95)")
-    check_kind("train: policy", policy, Policy, do="write for example Best()")
-    check_count("train: seed", seed, low=0)
+    _check_kinds(table, goal, policy, embedder, seed)
     given = table
     table, notes = learnable(with_card_costs(given))
     _check_money(table, goal)
     _check_options(router, tasks_given=tasks_given, shares=shares, is_log=is_log)
+    work = Work(table=table, goal=goal, policy=policy, embedder=embedder, is_log=is_log, seed=seed)
     if router == AUTO:
-        learned = learn_automatically(
-            table, tasks_given=tasks_given, is_log=is_log, seed=seed, progress=progress
-        )
+        learned = learn_automatically(work, tasks_given=tasks_given, progress=progress)
     else:
-        cut = shares or Shares()
-        learned = learn_named(
-            router, table, goal, policy, shares=cut, is_log=is_log, seed=seed, progress=progress
-        )
+        learned = learn_named(router, work, shares=shares or Shares(), progress=progress)
     progress("calibrate and guard", 4, 5)
-    deployment = _calibrated(
-        learned, table, goal, policy, num_prices=num_prices, confidence=guard_confidence, seed=seed
-    )
+    deployment = _calibrated(learned, work, num_prices=num_prices, confidence=guard_confidence)
     if not is_guarded:
         deployment.guard = None
-    certificate = _certificate(deployment, table, learned, seed=seed)
-    # A table is known by its name whether or not some of its candidates could be learned.
-    certificate["table"]["fingerprint"] = given.fingerprint
     assert deployment.frontier is not None
     notes = (*notes, *about_prices(table.names, deployment.frontier.usd_M))
-    deployment.certificate = finite({**certificate, **({"notes": notes} if notes else {})})
+    deployment.certificate = _certificate(deployment, learned, work, given.fingerprint, notes)
     progress("done", 5, 5)
     return deployment
 
 
-def _calibrated(
-    learned: Learned,
-    table: OutcomeTable,
-    goal: Goal,
-    policy: Policy,
-    *,
-    num_prices: int,
-    confidence: float,
-    seed: int,
-) -> Deployment:
+def _calibrated(learned: Learned, work: Work, *, num_prices: int, confidence: float) -> Deployment:
     """Return the deployment, its frontier measured on what calibrates and its guard on what guards."""
-    held = learned.calibrate
+    held, table, policy = learned.calibrate, work.table, work.policy
     prices = price_grid(held.estimate, num=num_prices)
     means = learned.fallback.estimate(table.queries[:1])
     best = int(means.quality_QM[0].argmax()) if held.is_log else table.names.index(best_single(table))
@@ -130,19 +113,28 @@ def _calibrated(
         router=learned.router,
         fallback=learned.fallback,
         policy=policy,
-        goal=goal,
+        goal=work.goal,
         frontier=Frontier(
             price_P=prices,
-            options=held.options(policy, prices, seed=seed),
+            options=held.options(policy, prices, seed=work.seed),
             singles=held.singles(best),
             quality_M=means.quality_QM[0],
             usd_M=means.cost_usd_QM[0],
             best=best,
         ),
-        guard=Guard(options=learned.guard.options(policy, prices, seed=seed), confidence=confidence),
+        guard=Guard(options=learned.guard.options(policy, prices, seed=work.seed), confidence=confidence),
     )
     deployment.learned_from = remembered(table.queries)
     return deployment
+
+
+def _check_kinds(table: object, goal: object, policy: object, embedder: object, seed: object) -> None:
+    check_kind("train: table", table, OutcomeTable, do="read it with turnout.load_table(name or path)")
+    check_kind("train: goal", goal, Goal, do="write for example Goal(quality_floor=0.95)")
+    check_kind("train: policy", policy, Policy, do="write for example Best()")
+    if embedder is not None:
+        check_kind("train: embedder", embedder, Embedder, do="write for example TextEmbedder()")
+    check_count("train: seed", seed, low=0)
 
 
 def _check_money(table: OutcomeTable, goal: Goal) -> None:
@@ -182,30 +174,31 @@ def _check_options(router: Wanted, *, tasks_given: bool, shares: Shares | None, 
 
 
 def _certificate(
-    deployment: Deployment, table: OutcomeTable, learned: Learned, *, seed: int
+    deployment: Deployment, learned: Learned, work: Work, fingerprint: str, notes: tuple[str, ...]
 ) -> dict[str, Any]:
-    plan = deployment.plan()
+    """Return what was done and measured; a table is known by its name whoever of it could be learned."""
+    plan, table = deployment.plan(), work.table
     best = deployment.frontier.best if deployment.frontier is not None else 0
     queries = {
         "fit": learned.num_fit,
         "calibrate": len(learned.calibrate.table.queries),
         "guard": len(learned.guard.table.queries),
     }
-    return {
-        "router": learned.name,
-        "goal": {key: value for key, value in asdict(deployment.goal).items() if value is not None},
-        "seed": seed,
-        "table": {
-            "fingerprint": table.fingerprint,
-            "queries": queries,
-            "candidates": len(table.candidates),
-        },
-        "trials": [asdict(trial) for trial in learned.trials],
-        **({"auto": learned.about} if learned.about else {}),
-        "best_single": table.names[best],
-        "single_for_goal": None if plan.single is None else table.names[plan.single],
-        "plan": asdict(plan),
-    }
+    about: dict[str, Any] = finite(
+        {
+            "router": learned.name,
+            "goal": {key: value for key, value in asdict(deployment.goal).items() if value is not None},
+            "seed": work.seed,
+            "table": {"fingerprint": fingerprint, "queries": queries, "candidates": len(table.candidates)},
+            "trials": [asdict(trial) for trial in learned.trials],
+            **({"auto": learned.about} if learned.about else {}),
+            "best_single": table.names[best],
+            "single_for_goal": None if plan.single is None else table.names[plan.single],
+            "plan": asdict(plan),
+            **({"notes": notes} if notes else {}),
+        }
+    )
+    return about
 
 
 def finite(value: Any) -> Any:

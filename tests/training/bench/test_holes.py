@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.routers.tables import keep_rows
 from turnout.core.errors import TableError
 from turnout.core.outcomes import OutcomeTable
 from turnout.datasets import load
@@ -24,7 +23,7 @@ from turnout.training.bench.summary import to_text
 def full_table() -> OutcomeTable:
     """Return a third of a bundled table."""
     table = load("open9")
-    return table.where(np.arange(len(table.queries)) % 3 == 0)
+    return table.where(np.arange(len(table.queries)) % 3 == 0).with_splits([None] * len(table.queries[::3]))
 
 
 def half_empty() -> OutcomeTable:
@@ -36,7 +35,7 @@ def half_empty() -> OutcomeTable:
     is_hard_Q = ease_Q < np.median(ease_Q)
     chance_QM = np.where(is_hard_Q[:, None] == is_good_M[None, :], 0.75, 0.25)
     keep_QM = np.random.default_rng(0).random(quality_QM.shape) < chance_QM
-    return keep_rows(full, keep_QM[full.query_index, full.candidate_index])
+    return full.with_rows(keep_QM[full.query_index, full.candidate_index])
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +85,7 @@ def test_best_single_and_oracle_are_those_of_the_full_table(place: Path) -> None
 def test_a_dense_part_that_holds_most_outcomes_is_judged_as_recorded(tmp_path: Path) -> None:
     full = full_table()
     few_N = (full.query_index % 50 != 0) | (full.candidate_index != 2)
-    table = keep_rows(full, few_N)
+    table = full.with_rows(few_N)
     assert comparable(table).fingerprint == dense_part(table).fingerprint
     place = prepare("dense", table, tmp_path, seed=0)
     assert read_prepared(place).cells is None
@@ -98,7 +97,7 @@ def test_a_candidate_that_never_ran_on_some_task_is_left_out(tmp_path: Path) -> 
     name, is_off_Q = table.names[0], np.array(full_table().tasks) == "mmlu"
     assert 0.1 < is_off_Q.mean() < 0.9
     gone_N = (table.candidate_index == 0) & is_off_Q[table.query_index]
-    given = read_prepared(prepare("off", keep_rows(table, ~gone_N), tmp_path, seed=0))
+    given = read_prepared(prepare("off", table.with_rows(~gone_N), tmp_path, seed=0))
     assert set(given.test.names) == set(given.train.names) == set(table.names) - {name}
 
 
@@ -106,6 +105,6 @@ def test_candidates_that_share_no_task_cannot_be_compared(tmp_path: Path) -> Non
     full = full_table()
     tasks = list(dict.fromkeys(full.tasks))
     own_Q = np.array([tasks.index(task) for task in full.tasks]) % len(full.names)
-    table = keep_rows(full, own_Q[full.query_index] == full.candidate_index)
+    table = full.with_rows(own_Q[full.query_index] == full.candidate_index)
     with pytest.raises(TableError, match="no candidate can be judged"):
         prepare("apart", table, tmp_path, seed=0)

@@ -20,7 +20,7 @@ from turnout.routers.means import column_mean, means_of
 from turnout.routers.neighbours import Array, Lists, build_lists, nearest
 from turnout.routers.neural.extra import require_torch
 from turnout.routers.neural.scale import fit_scale
-from turnout.routers.neural.scored import Scored, scored_from
+from turnout.routers.neural.scored import Scored, scored_from, unit_of
 from turnout.routers.packing import below, under
 
 HIDDEN = 64
@@ -109,8 +109,7 @@ class CSCRRouter(Router):
         self.print_MK = self.groups_.fingerprints(lesson.x_NF, quality_NM)
         band_M = tensor(bands_of(cost_M, self.num_bands))
         spectrum = CostSpectrum(tensor(cost_M), band_M, _LEAST_TEMPERATURE, _SLOPE, _PENALTY)
-        # As if each number of a vector had a deviation of one.
-        unit = max(float(np.sqrt(np.square(lesson.x_NF).mean())), 1e-6)
+        unit = unit_of(lesson.x_NF)
         net, held_out = learn(lesson.x_NF / unit, quality_NM, self.print_MK, spectrum, HIDDEN, rng)
         self.net_ = {**net, "unit": np.array([unit], np.float32)}
         cosine_NM = self._cosine(lesson.x_NF[held_out])

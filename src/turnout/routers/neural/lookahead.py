@@ -22,7 +22,7 @@ from turnout.routers.neural.answers import read_answers
 from turnout.routers.neural.extra import require_torch
 from turnout.routers.neural.newcomer import usual_parameters
 from turnout.routers.neural.scale import fit_scale
-from turnout.routers.neural.scored import Scored, scored_from
+from turnout.routers.neural.scored import Scored, scored_from, unit_of
 from turnout.routers.packing import below, under
 
 SIZES = (64, 32)
@@ -114,8 +114,7 @@ class LookaheadRouter(Router):
             answer_NMR = read_answers(table, lesson.queries, lesson.names, self.answers)
         num_answer = 1 if answer_NMR is None else answer_NMR.shape[2]
         rng = make_rng(self.seed, "lookahead")
-        # As if each number of a vector had a deviation of one.
-        unit = max(float(np.sqrt(np.square(lesson.x_NF).mean())), 1e-6)
+        unit = unit_of(lesson.x_NF)
         net = start(lesson.x_NF.shape[1], means.quality, (*SIZES, num_answer), rng)
         net, held_out = learn(net, lesson.x_NF / unit, quality_NM, answer_NMR, self.answer_weight, rng)
         self.net_ = {**net, "unit": np.array([unit], np.float32)}

@@ -21,7 +21,7 @@ from turnout.routers.neighbours import Array
 from turnout.routers.neural.extra import require_torch
 from turnout.routers.neural.newcomer import usual_parameters
 from turnout.routers.neural.scale import fit_scale
-from turnout.routers.neural.scored import Scored, scored_from
+from turnout.routers.neural.scored import Scored, scored_from, unit_of
 from turnout.routers.packing import below, under
 from turnout.routers.reader import fitted_embedder
 from turnout.routers.targets import read_targets
@@ -104,8 +104,7 @@ class RAGRouter(Router):
         ground, lesson = learn_ground(table, read)
         means, quality_NM = means_of(lesson.targets), lesson.targets.quality_QM
         rng = make_rng(self.seed, "rag")
-        # As if each number of a vector had a deviation of one.
-        unit = max(float(np.sqrt(np.square(lesson.x_NF).mean())), 1e-6)
+        unit = unit_of(lesson.x_NF)
         document_NF = _embed_documents(ground, lesson.queries)
         net = start(lesson.x_NF.shape[1], means.quality, WIDTH, rng)
         texts_TS = _rows_of_texts(lesson.queries)

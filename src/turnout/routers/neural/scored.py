@@ -38,6 +38,11 @@ class Scored:
         return self.ground.state(given, {**arrays, **self.scale.arrays()})
 
 
+def unit_of(x_NF: Array) -> float:
+    """Return what vectors are divided by, so that each number has about a deviation of one."""
+    return max(float(np.sqrt(np.square(x_NF).mean())), 1e-6)
+
+
 def scored_from(state: State, given: Embedder | None) -> Scored:
     """Rebuild from `Scored.state`."""
     return Scored(ground_from(state, given), scale_from(state.arrays))

@@ -17,7 +17,7 @@ from turnout.core.errors import TableError, sentence
 from turnout.core.outcomes import Bools, Floats, OutcomeTable
 from turnout.evaluation import Cells, dense_part
 from turnout.routers import RidgeRouter
-from turnout.training.missing import MIN_CHANCE, chances, doubly_robust, features_of, guesses
+from turnout.training.missing import MIN_CHANCE, cells_of, chances, features_of
 
 MIN_KEPT = 0.8
 """Share of the outcomes that a dense part must hold to be judged alone."""
@@ -98,21 +98,11 @@ def _nothing() -> TableError:
 
 def fill(train: OutcomeTable, test: OutcomeTable, embedder: Embedder) -> Cells | None:
     """Return what the cells of the held-out part count as; None where all were observed."""
-    quality_QM, usd_QM = test.quality_QM, test.cost_usd_QM
-    seen_QM, priced_QM = np.isfinite(quality_QM), np.isfinite(usd_QM)
-    if seen_QM.all():
+    if test.observed_QM.all():
         return None
     estimate = RidgeRouter(embedder=embedder).fit(train).estimate(test.queries).reorder(test.names)
-    guess_QM, chance_QM = guesses(quality_QM, estimate), _chances(test, embedder, seen_QM)
-    is_same = np.array_equal(seen_QM, priced_QM)
-    chance_usd_QM = chance_QM if is_same else _chances(test, embedder, priced_QM)
-    return Cells(
-        # Learned without the queries that were left out, a chance may lie below the bound again.
-        quality_QM=doubly_robust(quality_QM, guess_QM, np.maximum(chance_QM, MIN_CHANCE)),
-        cost_usd_QM=doubly_robust(usd_QM, estimate.cost_usd_QM, np.maximum(chance_usd_QM, MIN_CHANCE)),
-        hindsight_QM=np.where(seen_QM, quality_QM, np.clip(guess_QM, 0.0, 1.0)),
-        hindsight_usd_QM=np.where(priced_QM, usd_QM, estimate.cost_usd_QM),
-    )
+    # Learned without the queries that were left out, a chance may lie below the bound again.
+    return cells_of(test, estimate, np.asarray(embedder.embed(test.queries)), is_supported=True)
 
 
 def _chances(test: OutcomeTable, embedder: Embedder, seen_QM: Bools) -> Floats:
