@@ -111,11 +111,13 @@ def test_the_numbers_that_are_shown_are_those_of_the_ledger(browser: Any, tmp_pa
         connection.close()
         assert data["totals"]["requests"] == requests == count
         assert data["totals"]["usd"] + data["totals"]["replayed_usd"] == pytest.approx(usd)
-        assert len(shown) > (15 if count == 0 else 30)
+        assert len(shown) > (8 if count == 0 else 30)
         for key, value, text in shown:
             assert json.loads(value) == at(data, key), key
             assert text == "\u2013" if value == "null" else any(sign.isdigit() for sign in text), key
         assert page.locator("#none").is_visible() == (count == 0)
+        assert page.locator("#older").is_visible() == (count > 25)
+        assert ("No request in this span" in page.locator("#traffic").inner_text()) == (count == 0)
         assert f"{count:,}" in page.locator("#tiles").inner_text()
 
 

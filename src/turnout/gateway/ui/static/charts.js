@@ -12,6 +12,10 @@ function widthOf(id) {
 
 export function traffic(data) {
   const { counts, slots } = data.timeline;
+  if (!data.totals.requests) {
+    put(at("traffic"), make("p", { class: "empty", text: "No request in this span." }));
+    return;
+  }
   const names = [...data.models.map((model) => model.name), ""].filter((name) => counts[name]);
   const sums = Array.from({ length: slots }, (_, slot) => names.reduce((sum, name) => sum + counts[name][slot], 0));
   const most = Math.max(1, ...sums);
@@ -38,7 +42,7 @@ export function traffic(data) {
   const picture = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": trafficInWords(data, sums) },
     draw("line", { class: "rule", x1: 0, x2: width, y1: 14, y2: 14 }),
     draw("line", { class: "rule", x1: 0, x2: width, y1: (floor + 14) / 2, y2: (floor + 14) / 2 }),
-    draw("text", { class: "tick", x: 0, y: 9, text: `${say.count(most)} in ${say.seconds(length)}` }),
+    draw("text", { class: "tick", x: 0, y: 9, text: `at most ${say.count(most)} in ${say.seconds(length)}` }),
     ...bars,
     draw("line", { class: "base", x1: 0, x2: width, y1: floor, y2: floor }),
     draw("text", { class: "tick", x: 0, y: floor + 18, text: say.clock(data.span.since_s, length > 60) }),
@@ -68,6 +72,10 @@ function slotInWords(data, names, slot, length) {
 export function models(data) {
   const speeds = Object.fromEntries(data.speeds.models.map((model) => [model.name, model.latency_s]));
   const most = Math.max(1, ...data.models.map((model) => model.requests));
+  if (!data.totals.requests) {
+    put(at("models"));
+    return;
+  }
   const rows = data.models.map((model) => make("tr", {},
     make("th", { scope: "row" }, swatch(model.name), model.name),
     make("td", { class: "num" }, number(`models.${model.name}.requests`, model.requests, say.count(model.requests)),
@@ -114,7 +122,8 @@ export function frontier(data) {
   const weight = (one) => (one.name === curve.best ? 0 : served.has(one.name) ? 1 : isBeaten(one, curve.singles) ? 3 : 2);
   // Who matters most gets a label first; where there is no room, the point's title says the name.
   for (const single of [...curve.singles].sort((a, b) => weight(a) - weight(b))) {
-    label(picture, taken, width, ...place(single), single.name + (single.name === curve.best ? " (best single)" : ""));
+    const texts = single.name === curve.best ? [`${single.name} (best single)`, single.name] : [single.name];
+    texts.find((text) => label(picture, taken, width, ...place(single), text));
   }
   for (const single of curve.singles) {
     const [cx, cy] = place(single);
@@ -140,7 +149,7 @@ function isBeaten(one, singles) {
     && (other.quality > one.quality || other.usd_per_1k < one.usd_per_1k));
 }
 
-// A label stands where nothing else does: right of its point, left, below or above; else nowhere.
+// A label stands where nothing else does: right of its point, left, below or above; else nowhere, which is told.
 function label(picture, taken, edge, cx, cy, text) {
   const length = text.length * 6.4;
   const spots = [[cx + 10, cy], [cx - 10 - length, cy], [cx - length / 2, cy + 17], [cx - length / 2, cy - 16], [cx - 10 - length, cy + 15], [cx + 8, cy + 15]];
@@ -148,9 +157,10 @@ function label(picture, taken, edge, cx, cy, text) {
   const isFree = (box) => box.x1 > 50 && box.x2 < edge && !taken.some((other) =>
     box.x1 < other.x2 && other.x1 < box.x2 && Math.abs(box.y - other.y) < box.half + other.half);
   const box = boxes.find(isFree);
-  if (!box) return;
+  if (!box) return false;
   taken.push(box);
   picture.append(draw("text", { class: "name", x: box.x1, y: box.y + 4, text }));
+  return true;
 }
 
 function curveInWords(curve) {

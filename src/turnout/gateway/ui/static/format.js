@@ -44,6 +44,13 @@ export function share(value) {
   return (percent < 0 ? "\u2212" : "") + size.toFixed(digits) + THIN + "%";
 }
 
+// How often something happens, in the unit that gives a number people can picture.
+export function rate(perSecond) {
+  const [unit, length] = [["second", 1], ["minute", 60], ["hour", 3600], ["day", 86400]].find(([, size]) => perSecond * size >= 1) ?? ["day", 86400];
+  const value = perSecond * length;
+  return `${value < 10 ? value.toPrecision(2) : whole.format(value)} a ${unit}`;
+}
+
 export function quality(value) {
   return value === null || value === undefined ? UNKNOWN : value.toFixed(3).replace("-", "\u2212");
 }

@@ -46,15 +46,14 @@ function show(data) {
   speed(data);
   breakers(data);
   force(data);
-  const per = data.totals.requests / (data.span.until_s - data.span.since_s);
-  at("traffic-note").textContent = data.totals.requests ? `${(per * 60).toPrecision(2)} a minute` : "none in this span";
+  at("traffic-note").textContent = data.totals.requests ? say.rate(data.totals.requests / (data.span.until_s - data.span.since_s)) : "";
 }
 
 function state(data) {
   const { ledger_failure: failure, is_shared: isShared, running, waiting, fingerprint } = data.gateway;
   const isAlone = isShared && data.whose !== "all hosts";
   const whose = !isShared ? "" : isAlone ? "PostgreSQL is away, so this host alone is shown \u00b7 " : "all hosts \u00b7 ";
-  const text = failure ? `the ledger cannot be written: ${failure}` : `${whose}${running} running${waiting ? `, ${waiting} waiting` : ""}${isShared ? " here" : ""} \u00b7 ${fingerprint}`;
+  const text = failure ? `the ledger cannot be written: ${failure}` : `${whose}${running} running${waiting ? `, ${waiting} waiting` : ""}${isShared ? " here" : ""} \u00b7 deployment ${fingerprint}`;
   at("state").dataset.good = String(!failure && !isAlone);
   if (at("state").textContent !== text) at("state").textContent = text;
 }
@@ -74,13 +73,13 @@ function tiles(data) {
       make("span", { class: "keep" }, number("totals.fell_back", totals.fell_back, say.count(totals.fell_back)), " fell back")),
     tile("Spend", number("totals.usd", totals.usd, say.usd(totals.usd)), ...spendNotes(totals)),
     savingTile(saving),
-    tile("Whole answer", number("speeds.latency_s.p50", speeds.latency_s.p50, say.seconds(speeds.latency_s.p50)), ...tail("latency_s", speeds)),
-    tile("First byte", number("speeds.first_byte_s.p50", speeds.first_byte_s.p50, say.seconds(speeds.first_byte_s.p50)), ...tail("first_byte_s", speeds)),
-    tile("Decision", number("speeds.decision_s.p50", speeds.decision_s.p50, say.seconds(speeds.decision_s.p50)), ...tail("decision_s", speeds)),
+    tile("Answer, median", number("speeds.latency_s.p50", speeds.latency_s.p50, say.seconds(speeds.latency_s.p50)), ...tail("latency_s", speeds)),
+    tile("First byte, median", number("speeds.first_byte_s.p50", speeds.first_byte_s.p50, say.seconds(speeds.first_byte_s.p50)), ...tail("first_byte_s", speeds)),
+    tile("To decide, median", number("speeds.decision_s.p50", speeds.decision_s.p50, say.seconds(speeds.decision_s.p50)), ...tail("decision_s", speeds)),
   ];
   if (feedback.scores) {
     found.push(tile("Feedback", number("feedback.mean", feedback.mean, say.quality(feedback.mean)),
-      "mean of ", number("feedback.scores", feedback.scores, say.count(feedback.scores)), " scores"));
+      "mean of ", number("feedback.scores", feedback.scores, say.count(feedback.scores)), feedback.scores === 1 ? " score" : " scores"));
   }
   put(at("tiles"), ...found);
 }
@@ -104,8 +103,9 @@ function savingTile(saving) {
 }
 
 function tail(name, speeds) {
-  const part = (key, percent) => make("span", { class: "keep" },
-    number(`speeds.${name}.${key}`, speeds[name][key], say.seconds(speeds[name][key])), ` at ${percent}\u202f%`);
+  if (!speeds[name].count) return ["none yet"];
+  const part = (key, percent) => make("span", { class: "keep" }, `${percent}\u202f% within `,
+    number(`speeds.${name}.${key}`, speeds[name][key], say.seconds(speeds[name][key])));
   return [part("p90", 90), ", ", part("p99", 99)];
 }
 

@@ -45,7 +45,7 @@ function row(one) {
   if (known && known.dataset.state === state) return known;
   const element = known ?? make("tr", { "data-id": id });
   element.dataset.state = state;
-  const name = one.served ?? one.chosen ?? one.requested_model ?? "a request";
+  const name = one.served ?? (one.status === null ? one.chosen : null) ?? "nobody";
   put(element,
     make("td", { class: "when" }, make("time", { datetime: new Date(one.time_s * 1000).toISOString(), text: say.clock(one.time_s, isOld(one.time_s)) })),
     make("td", { class: "who" }, make("button", { class: "open", on: { click: () => open(id) } },
@@ -75,7 +75,7 @@ export async function open(id) {
   const reply = await fetch(`/ui/decisions/${encodeURIComponent(id)}`, { headers: { accept: "application/json" } });
   if (!reply.ok) return;
   const one = await reply.json();
-  at("reasons-title").replaceChildren(swatch(one.served ?? ""), one.served ?? one.chosen ?? "Nobody served");
+  at("reasons-title").replaceChildren(swatch(one.served ?? ""), one.served ?? (one.status === null ? one.chosen : null) ?? "Nobody served");
   put(at("reasons-body"), lead(one), course(one), scores(one), facts(one), feedback(one), words(one));
   if (!dialog.open) dialog.showModal();
   dialog.scrollTop = 0;
@@ -84,7 +84,7 @@ export async function open(id) {
 function lead(one) {
   const asked = one.requested_model === one.chosen ? "named by the client" : one.reason;
   return make("p", { class: "lead" }, ending(one), one.rule ? make("span", { class: "chip", text: `rule: ${one.rule}` }) : null,
-    make("span", { text: ` ${asked ?? one.error ?? "refused before it was decided"}` }));
+    make("span", { text: asked ? ` because: ${asked}` : ` ${one.error ?? "refused before it was decided"}` }));
 }
 
 // How the time went: deciding, waiting for the first byte, the rest of the answer.
@@ -135,7 +135,7 @@ function scoreBar(row) {
 function facts(one) {
   const pairs = [
     ["Asked for", one.requested_model], ["Chosen", one.chosen], ["Served by", one.served], ["Upstream", one.provider],
-    ["Dial", one.goal], ["Propensity", one.propensity === null ? null : one.propensity.toPrecision(3)],
+    ["Dial", one.goal], ["Probability", one.propensity === null ? null : one.propensity.toPrecision(3)],
     ["Tokens in", one.input_tokens === null ? null : say.count(one.input_tokens) + (one.cached_tokens ? ` (${say.count(one.cached_tokens)} cached)` : "")],
     ["Tokens out", one.output_tokens === null ? null : say.count(one.output_tokens) + (one.usage_estimated ? " (estimated)" : "")],
     ["Cost", one.usd === null ? null : say.usd(one.usd) + (one.is_replay ? " (a recording, nobody was charged)" : "")],
