@@ -26,6 +26,7 @@ def test_a_floor_that_this_split_refutes_shuts_it_whatever_is_saved() -> None:
     verdict = guard.judge(FLOOR, option=4, price=np.inf, single=0, best=0)
     assert verdict.low > 0
     assert not verdict.is_open
+    assert "but the floor is not kept; 400 held-out" in verdict.describe()
 
 
 def test_a_cap_opens_for_quality_gained() -> None:

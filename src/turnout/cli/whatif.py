@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -63,7 +64,8 @@ def _goal(text: str) -> Goal:
 
 def _show(found: WhatIf) -> None:
     whose = " of all hosts" if found.whose == "all hosts" else ""
-    show(f"{found.num_requests:,} requests{whose}, {found.num_scored:,} of them with feedback")
+    requests = f"{found.num_requests:,} {'request' if found.num_requests == 1 else 'requests'}"
+    show(f"{requests}{whose}, {found.num_scored:,} of them with feedback")
     show(f"{'dial':<52} {'usd per 1,000':>24} {'quality':>8} {'feedback':>22} {'changed':>8}")
     for outlook in found.outlooks:
         show(
@@ -86,4 +88,6 @@ def _range(value: OffPolicyValue | None, factor: float = 1.0) -> str:
     if value is None:
         return "-"
     mean, low, high = (number * factor for number in (value.mean, value.low, value.high))
+    if not math.isfinite(high - low):
+        return f"{mean:.4g} [too few]"
     return f"{mean:.4g} [{low:.4g}, {high:.4g}]"

@@ -138,9 +138,9 @@ def check_promotion(found: Comparison, settings: RolloutSettings) -> None:
     if said:
         raise InputError(
             sentence(
-                "the second deployment is not promoted: " + "; ".join(said),
+                "the second deployment is not shown to be good enough: " + "; ".join(said),
                 allowed="one that is shown to be within the margins of 'rollout'",
-                do="wait for more requests, or force it",
+                do="wait for more requests, widen these margins, or force it (--force, or ?force)",
             )
         )
 

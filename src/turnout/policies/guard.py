@@ -35,6 +35,8 @@ class Verdict:
     """What is counted: `usd per 1,000`, `quality` or `quality minus price x usd`."""
     count: int
     """Held-out queries behind the verdict."""
+    refuted: str | None = None
+    """What of the goal these queries show not to be kept, whatever is gained; None for nothing."""
 
     def describe(self) -> str:
         """Return gain, bound and number of queries as a phrase, or that there are too few for a bound."""
@@ -43,7 +45,8 @@ class Verdict:
             return "no held-out query has what is compared"
         if not np.isfinite(self.low):
             return f"gain {self.gain:+.4g} {self.unit}; {queries}: too few queries for a bound"
-        return f"gain {self.gain:+.4g}, at least {self.low:+.4g} {self.unit}; {queries}"
+        but = "" if self.refuted is None else f", but {self.refuted} is not kept"
+        return f"gain {self.gain:+.4g}, at least {self.low:+.4g} {self.unit}{but}; {queries}"
 
 
 @final
@@ -78,15 +81,15 @@ class Guard:
                 # Without money to save, what is asked is which of two equally cheap ways is the better.
                 return self._verdict(self.options.quality(option, single), "quality")
             margin = self.options.quality(option, best, share=goal.quality_floor)
-            is_refuted = margin.high(self.confidence) + goal.risk < 0
+            refuted = "the floor" if margin.high(self.confidence) + goal.risk < 0 else None
             usd = self.options.at("single_usd", option, single)
-            return self._verdict(saved, "usd per 1,000", is_refuted=is_refuted, scale=1000.0, size=usd)
+            return self._verdict(saved, "usd per 1,000", refuted=refuted, scale=1000.0, size=usd)
         options = self.options if calibrated is None else self.options.joined(calibrated)
         gained = options.quality(option, single)
         if goal.usd_per_1k is not None:
             spend = self.options.spend(option, best).low(self.confidence)
-            is_refuted = spend * 1000.0 > goal.usd_per_1k * (1 + goal.risk)
-            return self._verdict(gained, "quality", is_refuted=is_refuted)
+            refuted = "the cap" if spend * 1000.0 > goal.usd_per_1k * (1 + goal.risk) else None
+            return self._verdict(gained, "quality", refuted=refuted)
         worth = options.worth(option, single, price)
         unit = (
             "quality" if price == 0 else "usd per 1,000" if np.isinf(price) else "quality minus price x usd"
@@ -98,15 +101,16 @@ class Guard:
         difference: Difference,
         unit: str,
         *,
-        is_refuted: bool = False,
+        refuted: str | None = None,
         scale: float = 1.0,
         size: float = 1.0,
     ) -> Verdict:
         low, noise = difference.low(self.confidence), _ROUNDING * size
         return Verdict(
-            is_open=bool(low > noise and not is_refuted),
+            is_open=bool(low > noise and refuted is None),
             gain=0.0 if abs(difference.mean) <= noise else difference.mean * scale,
             low=low * scale,
             unit=unit,
             count=difference.count,
+            refuted=refuted,
         )
