@@ -1,73 +1,96 @@
 """This module measures Dr.LLM's routers on questions of which some truly need more depth than others.
 
-A small Llama learns chains of one to six steps, one step after another, and copies; a chain of six needs
-more blocks than one of two. As in `bench_depth_drllm`, paths are searched for training questions, routers of
-several seeds are trained on them, and held-out questions judge them beside the dense model and the best fixed
-skip of at least as many blocks, which is chosen on training questions. All of it once for each base.
-`--quick` shrinks everything.
+A small Llama learns chains of one to six steps, one step after another; a chain of six needs more blocks
+than one of two. It is trained until it answers a stated share of the training questions; the run stops where
+it does not. Then, as in `bench_depth_drllm`, paths are searched for training questions and routers of several
+seeds are trained on them, on each question's own path as the paper has it and on few paths that many share.
+How many paths are shared, and the knob, are chosen on questions for that choice: the fewest executed layers
+that keep 95 % of the dense model's quality there. The best fixed skip, of which every one is tried, keeps
+as many blocks as the same rule asks for. Questions that had no part in this judge them all, and `regret` says
+how far routers are from the best of all paths. All of it for several bases. `--quick` shrinks everything.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks import bench_depth_drllm as drllm
-from benchmarks import record
+from benchmarks import chains_picture, record
+from benchmarks import depth_judging as judging
+from benchmarks.chains_tables import Judged, gains, levels, regrets, rows
+from benchmarks.depth_judging import SEED, TOKENIZER, Answers, as_batch, judge, show
+from turnout.core.errors import sentence
 from turnout.core.rng import make_rng
 from turnout.datasets.chains import chains, walked
-from turnout.datasets.procedural import Question, questions
-from turnout.nn.depth import RoutedDepth
+from turnout.datasets.procedural import Question
+from turnout.nn.depth import RoutedDepth, right_answers
 from turnout.nn.depth.drllm.labels import Labels, find_labels
+from turnout.nn.depth.drllm.router import DrLLMRouter
 from turnout.nn.depth.drllm.search import SearchRule
 from turnout.nn.depth.drllm.sharing import share_labels
-from turnout.nn.tiny import Batch, answer_batch, tiny_llama, train
+from turnout.nn.depth.dropping import train_dropping
+from turnout.nn.depth.duo import exhaustive
+from turnout.nn.depth.oracle import answer_problem
+from turnout.nn.depth.rewards import take_questions
+from turnout.nn.tiny import Batch, answer_batch, tiny_llama
 
-SEED = 0
 DROP = 0.1
-COPIED = 3
-"""Letters of a question to copy."""
 
 
 @dataclass(frozen=True)
-class Size(drllm.Size):
+class Size(judging.Size):
     """How much of everything."""
 
     levels: tuple[int, ...] = (2, 3, 4, 5, 6)
     """Steps of the questions that are searched and judged; the base also learns chains of one step."""
-    copies: float = 0.15
-    """Share of questions to copy."""
-    layers: int = 8
-    steps: int = 2200
+    steps: int = 2600
+    rounds: int = 3
+    """Times that a base is trained for `steps`, at most."""
+    bar: float = 0.95
+    """Share of the training questions that a base has to answer, every step right."""
     batch: int = 48
-    train_questions: int = 800
-    fixed_questions: int = 400
+    questions: tuple[int, int, int] = (600, 400, 600)
+    """Of the test, of the choice, of the training."""
+    oracle_questions: int = 60
+    """Questions of the test on which every path is tried."""
     simulations: int = 60
-    shared: int = 3
-    seeds: int = 3
-    bases: int = 2
-    knobs: tuple[float, ...] = (-0.2, -0.1, 0.0, 0.1, 0.2, 0.3)
+    shared: tuple[int, ...] = (3, 5)
+    """Numbers of shared paths from which one is chosen."""
+    floor: float = 0.95
+    """Share of the dense model's quality that is to be kept."""
+    bases: int = 3
+    knobs: tuple[float, ...] = (-0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3)
 
 
 QUICK = Size(
-    levels=(1,), copies=0.1, layers=3, width=32, steps=250, batch=32, train_questions=40, test_questions=24,
-    simulations=6, shared=2, pool=4, seeds=2, bases=1, epochs=2, knobs=(0.0,),
+    levels=(1, 2), layers=3, width=32, steps=250, rounds=4, bar=0.3, batch=32, questions=(24, 24, 40),
+    oracle_questions=6, simulations=6, shared=(2, 3), pool=4, seeds=2, bases=1, epochs=2, knobs=(0.0, 0.2),
 )  # fmt: skip
 
 
-def draw_questions(
-    size: Size, count: int, rng: np.random.Generator, *, levels: Sequence[int]
-) -> list[Question]:
-    """Return `count` questions, chains and copies."""
-    copied = rng.random(count) < size.copies
-    found = chains(count=count, levels=levels, rng=rng)
-    copies = questions("copy", count=count, levels=[COPIED], rng=rng)
-    return [copies[i] if is_copy else found[i] for i, is_copy in enumerate(copied)]
+def draw_chains(*, count: int, levels: Sequence[int], rng: np.random.Generator) -> list[Question]:
+    """Return chains without the name of their task, since there is no other and its letters slow learning."""
+    drawn = chains(count=count, levels=levels, rng=rng)
+    return [replace(question, prompt=question.prompt.removeprefix("chain:")) for question in drawn]
+
+
+def split_questions(size: Size) -> dict[str, list[Question]]:
+    """Return the questions of the test, of the choice and of the training; no prompt comes twice."""
+    rng, count = make_rng(SEED, "chains", "questions"), sum(size.questions)
+    drawn = draw_chains(count=3 * count, levels=size.levels, rng=rng)
+    different = list({question.prompt: question for question in drawn}.values())
+    order = rng.permutation(len(different))[:count]
+    ends = np.cumsum(size.questions)
+    parts = np.split(order, ends[:-1])
+    return {
+        name: [different[i] for i in part]
+        for name, part in zip(("test", "choice", "train"), parts, strict=True)
+    }
 
 
 def taught(asked: Sequence[Question]) -> Batch:
@@ -77,154 +100,185 @@ def taught(asked: Sequence[Question]) -> Batch:
     path is a label only where every step is right, since one answer in ten is right by chance. A question of
     the test is judged by what follows its `=`.
     """
-    inside = [(walked(question),) if question.task == "chain" else () for question in asked]
-    pairs = [(question.prompt, question.answer, *said) for question, said in zip(asked, inside, strict=True)]
-    return answer_batch(drllm.TOKENIZER, pairs)
+    return answer_batch(
+        TOKENIZER, [(question.prompt, question.answer, walked(question)) for question in asked]
+    )
 
 
-def train_base(size: Size, seed: int, taboo: set[str]) -> RoutedDepth:
-    """Return a wrapped Llama, trained on questions that are in no other split, blocks dropped by chance."""
-    model = tiny_llama(vocab_size=len(drllm.TOKENIZER), width=size.width, layers=size.layers, seed=seed)
+def train_base(size: Size, seed: int, taboo: set[str], lessons: Batch) -> tuple[RoutedDepth, dict[str, Any]]:
+    """Return a wrapped Llama that has learned the task, blocks dropped by chance, and how long it took.
+
+    Raises `RuntimeError` where it answers too few of the training questions after the last round.
+    """
+    model = tiny_llama(vocab_size=len(TOKENIZER), width=size.width, layers=size.layers, seed=seed)
     routed = RoutedDepth(model=model)
     rng = make_rng(seed, "chains", "base")
-    levels = range(1, max(size.levels) + 1)
-    forcing: list[Any] = []
 
     def draw() -> Batch:
-        asked = draw_questions(size, size.batch, rng, levels=levels)
-        asked = [question for question in asked if question.prompt not in taboo] or asked[:1]
-        kept = torch.from_numpy((rng.random((len(asked), size.layers)) >= DROP).astype(np.int64))
-        forcing.append(routed.forced(kept))
-        forcing[-1].__enter__()
-        return taught(asked)
+        asked = draw_chains(count=size.batch, levels=range(1, max(size.levels) + 1), rng=rng)
+        return taught([question for question in asked if question.prompt not in taboo] or asked[:1])
 
-    def step(phrase: str, done: int, total: int) -> None:
-        forcing.pop().__exit__(None, None, None)
-        drllm.show(phrase, done, total)
-
-    train(model, draw, steps=size.steps, lr=3e-3, progress=step)
-    return routed
-
-
-def measure_base(size: Size, seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return what is written about one base, and right answers by way to answer, over the test questions."""
-    asked = {
-        "test": draw_questions(
-            size, size.test_questions, make_rng(SEED, "chains", "test"), levels=size.levels
+    right: list[float] = []
+    for _ in range(size.rounds):
+        train_dropping(routed, draw, drop=DROP, rng=rng, steps=size.steps, lr=3e-3, progress=show)
+        right.append(float(judge(routed, lessons)[0].mean()))
+        if right[-1] >= size.bar:
+            return routed, {"seed": seed, "steps": len(right) * size.steps, "right_after_each_round": right}
+    raise RuntimeError(
+        sentence(
+            f"base {seed} did not learn its training questions",
+            allowed=f"at least {size.bar:.0%} right after {size.rounds} rounds of {size.steps} steps",
+            got=[f"{share:.0%}" for share in right],
+            do="raise `rounds` or `steps`",
         )
-    }
-    seen = {question.prompt for question in asked["test"]}
-    pool = draw_questions(
-        size, 3 * size.train_questions, make_rng(SEED, "chains", "train"), levels=size.levels
     )
-    asked["train"] = [q for q in pool if q.prompt not in seen][: size.train_questions]
-    splits = {name: drllm.as_batch(group) for name, group in asked.items()}
+
+
+def measure_base(size: Size, seed: int, asked: Mapping[str, list[Question]]) -> Judged:
+    """Return what one base and its routers came to."""
+    splits = {name: as_batch(group) for name, group in asked.items()}
     lessons = {name: taught(group) for name, group in asked.items()}
-    routed = train_base(size, seed, seen)
-    dense = drllm.judge(routed, splits["test"])
-    rule = SearchRule(simulations=size.simulations, is_exhausting=True)
-    labels = {
-        name: find_labels(routed, lessons[name], rule=rule, seed=SEED, progress=drllm.show) for name in splits
-    }
-    shared = share_labels(
-        routed,
-        lessons["train"],
-        labels["train"],
-        paths=size.shared,
-        pool=size.pool,
-        seed=SEED,
-        progress=drllm.show,
-    )
-    fixed: dict[int, Any] = {}
-    found: dict[str, Any] = {"dense": drllm.row(dense, dense[0])}
-    arrays = {"dense": dense[0]}
-    for name, taught_labels in (("own", labels["train"]), ("shared", shared)):
-        routers, learned = drllm.train_routers(routed, size, lessons["train"], taught_labels)
-        rows = drllm.budget_rows(routed, routers, size, splits, dense[0], fixed)
-        neutral = _neutral(routed, routers, splits["test"])
-        arrays[name], layers_Q = neutral
-        kept = int(np.ceil(layers_Q.mean() - 0.05))
-        arrays[f"{name}_fixed"] = fixed[kept][0]
-        found[name] = learned | {
-            "budgets": rows,
-            "levels": _levels(asked["test"], neutral, fixed[kept], dense),
-        }
-    oracle = drllm.judge(routed, splits["test"], labels["test"].counts_QL)
-    by_level = {"levels": _labels_by_level(asked["test"], labels["test"])}
-    found["own_labels"] = drllm.row(oracle, dense[0]) | by_level
-    kept = int(np.ceil(oracle[1].mean() - 0.05))
-    if kept not in fixed:
-        chosen = drllm.best_fixed(routed, splits["train"], kept, size.fixed_questions)
-        fixed[kept] = drllm.with_router(routed, chosen, splits["test"])
-    found["own_labels"]["gain_over_best_fixed"] = drllm.interval(oracle[0] - fixed[kept][0])
-    found["fixed"] = {str(number): drllm.row(pair, dense[0]) for number, pair in sorted(fixed.items())}
-    return found, arrays
-
-
-def _neutral(routed: RoutedDepth, routers: Sequence[Any], batch: Batch) -> tuple[np.ndarray, np.ndarray]:
-    """Return right answers and calls at the knob where the routers are as trained, over all seeds."""
-    for router in routers:
-        router.set_knob(0.0)
-    pairs = [drllm.with_router(routed, router, batch) for router in routers]
-    return np.mean([pair[0] for pair in pairs], axis=0), np.mean([pair[1] for pair in pairs], axis=0)
-
-
-def _levels(
-    asked: Sequence[Question], router: tuple[Any, Any], fixed: tuple[Any, Any], dense: tuple[Any, Any]
-) -> list[dict[str, Any]]:
-    lines = []
-    for name, rows in _groups(asked):
-        lines.append(
-            {
-                "questions": name,
-                "count": len(rows),
-                "dense": float(dense[0][rows].mean()),
-                "router": float(router[0][rows].mean()),
-                "router_layers": float(router[1][rows].mean()),
-                "best_fixed": float(fixed[0][rows].mean()),
-            }
+    taboo = {question.prompt for name in ("test", "choice") for question in asked[name]}
+    routed, notes = train_base(size, seed, taboo, lessons["train"])
+    dense = {name: judge(routed, splits[name]) for name in splits}
+    labels = search(routed, size, lessons)
+    found = Judged(answers={"dense": dense["test"]}, notes={"base": notes})
+    found.answers["labels"] = judge(routed, splits["test"], labels["test"].counts_QL)
+    least = size.floor * dense["choice"][0].mean()
+    patterns = judge_fixed(routed, size, splits, least, found)
+    decisions = {"dense": [np.ones(size.layers, dtype=np.int64)]}
+    decisions["labels"] = [labels["test"].counts_QL.numpy()]
+    decisions["fixed"] = [np.array(patterns[found.notes["fixed"]["kept"]].counts)]
+    own, found.notes["own"] = judging.train_routers(routed, size, lessons["train"], labels["train"])
+    kinds = {"own": {0: own}, "shared": {}}
+    found.notes["shared"] = {}
+    for paths in size.shared:
+        shared = share_labels(
+            routed, lessons["train"], labels["train"], paths=paths, pool=size.pool, seed=SEED, progress=show
         )
-    return lines
+        kinds["shared"][paths], found.notes["shared"][str(paths)] = judging.train_routers(
+            routed, size, lessons["train"], shared
+        )
+    for kind, routers in kinds.items():
+        decisions[kind] = judge_kind(routed, size, splits, kind, routers, least, found)
+    few = range(min(size.oracle_questions, len(asked["test"])))
+    problem = answer_problem(routed, take_questions(lessons["test"], few))
+    oracle = exhaustive(problem, budgets=range(2 * size.layers + 1), max_layers=size.layers)
+    for name, choices in decisions.items():
+        each = [choice_QL if choice_QL.ndim == 1 else choice_QL[: len(few)] for choice_QL in choices]
+        found.spent[name] = [
+            (problem.of_items(choice), np.broadcast_to(problem.spent(choice), len(few))) for choice in each
+        ]
+    found.oracle = oracle
+    found.notes["levels"] = levels(asked["test"], found.answers)
+    return found
 
 
-def _labels_by_level(asked: Sequence[Question], labels: Labels) -> dict[str, float]:
-    calls_Q = labels.counts_QL.sum(1).numpy()
-    return {name: float(calls_Q[rows].mean()) for name, rows in _groups(asked)}
+def search(routed: RoutedDepth, size: Size, lessons: Mapping[str, Batch]) -> dict[str, Labels]:
+    """Return the label paths of the training questions, and of the test's, which nobody learns from."""
+    rule = SearchRule(simulations=size.simulations, is_exhausting=True)
+    return {
+        name: find_labels(routed, lessons[name], rule=rule, seed=SEED, progress=show)
+        for name in ("train", "test")
+    }
 
 
-def _groups(asked: Sequence[Question]) -> list[tuple[str, np.ndarray]]:
-    names = np.array([f"{q.task} {q.level}" for q in asked])
-    return [(str(name), np.flatnonzero(names == name)) for name in np.unique(names)]
+def judge_fixed(
+    routed: RoutedDepth, size: Size, splits: Mapping[str, Batch], least: float, found: Judged
+) -> dict[int, Any]:
+    """Judge random and fixed skips at every number of blocks; return the patterns."""
+    patterns, kept = {}, size.layers
+    for number in range(size.layers, -1, -1):
+        patterns[number] = judging.best_fixed(routed, splits["train"], number)
+        found.answers[f"fixed {number}"] = judging.with_router(routed, patterns[number], splits["test"])
+        if judging.with_router(routed, patterns[number], splits["choice"])[0].mean() >= least:
+            kept = number
+        if 0 < number < size.layers:
+            found.answers[f"random {number}"] = judging.at_random(routed, number, size.seeds, splits["test"])
+    found.answers["fixed"] = found.answers[f"fixed {kept}"]
+    found.notes["fixed"] = {
+        "kept": kept,
+        "patterns": {str(number): list(pattern.counts) for number, pattern in patterns.items()},
+    }
+    return patterns
+
+
+def judge_kind(
+    routed: RoutedDepth,
+    size: Size,
+    splits: Mapping[str, Batch],
+    kind: str,
+    routers: Mapping[int, Sequence[DrLLMRouter]],
+    least: float,
+    found: Judged,
+) -> list[np.ndarray[Any, np.dtype[np.int64]]]:
+    """Choose shared paths and knob, judge every knob on the test; return what each router decides there."""
+    tried = {
+        (paths, knob): judging.of_all(judging.at_knob(routed, group, knob, splits["choice"]))
+        for paths, group in routers.items()
+        for knob in size.knobs
+    }
+    paths, knob = choose(tried, least)
+    tested = {other: judging.at_knob(routed, routers[paths], other, splits["test"]) for other in size.knobs}
+    for other, each in tested.items():
+        found.answers[f"{kind} {other:+.2f}"] = judging.of_all(each)
+    found.answers[kind] = judging.of_all(tested[knob])
+    kept = min(judging.at_least(found.answers[kind][1].mean()), size.layers)
+    found.answers[f"{kind}, fixed"] = found.answers[f"fixed {kept}"]
+    found.notes[f"{kind}_chosen"] = {
+        "paths": paths,
+        "knob": knob,
+        "by_seed": [float(pair[0].mean()) for pair in tested[knob]],
+        "choice": {
+            f"{count} {at:+.2f}": [float(pair[0].mean()), float(pair[1].mean())]
+            for (count, at), pair in tried.items()
+        },
+    }
+    decided = []
+    for router in routers[paths]:
+        router.set_knob(knob)
+        routed.set_router(router)
+        decided.append(right_answers(routed, splits["test"])[1].numpy())
+        routed.set_router(None)
+    return decided
+
+
+def choose(tried: Mapping[tuple[int, float], Answers], least: float) -> tuple[int, float]:
+    """Return the setting of fewest calls among those of at least that quality, else the one of the best."""
+    good = [key for key, pair in tried.items() if pair[0].mean() >= least]
+    if good:
+        return min(good, key=lambda key: tried[key][1].mean())
+    return max(tried, key=lambda key: tried[key][0].mean())
 
 
 def measure(size: Size) -> dict[str, Any]:
     """Return everything that is written."""
-    found = [measure_base(size, seed) for seed in range(size.bases)]
-    mean = {name: np.mean([arrays[name] for _, arrays in found], axis=0) for name in found[0][1]}
+    asked = split_questions(size)
+    found = []
+    for seed in range(size.bases):
+        found.append(measure_base(size, seed, asked))
+        chosen = {kind: found[-1].notes[f"{kind}_chosen"] for kind in ("own", "shared")}
+        print(seed, found[-1].notes["base"], chosen, flush=True)
     return {
         "size": {**asdict(size), "drop": DROP},
-        "all_bases": {
-            name: {
-                "quality": drllm.interval(mean[name]),
-                "gain_over_dense": drllm.interval(mean[name] - mean["dense"]),
-                "gain_over_best_fixed": drllm.interval(mean[name] - mean[f"{name}_fixed"]),
-            }
-            for name in ("own", "shared")
-        },
-        "bases": [base for base, _ in found],
+        "rows": rows(found),
+        "gains": gains(found),
+        "regret": regrets(found),
+        "bases": [{"rows": rows([one]), "gains": gains([one]), **one.notes} for one in found],
     }
 
 
 def main(arguments: list[str]) -> None:
-    """Write `depth_chains.json`."""
+    """Write `depth_chains.json` and `depth_chains.png`."""
     torch.set_num_threads(1)
     torch.manual_seed(SEED)
     is_quick = "--quick" in arguments
     result = measure(QUICK if is_quick else Size())
     if is_quick:
-        print(result["all_bases"])
+        print(result["gains"])
         return
     print(record.write("depth_chains", result, seed=SEED).name)
+    print(chains_picture.draw(result, record.RESULTS / "depth_chains.png").name)
 
 
 if __name__ == "__main__":

@@ -19,20 +19,19 @@ import numpy as np
 import torch
 
 from benchmarks import depth_drllm_speed, record
+from benchmarks import depth_judging as judging
+from benchmarks.depth_judging import SEED, TOKENIZER, Answers, as_batch, interval, judge, row, show
 from turnout.core.progress import Progress
 from turnout.core.rng import make_rng
-from turnout.datasets.procedural import ALPHABET, Question, questions
-from turnout.nn.depth import FixedDepth, RandomSkip, RoutedDepth, best_fixed_skip, right_answers
-from turnout.nn.depth.drllm.labels import Labels, find_labels
-from turnout.nn.depth.drllm.metrics import router_metrics
+from turnout.datasets.procedural import Question, questions
+from turnout.nn.depth import RoutedDepth
+from turnout.nn.depth.drllm.labels import find_labels
 from turnout.nn.depth.drllm.router import DrLLMRouter
 from turnout.nn.depth.drllm.search import SearchRule
 from turnout.nn.depth.drllm.sharing import share_labels
-from turnout.nn.depth.drllm.training import RouterRecipe, make_lessons, taught_decisions, train_router
-from turnout.nn.depth.rewards import take_questions
-from turnout.nn.tiny import Batch, answer_batch, character_tokenizer, tiny_llama, train
+from turnout.nn.depth.dropping import train_dropping
+from turnout.nn.tiny import Batch, tiny_llama
 
-SEED = 0
 DROP = 0.2
 STOP_SHORTER = 4
 """Blocks that a path must leave out to end a search, as in the paper, whose models have 28 or more."""
@@ -44,26 +43,20 @@ CLAIM = {
 
 
 @dataclass(frozen=True)
-class Size:
+class Size(judging.Size):
     """How much of everything."""
 
     tasks: tuple[str, ...] = ("copy", "largest", "shift", "sort")
     levels: tuple[int, ...] = (2, 3)
     """Levels with so many questions that those of the test can be kept out of the training."""
     layers: int = 12
-    width: int = 64
     steps: int = 1000
     batch: int = 40
     train_questions: int = 400
     test_questions: int = 400
-    fixed_questions: int = 100
-    """Training questions that choose the best fixed skip."""
     simulations: int = 50
     shared: int = 4
     """Paths that the labels share."""
-    pool: int = 64
-    seeds: int = 3
-    epochs: int = 25
     knobs: tuple[float, ...] = (-0.6, -0.45, -0.3, -0.2, -0.1, 0.0, 0.1)
     repeats: int = 15
     new_tokens: int = 48
@@ -75,11 +68,6 @@ QUICK = Size(
     seeds=2, epochs=2, knobs=(-0.2, 0.0), repeats=1,
     new_tokens=6,
 )  # fmt: skip
-TOKENIZER = character_tokenizer(ALPHABET)
-
-
-def show(phrase: str, done: int, total: int) -> None:
-    print(f"\r{phrase}: {done}/{total}", end="" if done < total else "\n", file=sys.stderr, flush=True)
 
 
 def draw_questions(size: Size, count: int, *labels: str) -> list[Question]:
@@ -88,10 +76,6 @@ def draw_questions(size: Size, count: int, *labels: str) -> list[Question]:
     each = [questions(task, count=share, levels=size.levels, rng=rng) for task in size.tasks]
     mixed = [question for group in zip(*each, strict=True) for question in group]
     return mixed[:count]
-
-
-def as_batch(asked: Sequence[Question]) -> Batch:
-    return answer_batch(TOKENIZER, [(question.prompt, question.answer) for question in asked])
 
 
 def train_base(size: Size, progress: Progress, taboo: set[str]) -> RoutedDepth:
@@ -104,63 +88,10 @@ def train_base(size: Size, progress: Progress, taboo: set[str]) -> RoutedDepth:
         task = [size.tasks[i] for i in rng.integers(0, len(size.tasks), size=size.batch)]
         asked = [questions(name, count=1, levels=size.levels, rng=rng)[0] for name in task]
         asked = [question for question in asked if question.prompt not in taboo] or asked[:1]
-        kept = torch.from_numpy((rng.random((len(asked), size.layers)) >= DROP).astype(np.int64))
-        forcing.append(routed.forced(kept))
-        forcing[-1].__enter__()
         return as_batch(asked)
 
-    forcing: list[Any] = []
-
-    def step(phrase: str, done: int, total: int) -> None:
-        forcing.pop().__exit__(None, None, None)
-        progress(phrase, done, total)
-
-    train(model, draw, steps=size.steps, lr=3e-3, progress=step)
+    train_dropping(routed, draw, drop=DROP, rng=rng, steps=size.steps, lr=3e-3, progress=progress)
     return routed
-
-
-def judge(routed: RoutedDepth, batch: Batch, counts: Any = None) -> tuple[np.ndarray, np.ndarray]:
-    """Return (is_right_Q, calls_Q)."""
-    right, found = right_answers(routed, batch, counts_BL=counts)
-    return right.numpy().astype(float), found.sum(1).numpy().astype(float)
-
-
-def interval(values_Q: np.ndarray, seed: int = SEED) -> dict[str, float]:
-    """Return the mean with its 95 % bootstrap interval over questions."""
-    rng = make_rng(seed, "bootstrap")
-    means = values_Q[rng.integers(0, len(values_Q), size=(2000, len(values_Q)))].mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return {"mean": float(values_Q.mean()), "low": float(low), "high": float(high)}
-
-
-def row(found: tuple[np.ndarray, np.ndarray], dense_Q: np.ndarray) -> dict[str, Any]:
-    right_Q, calls_Q = found
-    return {
-        "quality": interval(right_Q),
-        "gain_over_dense": interval(right_Q - dense_Q),
-        "executed_layers": interval(calls_Q),
-    }
-
-
-def with_router(routed: RoutedDepth, router: Any, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
-    routed.set_router(router)
-    found = judge(routed, batch)
-    routed.set_router(None)
-    return found
-
-
-def best_fixed(routed: RoutedDepth, batch: Batch, executed: int, questions: int) -> FixedDepth:
-    """Return the fixed pattern that is best on the first training questions."""
-    few = take_questions(batch, range(min(questions, len(batch.input_ids_BT))))
-
-    def quality(patterns: Sequence[tuple[int, ...]]) -> list[float]:
-        count = len(few.input_ids_BT)
-        return [
-            judge(routed, few, torch.tensor([pattern]).expand(count, -1))[0].mean() for pattern in patterns
-        ]
-
-    counts = best_fixed_skip(quality, layers=routed.layers, executed=executed, most_patterns=100)
-    return FixedDepth(counts=counts)
 
 
 def budget_rows(
@@ -169,7 +100,7 @@ def budget_rows(
     size: Size,
     splits: dict[str, Batch],
     dense: np.ndarray,
-    fixed: dict[int, tuple[np.ndarray, np.ndarray]],
+    fixed: dict[int, Answers],
 ) -> list[dict[str, Any]]:
     """Return for each knob the routers (all seeds) beside random and fixed skips of the same budget.
 
@@ -177,57 +108,26 @@ def budget_rows(
     """
     rows = []
     for done, knob in enumerate(size.knobs):
-        for router in routers:
-            router.set_knob(knob)
-        found = [with_router(routed, router, splits["test"]) for router in routers]
-        right_Q, calls_Q = (np.mean([pair[i] for pair in found], axis=0) for i in (0, 1))
-        budget = float(np.clip(calls_Q.mean(), 0, routed.layers))
-        random = [
-            with_router(routed, RandomSkip(layers=routed.layers, executed=budget, seed=s), splits["test"])
-            for s in range(size.seeds)
-        ]
-        random_Q = np.mean([pair[0] for pair in random], axis=0)
-        kept = int(np.ceil(budget - 0.05))
+        found = judging.at_knob(routed, routers, knob, splits["test"])
+        right_Q, calls_Q = judging.of_all(found)
+        random = judging.at_random(routed, calls_Q.mean(), size.seeds, splits["test"])
+        kept = judging.at_least(calls_Q.mean())
         if kept not in fixed:
-            chosen = best_fixed(routed, splits["train"], kept, size.fixed_questions)
-            fixed[kept] = with_router(routed, chosen, splits["test"])
+            chosen = judging.best_fixed(routed, splits["train"], kept)
+            fixed[kept] = judging.with_router(routed, chosen, splits["test"])
         rows.append(
             {
                 "knob": knob,
                 "router": row((right_Q, calls_Q), dense),
                 "by_seed": [float(pair[0].mean()) for pair in found],
-                "random_skip": row((random_Q, np.mean([pair[1] for pair in random], axis=0)), dense),
+                "random_skip": row(random, dense),
                 "best_fixed_skip": row(fixed[kept], dense),
-                "gain_over_random": interval(right_Q - random_Q),
+                "gain_over_random": interval(right_Q - random[0]),
                 "gain_over_best_fixed": interval(right_Q - fixed[kept][0]),
             }
         )
         show("budgets", done + 1, len(size.knobs))
     return rows
-
-
-def train_routers(
-    routed: RoutedDepth, size: Size, batch: Batch, labels: Labels
-) -> tuple[list[DrLLMRouter], dict[str, Any]]:
-    """Return routers of every seed that were taught these labels, and what they learned of them."""
-    teaching = labels.teaching(improved_share=0.0)
-    lessons = make_lessons(routed, take_questions(batch, teaching), labels.counts_QL[teaching])
-    routers, metrics = [], []
-    for seed in range(size.seeds):
-        router = DrLLMRouter(layers=size.layers, width=size.width, seed=seed)
-        train_router(router, lessons, recipe=RouterRecipe(epochs=size.epochs), seed=seed, progress=show)
-        routers.append(router)
-        metrics.append(vars_of(router_metrics(taught_decisions(router, lessons), lessons.labels_QL)))
-    return routers, {
-        "taught": len(teaching),
-        "measured_paths": labels.measured,
-        "found": float(labels.is_found_Q.float().mean()),
-        "improved": float(labels.is_improved_Q.float().mean()),
-        "labels": torch.bincount(lessons.labels_QL.flatten(), minlength=3).tolist(),
-        "label_layers": float(lessons.labels_QL.sum(1).float().mean()),
-        "different_paths": len(torch.unique(lessons.labels_QL, dim=0)),
-        "router_metrics_by_seed": metrics,
-    }
 
 
 def measure(size: Size) -> dict[str, Any]:
@@ -244,9 +144,9 @@ def measure(size: Size) -> dict[str, Any]:
     shared = share_labels(
         routed, splits["train"], labels["train"], paths=size.shared, pool=size.pool, seed=SEED, progress=show
     )
-    routers, taught = train_routers(routed, size, splits["train"], labels["train"])
-    sharing, taught_shared = train_routers(routed, size, splits["train"], shared)
-    fixed: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    routers, taught = judging.train_routers(routed, size, splits["train"], labels["train"])
+    sharing, taught_shared = judging.train_routers(routed, size, splits["train"], shared)
+    fixed: dict[int, Answers] = {}
     rows = budget_rows(routed, routers, size, splits, dense_Q, fixed)
     rows_shared = budget_rows(routed, sharing, size, splits, dense_Q, fixed)
     oracle = judge(routed, splits["test"], labels["test"].counts_QL)
@@ -257,7 +157,7 @@ def measure(size: Size) -> dict[str, Any]:
         routed, sharing[0], TOKENIZER, prompts, repeats=size.repeats, new_tokens=size.new_tokens
     )
     speed["knob"] = chosen["knob"]
-    speed["quality_of_this_router"] = interval(with_router(routed, sharing[0], splits["test"])[0])
+    speed["quality_of_this_router"] = interval(judging.with_router(routed, sharing[0], splits["test"])[0])
     speed["quality_dense"] = interval(dense_Q)
     # Routers of own paths disagree most, so that their batches are really mixed.
     nearest = min(rows, key=lambda r: abs(r["router"]["executed_layers"]["mean"] - 0.7 * size.layers))
@@ -285,10 +185,6 @@ def measure(size: Size) -> dict[str, Any]:
         "speed_own": {"knob": nearest["knob"], **speed_own},
         "paper": CLAIM,
     }
-
-
-def vars_of(metrics: Any) -> dict[str, Any]:
-    return {name: getattr(metrics, name) for name in ("macro_f1", "f1", "accuracy", "average_layers")}
 
 
 def draw_picture(result: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 import aiohttp
 import numpy as np
 
-from benchmarks import record
+from benchmarks import local_picture, record
 from turnout.core.outcomes import OutcomeTable
 from turnout.core.rng import make_rng
 from turnout.datasets import load
@@ -169,6 +169,7 @@ def main(arguments: Sequence[str]) -> None:
             }
     if not is_quick:
         print(record.write("local", result, seed=SEED))
+        print(local_picture.draw(result, record.RESULTS / "local.png"))
 
 
 if __name__ == "__main__":

@@ -14,16 +14,46 @@ SPEEDS = ("faster, wall", "faster, processor", "FLOPs, share")
 def depth(data: Result) -> Iterator[str]:
     """S12: quality against executed layers, and time."""
     result = data["result"]
+    yield from _depth_lead(result)
+    yield from _depth_tables(result)
+    yield from _depth_speed(result)
+
+
+def _depth_lead(result: Result) -> Iterator[str]:
+    size, dense = result["base"], result["dense"]
+    trained, own = (
+        next(line for line in result[part] if not line["knob"]) for part in ("budgets_shared", "budgets")
+    )
+    layers = trained["router"]["executed_layers"]["mean"]
+    faster = result["speed"]["batch_1"]["speedup_wall"]
     yield (
-        f"A Llama of {result['base']['layers']} blocks; dense {spread(result['dense']['quality'])}; "
-        f"the searches' own labels, which see the answer, {spread(result['own_labels']['quality'])} at "
-        f"{result['own_labels']['executed_layers']['mean']:.2f} layers. The fixed skip is chosen on "
-        "training questions. The tasks and the length of the base's training were changed after its dense "
-        "quality on such questions had come out too low; its blocks, the share that is dropped in training "
-        "and how much shorter a search looks after runs that saved less; that labels may be shared after "
-        "routers of each question's own path had stayed below the best fixed skip."
+        f"**The router whose labels are shared keeps {spread(trained['router']['quality'])} of right answers "
+        f"(dense {spread(dense['quality'])}) at {layers:.2f} of {size['layers']} layers, and decodes "
+        f"{faster:.2f} times faster. Against the best fixed skip of as many layers that is "
+        f"{spread(trained['gain_over_best_fixed'], scale=100, form='+.1f')} points; with each question's own "
+        "path as its label, as in the paper, "
+        f"{spread(own['gain_over_best_fixed'], scale=100, form='+.1f')}.**"
     )
     yield ""
+    labels = result["own_labels"]
+    yield (
+        f"A Llama of {size['layers']} blocks on tasks with checkable answers ({', '.join(size['tasks'])}), "
+        f"trained with {size['drop']:.0%} of its blocks left out by chance. The paths that searches find "
+        f"when they see the answers give {spread(labels['quality'])} at "
+        f"{labels['executed_layers']['mean']:.2f} layers. The best fixed skip is chosen on the training "
+        "questions."
+    )
+    yield ""
+    yield (
+        "Changed on the way: tasks and length of the base's training, after its quality on training "
+        "questions had come out low; its blocks, the share left out and how much shorter a search looks, "
+        "after runs that saved less; shared labels, after routers of each question's own path had stayed "
+        "below the best fixed skip."
+    )
+    yield ""
+
+
+def _depth_tables(result: Result) -> Iterator[str]:
     kinds = (("budgets", "own", "each its own path, as in the paper"), ("budgets_shared", "shared", "shared"))
     for part, kind, phrase in kinds:
         taught = result[kind]
@@ -36,6 +66,9 @@ def depth(data: Result) -> Iterator[str]:
         gains = ("router minus random", "router minus best fixed")
         yield from table(("knob", "executed layers", *SKIPS.values(), *gains), rows)
         yield ""
+
+
+def _depth_speed(result: Result) -> Iterator[str]:
     speed = result["speed"]
     yield (
         f"Time of a router of shared labels at the knob nearest to 70 % of the layers (quality "
@@ -60,55 +93,6 @@ def depth(data: Result) -> Iterator[str]:
     yield ""
     points, saved = claim["quality_points"], claim["layers_saved_per_example"]
     yield f"The paper: +{points} points and {saved} layers fewer; {claim['setting']}."
-
-
-def chains(data: Result) -> Iterator[str]:
-    """S12 on questions that need different depths."""
-    result = data["result"]
-    size = result["size"]
-    shortest, longest = min(size["levels"]), max(size["levels"])
-    yield (
-        f"Chains of {shortest} to {longest} steps through fixed permutations, and copies; "
-        f"{len(result['bases'])} Llamas of {size['layers']} blocks, {size['seeds']} routers each. The best "
-        "fixed skip keeps at least as many blocks as the routers and is chosen on training questions. How a "
-        "base is trained, that a label's every step must be right, and how many paths are shared was chosen "
-        "on another base and other questions, out of four settings. First the routers as trained (knob 0)."
-    )
-    yield ""
-    lines = []
-    for name, line in result["all_bases"].items():
-        gains = (spread(line[key], form="+.3f") for key in ("gain_over_dense", "gain_over_best_fixed"))
-        lines.append((name, spread(line["quality"]), *gains))
-    yield from table(("labels", "right answers, all bases", "minus dense", "minus best fixed skip"), lines)
-    yield ""
-    heads = ("base", "labels", "knob", "executed layers", *SKIPS.values(), "minus best fixed")
-    yield from table(heads, _bases(result["bases"], size["layers"]))
-    yield ""
-    yield "By kind of question, shared labels:"
-    yield ""
-    kinds = []
-    for number, base in enumerate(result["bases"]):
-        for line in base["shared"]["levels"]:
-            found = base["own_labels"]["levels"][line["questions"]]
-            rights = [f"{line[name]:.3f}" for name in ("dense", "router")]
-            layers = [f"{value:.2f}" for value in (line["router_layers"], found)]
-            asked = f"{line['count']} of {line['questions']}"
-            kinds.append((str(number), asked, *rights, *layers, f"{line['best_fixed']:.3f}"))
-    heads = ("base", "questions", "dense", "router", "its layers", "shortest found", "best fixed skip")
-    yield from table(heads, kinds)
-
-
-def _bases(bases: Sequence[Result], layers: float) -> Iterator[Sequence[str]]:
-    """Yield the rows of each base: dense, what searches find, and the routers at each knob."""
-    for number, base in enumerate(bases):
-        own = base["own_labels"]
-        yield str(number), "dense", "-", f"{layers:.2f}", spread(base["dense"]["quality"]), "-", "-", "-"
-        gain, calls = spread(own["gain_over_best_fixed"], form="+.3f"), own["executed_layers"]["mean"]
-        found = ("what searches find for the test", "-", f"{calls:.2f}", spread(own["quality"]))
-        yield str(number), *found, "-", "-", gain
-        for kind in ("own", "shared"):
-            for row in base[kind]["budgets"]:
-                yield str(number), kind, *_budget(row, "gain_over_best_fixed")
 
 
 def _budget(row: Result, *gains: str) -> Iterator[str]:

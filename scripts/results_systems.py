@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from scripts.results_cells import Result, ends, spread, table
-from scripts.results_depth import chains, depth, mixed
+from scripts.results_chains import chains
+from scripts.results_depth import depth, mixed
+from scripts.results_local import local
 from scripts.results_modules import duo
 from scripts.results_rewiring import rewiring, rewiring_tasks
 
@@ -99,37 +101,6 @@ def router_r1(data: Result) -> Iterator[str]:
             rows.append((key, spread(line["before"]), spread(line["after"]), rise, seeds))
         yield from table(("what", "after the warm start", "after GRPO", "rise", "rise by seed"), rows)
         yield ""
-
-
-def local(data: Result) -> Iterator[str]:
-    """One dial over two models and their depths."""
-    result = data["result"]
-    yield (
-        f"{result['questions']} held-out questions through a real gateway; cost in 1e-9 usd per 1,000. The "
-        "lengths of the questions were chosen after another choice had left the larger model behind."
-    )
-    yield ""
-    rows = []
-    for line in result["dial"]:
-        served = ", ".join(f"`{name}` {share:.0%}" for name, share in sorted(line["served"].items()))
-        worth = line["worth_in_mean_costs"]
-        # The gateway takes no dial of 0; what is sent for it is worth less than any cost here.
-        name = f"{worth:g}" if worth else "next to nothing (the header says 1e-15 usd)"
-        rows.append((name, *_quality_and_cost(line), served))
-    for name, line in result["fixed"].items():
-        rows.append((f"always `{name}`", *_quality_and_cost(line), "-"))
-    yield from table(("a right answer is worth, in mean costs", "quality", "cost", "served"), rows)
-    yield ""
-    speeds = []
-    for line in result["serving"]["lines"]:
-        rate = sorted(line["requests_per_s"])[len(line["requests_per_s"]) // 2]
-        p50, p99 = line["latency_p50_s"], line["latency_p99_s"]
-        speeds.append((str(line["together"]), f"{rate:.0f}", f"{p50:.3f}", f"{p99:.3f}"))
-    yield from table(("requests together", "requests a second, median", "p50, s", "p99, s"), speeds)
-
-
-def _quality_and_cost(line: Result) -> tuple[str, str]:
-    return ends(*line["quality"]), ends(*line["usd_per_1k"], scale=1e9, form=".2f")
 
 
 def gates(data: Result) -> Iterator[str]:

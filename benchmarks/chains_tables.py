@@ -1,0 +1,90 @@
+"""This module joins what the bases of `bench_depth_chains` came to: quality, layers, gains and regret."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from benchmarks.depth_judging import Answers, Floats, interval, of_all, row
+from benchmarks.duo_tables import joined
+from turnout.core.rng import make_rng
+from turnout.datasets.procedural import Question
+from turnout.nn.depth.duo import Oracle
+from turnout.nn.regret import regret
+
+PAIRS = {
+    "own minus dense": ("own", "dense"),
+    "own minus fixed of as many layers": ("own", "own, fixed"),
+    "own minus fixed of the same floor": ("own", "fixed"),
+    "shared minus dense": ("shared", "dense"),
+    "shared minus fixed of as many layers": ("shared", "shared, fixed"),
+    "shared minus fixed of the same floor": ("shared", "fixed"),
+}
+
+
+@dataclass(kw_only=True)
+class Judged:
+    """What one base came to."""
+
+    answers: dict[str, Answers]
+    """To the test questions, by who answered."""
+    notes: dict[str, Any]
+    spent: dict[str, list[tuple[Floats, Floats]]] = field(default_factory=dict)
+    """By who decided, one a seed: loss and calls of the questions on which every path was tried."""
+    oracle: Oracle | None = None
+
+
+def rows(found: Sequence[Judged]) -> dict[str, Any]:
+    """Return quality and layers of everybody, a mean over bases, with intervals over questions."""
+    dense_Q = _mean(found, "dense")[0]
+    return {name: row(_mean(found, name), dense_Q) for name in found[0].answers}
+
+
+def gains(found: Sequence[Judged]) -> dict[str, Any]:
+    """Return differences, paired by question: right answers and layers."""
+    lines = {}
+    for name, (one, other) in PAIRS.items():
+        a, b = _mean(found, one), _mean(found, other)
+        lines[name] = {"quality": interval(a[0] - b[0]), "layers": interval(a[1] - b[1])}
+    return lines
+
+
+def regrets(found: Sequence[Judged]) -> list[dict[str, Any]]:
+    """Return one line each, over all bases and seeds: distance to the best path of at most as many calls."""
+    lines = []
+    for name in found[0].spent:
+        each = [(pair, one) for one in found for pair in one.spent[name]]
+        questions = len(each[0][0][0])
+        line = regret(
+            name,
+            np.concatenate([pair[0] for pair, _ in each]),
+            np.concatenate([pair[1] for pair, _ in each]),
+            oracle=joined([one.oracle for _, one in each if one.oracle is not None]),
+            rng=make_rng(0, "bootstrap"),
+            groups_Q=np.tile(np.arange(questions), len(each)),
+        )
+        lines.append({**dataclasses.asdict(line), "questions": questions})
+    return lines
+
+
+def levels(asked: Sequence[Question], answers: Mapping[str, Answers]) -> list[dict[str, Any]]:
+    """Return right answers and layers by the number of steps of a question."""
+    level_Q = np.array([question.level for question in asked])
+    shown = ("dense", "labels", "shared", "shared, fixed", "fixed", "own")
+    lines = []
+    for level in np.unique(level_Q):
+        here = level_Q == level
+        line: dict[str, Any] = {"steps": int(level), "count": int(here.sum())}
+        for name in shown:
+            right_Q, calls_Q = answers[name]
+            line[name] = {"right": float(right_Q[here].mean()), "layers": float(calls_Q[here].mean())}
+        lines.append(line)
+    return lines
+
+
+def _mean(found: Sequence[Judged], name: str) -> Answers:
+    return of_all([one.answers[name] for one in found])

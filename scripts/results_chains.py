@@ -1,0 +1,119 @@
+"""This module writes the part of docs/results.md about depth where questions differ in what they need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from scripts.results_cells import Result, spread, table
+
+NAMES = {
+    "dense": "all blocks",
+    "labels": "shortest paths that searches find for the test",
+    "fixed": "best fixed skip of that quality",
+    "own": "router, each question its own path, as in the paper",
+    "shared": "router, shared paths",
+}
+
+
+def chains(data: Result) -> Iterator[str]:
+    """S12 on questions that need different depths."""
+    result = data["result"]
+    size, gains = result["size"], result["gains"]
+    shortest, longest = min(size["levels"]), max(size["levels"])
+    fewer, better = (gains[f"shared minus fixed of {what}"] for what in ("the same floor", "as many layers"))
+    yield f"**{_verdict(better['quality'], fewer)}**"
+    yield ""
+    test, choice, train = size["questions"]
+    yield (
+        f"The questions are chains of {shortest} to {longest} steps: a letter goes through permutations one "
+        f"after another, so that a longer chain needs more blocks. {len(result['bases'])} Llamas of "
+        f"{size['layers']} blocks were trained until they answered {size['bar']:.0%} of the training "
+        f"questions with every step right, then {size['seeds']} routers of each kind on {train} questions. "
+        f"The knob and the number of shared paths ({', '.join(map(str, size['shared']))}) were chosen on "
+        f"{choice} others: the fewest layers that keep {size['floor']:.0%} of the dense quality. The best "
+        "fixed skip is the best of all patterns on the training questions, with as many blocks as the same "
+        f"rule asks for. {test} further questions judge. How bases are trained and that every step counts "
+        "for a label was chosen on one base and other questions."
+    )
+    yield ""
+    lines = []
+    for name, phrase in NAMES.items():
+        line = result["rows"][name]
+        layers, right = spread(line["executed_layers"], form=".2f"), spread(line["quality"])
+        lines.append((phrase, layers, right, spread(line["gain_over_dense"], form="+.3f")))
+    yield from table(("who decides", "executed layers", "right answers", "minus dense"), lines)
+    yield ""
+    pairs = [
+        (name, spread(line["quality"], form="+.3f"), spread(line["layers"], form="+.2f"))
+        for name, line in gains.items()
+    ]
+    yield from table(("difference, paired by question", "right answers", "layers"), pairs)
+    yield ""
+    yield from _bases(result["bases"])
+    yield from _regrets(result["regret"], size["layers"])
+    yield from _steps(result["bases"])
+
+
+def _verdict(gain: Result, fewer: Result) -> str:
+    """Say whether deciding for each question beats the best fixed skip."""
+    said = spread(gain, scale=100, form="+.1f")
+    if gain["low"] > 0:
+        first = f"Deciding for each question beats the best fixed skip of as many layers, by {said} points"
+    elif gain["high"] < 0:
+        first = f"The best fixed skip of as many layers beats deciding for each question ({said} points)"
+    else:
+        first = f"Deciding for each question ties with the best fixed skip of as many layers ({said} points)"
+    return f"{first}; at the same floor of quality it executes {spread(fewer['layers'], form='+.2f')} layers."
+
+
+def _bases(bases: Sequence[Result]) -> Iterator[str]:
+    yield "Each base, with what was chosen for it (right answers at executed layers):"
+    yield ""
+    rows = []
+    for number, base in enumerate(bases):
+        at = {name: base["rows"][name] for name in ("dense", "fixed", "own", "shared")}
+        cells = {
+            name: f"{line['quality']['mean']:.3f} at {line['executed_layers']['mean']:.2f}"
+            for name, line in at.items()
+        }
+        own, shared = base["own_chosen"], base["shared_chosen"]
+        gain = spread(base["gains"]["shared minus fixed of as many layers"]["quality"], form="+.3f")
+        taught = f"{cells['shared']}, {shared['paths']} and {shared['knob']:+.1f}"
+        own_cell = f"{cells['own']}, {own['knob']:+.1f}"
+        rows.append((str(number), cells["dense"], cells["fixed"], own_cell, taught, gain))
+    heads = ("base", "dense", "fixed", "own, knob", "shared, paths and knob", "shared minus fixed of as many")
+    yield from table(heads, rows)
+    yield ""
+
+
+def _regrets(lines: Sequence[Result], layers: int) -> Iterator[str]:
+    yield (
+        f"Regret, on {lines[0]['questions']} of these questions on which all {3**layers:,} paths were tried "
+        "(skip, execute, repeat): the share of wrong answers beyond that of the best path of at most as "
+        "many calls on the same question. An answer counts as right where every step is. It does not say "
+        "whether the calls went to the questions that need them; the tables around it do."
+    )
+    yield ""
+    rows = []
+    for line in lines:
+        numbers = (f"{line['budget']:.2f}", spread(line["loss"]), f"{line['oracle_loss']:.3f}")
+        rows.append((NAMES[line["name"]], *numbers, spread(line["regret"])))
+    yield from table(("who decides", "calls", "wrong", "wrong, best path of as many calls", "regret"), rows)
+    yield ""
+
+
+def _steps(bases: Sequence[Result]) -> Iterator[str]:
+    yield "By steps of the question, means over bases (right answers at executed layers):"
+    yield ""
+    names = ("labels", "shared", "own", "fixed")
+    rows = []
+    for at, line in enumerate(bases[0]["levels"]):
+        cells = []
+        for name in names:
+            right, layers = (
+                sum(base["levels"][at][name][key] for base in bases) / len(bases)
+                for key in ("right", "layers")
+            )
+            cells.append(f"{right:.3f} at {layers:.2f}")
+        rows.append((str(line["steps"]), str(line["count"]), *cells))
+    yield from table(("steps", "questions", *(NAMES[name] for name in names)), rows)
