@@ -51,6 +51,7 @@ TABLE: dict[str, str] = {
     "loss_free": "turnout.nn.gates.loss_free:LossFreeGate",
     "merged_adapters": "turnout.nn.adapters.merged:MergedAdapters",
     "mixture_of_routers": "turnout.nn.gates.mixture_of_routers:MixtureOfRoutersGate",
+    "noisy_top_k": "turnout.nn.gates.noisy_top_k:NoisyTopKGate",
     "null_experts": "turnout.nn.gates.null_experts:NullExpertsGate",
     "oracle_adapter": "turnout.nn.adapters.oracle:OracleAdapter",
     "phatgoose": "turnout.nn.adapters.phatgoose:PhatgooseRouter",

@@ -111,6 +111,12 @@ ENTRIES: tuple[Contender, ...] = (
         active=lambda experts: experts / 2,
         factors={"locality": 1e-4, "chunk": 1e-2},
     ),
+    Contender(
+        name="noisy_top_k",
+        gate="noisy_top_k",
+        arguments=_top_k,
+        factors={"importance": 0.1, "load": 0.1},
+    ),
     Contender(name="sparse_mixer", gate="sparse_mixer", arguments=_top_k, has_switch_loss=True),
     Contender(name="sinkhorn", gate="sinkhorn", arguments=lambda size: {**_top_k(size), "chance": 0.01}),
     Contender(
