@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from turnout.core.errors import ShapeError
+from turnout.nn.balance.switch import balance_loss
 from turnout.nn.balance.variance import cv_squared, importance_loss, load_loss, smooth_load
 from turnout.nn.balance.z_loss import z_loss
 
@@ -48,3 +49,22 @@ def test_z_loss_is_zero_for_normalised_logits_and_ignores_padding() -> None:
     expected = torch.tensor(2.0).log().square()
     assert float(z_loss(logits_TE, mask_T=torch.tensor([True, False]))) == pytest.approx(float(expected))
     assert float(z_loss(logits_TE[:0])) == 0.0
+
+
+def test_nan_at_padding_reaches_no_loss_and_no_gradient() -> None:
+    mask_T = torch.arange(12) < 9
+    losses = {
+        "balance": lambda z, m: balance_loss(z.softmax(-1), z > 0, mask_T=m),
+        "sigmoid": lambda z, m: balance_loss(z.sigmoid(), z > 0, kind="sigmoid", mask_T=m),
+        "z": lambda z, m: z_loss(z, mask_T=m),
+        "importance": lambda z, m: importance_loss(z.softmax(-1), mask_T=m),
+        "load": lambda z, m: load_loss(z, z + 0.1, torch.ones_like(z), 2, mask_T=m),
+    }
+    for name, loss in losses.items():
+        z_TE = torch.randn(12, 5)
+        z_TE[9:] = torch.nan
+        z_TE.requires_grad_()
+        found = loss(z_TE, mask_T)
+        (slope_TE,) = torch.autograd.grad(found, z_TE)
+        assert torch.allclose(found, loss(z_TE[:9], None)), name
+        assert bool(slope_TE[:9].isfinite().all()), name

@@ -50,6 +50,9 @@ def balance_loss(
     """
     _check(scores_TE, chosen_TE, kind, k)
     p_TE = scores_TE.float()
+    if mask_T is not None:
+        # Even a NaN times 0 is NaN.
+        p_TE = p_TE.masked_fill(~mask_T[:, None], 0.0)
     if kind == "sigmoid":
         p_TE = p_TE / p_TE.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(p_TE.dtype).tiny)
     real_T = torch.ones(len(p_TE), device=p_TE.device) if mask_T is None else mask_T.to(p_TE.dtype)

@@ -19,8 +19,8 @@ def cv_squared(total_E: Tensor) -> Tensor:
 
 def importance_loss(weights_TE: Tensor, *, mask_T: Tensor | None = None) -> Tensor:
     """Return the CV^2 of each expert's sum of weights, a scalar (equations 6 and 7)."""
-    weights_TE = weights_TE.float() if mask_T is None else weights_TE.float() * mask_T[:, None]
-    return cv_squared(weights_TE.sum(dim=0))
+    weights_TE = weights_TE if mask_T is None else weights_TE[mask_T]
+    return cv_squared(weights_TE.float().sum(dim=0))
 
 
 def smooth_load(clean_TE: Tensor, noisy_TE: Tensor, deviation_TE: Tensor, k: int) -> Tensor:
@@ -42,4 +42,4 @@ def load_loss(
 ) -> Tensor:
     """Return the CV^2 of the smooth load, a scalar (equation 11)."""
     load_TE = smooth_load(clean_TE, noisy_TE, deviation_TE, k)
-    return cv_squared((load_TE if mask_T is None else load_TE * mask_T[:, None]).sum(dim=0))
+    return cv_squared((load_TE if mask_T is None else load_TE[mask_T]).sum(dim=0))

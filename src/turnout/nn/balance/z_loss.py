@@ -10,7 +10,7 @@ from torch import Tensor
 
 def z_loss(logits_TE: Tensor, *, mask_T: Tensor | None = None) -> Tensor:
     """Return the mean over tokens of logsumexp(logits)^2, a scalar; padding counts nowhere."""
-    square_T = logits_TE.float().logsumexp(dim=-1).square()
     if mask_T is not None:
-        return (square_T * mask_T).sum() / mask_T.sum().clamp(min=1)
+        logits_TE = logits_TE[mask_T]
+    square_T = logits_TE.float().logsumexp(dim=-1).square()
     return square_T.mean() if len(square_T) else square_T.sum()
