@@ -30,10 +30,10 @@ def make(name: str, **settings: Any) -> Router:
 
 
 def assert_sane(estimate: Estimate) -> None:
-    """Assert that every candidate has a quality in [0, 1] and a spread above 0."""
+    """Assert that every candidate has a quality in [0, 1] and a finite spread above 0."""
     assert (estimate.quality_QM >= 0.0).all()
     assert (estimate.quality_QM <= 1.0).all()
-    assert (estimate.spread_QM >= 0.0).all()
+    assert (estimate.spread_QM > 0.0).all()
     assert np.isfinite(estimate.spread_QM).all()
 
 
@@ -48,7 +48,10 @@ def test_a_candidate_seen_on_one_task_alone_has_a_number_everywhere(name: str) -
     tasks = ["one" if i % 4 == 0 else "two" for i in range(40)]
     quality_QM[[task == "two" for task in tasks], 2] = np.nan
     table = dense_table(quality_QM, texts(40), tasks=tasks)
-    assert_sane(make(name).fit(table).estimate([*table.queries, *ASKED]))
+    estimate = make(name).fit(table).estimate([*table.queries, *ASKED])
+    assert_sane(estimate)
+    # Ten outcomes, against forty of the others: nobody is surer of the one than of those.
+    assert (estimate.spread_QM[:, 2].mean() >= 0.999 * estimate.spread_QM[:, :2].mean(axis=0)).all()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -68,6 +71,7 @@ def test_one_query_is_enough_to_answer(name: str, num: int) -> None:
     table = dense_table(np.array([[1.0, 0.0], [0.0, 1.0]])[:num], texts(num), cost_usd=np.ones((num, 2)))
     estimate = make(name).fit(table).estimate([*table.queries, *ASKED])
     assert_sane(estimate)
+    assert (estimate.spread_QM > 0.2).all()
     assert np.isfinite(estimate.cost_usd_QM).all()
 
 
@@ -122,12 +126,39 @@ def test_ten_thousand_candidates_are_learned(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_candidate_never_observed_is_unknown_whatever_else_is_missing(name: str) -> None:
+    """Half of the cells are holes, one candidate has none at all, one query was graded for nobody."""
+    rng = np.random.default_rng(0)
+    quality_QM = np.where(rng.random((40, 4)) < 0.5, np.nan, rng.random((40, 4)))
+    quality_QM[:, 1], quality_QM[7] = np.nan, np.nan
+    table = dense_table(quality_QM, texts(40), tasks=["one", None] * 20)
+    estimate = make(name).fit(table).estimate([*table.queries, *ASKED])
+    assert np.isnan(estimate.quality_QM[:, 1]).all()
+    assert np.isposinf(estimate.spread_QM[:, 1]).all()
+    assert_sane(estimate.reorder(["m0", "m2", "m3"]))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_hundreds_of_candidates_with_holes_of_their_own_are_learned(name: str) -> None:
+    rng = np.random.default_rng(0)
+    quality_QM = np.where(rng.random((20, 600)) < 0.5, np.nan, np.round(rng.random((20, 600)), 2))
+    quality_QM[0] = 0.5  # so that everybody was observed
+    cost_usd = np.where(np.isnan(quality_QM), np.nan, rng.uniform(1e-4, 1e-3, (20, 600)))
+    estimate = make(name).fit(dense_table(quality_QM, texts(20), cost_usd=cost_usd)).estimate(ASKED)
+    assert_sane(estimate)
+    assert (estimate.cost_usd_QM > 0.0).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_probes_of_unknown_queries_are_welcome_and_probes_without_rows_are_not(name: str) -> None:
     table = real_table(60)
     router = make(name).fit(table)
     probe = dense_table(np.linspace(0.0, 1.0, 9)[:, None], [f"never asked {i}" for i in range(9)])
     router.add_candidate(probe.candidates[0], probe)
-    assert_sane(router.estimate(ASKED))
+    estimate = router.estimate(ASKED)
+    assert_sane(estimate)
+    # Nine outcomes of a deviation of a third: at the least the error of their mean.
+    assert (estimate.spread_QM[:, -1] > 0.1).all()
     with pytest.raises(TurnoutError, match="nobody"):
         router.add_candidate(Candidate(model="nobody"), probe)
 

@@ -14,12 +14,13 @@ from turnout.core.estimate import Estimate
 from turnout.core.outcomes import Floats, Ints, OutcomeTable
 from turnout.core.query import Query
 from turnout.core.validation import check_count, check_kind, check_number
+from turnout.routers.evidence import LEAST_BETWEEN, MOST, floor_square
 from turnout.routers.packing import below, numbered
 from turnout.routers.pool import Pool, pool_from, read_newcomer, read_pool
 from turnout.routers.reader import embedder_parts, fitted_embedder, restored_embedder
 from turnout.routers.routing_vectors import learn_vector, shares_of
 from turnout.routers.targets import Targets, seen_candidates
-from turnout.routers.task_records import TaskRecord, record_from, record_of
+from turnout.routers.task_records import TaskRecord, known_of, record_from, record_of
 
 
 @final
@@ -56,7 +57,8 @@ class ContinualRouter(Router):
 
     Units
     -----
-    Spread is the deviation of the mixture over tasks, each with the standard error of its average.
+    Spread is the deviation of the mixture over tasks, each with the standard error of its average, and no
+    narrower than `evidence` allows.
 
     Cost
     ----
@@ -136,6 +138,9 @@ class ContinualRouter(Router):
         quality_QM = share_QD @ quality_DM
         around_QM = np.maximum(share_QD @ quality_DM**2 - quality_QM**2, 0.0)
         spread_QM = np.sqrt(share_QD @ error_DM**2 + around_QM)
+        # As `evidence` has it: the rows of the prior are nobody's, and who has few outcomes is unsure.
+        least_QM = floor_square(*known_of(records), share_QD @ [one.num_M for one in records], LEAST_BETWEEN)
+        spread_QM = np.maximum(spread_QM, np.minimum(np.sqrt(least_QM), MOST))
         return pool.estimate(queries, quality_QM, spread_QM, ratio_QM=share_QD @ ratio_DM)
 
     def add_candidate(self, candidate: Candidate, table: OutcomeTable) -> Self:

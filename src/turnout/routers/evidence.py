@@ -36,7 +36,8 @@ _MAX_PLACES = 12
 _ROWS = 20
 """Training rows per place, on average, at least."""
 _SAMPLE = 2_000
-_MOST = 0.5
+MOST = 0.5
+"""The widest spread: nothing between 0 and 1 deviates by more."""
 _PREFIX = "evidence."
 
 
@@ -61,10 +62,10 @@ class Evidence:
 
     def __post_init__(self) -> None:
         square_KM = floor_square(self.variance_M, self.total_M, self.num_KM, self.between)
-        square_KM = np.minimum(square_KM, _MOST**2)
+        square_KM = np.minimum(square_KM, MOST**2)
         square_PM = np.vstack([square_KM, self.share_K @ square_KM])
         object.__setattr__(self, "_square_PM", square_PM)
-        object.__setattr__(self, "_most_M", np.where(self.total_M > 0, _MOST, np.inf))
+        object.__setattr__(self, "_most_M", np.where(self.total_M > 0, MOST, np.inf))
 
     def widen(self, spread_QM: Floats, x_QF: Array) -> Floats:
         """Return the spread, no narrower than the floor nor wider than a half; `x_QF` are text vectors."""

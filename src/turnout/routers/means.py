@@ -58,23 +58,29 @@ class Means:
 
 
 def means_of(targets: Targets) -> Means:
-    """Average each candidate over the queries on which it was observed.
-
-    The variance of quality counts one best and one worst outcome more than were seen (Laplace's rule): some
-    right answers in a row are no proof of certainty.
-    """
+    """Average each candidate over the queries on which it was observed."""
     num = np.isfinite(targets.quality_QM).sum(axis=0).astype(np.float64)
     quality = column_mean(targets.quality_QM)
     squares = num * column_mean((targets.quality_QM - quality) ** 2)
-    centre = (num * quality + 1.0) / (num + 2.0)
-    around = squares + num * (quality - centre) ** 2 + (1.0 - centre) ** 2 + centre**2
     return Means(
         quality,
-        around / (num + 2.0),
+        variance_of(num, quality, squares),
         num,
         column_mean(targets.cost_usd_QM),
         column_mean(targets.latency_s_QM),
     )
+
+
+def variance_of(num_M: Floats, mean_M: Floats, squares_M: Floats) -> Floats:
+    """Return the variance of one quality from the sum of squares around the mean of `num_M` of them.
+
+    One best and one worst outcome are counted more than were seen (Laplace's rule): some right answers in a
+    row are no proof of certainty.
+    """
+    centre_M = (num_M * mean_M + 1.0) / (num_M + 2.0)
+    around_M = squares_M + num_M * (mean_M - centre_M) ** 2 + (1.0 - centre_M) ** 2 + centre_M**2
+    variance_M: Floats = around_M / (num_M + 2.0)
+    return variance_M
 
 
 def with_candidate(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 
 from turnout.core.outcomes import Floats, Ints
-from turnout.routers.means import column_mean
+from turnout.routers.means import column_mean, variance_of
 from turnout.routers.smoothing import toward
 from turnout.routers.targets import Targets
 
@@ -70,6 +70,15 @@ class TaskRecord:
 
     def _sums(self) -> tuple[Floats, ...]:
         return self.num_M, self.quality_M, self.square_M, self.paid_M, self.ratio_M
+
+
+def known_of(records: Sequence[TaskRecord]) -> tuple[Floats, Floats]:
+    """Return the variance of one quality and the observed rows of each candidate over all tasks, (M,) each."""
+    num_M, sum_M, square_M = (
+        np.sum([getattr(one, name) for one in records], axis=0) for name in ("num_M", "quality_M", "square_M")
+    )
+    mean_M = sum_M / np.maximum(num_M, 1.0)
+    return variance_of(num_M, mean_M, np.maximum(square_M - num_M * mean_M**2, 0.0)), num_M
 
 
 def record_from(arrays: Mapping[str, np.ndarray]) -> TaskRecord:
