@@ -141,10 +141,10 @@ def test_a_candidate_never_observed_is_unknown_whatever_else_is_missing(name: st
 @pytest.mark.parametrize("name", NAMES)
 def test_hundreds_of_candidates_with_holes_of_their_own_are_learned(name: str) -> None:
     rng = np.random.default_rng(0)
-    quality_QM = np.where(rng.random((20, 600)) < 0.5, np.nan, np.round(rng.random((20, 600)), 2))
+    quality_QM = np.where(rng.random((12, 300)) < 0.5, np.nan, np.round(rng.random((12, 300)), 2))
     quality_QM[0] = 0.5  # so that everybody was observed
-    cost_usd = np.where(np.isnan(quality_QM), np.nan, rng.uniform(1e-4, 1e-3, (20, 600)))
-    estimate = make(name).fit(dense_table(quality_QM, texts(20), cost_usd=cost_usd)).estimate(ASKED)
+    cost_usd = np.where(np.isnan(quality_QM), np.nan, rng.uniform(1e-4, 1e-3, (12, 300)))
+    estimate = make(name).fit(dense_table(quality_QM, texts(12), cost_usd=cost_usd)).estimate(ASKED)
     assert_sane(estimate)
     assert (estimate.cost_usd_QM > 0.0).all()
 

@@ -73,7 +73,7 @@ class TaskRecord:
 
 
 def known_of(records: Sequence[TaskRecord]) -> tuple[Floats, Floats]:
-    """Return the variance of one quality and the observed rows of each candidate over all tasks, (M,) each."""
+    """Return the variance of one quality and the observed rows of each candidate over all tasks."""
     num_M, sum_M, square_M = (
         np.sum([getattr(one, name) for one in records], axis=0) for name in ("num_M", "quality_M", "square_M")
     )
