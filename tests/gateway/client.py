@@ -12,6 +12,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 CHAT = "/chat/completions"
+NOTHING_SAID = ([{"role": "user", "content": ""}], [{"role": "system", "content": "Be brief."}])
+"""Conversations that OpenAI's models answer, and others refuse."""
 
 
 @dataclass

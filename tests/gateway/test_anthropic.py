@@ -20,7 +20,7 @@ from tests.gateway.anthropic_upstream import (
     anthropic_server,
     message,
 )
-from tests.gateway.client import ask, events_of, row
+from tests.gateway.client import NOTHING_SAID, ask, events_of, row
 from tests.gateway.conftest import Served
 from tests.gateway.pool import LARGE, SMALL, THINKING, make_deployment
 from tests.gateway.settings import make_config
@@ -265,6 +265,9 @@ def test_what_has_no_counterpart_is_refused_by_name_or_served_by_another(
             "not_translatable",
             field,
         )
+    for said in NOTHING_SAID:
+        assert ask(served.base_url, model="large", messages=said).error["param"] == "messages"
+        assert ask(served.base_url, messages=said).headers["x-turnout-model"] == "small"
     answer = ask(served.base_url, messages=ASK, n=2)
     assert (answer.status, answer.headers["x-turnout-model"]) == (200, "small"), "the next one speaks it"
     assert "large: not_translatable" in row(served.ledger, answer.decision_id)["faults"]

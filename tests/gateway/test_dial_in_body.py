@@ -36,7 +36,15 @@ def test_other_metadata_stay_as_they_are(gateway: Served, upstream: Upstream) ->
     body = b'{"model":"turnout/auto","messages":[{"role":"user","content":"x"}],"metadata":'
     ask(gateway.base_url, body + b'{"a" : "caf\\u00e9", "turnout":{"usd_per_quality":1e-9},"b":1.50}}')
     assert b'"metadata":{"a":"caf\\u00e9","b":1.50}' in upstream.last.body
-    for metadata in (b'{ "team" : "turnout" }', b'"turnout"', b'["turnout"]', b"null"):
+    ask(gateway.base_url, body + b'{"a":"b","\\u0074urnout":{"usd_per_quality":1e-9}}}')
+    assert b'"metadata":{"a":"b"}' in upstream.last.body, "a name that is spelt otherwise is the same"
+    for metadata in (
+        b'{"a" : "caf\\u00e9"}',
+        b'{ "team" : "turnout" }',
+        b'"turnout"',
+        b'["turnout"]',
+        b"null",
+    ):
         ask(gateway.base_url, body + metadata + b"}")
         assert b'"metadata":' + metadata in upstream.last.body
 

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from tests.gateway.client import ask, events_of, row
+from tests.gateway.client import NOTHING_SAID, ask, events_of, row
 from tests.gateway.conftest import Served
 from tests.gateway.gemini_told import CALL, CHUNKS, OTHER, THOUGHT, answer, stream_of
 from tests.gateway.pool import LARGE, SMALL, THINKING, make_deployment
@@ -269,6 +269,8 @@ def test_what_has_no_counterpart_is_refused(served: Served, told: Told) -> None:
     for field, value in fields.items():
         answered = ask(served.base_url, model="large", messages=ASK, **{field: value})
         assert (answered.status, answered.error["param"]) == (400, field)
+    for said in NOTHING_SAID:
+        assert ask(served.base_url, model="large", messages=said).error["param"] == "messages"
     assert told.seen == []
 
 

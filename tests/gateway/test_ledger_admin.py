@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import json
 import sqlite3
@@ -16,15 +17,19 @@ import pytest
 from tests.gateway.client import ask, row, rows
 from tests.gateway.ledger_rows import decision, result
 from tests.gateway.pool import make_deployment
+from tests.gateway.servers import PostgresServer
 from tests.gateway.settings import make_config
 from tests.gateway.test_ledger import open_ledger
+from tests.gateway.test_shared import held
 from tests.gateway.upstream import Upstream
 from turnout.cli.main import main
 from turnout.core import InputError, ManualClock
 from turnout.gateway import ledger_admin, ledger_delete
+from turnout.gateway.central import Sender
 from turnout.gateway.config import LedgerSettings
 from turnout.gateway.ledger import Ledger
 from turnout.gateway.lifecycle import running
+from turnout.gateway.pins_store import Pin, SqlitePins, file_beside
 from turnout.gateway.schema import MIGRATIONS, VERSION, FeedbackRow, TraceRow
 from turnout.gateway.spend import spend_summary
 
@@ -164,6 +169,42 @@ def test_a_tenant_is_forgotten_to_the_last_byte(tmp_path: Path, capsys: pytest.C
     for file in tmp_path.iterdir():
         assert b"the shop's" not in file.read_bytes(), file
     assert b"the bank's trace" in path.read_bytes()
+
+
+def test_what_waits_for_postgresql_and_who_keeps_a_response_is_forgotten_too(
+    tmp_path: Path, postgres: PostgresServer, central_url: str
+) -> None:
+    path = tmp_path / "l.sqlite"
+
+    def sending() -> Ledger:
+        ledger = Ledger(settings=LedgerSettings(path=str(path)))
+        ledger.sender = Sender(url=central_url, path=path)
+        ledger.open()
+        return ledger
+
+    ledger = sending()
+    postgres.stop()
+    try:
+        for number, tenant in enumerate(("shop", "bank")):
+            ledger.add(decision(number, tenant=tenant, text=f"the {tenant}'s question"))
+            ledger.add(result(number))
+            ledger.add(
+                FeedbackRow(decision_id=f"{number:06d}", time_s=1.0, score=0.5, source=f"the {tenant}")
+            )
+        ledger.close()
+        pins = SqlitePins(path=file_beside(path))
+        for tenant in ("shop", "bank"):
+            asyncio.run(pins.note([tenant.encode()], Pin(maker="small", tenant=tenant)))
+        asyncio.run(pins.close())
+        assert ledger_admin.forget(path, "shop") == 1
+    finally:
+        postgres.start()
+    for file in tmp_path.iterdir():
+        assert b"shop" not in file.read_bytes(), file
+    sending().close()
+    for table in ("decisions", "results", "feedback"):
+        assert held(central_url, f"SELECT decision_id FROM turnout_{table}") == [("000001",)], table
+    assert asyncio.run(SqlitePins(path=file_beside(path)).find(b"bank")) == Pin(maker="small", tenant="bank")
 
 
 def test_what_is_old_is_dropped(tmp_path: Path) -> None:

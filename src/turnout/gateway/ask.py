@@ -35,7 +35,8 @@ def read_request(protocol: Protocol, body: bytes, alias: str) -> ChatRequest:
     if not request.model:
         request = msgspec.structs.replace(request, model=alias)
     raw = request.members.get("metadata")
-    if raw is None or b'"turnout"' not in bytes(raw):
+    # A name may be spelt with escapes.
+    if raw is None or (b'"turnout"' not in bytes(raw) and b"\\" not in bytes(raw)):
         return request
     try:
         metadata = _decode_members(raw)

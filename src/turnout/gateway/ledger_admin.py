@@ -14,8 +14,12 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+import msgspec
+
 from turnout.core.errors import InputError, sentence
+from turnout.gateway.central import TABLES
 from turnout.gateway.ledger_delete import delete
+from turnout.gateway.pins_store import file_beside, forget_pins
 from turnout.gateway.schema import DecisionRow, ResultRow, migrate
 
 FORMATS = (".csv", ".parquet")
@@ -57,9 +61,25 @@ def prune(ledger: str | Path, *, before_s: float) -> int:
 
 
 def forget(ledger: str | Path, tenant: str) -> int:
-    """Delete every request of a tenant with all that belongs to it; return how many."""
+    """Delete every request of a tenant with all that belongs to it; return how many.
+
+    What waits to be sent to PostgreSQL, and who keeps which of the tenant's responses, goes too.
+    """
     with _opened(ledger) as connection:
+        connection.execute("PRAGMA secure_delete=ON")
+        _unsend(connection, tenant)
+        forget_pins(file_beside(Path(ledger)), tenant)
         return _tidied(connection, delete(connection, "tenant = ?", tenant))
+
+
+def _unsend(connection: sqlite3.Connection, tenant: str) -> None:
+    """Take a tenant's rows out of the outbox."""
+    whose = "SELECT 1 FROM decisions WHERE decision_id = ? AND tenant = ?"
+    for number, kind, body in connection.execute("SELECT number, kind, body FROM outbox").fetchall():
+        row = msgspec.msgpack.decode(body, type=TABLES[kind])
+        decision_id = getattr(row, "decision_id", None)
+        if connection.execute(whose, (decision_id, tenant)).fetchone() is not None:
+            connection.execute("DELETE FROM outbox WHERE number = ?", (number,))
 
 
 def columns() -> dict[str, str]:

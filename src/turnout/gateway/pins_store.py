@@ -10,6 +10,7 @@ import logging
 import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -118,6 +119,16 @@ class SqlitePins(PinStore):
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def forget_pins(path: Path, tenant: str) -> None:
+    """Delete what was made for a tenant from a file, if there is one; raises `sqlite3.Error`."""
+    if not path.is_file():
+        return
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=10.0)) as connection:
+        connection.execute("PRAGMA secure_delete=ON")
+        connection.execute("DELETE FROM pins WHERE tenant = ?", (tenant,))
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def file_beside(ledger: Path) -> Path:

@@ -6,7 +6,7 @@ from typing import Any
 
 from turnout.gateway.translate.chat_messages import ChatMessage, ChatPart, ToolCall, read_data_url
 from turnout.gateway.translate.messages_blocks import tool_input
-from turnout.gateway.translate.refusal import refuse
+from turnout.gateway.translate.refusal import NOTHING, refuse
 
 Part = dict[str, Any]
 
@@ -20,7 +20,8 @@ def system_parts(said: list[ChatMessage]) -> list[Part]:
 def contents(said: list[ChatMessage], language: str) -> list[dict[str, Any]]:
     """Return the messages but the system's; neighbours of one role become one content.
 
-    A result of a tool is told by the name of its function, which the call before it has.
+    A result of a tool is told by the name of its function, which the call before it has. Raises `Fault` for
+    a request that says nothing but instructions.
     """
     names = {
         call.id: call.function.name for message in said for call in message.tool_calls or [] if call.function
@@ -36,6 +37,8 @@ def contents(said: list[ChatMessage], language: str) -> list[dict[str, Any]]:
             found[-1]["parts"].extend(parts)
         else:
             found.append({"role": role, "parts": parts})
+    if not found:
+        raise refuse("messages", language, NOTHING)
     return found
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from turnout.gateway.translate.chat_messages import ChatMessage, ChatPart, marked, read_data_url, text_block
-from turnout.gateway.translate.refusal import refuse
+from turnout.gateway.translate.refusal import NOTHING, refuse
 
 _object_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -17,7 +17,8 @@ Block = dict[str, Any] | msgspec.Raw
 def turns(said: list[ChatMessage], language: str) -> list[dict[str, Any]]:
     """Return the messages but the system's; neighbours of one role become one message.
 
-    The results of several tools must stand in one message, before anything the user adds.
+    The results of several tools must stand in one message, before anything the user adds. Raises `Fault` for
+    what OpenAI answers and others do not: a request that says nothing but instructions.
     """
     found: list[dict[str, Any]] = []
     for message in said:
@@ -30,6 +31,8 @@ def turns(said: list[ChatMessage], language: str) -> list[dict[str, Any]]:
             found[-1]["content"].extend(blocks)
         else:
             found.append({"role": role, "content": blocks})
+    if not found:
+        raise refuse("messages", language, NOTHING)
     return found
 
 

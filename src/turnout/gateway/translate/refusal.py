@@ -11,6 +11,9 @@ from turnout.gateway.providers.base import Fault
 CODE = "not_translatable"
 """Code of the errors of this module."""
 
+NOTHING = "no message with a text but the system's"
+"""What is got of a request that OpenAI's models answer all the same."""
+
 
 def refuse(field: str, language: str, got: bytes | object) -> Fault:
     """Return the fault of a field without a counterpart: 400, and no failure of the upstream's."""
