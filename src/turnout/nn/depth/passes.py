@@ -81,7 +81,10 @@ class Pass:
     def _take(self, value: Tensor, rows: Tensor) -> None:
         if self._sets is None:
             self._sets = sets_of_rows(self.cache)
-        sets = self._sets if any(known is rows for known in self._sets) else [rows]
+        if not any(known is rows for known in self._sets):
+            self.taken[id(value), id(rows)] = (value, rows, value.index_select(0, rows))
+            return
+        sets = self._sets
         parts = torch.split(value.index_select(0, torch.cat(sets)), [len(known) for known in sets])
         for known, part in zip(sets, parts, strict=True):
             self.taken[id(value), id(known)] = (value, known, part)

@@ -107,10 +107,7 @@ class CallSlots(CacheLayerMixin):  # type: ignore[misc]
             if run == len(call.rows):
                 continue
             if run == self.batch:
-                slot.keys, slot.values = (
-                    states.new_zeros(run, *states.shape[1:]).index_copy(0, call.rows, states)
-                    for states in (slot.keys, slot.values)
-                )
+                slot.keys, slot.values = (_spread(s, call.rows, run) for s in (slot.keys, slot.values))
                 self.calls[number] = Call(None, keep_BTD=self._keep(self.counts_B, number))
             else:
                 more = (0,) * (2 * slot.keys.dim() - 1) + (run - len(call.rows),)
@@ -220,6 +217,14 @@ class CallSlots(CacheLayerMixin):  # type: ignore[misc]
         other.slots = [copy.copy(slot) for slot in self.slots]
         other.batch_select_indices(indices)
         return other
+
+
+def _spread(states_RHTD: Tensor, rows: Tensor, batch: int) -> Tensor:
+    spread_BHTD = states_RHTD.new_zeros(batch, *states_RHTD.shape[1:])
+    # In place where nothing has to be differentiated, since a copy of what was just made costs as much again.
+    if states_RHTD.requires_grad:
+        return spread_BHTD.index_copy(0, rows, states_RHTD)
+    return spread_BHTD.index_copy_(0, rows, states_RHTD)
 
 
 def _filled(rows: Tensor, batch: int, run: int) -> Tensor:
