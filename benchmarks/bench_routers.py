@@ -83,8 +83,10 @@ def note(cells: Sequence[Mapping[str, Any]]) -> str:
     failed = [f"{cell['method']} on {cell['set']}" for cell in cells if "error" in cell]
     if failed:
         text += f"; could not run, their rows say why: {', '.join(failed)}"
-    return (
-        f"{text}. Not run so far: {'; '.join(gaps)}" if gaps else f"{text}; no method is missing on any set"
+    if untimed := sum("error" not in cell and cell["fit_s"] is None for cell in cells):
+        text += f"; {untimed} have no times, since theirs were of the clock while other work ran"
+    return f"{text}. " + (
+        f"Not run so far: {'; '.join(gaps)}" if gaps else "Every method stands in every table"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -43,3 +44,9 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     yield f"| {' | '.join(heads)} |"
     yield "|---" * len(heads) + "|"
     yield from (f"| {' | '.join(row)} |" for row in rows)
+
+
+def commits(cells: Iterable[Result]) -> str:
+    """Return the commits that cells were measured at, with how many at each."""
+    counts = Counter(str(cell["commit"]) for cell in cells)
+    return ", ".join(f"{commit} ({count})" for commit, count in counts.most_common())

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 
-from scripts.results_cells import Result, saving, spread
+from benchmarks.unseen_regimes import REPORT
+from scripts.results_cells import Result, commits, saving, spread
 from scripts.results_systems import Writers, written
 
 RIVALS = {"best_single": "best single", "knn": "kNN", "group_mean": "group mean (told)"}
@@ -37,6 +37,12 @@ def unseen(data: Result) -> Iterator[str]:
     yield ""
     if note := result.get("note"):
         yield f"Note: {note}."
+        yield ""
+    if missing := [regime.name for regime in REPORT if regime.name not in result["regimes"]]:
+        yield f"Of the {len(REPORT)} kinds these have not run: {'; '.join(missing)}."
+        yield ""
+    if named := [cell for cell in result["regimes"].values() if "commit" in cell]:
+        yield f"Commits of the rows: {commits(named)}."
         yield ""
     promises = found["promises"]
     yield (
@@ -82,10 +88,10 @@ def numbers(data: Result) -> Iterator[str]:
         f"under {bounds['add_cpu_s']:.0f} s."
     )
     yield ""
-    commits = ", ".join(f"{commit} ({count})" for commit, count in _commits(result["routers"]))
     broken = result["broken"]
     owed = "; ".join(f"`{name}`: {', '.join(keys)}" for name, keys in broken.items())
-    yield f"Bounds that do not hold: {owed or 'none'}. Commits of the rows: {commits}."
+    rows = commits(result["routers"].values())
+    yield f"Bounds that do not hold: {owed or 'none'}. Commits of the rows: {rows}."
     yield ""
     yield "| router | fit, s | decision p50, ms | artifact, MB | newcomer, s | owes |"
     yield "|---|---|---|---|---|---|"
@@ -93,16 +99,12 @@ def numbers(data: Result) -> Iterator[str]:
         if "error" in cell:
             yield f"| `{name}` | could not run: {cell['error']} | | | | |"
             continue
-        added = "refused" if cell["add_cpu_s"] is None else f"{cell['add_cpu_s']:.2f}"
+        added = "refused" if cell["add_cpu_s"] is None else f"{cell['add_cpu_s']:.3f}"
         owes = ", ".join(result["broken"].get(name, [])) or "-"
         yield (
             f"| `{name}` | {cell['fit_cpu_s']:.1f} | {cell['p50_ms']:.2f} | "
             f"{cell['artifact_mb']:.1f} | {added} | {owes} |"
         )
-
-
-def _commits(cells: Result) -> list[tuple[str, int]]:
-    return Counter(cell["commit"] for cell in cells.values()).most_common()
 
 
 def safety(data: Result) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from scripts.results_cells import Result, saving, spread
+from scripts.results_cells import Result, commits, saving, spread
 from scripts.results_systems import Writers, written
 
 ROWS = ("best single", "knn", "ridge", "group_mean", "blend", "auto", "random", "oracle")
@@ -81,7 +81,8 @@ def large(data: Result) -> Iterator[str]:
         "chances that the outcomes were drawn from, so that it has no noise. *Best single model*: the best "
         "one of the training part, and who is truly best on those queries. A table with holes lacks cells "
         "at random. Below the best single model: "
-        f"{', '.join(_below(data['result']['tables'])) or 'nowhere'}."
+        f"{', '.join(_below(data['result']['tables'])) or 'nowhere'}. Commits of the rows: "
+        f"{commits(data['result']['tables'].values())}."
     )
     yield ""
     yield (

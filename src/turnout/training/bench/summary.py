@@ -95,10 +95,8 @@ def numbers(cell: Cell) -> list[str]:
 
 def speed(cell: Cell) -> list[str]:
     """Return times and sizes, in the order of `SPEED`."""
-    size = "-" if cell["artifact_mb"] is None else f"{cell['artifact_mb']:.1f}"
-    times = [f"{cell['fit_s']:.1f}", f"{cell['p50_ms']:.2f}", f"{cell['p99_ms']:.2f}"]
-    peak = "-" if cell["peak_mb"] is None else f"{cell['peak_mb']:,.0f}"
-    return [*times, peak, size]
+    forms = {"fit_s": ".1f", "p50_ms": ".2f", "p99_ms": ".2f", "peak_mb": ",.0f", "artifact_mb": ".1f"}
+    return ["-" if cell[name] is None else format(cell[name], form) for name, form in forms.items()]
 
 
 def _interval(value: Mapping[str, float]) -> str:
