@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -127,11 +128,11 @@ def test_a_memory_is_bounded_and_one_that_begins_anew_changes_no_vector(
         rows.add_all(after, texts)
         np.testing.assert_array_equal(after, before)
         memories.append(rows._memory)
-        assert len(rows._memory.vectors) < 100
+        assert len(rows._memory._codes) < 100
     assert memories[0] is not memories[1]
     monkeypatch.setattr(word_memory, "_MOST_LETTERS", 1000)
     rows.add_all(np.zeros_like(before[:1]), ["y" * 2000])
-    assert not rows._memory.vectors
+    assert not rows._memory._codes
     long = "y" * 3000
     np.testing.assert_allclose(vector(rows, [long, long]), defined(rows, [long, long]), atol=2e-6)
     assert len(rows._memory) < word_memory.MOST_PIECES
@@ -152,3 +153,12 @@ def test_threads_read_at_once(rows: WordRows, monkeypatch: pytest.MonkeyPatch) -
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(read, range(8)))
+
+
+def test_a_copy_has_forgotten_what_was_read_and_reads_the_same(rows: WordRows) -> None:
+    tokens = ["zzyx", rows.words[3], "unknowable", "zzyx"]
+    expected = vector(rows, tokens)
+    copied = copy.deepcopy(rows)
+    assert not copied._memory
+    assert copied._memory._lexicon is copied
+    np.testing.assert_array_equal(vector(copied, tokens), expected)

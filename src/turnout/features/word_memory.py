@@ -7,12 +7,15 @@ no row, whose vector is kept beside it.
 
 from __future__ import annotations
 
+import threading
 from array import array
-from itertools import count
 from typing import Protocol, final
+
+import numpy as np
 
 from turnout.features.sparse import Array
 from turnout.features.tokens import split
+from turnout.features.vocabulary import Ints
 
 NO_WORD = -1
 """The code of what is no word: the end of a text."""
@@ -22,6 +25,7 @@ MOST_WORDS = 1 << 13
 """Words without a row whose vectors are kept; beyond them, one begins anew."""
 MOST_PIECES = 1 << 15
 _MOST_LETTERS = 1 << 20
+_FIRST_ROOM = 64
 _LETTERS = 64
 """A longer piece, as texts without spaces are, is read anew each time."""
 
@@ -36,6 +40,12 @@ class Lexicon(Protocol):
     def vector_of(self, word: str) -> Array:
         """Return what a word without a row adds to a text."""
         ...
+
+
+def rows_of(codes: Ints) -> Ints:
+    """Return where the vectors of words without a row stand, by their codes."""
+    rows: Ints = NO_WORD - 1 - codes
+    return rows
 
 
 @final
@@ -55,15 +65,19 @@ class Memory(dict[str, bytes]):
         super().__init__()
         self._lexicon = lexicon
         self._codes: dict[str, int] = {}
-        self._next = count(NO_WORD - 1, -1)
         self._num_letters = 0
-        self.vectors: dict[int, Array] = {}
-        """Of words without a row, by their codes."""
+        self._lock = threading.Lock()
+        self.vectors: Array = np.empty((0, 0), np.float32)
+        """Of words without a row; that of a code stands where `rows_of` says."""
+
+    def __reduce__(self) -> tuple[type[Memory], tuple[Lexicon]]:
+        """Forget everything in a copy."""
+        return Memory, (self._lexicon,)
 
     @property
     def is_full(self) -> bool:
         """Whether it is time for another memory."""
-        is_full = len(self.vectors) > MOST_WORDS or len(self) > MOST_PIECES
+        is_full = len(self._codes) > MOST_WORDS or len(self) > MOST_PIECES
         return is_full or self._num_letters > _MOST_LETTERS
 
     def read(self, text: str) -> bytes:
@@ -88,9 +102,15 @@ class Memory(dict[str, bytes]):
         if rank is not None:
             return rank
         code = self._codes.get(token)
-        if code is None:
-            code = next(self._next)
-            self.vectors[code] = self._lexicon.vector_of(token)
+        return self._add(token) if code is None else code
+
+    def _add(self, token: str) -> int:
+        vector = self._lexicon.vector_of(token)
+        with self._lock:
+            row = len(self._codes)
+            if row == len(self.vectors):
+                room = np.empty((max(_FIRST_ROOM, row), vector.size), np.float32)
+                self.vectors = np.concatenate([self.vectors.reshape(row, vector.size), room])
+            self.vectors[row] = vector
             self._num_letters += len(token)
-            code = self._codes.setdefault(token, code)
-        return code
+            return self._codes.setdefault(token, NO_WORD - 1 - row)

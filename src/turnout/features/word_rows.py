@@ -13,7 +13,7 @@ from turnout.features.pair_index import PairIndex
 from turnout.features.sparse import Array
 from turnout.features.tokens import grams
 from turnout.features.vocabulary import Ints, pair_keys
-from turnout.features.word_memory import END, NO_WORD, Memory
+from turnout.features.word_memory import END, NO_WORD, Memory, rows_of
 
 _AT_ONCE = 64
 """Texts that are read together: enough to share the calls, few enough to stay in the cache."""
@@ -87,11 +87,8 @@ class WordRows:
         self._add_known(x_QF, np.maximum(code_T, NO_WORD), num_tokens)
         unknown = (code_T < NO_WORD).nonzero()[0]
         if unknown.size:
-            cuts = unknown.searchsorted(np.cumsum([0, *num_tokens])).tolist()
-            codes = code_T.take(unknown).tolist()
-            for x_F, (low, high) in zip(x_QF, pairwise(cuts), strict=True):
-                if high > low:
-                    self._add_unknown(x_F, codes[low:high], memory)
+            cuts = unknown.searchsorted(np.cumsum([0, *num_tokens]))
+            self._add_unknown(x_QF, rows_of(code_T.take(unknown)), cuts, memory.vectors)
         lengths = [math.sqrt(float(x_F.dot(x_F))) or 1.0 for x_F in x_QF]
         x_QF /= np.array(lengths, np.float32)[:, None]
 
@@ -123,17 +120,24 @@ class WordRows:
                 rows = self.table_VF.take(cells[low:high] - first, axis=0, mode="clip")
                 weights[low:high].dot(rows, out=x_F)
 
-    def _add_unknown(self, x_F: Array, codes: list[int], memory: Memory) -> None:
-        """Add the vectors of the words without a row, in the order in which they stand in the text."""
-        count = dict.fromkeys(codes, 0)
-        if len(count) < len(codes):
-            for code in codes:
-                count[code] += 1
-            for code, number in count.items():
-                x_F += DAMPED[min(number, _MAX_COUNT)] * memory.vectors[code]
-            return
-        for code in codes:
-            x_F += memory.vectors[code]
+    def _add_unknown(self, x_QF: Array, row_T: Ints, cuts: Ints, vectors: Array) -> None:
+        """Add the vectors of the words without a row, summed in the order in which they stand in each text.
+
+        `cuts` says where each text begins in `row_T`, and where the last one ends.
+        """
+        some_Q = (cuts[1:] > cuts[:-1]).nonzero()[0]
+        sum_QF = np.add.reduceat(vectors.take(row_T, axis=0), cuts.take(some_Q), axis=0)
+        marks = np.sort(cuts.searchsorted(np.arange(row_T.size), side="right") * len(vectors) + row_T)
+        if (marks[1:] == marks[:-1]).any():
+            for place, text in enumerate(some_Q.tolist()):
+                rows = row_T[cuts[text] : cuts[text + 1]].tolist()
+                count = dict.fromkeys(rows, 0)
+                if len(count) < len(rows):
+                    for row in rows:
+                        count[row] += 1
+                    weights = DAMPED.take(list(count.values()), mode="clip")
+                    sum_QF[place] = weights.dot(vectors.take(list(count), axis=0))
+        x_QF[some_Q] += sum_QF
 
     def rank_of(self, word: str) -> int | None:
         """Return a word's row; None for one that has none of its own."""
