@@ -67,8 +67,13 @@ class Client(asyncio.Protocol):
         else:
             self.parts.append(data)
             self.first_s = self.first_s or time.perf_counter()
-        is_whole = self.num_missing <= 0 if self.has_length else self.parts[-1].endswith(_END)
-        if is_whole or (not self.has_length and b"".join(self.parts[-3:]).endswith(_END)):
+        if self.has_length:
+            is_whole = self.num_missing <= 0
+        elif len(data) < len(_END):
+            is_whole = b"".join(self.parts[-len(_END) :]).endswith(_END)
+        else:
+            is_whole = data.endswith(_END)
+        if is_whole:
             self._end()
 
     def _begin(self, data: bytes) -> bool:

@@ -69,6 +69,7 @@ class Upstream(asyncio.Protocol):
         """Remember the transport."""
         # uvloop's transports are no subclass.
         self.transport, self.data = cast("asyncio.Transport", transport), b""
+        self.call_soon = asyncio.get_running_loop().call_soon
 
     def data_received(self, data: bytes) -> None:
         """Answer when the request is complete."""
@@ -103,7 +104,7 @@ class Upstream(asyncio.Protocol):
         if self.num_left:
             self.num_left -= 1
             self.transport.write(EVENT)
-            asyncio.get_running_loop().call_soon(self.step)
+            self.call_soon(self.step)
         else:
             self.transport.write(LAST)
 

@@ -58,7 +58,8 @@ class Candidate:
     """What the model can do; None means unknown and is never used to refuse."""
     descriptors: Mapping[str, float | str] = field(default_factory=dict)
     """Anything else known before a call, such as `params_b`."""
-    _name: str = field(init=False, repr=False, compare=False)
+    name: str = field(init=False, repr=False, compare=False)
+    """The identity in tables, logs and headers: `model`, then what differs from its default."""
 
     def __post_init__(self) -> None:
         check_name("Candidate.model", self.model)
@@ -70,12 +71,7 @@ class Candidate:
         if self.capabilities is not None:
             object.__setattr__(self, "capabilities", frozenset(self.capabilities))
         # Written once: a gateway reads it a dozen times a request.
-        object.__setattr__(self, "_name", self._write_name())
-
-    @property
-    def name(self) -> str:
-        """The identity in tables, logs and headers: `model`, then what differs from its default."""
-        return self._name
+        object.__setattr__(self, "name", self._write_name())
 
     def _write_name(self) -> str:
         extras = []
@@ -112,7 +108,7 @@ class Candidate:
         }
 
     def __hash__(self) -> int:
-        return hash(self._name)
+        return hash(self.name)
 
 
 def candidate_from_dict(data: Mapping[str, object]) -> Candidate:

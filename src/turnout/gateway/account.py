@@ -9,14 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final
 
-import msgspec
-
 from turnout.core.candidate import Candidate
 from turnout.core.clock import Clock
 from turnout.gateway.key import Key
 from turnout.gateway.ledger import Ledger
 from turnout.gateway.schema import DecisionRow, ResultRow
-from turnout.gateway.select import Selection, lists_of
+from turnout.gateway.select import Selection
 from turnout.gateway.stream import Scanner, UsageCount
 from turnout.gateway.wire import CHARS_PER_TOKEN, ChatRequest
 
@@ -237,21 +235,8 @@ def _described(selection: Selection) -> dict[str, Any]:
         "expected_cost_usd": known(selection.expected_cost_usd),
         "decision_s": selection.decision_s,
         "own": None if selection.own is None else selection.own.name,
-        "scores": scores_of(selection),
+        "scores": selection.scores,
     }
-
-
-def scores_of(selection: Selection) -> str | None:
-    """Return what every candidate that might have served was expected to give and to cost."""
-    estimate, row = selection.estimate, selection.row
-    if estimate is None:
-        return None
-    qualities, costs, allowed = (of[row] for of in selection.lists or lists_of(estimate))
-    found = dict(zip(estimate.names, zip(qualities, costs, strict=True), strict=True))
-    if not all(allowed):
-        found = {name: pair for (name, pair), may in zip(found.items(), allowed, strict=True) if may}
-    # The encoder writes NaN, which is what unknown is, as null.
-    return msgspec.json.encode(found).decode()
 
 
 def known(value: float) -> float | None:

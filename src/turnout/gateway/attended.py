@@ -90,9 +90,7 @@ class AttendedProtocol(HttpToolsProtocol):
         if getattr(self.config, "reset_contextvars", False) or not isinstance(cycle, QuickCycle):
             super()._start_asgi_task(cycle, app)
             return
-        # It takes itself off the list, which is cheaper than to be called back by the loop.
-        task = self.loop.create_task(cycle.run_listed(app, self.tasks))
-        self.tasks.add(task)
+        cycle.start(app, self.loop, self.tasks)
 
     def on_response_complete(self) -> None:
         """Go on with what the client has sent meanwhile, else wait for it."""

@@ -33,6 +33,14 @@ class Completion(msgspec.Struct):
 _decoder = msgspec.json.Decoder(Completion)
 
 
+def read_completion(body: bytes) -> Completion | None:
+    """Read a body; None where it is none."""
+    try:
+        return parse_completion(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
 def parse_completion(body: bytes) -> Completion:
     """Read a body; raises what msgspec does, `UnicodeDecodeError` or `RecursionError` where it is none."""
     return _decoder.decode(body)

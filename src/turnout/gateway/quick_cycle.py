@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import MutableMapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -23,6 +24,14 @@ _UNUSUAL = frozenset({b"connection", b"transfer-encoding"})
 _LENGTH = b"content-length"
 
 Pairs = Sequence[tuple[bytes, bytes]]
+
+
+@lru_cache(maxsize=256)
+def _look_at(names: tuple[bytes, ...]) -> tuple[bool, int]:
+    """Return whether an answer of these headers can be written here, and where its length stands, or -1."""
+    is_lower = b"".join(names).islower() or not names
+    length_at = names.index(_LENGTH) if _LENGTH in names else -1
+    return is_lower and _UNUSUAL.isdisjoint(names), length_at
 
 
 @final
@@ -82,13 +91,24 @@ class QuickCycle(RequestResponseCycle):
         cycle.expected_content_length = 0
         return cycle
 
-    async def run_listed(self, app: ASGI3Application, tasks: set[asyncio.Task[None]]) -> None:
-        """Run an app in a task that stands on a list until then."""
-        try:
-            await self.run_asgi(app)
-        finally:
-            if (task := asyncio.current_task()) is not None:
-                tasks.discard(task)
+    def start(
+        self, app: ASGI3Application, loop: asyncio.AbstractEventLoop, tasks: set[asyncio.Task[None]]
+    ) -> None:
+        """Run an app in a task that stands on a list for as long.
+
+        It takes itself off, which is cheaper than to be called back by the loop.
+        """
+        task: asyncio.Task[None] | None = None
+
+        async def run() -> None:
+            try:
+                await self.run_asgi(app)
+            finally:
+                if task is not None:
+                    tasks.discard(task)
+
+        task = loop.create_task(run())
+        tasks.add(task)
 
     def begin(self, status: int, headers: Pairs) -> bool:
         """Begin an answer; False where that is not possible here, and `send` has to do it."""
@@ -133,21 +153,19 @@ class QuickCycle(RequestResponseCycle):
         if status in _NO_BODY or status < 200 or not self.keep_alive or self.access_log or self.disconnected:
             return False
         headers = list(headers)
-        known = dict(headers)
-        is_lower = b"".join(known).islower() or not known
-        if not is_lower or not _UNUSUAL.isdisjoint(known) or self.scope["method"] == "HEAD":
+        is_usual, length_at = _look_at(tuple([name for name, _ in headers]))
+        if not is_usual or self.scope["method"] == "HEAD":
             return False
         lines = [*_told.of(self.default_headers), *map(b": ".join, headers)]
-        length = known.get(_LENGTH)
-        if length is None:
+        if length_at < 0:
             lines.append(b"transfer-encoding: chunked")
         else:
-            self.expected_content_length = int(length)
+            self.expected_content_length = int(headers[length_at][1])
         told = b"\r\n".join(lines)
         num_ends = len(lines) - 1
         if not told.count(b"\n") == told.count(b"\r") == num_ends or b"\0" in told:
             raise RuntimeError("Invalid HTTP header.")
-        self.chunked_encoding = length is None
+        self.chunked_encoding = length_at < 0
         self.waiting_for_100_continue = False
         self.response_started = self._is_quick = True
         self._head = b"%b%b\r\n\r\n" % (STATUS_LINE[status], told)

@@ -26,12 +26,8 @@ def reply_headers(account: Account) -> Headers:
         return headers
     chosen = selection.ranked[0]
     served = chosen if account.served is None else account.served
-    headers += [
-        (b"x-turnout-model", header_text(served.name)),
-        (b"x-turnout-reason", header_text(selection.reason)),
-        (b"x-turnout-decision-us", b"%d" % round(selection.decision_s * 1e6)),
-        (b"x-turnout-propensity", f"{selection.propensity:.6g}".encode()),
-    ]
+    headers.append((b"x-turnout-decision-us", b"%d" % round(selection.decision_s * 1e6)))
+    headers += _of_choice(served.name, selection.reason, selection.propensity)
     if served is not chosen:
         headers.append((b"x-turnout-chosen", header_text(chosen.name)))
     if account.attempts > 1:
@@ -86,6 +82,15 @@ def json_reply(value: object, *, status: int = 200) -> Reply:
 async def send_error(send: Send, error: ApiError, headers: Headers) -> None:
     """Send an error of the gateway's own."""
     await send_body(send, error_reply(error), headers, is_estimated=False)
+
+
+@lru_cache(maxsize=1024)
+def _of_choice(name: str, reason: str, propensity: float) -> Headers:
+    return [
+        (b"x-turnout-model", header_text(name)),
+        (b"x-turnout-reason", header_text(reason)),
+        (b"x-turnout-propensity", f"{propensity:.6g}".encode()),
+    ]
 
 
 @lru_cache(maxsize=1024)

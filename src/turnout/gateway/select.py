@@ -42,12 +42,18 @@ PREFIX = b"x-turnout-"
 _DIAL_NAMES = tuple(name.decode() for name in DIALS)
 
 
-Lists = tuple[list[list[float]], list[list[float]], list[list[bool]]]
-
-
-def lists_of(estimate: Estimate) -> Lists:
-    """Return expected qualities, costs in USD, and who may serve, each a list of rows."""
-    return estimate.quality_QM.tolist(), estimate.cost_usd_QM.tolist(), estimate.allowed_QM.tolist()
+def write_scores(estimate: Estimate) -> list[str]:
+    """Return what everybody who may serve is expected to give and to cost, as JSON, for each request."""
+    names, encode = estimate.names, msgspec.json.encode
+    pairs = zip(estimate.quality_QM.tolist(), estimate.cost_usd_QM.tolist(), strict=True)
+    # The encoder writes NaN, which is what unknown is, as null.
+    if estimate.allowed_QM.all():
+        return [encode(dict(zip(names, zip(*pair, strict=True), strict=True))).decode() for pair in pairs]
+    found = []
+    for pair, allowed in zip(pairs, estimate.allowed_QM.tolist(), strict=True):
+        rows = zip(names, *pair, allowed, strict=True)
+        found.append(encode({name: (quality, usd) for name, quality, usd, may in rows if may}).decode())
+    return found
 
 
 @final
@@ -70,8 +76,8 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """What the decision was made from; None where the client named the candidate."""
     row: int = 0
     """The row of this request in the estimate."""
-    lists: Lists | None = None
-    """`lists_of` the estimate, made once for all that were decided together."""
+    scores: str | None = None
+    """This row of the estimate, as `write_scores` writes it for all that were decided together."""
 
 
 @final
@@ -205,7 +211,7 @@ class Selector:
         decision_s = time.perf_counter() - started_s
         # A choice that is only looked at is not drawn, and a conversation that somebody has read stays there.
         is_drawn = self.explore_share > 0 and rng is None and extra_usd_M is None
-        candidates, found, lists = decisions.candidates, list[Selection | None](), lists_of(estimate)
+        candidates, found, scores = decisions.candidates, list[Selection | None](), write_scores(estimate)
         # As lists, at once: an array gives a number at ten times the price.
         rows = zip(
             decisions.choice_Q.tolist(),
@@ -233,7 +239,7 @@ class Selector:
                 pacer=pacer,
                 estimate=estimate,
                 row=row,
-                lists=lists,
+                scores=scores[row],
             )
             found.append(explored(selection, self.explore_share, self.rng) if is_drawn else selection)
         return found

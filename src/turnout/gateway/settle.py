@@ -17,7 +17,7 @@ async def send_whole(exchange: Exchange, reply: Reply) -> None:
     account = exchange.account
     is_answer = reply.status == 200 and account.served is not None
     if is_answer:
-        account.usage, estimate = exchange.protocol.read_answer(reply.body)
+        account.usage, estimate = exchange.protocol.read_answer(reply)
         if made := exchange.protocol.made(reply.body):
             await pin_made(exchange, made)
         if estimate is not None and account.is_estimated:

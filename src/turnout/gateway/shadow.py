@@ -20,7 +20,7 @@ import numpy as np
 from turnout.core.budget import Goal
 from turnout.core.outcomes import Floats
 from turnout.core.query import Query
-from turnout.gateway.account import known, scores_of
+from turnout.gateway.account import known
 from turnout.gateway.ledger import Ledger
 from turnout.gateway.schema import ShadowRow
 from turnout.gateway.select import Selection, Selector
@@ -150,5 +150,5 @@ def _row(job: Job, found: Selection) -> ShadowRow:
         expected_quality=known(found.expected_quality),
         expected_cost_usd=known(found.expected_cost_usd),
         decision_s=found.decision_s,
-        scores=scores_of(found),
+        scores=found.scores,
     )

@@ -181,7 +181,9 @@ def parse_string(members: Members, name: str) -> str:
 
 def parse_flag(members: Members, name: str) -> bool:
     """Return an optional flag; raises `ApiError` (400)."""
-    raw = bytes(members.get(name, b"false"))
+    if name not in members:
+        return False
+    raw = bytes(members[name])
     if raw not in (b"true", b"false", b"null"):
         raise wrong(name, "true or false", raw, "leave the field out where it is not needed")
     return raw == b"true"
@@ -220,14 +222,17 @@ def _asks_usage(members: Members) -> bool:
 
 
 def _text_of(message: _Message) -> str:
-    if isinstance(message.content, list):
-        return "\n".join(part.text for part in message.content if part.text is not None)
-    return message.content or ""
+    content = message.content
+    if isinstance(content, list):
+        return "\n".join(part.text for part in content if part.text is not None)
+    return content or ""
 
 
 def _estimate_tokens(members: Members, messages: list[_Message]) -> int:
-    chars = sum(len(_text_of(message)) for message in messages)
-    chars += sum(len(bytes(members[name])) for name in ("tools", "functions") if is_given(members, name))
+    chars = sum([len(_text_of(message)) for message in messages])
+    for name in ("tools", "functions"):
+        if name in members and is_given(members, name):
+            chars += len(bytes(members[name]))
     return -(-chars // CHARS_PER_TOKEN)
 
 

@@ -37,7 +37,7 @@ class Protocol(ABC):
         """Return what reads along with the stream that answers a request."""
 
     @abstractmethod
-    def read_answer(self, body: bytes) -> tuple[UsageCount | None, int | None]:
+    def read_answer(self, reply: Reply) -> tuple[UsageCount | None, int | None]:
         """Return the usage that a whole answer reports, and its length in tokens as its text suggests."""
 
     def made(self, body: bytes) -> tuple[str, ...]:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar, final
 
-import msgspec
-
 from turnout.gateway.account import estimate_tokens
-from turnout.gateway.completion import parse_completion
+from turnout.gateway.completion import read_completion
 from turnout.gateway.errors import ApiError
 from turnout.gateway.protocols.base import Protocol
 from turnout.gateway.providers.base import Reply
@@ -31,11 +29,10 @@ class ChatProtocol(Protocol):
         """Return a scanner that takes out the usage chunk of a client that did not ask for it."""
         return EventScanner(strip_usage=not request.asks_usage)
 
-    def read_answer(self, body: bytes) -> tuple[UsageCount | None, int | None]:
+    def read_answer(self, reply: Reply) -> tuple[UsageCount | None, int | None]:
         """Return usage and length; nothing of a body that cannot be read."""
-        try:
-            completion = parse_completion(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        completion = reply.completion or read_completion(reply.body)
+        if completion is None:
             return None, None
         texts = [choice.message.content or "" for choice in completion.choices if choice.message]
         return completion.usage, sum(estimate_tokens(text) for text in texts)

@@ -59,10 +59,10 @@ class EmbeddingsProtocol(Protocol):
         """Embeddings have no streams."""
         raise RuntimeError("embeddings have no streams")
 
-    def read_answer(self, body: bytes) -> tuple[UsageCount | None, int | None]:
+    def read_answer(self, reply: Reply) -> tuple[UsageCount | None, int | None]:
         """Return the usage; nothing is written, so no tokens come out."""
         try:
-            usage = _answer_decoder.decode(body).usage
+            usage = _answer_decoder.decode(reply.body).usage
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None, 0
         count = None if usage is None else usage.prompt_tokens

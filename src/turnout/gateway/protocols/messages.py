@@ -51,10 +51,10 @@ class MessagesProtocol(Protocol):
         """Return a scanner that changes nothing: usage is part of every stream here."""
         return MessagesScanner()
 
-    def read_answer(self, body: bytes) -> tuple[UsageCount | None, int | None]:
+    def read_answer(self, reply: Reply) -> tuple[UsageCount | None, int | None]:
         """Return usage and length; nothing of a body that cannot be read."""
         try:
-            answer = _decoder.decode(body)
+            answer = _decoder.decode(reply.body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None, None
         usage = None if answer.usage is None else usage_count(answer.usage)

@@ -42,9 +42,9 @@ class ResponsesProtocol(Protocol):
         """Return a scanner that changes nothing: usage is part of every stream here."""
         return ResponsesScanner()
 
-    def read_answer(self, body: bytes) -> tuple[UsageCount | None, int | None]:
+    def read_answer(self, reply: Reply) -> tuple[UsageCount | None, int | None]:
         """Return usage and length; nothing of a body that cannot be read."""
-        kept = _read(body)
+        kept = _read(reply.body)
         return (None, None) if kept is None else (kept.count, sum(map(estimate_tokens, kept.texts)))
 
     def made(self, body: bytes) -> tuple[str, ...]:

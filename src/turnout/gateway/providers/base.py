@@ -10,6 +10,7 @@ import msgspec
 
 from turnout.core.candidate import Candidate
 from turnout.core.errors import ProviderError, sentence
+from turnout.gateway.completion import Completion
 from turnout.gateway.config import Config
 from turnout.gateway.errors import ApiError, Headers
 from turnout.gateway.wire import ChatRequest
@@ -74,6 +75,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     body: bytes = b""
     chunks: Chunks | None = None
     """Server-sent events as they arrive, instead of a body; the first ones have arrived."""
+    completion: Completion | None = None
+    """What a body of chat says, where somebody has read it already."""
 
 
 class Fault(ProviderError):

@@ -199,11 +199,17 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         """Hand on a part of the body."""
-        if self._response is None or self._transport is None:
+        response = self._response
+        if response is None or self._transport is None:
             return
-        if self._response.add(body) > HIGH_BYTES and not self._is_paused:
-            self._is_paused = True
-            self._transport.pause_reading()
+        if response.inflate is not None:
+            body = response.inflate.decompress(body)
+        if body:
+            response.blocks.append(body)
+            response.size += len(body)
+            if response.size > HIGH_BYTES and not self._is_paused:
+                self._is_paused = True
+                self._transport.pause_reading()
 
     def on_message_complete(self) -> None:
         """Let the response go, and the connection too."""

@@ -13,6 +13,7 @@ import msgspec
 from turnout.core.candidate import Candidate
 from turnout.core.errors import ConfigError, sentence
 from turnout.gateway.alarm import Alarm, Patience
+from turnout.gateway.completion import read_completion
 from turnout.gateway.errors import ApiError, Headers
 from turnout.gateway.providers.base import Call, Chunks, Fault, Provider, Reply, TakeIn, Wait, cut
 from turnout.gateway.providers.client import Client, ConnectTimeoutError, UnreachableError
@@ -155,9 +156,13 @@ class HttpProvider(Provider):
         except BaseException:
             response.close()
             raise
-        if response.status == 200 and not _is_object(body):
-            raise self._no_answer(body)
-        reply = Reply(status=response.status, headers=self._headers(call, response), body=body)
+        completion = None
+        if response.status == 200:
+            completion = read_completion(body) if call.protocol == "chat" else None
+            if completion is None and not _is_object(body):
+                raise self._no_answer(body)
+        headers = self._headers(call, response)
+        reply = Reply(status=response.status, headers=headers, body=body, completion=completion)
         if response.status == 429 or response.status >= 500 or 300 <= response.status < 400:
             raise self._refused(call, reply)
         return self.dialect.whole(call, reply)

@@ -46,13 +46,13 @@ class Response:
     """
 
     __slots__ = (
-        "_blocks",
+        "blocks",
         "_connection",
         "_error",
         "_held_up",
-        "_inflate",
+        "inflate",
         "_is_whole",
-        "_size",
+        "size",
         "_take_in",
         "_waiter",
         "headers",
@@ -62,11 +62,14 @@ class Response:
     def __init__(self, connection: Connection) -> None:
         self._connection: Connection | None = connection
         self._waiter: asyncio.Future[None] | None = None
-        self._blocks: list[bytes] = []
-        self._size = 0
+        self.blocks: list[bytes] = []
+        """What has arrived and was not taken; the connection adds to it."""
+        self.size = 0
+        """Bytes of them."""
         self._error: Exception | None = None
         self._is_whole = False
-        self._inflate: zlib._Decompress | None = None
+        self.inflate: zlib._Decompress | None = None
+        """What undoes the content coding; None where there is none."""
         self._take_in: TakeIn | None = None
         self._held_up: Wait | None = None
         self.status = 0
@@ -104,7 +107,7 @@ class Response:
         while not self._is_whole:
             if self._error is not None:
                 raise self._error
-            if self._size > HIGH_BYTES:
+            if self.size > HIGH_BYTES:
                 found.append(self._take())
             else:
                 await self.changed()
@@ -113,7 +116,7 @@ class Response:
 
     async def read_some(self) -> bytes:
         """Return what has arrived, at least one byte, or nothing at the end; raises `BrokenError`."""
-        while not self._blocks:
+        while not self.blocks:
             if self._is_whole:
                 return b""
             if self._error is not None:
@@ -123,7 +126,7 @@ class Response:
 
     def ready(self) -> bytes:
         """Return what has arrived already; nothing where one has to wait, and at the end."""
-        return self._take() if self._blocks else b""
+        return self._take() if self.blocks else b""
 
     async def hand_on(self, take_in: TakeIn) -> Wait | None:
         """Have each block taken where it arrives, by a call in place of a turn of the event loop.
@@ -158,14 +161,14 @@ class Response:
             self._waiter = None
 
     def _take(self) -> bytes:
-        blocks, self._blocks, self._size = self._blocks, [], 0
+        blocks, self.blocks, self.size = self.blocks, [], 0
         if self._connection is not None:
             self._connection.go_on()
         return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
     def tell(self) -> None:
         """Hand on what has arrived where somebody takes it at once; else wake whoever waits for it."""
-        if self._take_in is not None and self._blocks:
+        if self._take_in is not None and self.blocks:
             try:
                 self._held_up = self._take_in(self._take())
             except Exception as error:  # noqa: BLE001 (raised again where the response is read)
@@ -183,30 +186,21 @@ class Response:
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    def add(self, block: bytes) -> int:
-        """Take over a part of the body; return how many bytes wait now."""
-        if self._inflate is not None:
-            block = self._inflate.decompress(block)
-        if block:
-            self._blocks.append(block)
-            self._size += len(block)
-        return self._size
-
     def read_as(self, coding: bytes) -> None:
         """Undo a content coding; raises `BrokenError` for one that is not known."""
         if coding in (b"", b"identity"):
             return
         if coding not in _CODINGS:
             raise BrokenError(f"content-encoding {coding[:20].decode('latin-1')}")
-        self._inflate = zlib.decompressobj(_CODINGS[coding])
+        self.inflate = zlib.decompressobj(_CODINGS[coding])
 
     def finish(self) -> None:
         """Note that the body is whole."""
         self._connection, self._is_whole = None, True
-        if self._inflate is not None:
-            if rest := self._inflate.flush():
-                self._blocks.append(rest)
-            if not self._inflate.eof:
+        if self.inflate is not None:
+            if rest := self.inflate.flush():
+                self.blocks.append(rest)
+            if not self.inflate.eof:
                 self._is_whole, self._error = False, BrokenError("a compressed body that is cut")
 
     def fail(self, error: ClientError) -> None:
