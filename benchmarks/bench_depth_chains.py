@@ -1,20 +1,24 @@
 """This module measures Dr.LLM's routers on questions of which some truly need more depth than others.
 
-A small Llama learns chains of one to six steps, one step after another; a chain of six needs more blocks
+A small Llama learns chains of one to five steps, one step after another; a chain of five needs more blocks
 than one of two. It is trained until it answers a stated share of the training questions; the run stops where
 it does not. Then, as in `bench_depth_drllm`, paths are searched for training questions and routers of several
 seeds are trained on them, on each question's own path as the paper has it and on few paths that many share.
 How many paths are shared, and the knob, are chosen on questions for that choice: the fewest executed layers
 that keep 95 % of the dense model's quality there. The best fixed skip, of which every one is tried, keeps
 as many blocks as the same rule asks for. Questions that had no part in this judge them all, and `regret` says
-how far routers are from the best of all paths. All of it for several bases. `--quick` shrinks everything.
+how far routers are from the best of all paths. All of it for several bases; what each came to is kept in
+`--folder`, so that a run goes on where it was stopped, and `--base N` measures one alone. `--quick` shrinks
+everything.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +26,7 @@ import torch
 
 from benchmarks import chains_picture, record
 from benchmarks import depth_judging as judging
-from benchmarks.chains_tables import Judged, gains, levels, regrets, rows
+from benchmarks.chains_tables import Judged, gains, levels, load, regrets, rows, save
 from benchmarks.depth_judging import SEED, TOKENIZER, Answers, as_batch, judge, show
 from turnout.core.errors import sentence
 from turnout.core.rng import make_rng
@@ -46,15 +50,16 @@ DROP = 0.1
 class Size(judging.Size):
     """How much of everything."""
 
-    levels: tuple[int, ...] = (2, 3, 4, 5, 6)
+    levels: tuple[int, ...] = (2, 3, 4, 5)
     """Steps of the questions that are searched and judged; the base also learns chains of one step."""
-    steps: int = 2600
-    rounds: int = 3
+    layers: int = 7
+    steps: int = 1600
+    rounds: int = 4
     """Times that a base is trained for `steps`, at most."""
     bar: float = 0.95
     """Share of the training questions that a base has to answer, every step right."""
     batch: int = 48
-    questions: tuple[int, int, int] = (600, 400, 600)
+    questions: tuple[int, int, int] = (600, 400, 500)
     """Of the test, of the choice, of the training."""
     oracle_questions: int = 60
     """Questions of the test on which every path is tried."""
@@ -251,14 +256,22 @@ def choose(tried: Mapping[tuple[int, float], Answers], least: float) -> tuple[in
     return max(tried, key=lambda key: tried[key][0].mean())
 
 
-def measure(size: Size) -> dict[str, Any]:
+def measured(size: Size, seed: int, folder: Path | None) -> Judged:
+    """Return what one base came to, from the folder if it is there."""
+    path = None if folder is None else folder / f"{seed}.json"
+    if path is not None and path.is_file():
+        return load(path)
+    found = measure_base(size, seed, split_questions(size))
+    if path is not None:
+        save(found, path)
+    chosen = {kind: found.notes[f"{kind}_chosen"] for kind in ("own", "shared")}
+    print(seed, found.notes["base"], chosen, flush=True)
+    return found
+
+
+def measure(size: Size, folder: Path | None = None) -> dict[str, Any]:
     """Return everything that is written."""
-    asked = split_questions(size)
-    found = []
-    for seed in range(size.bases):
-        found.append(measure_base(size, seed, asked))
-        chosen = {kind: found[-1].notes[f"{kind}_chosen"] for kind in ("own", "shared")}
-        print(seed, found[-1].notes["base"], chosen, flush=True)
+    found = [measured(size, seed, folder) for seed in range(size.bases)]
     return {
         "size": {**asdict(size), "drop": DROP},
         "rows": rows(found),
@@ -272,9 +285,17 @@ def main(arguments: list[str]) -> None:
     """Write `depth_chains.json` and `depth_chains.png`."""
     torch.set_num_threads(1)
     torch.manual_seed(SEED)
-    is_quick = "--quick" in arguments
-    result = measure(QUICK if is_quick else Size())
-    if is_quick:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--base", type=int, help="measure this one alone, into the folder")
+    options = parser.parse_args(arguments)
+    size = QUICK if options.quick else Size()
+    if options.base is not None:
+        measured(size, options.base, options.folder)
+        return
+    result = measure(size, options.folder)
+    if options.quick:
         print(result["gains"])
         return
     print(record.write("depth_chains", result, seed=SEED).name)

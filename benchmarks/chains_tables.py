@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,37 @@ class Judged:
     spent: dict[str, list[tuple[Floats, Floats]]] = field(default_factory=dict)
     """By who decided, one a seed: loss and calls of the questions on which every path was tried."""
     oracle: Oracle | None = None
+
+
+def save(found: Judged, path: Path) -> None:
+    """Write what one base came to, so that a run can go on where it was stopped."""
+    body = {
+        "answers": {name: [part.tolist() for part in pair] for name, pair in found.answers.items()},
+        "notes": found.notes,
+        "spent": {
+            name: [[part.tolist() for part in pair] for pair in pairs] for name, pairs in found.spent.items()
+        },
+        "oracle": None
+        if found.oracle is None
+        else {name: value.tolist() for name, value in vars(found.oracle).items()},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(body), encoding="utf-8")
+
+
+def load(path: Path) -> Judged:
+    """Return what `save` wrote."""
+    body = json.loads(path.read_text(encoding="utf-8"))
+    oracle = body["oracle"]
+    return Judged(
+        answers={name: (np.array(pair[0]), np.array(pair[1])) for name, pair in body["answers"].items()},
+        notes=body["notes"],
+        spent={
+            name: [(np.array(pair[0]), np.array(pair[1])) for pair in pairs]
+            for name, pairs in body["spent"].items()
+        },
+        oracle=None if oracle is None else Oracle(**{name: np.array(v) for name, v in oracle.items()}),
+    )
 
 
 def rows(found: Sequence[Judged]) -> dict[str, Any]:

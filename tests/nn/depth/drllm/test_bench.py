@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -15,8 +17,10 @@ from benchmarks.bench_depth_chains import (
     taught,
     train_base,
 )
+from benchmarks.chains_tables import Judged, load, regrets, save
 from benchmarks.depth_judging import TOKENIZER, as_batch
 from turnout.datasets.chains import walked
+from turnout.nn.depth.duo import Oracle
 from turnout.nn.tiny import IGNORED
 
 
@@ -53,6 +57,23 @@ def test_a_base_that_did_not_learn_stops_the_run() -> None:
         RuntimeError, match=r"base 0 did not learn its training questions; allowed: at least 95%"
     ):
         train_base(size, 0, set(), taught(asked["train"]))
+
+
+def test_what_a_base_came_to_is_kept_and_read_again(tmp_path: Path) -> None:
+    pair = (np.array([1.0, 0.5]), np.array([3.0, 4.0]))
+    oracle = Oracle(
+        budget_K=np.array([0.0, 1.0]),
+        loss_KQ=np.array([[1.0, 1.0], [0.0, 1.0]]),
+        choice_KQL=np.zeros((2, 2, 3), dtype=np.int64),
+    )
+    found = Judged(
+        answers={"dense": pair}, notes={"base": {"seed": 1}}, spent={"own": [pair, pair]}, oracle=oracle
+    )
+    save(found, tmp_path / "folder" / "1.json")
+    again = load(tmp_path / "folder" / "1.json")
+    assert again.notes == found.notes
+    assert regrets([again]) == regrets([found])
+    assert again.answers["dense"][1].tolist() == [3.0, 4.0]
 
 
 def test_the_fewest_layers_that_keep_the_quality_are_chosen() -> None:
