@@ -24,7 +24,7 @@ BAD = {
     "NaN": (b'{"model": NaN}', "invalid_json", None),
     "a list": (b"[]", "invalid_json", None),
     "nested too deeply": (
-        b'{"model":"small","x":' + b"[" * 50_000 + b"]" * 50_000 + b"}",
+        b'{"model":"small","x":' + b"[" * 1_000_000 + b"]" * 1_000_000 + b"}",
         "invalid_json",
         None,
     ),

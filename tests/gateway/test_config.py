@@ -114,6 +114,18 @@ provider = "recorded"
         (GOOD + "[goal]\nusd_per_1k = -1.0\n", ("goal", "usd_per_1k")),
         (GOOD + '[providers.b]\nkind = "replay"\ntable = "t"\n', ("default_provider", "b, main")),
         (GOOD + "[[[", ("not TOML",)),
+        (
+            GOOD + '[keys.a]\nsecret = "env:A"\ndials = ["quality-flor"]\n',
+            ("keys.a.dials[0]", "'quality_floor' or 'usd_per_1k' or 'usd_per_quality'; got: 'quality-flor'"),
+        ),
+        (
+            GOOD + '[signals.x]\nkind = "keyword"\nwords = ["a"]\nscope = "all"\n',
+            ("signals.x.scope", "allowed: 'conversation' or 'user'; got: 'all'"),
+        ),
+        (
+            GOOD + '[rollout]\ndeployment = "a"\nsticky_by = "me"\n',
+            ("rollout.sticky_by", "'key' or 'request' or 'user'; got: 'me'"),
+        ),
     ],
 )
 def test_a_wrong_file_is_one_sentence_that_names_the_key(tmp_path: Path, text: str, words: tuple) -> None:

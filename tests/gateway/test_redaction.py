@@ -114,6 +114,23 @@ def test_what_names_somebody_stays_a_name() -> None:
     assert changed["messages"][0]["name"] == "EMAIL_ADDRESS_1"
 
 
+@pytest.mark.parametrize("levels", [40, 700, 20_000])
+def test_what_is_too_deep_to_be_gone_through_is_refused_and_not_passed_on(
+    upstream: Upstream, tmp_path: Path, levels: int
+) -> None:
+    deep = '{"a": ' * levels + json.dumps(ANN) + "}" * levels
+    body = '{"model": "small", "messages": [{"role": "user", "content": "x"}], "metadata": ' + deep + "}"
+    with running(config_with(tmp_path, RULES, upstream.base_url), deployment=make_deployment(POOL)) as ready:
+        answer = call(ready.base_url, "/chat/completions", method="POST", body=body.encode())
+        if levels > 100:
+            assert (answer.status, answer.error["code"]) == (400, "invalid_json")
+            assert "nested too deeply" in answer.error["message"]
+            assert upstream.seen == []
+        else:
+            assert ANN.encode() not in upstream.last.body
+            assert call(ready.base_url, "/route", method="POST", body=body.encode()).status == 200
+
+
 def test_one_person_has_one_number_in_the_whole_request(upstream: Upstream, tmp_path: Path) -> None:
     config = config_with(tmp_path, RULES, upstream.base_url)
     with (

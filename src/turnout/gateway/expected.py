@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
 import msgspec
+import msgspec.inspect
 
 _PLACE = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`$")
 _MISSING = re.compile(r"Object missing required field `(.+)`")
@@ -58,6 +60,43 @@ def mismatch(error: msgspec.ValidationError) -> Mismatch:
         allowed = _words(expected.group("allowed"))
         return Mismatch(place=place, allowed=allowed, got=_words(got or "another value"), missing=None)
     return Mismatch(place=place, allowed="a value of the documented kind", got=phrase, missing=None)
+
+
+def keys_in(place: str) -> list[str | int]:
+    """Return the keys that lead to a place, such as `rules[0].name`."""
+    return [int(at) if at else name for name, at in re.findall(r"([^.\[\]]+)(?![^\[]*\])|\[(\d+)\]", place)]
+
+
+def choices(kind: type, keys: Sequence[str | int]) -> list[str]:
+    """Return the words among which a setting may choose; none where it is not of that sort.
+
+    The decoder says that a word is none of them, and not which there are.
+    """
+    types = [msgspec.inspect.type_info(kind)]
+    for key in keys:
+        types = [inner for one in types for inner in _inside(one, key)]
+    words = [word for one in types if isinstance(one, msgspec.inspect.LiteralType) for word in one.values]
+    return list(dict.fromkeys(map(str, words)))
+
+
+def _inside(kind: msgspec.inspect.Type, key: str | int) -> list[msgspec.inspect.Type]:
+    """Return what may stand at a key of a value of some kind, the options of a union each by itself."""
+    found: list[msgspec.inspect.Type] = []
+    if isinstance(kind, msgspec.inspect.StructType):
+        found = [field.type for field in kind.fields if field.encode_name == key]
+    elif isinstance(kind, msgspec.inspect.DictType):
+        found = [kind.value_type]
+    elif isinstance(kind, msgspec.inspect.ListType | msgspec.inspect.VarTupleType):
+        found = [kind.item_type]
+    return [option for one in found for option in _options(one)]
+
+
+def _options(kind: msgspec.inspect.Type) -> list[msgspec.inspect.Type]:
+    if isinstance(kind, msgspec.inspect.Metadata):
+        return _options(kind.type)
+    if isinstance(kind, msgspec.inspect.UnionType):
+        return [option for one in kind.types for option in _options(one)]
+    return [kind]
 
 
 def _words(phrase: str) -> str:

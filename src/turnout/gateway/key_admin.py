@@ -13,7 +13,7 @@ from turnout.core.clock import SystemClock
 from turnout.core.errors import InputError, sentence
 from turnout.gateway.books import Books, open_books
 from turnout.gateway.config import Config
-from turnout.gateway.expected import mismatch
+from turnout.gateway.expected import choices, keys_in, mismatch
 from turnout.gateway.key import period_of
 from turnout.gateway.settings import check_label
 from turnout.gateway.settings_keys import KeySettings
@@ -58,10 +58,13 @@ async def create_key(
         settings = msgspec.convert(dict(section), KeySettings)
     except msgspec.ValidationError as error:
         found = mismatch(error)
+        keys = keys_in(found.place)
+        allowed = " or ".join(map(repr, choices(KeySettings, keys))) or found.allowed
         what = f"the setting {found.place!r} of the key {name!r} is wrong"
-        raise InputError(
-            sentence(what, allowed=found.allowed, got=section.get(found.place), do="change it")
-        ) from error
+        got: Any = section
+        for key in keys:
+            got = got[key]
+        raise InputError(sentence(what, allowed=allowed, got=got, do="change it")) from error
     if expires_in_s is not None and not expires_in_s > 0:
         what = f"the time until the key {name!r} expires"
         raise InputError(sentence(what, allowed="more than 0", got=expires_in_s, do="change it"))

@@ -11,15 +11,27 @@ from turnout.gateway.errors import ApiError
 from turnout.gateway.protocols.base import Protocol
 from turnout.gateway.redaction import map_texts
 from turnout.gateway.settings_rules import ALL_PII, RuleSettings
-from turnout.gateway.wire import ChatRequest, render
+from turnout.gateway.wire import ChatRequest, Members, render, too_deep
 
 BLOCKED = "blocked_by_rule"
 """The code of a request that a rule refuses."""
 
 
 def rewritten(request: ChatRequest, rules: tuple[RuleSettings, ...], protocol: Protocol) -> ChatRequest:
-    """Return the request with what the rules add and replace; the same one where they change nothing."""
-    members = request.members
+    """Return the request with what the rules add and replace; the same one where they change nothing.
+
+    Raises `ApiError` (400) for one that is nested too deeply to be gone through.
+    """
+    try:
+        members = _changed(request.members, rules, protocol)
+    except RecursionError as error:
+        raise too_deep() from error
+    if members is request.members:
+        return request
+    return msgspec.structs.replace(protocol.parse(render(members)), dial=request.dial)
+
+
+def _changed(members: Members, rules: tuple[RuleSettings, ...], protocol: Protocol) -> Members:
     kinds = _kinds(rules)
     if kinds:
         known: dict[str, list[str]] = {}
@@ -32,9 +44,7 @@ def rewritten(request: ChatRequest, rules: tuple[RuleSettings, ...], protocol: P
         if rule.set_fields:
             fields = rule.set_fields.items()
             members = members | {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in fields}
-    if members is request.members:
-        return request
-    return msgspec.structs.replace(protocol.parse(render(members)), dial=request.dial)
+    return members
 
 
 def refusal(rule: RuleSettings) -> ApiError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 import types
 import typing
@@ -14,7 +13,7 @@ import msgspec
 
 from turnout.core.errors import ConfigError, did_you_mean, sentence
 from turnout.gateway.config import CandidateSettings, Config, ModelSettings, SequencerSettings
-from turnout.gateway.expected import mismatch
+from turnout.gateway.expected import choices, keys_in, mismatch
 from turnout.gateway.secret import resolved
 from turnout.gateway.settings import Settings, check_plain
 from turnout.gateway.settings_keys import KeySettings
@@ -172,7 +171,8 @@ def _wrong(path: Path, data: dict[str, Any], error: msgspec.ValidationError) -> 
     for name in keys:
         got = got[name]
     what, do = f"{str(path)!r}: the key {_shown(keys)!r} is wrong", "change it as docs/config.md says"
-    return ConfigError(sentence(what, allowed=found.allowed, got=got, do=do))
+    allowed = " or ".join(map(repr, choices(Config, keys))) or found.allowed
+    return ConfigError(sentence(what, allowed=allowed, got=got, do=do))
 
 
 def _shown(keys: list[str | int]) -> str:
@@ -180,19 +180,15 @@ def _shown(keys: list[str | int]) -> str:
     return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).removeprefix(".")
 
 
-def _split(place: str) -> list[str | int]:
-    return [int(at) if at else name for name, at in re.findall(r"([^.\[\]]+)(?![^\[]*\])|\[(\d+)\]", place)]
-
-
 def _keys_of(place: str, data: Mapping[str, Any]) -> list[str | int]:
     """Return the keys that lead to a place; which entry of a table of tables it is, is found by trying."""
     table, is_entry, rest = place.partition("[...]")
-    keys = _split(rest)
+    keys = keys_in(rest)
     if not is_entry:
-        return _split(table)
+        return keys_in(table)
     kind: Any = _ENTRIES.get(table, CandidateSettings)
     if table not in data:
-        return _split(table)
+        return keys_in(table)
     for name, entry in data[table].items():
         try:
             msgspec.convert(entry, kind)

@@ -146,8 +146,13 @@ def parse_members(body: bytes) -> Members:
     except msgspec.DecodeError as error:
         raise _malformed(body, str(error)) from error
     except RecursionError as error:
-        what, do = "the request body is nested too deeply", "send fewer levels of lists and objects"
-        raise bad(what, "invalid_json", allowed="some hundred levels", do=do) from error
+        raise too_deep() from error
+
+
+def too_deep() -> ApiError:
+    """400 for a body with more levels than can be gone through."""
+    what, do = "the request body is nested too deeply", "send fewer levels of lists and objects"
+    return bad(what, "invalid_json", allowed="some hundred levels", do=do)
 
 
 def _malformed(body: bytes, got: str) -> ApiError:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from turnout.gateway.look import Look
-from turnout.gateway.ui.totals import FAILED
+from turnout.gateway.ui.totals import FAILED, FELL_BACK
 
 PAGE = 25
 """Decisions of one page."""
@@ -17,7 +17,7 @@ FILTERS = {
     "failed": FAILED,
     "running": "{running}",
     "lost": "{lost}",
-    "fell back": "attempts > 1",
+    "fell back": FELL_BACK,
     "by rule": "rule IS NOT NULL",
     "scored": "decision_id IN (SELECT decision_id FROM {feedback})",
 }

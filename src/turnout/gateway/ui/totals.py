@@ -11,6 +11,9 @@ _IN_SPAN = "time_s >= :since AND time_s < :until"
 FAILED = "(status >= 400 OR error IS NOT NULL)"
 """An answer that was refused, failed, or cut short; its model may have served a part and charged for it."""
 
+FELL_BACK = "served <> chosen"
+"""Another candidate had to serve; a second try of the same one is none of these."""
+
 TOTALS = f"""
 SELECT count(*) AS requests,
     count(*) FILTER (WHERE status < 400 AND error IS NULL) AS served,
@@ -18,7 +21,7 @@ SELECT count(*) AS requests,
     count(*) FILTER (WHERE {{running}}) AS running,
     count(*) FILTER (WHERE {{lost}}) AS lost,
     count(*) FILTER (WHERE served IS NULL) AS unserved,
-    count(*) FILTER (WHERE attempts > 1) AS fell_back,
+    count(*) FILTER (WHERE {FELL_BACK}) AS fell_back,
     coalesce(sum(CASE WHEN is_replay THEN 0.0 ELSE usd END), 0.0) AS usd,
     coalesce(sum(CASE WHEN is_replay THEN usd ELSE 0.0 END), 0.0) AS replayed_usd,
     coalesce(sum(input_tokens), 0) AS input_tokens,
