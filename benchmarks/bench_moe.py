@@ -50,7 +50,7 @@ MAX_WHOLE = 16
 """`eager` makes a gradient of the size of all experts for each of them: left out of backward with more."""
 
 MAX_ROUNDS, MIN_ROUNDS = 41, 3
-BEHIND, BEHIND_LONG = 3.0, 1.5
+BEHIND, BEHIND_LONG = 3.0, 1.25
 """So many times as slow as the fastest backend in the first round, and a contestant drops out; the second
 where a turn takes seconds."""
 

@@ -50,6 +50,11 @@ class Stretch:
         """The row after its last."""
         return self.chunks[-1].end
 
+    @property
+    def num_rows(self) -> int:
+        """How many rows it has."""
+        return self.end - self.start
+
 
 @dataclass(frozen=True, slots=True)
 class Block:

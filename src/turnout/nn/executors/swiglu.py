@@ -3,7 +3,8 @@
 Autograd's gradient of `weight_EFD[e]` is a tensor of the size of all experts, made once for every expert.
 Here each expert's gradient is written into its place, so that the cost does not grow with E, by one product
 over all its rows of a block. A chunk's intermediate results fit into a cache; a block's rows are gathered at
-once, and all outputs added up in one pass.
+once, and all outputs added up in one pass. Gradients in inputs are products over all rows of a block too,
+since a library packs a weight anew for each of them.
 
 Axes: a chunk has N rows of one expert, a block M rows of several, D width, I inner size, F = 2 I.
 """
@@ -18,7 +19,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from turnout.nn.executors.blocks import Block, Chunk, Stretch, blocks_of
-from turnout.nn.executors.forms import inputs, inputs_into, outputs, outputs_into, weights, weights_into
+from turnout.nn.executors.forms import inputs_into, outputs, outputs_into, weights, weights_into
 from turnout.nn.executors.memory import fresh_gradient, scratch
 from turnout.nn.executors.precision import WIDE_ROWS, product_dtype, wide
 from turnout.nn.executors.sums import TokenSums
@@ -54,17 +55,17 @@ class _Weights:
         self.buffers: dict[str, Tensor] = {}
         self.converted = -1
 
-    def __getitem__(self, chunk: Chunk) -> tuple[Tensor, Tensor]:
-        up_FD, down_DI = self.up_EFD.select(0, chunk.expert), self.down_EDI.select(0, chunk.expert)
-        exact = product_dtype(up_FD, chunk.num_rows)
+    def __getitem__(self, part: Chunk | Stretch) -> tuple[Tensor, Tensor]:
+        up_FD, down_DI = self.up_EFD.select(0, part.expert), self.down_EDI.select(0, part.expert)
+        exact = product_dtype(up_FD, part.num_rows)
         if exact == up_FD.dtype:
             return up_FD, down_DI
         if not self.buffers:
             self.buffers = {"up": up_FD.to(exact), "down": down_DI.to(exact)}
-        elif self.converted != chunk.expert:
+        elif self.converted != part.expert:
             self.buffers["up"].copy_(up_FD)
             self.buffers["down"].copy_(down_DI)
-        self.converted = chunk.expert
+        self.converted = part.expert
         return self.buffers["up"], self.buffers["down"]
 
 
@@ -164,21 +165,21 @@ class _Swiglu(torch.autograd.Function):
         for block in ctx.blocks:
             rows = _Rows(block, x_TD, dy_TD, weights_N, tokens_N, experts)
             for stretch in block.stretches:
+                at, (up_FD, down_DI) = block.within(stretch), experts[stretch]
+                inputs_into(rows.dinner_MI[at], rows.dy_MD[at].to(down_DI.dtype), down_DI)
                 for chunk in stretch.chunks:
-                    _chunk_back(rows, chunk, kept[chunk.start : chunk.end], experts, grads)
-                grads.of_stretch(stretch, rows, block.within(stretch))
+                    _chunk_back(rows, chunk, kept[chunk.start : chunk.end], grads)
+                grads.of_stretch(stretch, rows, at, up_FD)
         return grads.all(x_TD)
 
 
-def _chunk_back(rows: _Rows, chunk: Chunk, state_NF: Tensor, experts: _Weights, grads: _Gradients) -> None:
+def _chunk_back(rows: _Rows, chunk: Chunk, state_NF: Tensor, grads: _Gradients) -> None:
     """Go back through one chunk: write its rows of what the products of its expert's gradients read."""
-    up_FD, down_DI = experts[chunk]
-    exact, at = up_FD.dtype, rows.block.within(chunk)
-    dy_ND, weight_N1 = rows.dy_MD[at], rows.weight_M1[at]
-    gate_NI, up_NI = state_NF.to(exact).chunk(2, dim=-1)
+    at = rows.block.within(chunk)
+    dy_ND, weight_N1, dinner_NI = rows.dy_MD[at], rows.weight_M1[at], rows.dinner_MI[at]
+    gate_NI, up_NI = state_NF.to(dinner_NI.dtype).chunk(2, dim=-1)
     silu_NI = functional.silu(gate_NI)
     inner_NI = torch.mul(silu_NI, up_NI, out=rows.inner_MI[at])
-    dinner_NI = inputs(dy_ND.to(exact), down_DI)
     grads.of_weights(chunk, dinner_NI, inner_NI, dy_ND)
     # The gradient of the second product's weight is dy^T (weight * inner).
     inner_NI *= weight_N1
@@ -189,8 +190,6 @@ def _chunk_back(rows: _Rows, chunk: Chunk, state_NF: Tensor, experts: _Weights, 
     dgate_NI, dup_NI = dh_NF.chunk(2, dim=-1)
     torch.mul(dinner_NI, silu_NI, out=dup_NI)
     torch.ops.aten.silu_backward.grad_input(dinner_NI.mul_(up_NI), gate_NI, grad_input=dgate_NI)
-    if grads.dx_ND is not None:
-        inputs_into(grads.dx_ND[chunk.start : chunk.end], dh_NF, up_FD)
 
 
 class _Rows:
@@ -212,6 +211,7 @@ class _Rows:
         exact = product_dtype(experts.up_EFD[0], WIDE_ROWS)
         inner = experts.down_EDI.shape[2]
         self.inner_MI = scratch(len(tokens_M), inner, x_TD, exact)
+        self.dinner_MI = scratch(len(tokens_M), inner, x_TD, exact)
         self.dh_MF = scratch(len(tokens_M), 2 * inner, x_TD, exact)
 
 
@@ -252,9 +252,11 @@ class _Gradients:
             dw_N += dy_ND.to(dw_N.dtype) @ self.down_bias_ED[chunk.expert].to(dw_N.dtype)
         self.weights_N[chunk.start : chunk.end] = dw_N
 
-    def of_stretch(self, stretch: Stretch, rows: _Rows, at: slice) -> None:
-        """Add a stretch's part of the gradients of its expert's weights and biases."""
+    def of_stretch(self, stretch: Stretch, rows: _Rows, at: slice, up_FD: Tensor) -> None:
+        """Write the gradients in a stretch's inputs, and its part of those of weights and biases."""
         dy_ND, dh_NF = rows.dy_MD[at], rows.dh_MF[at]
+        if self.dx_ND is not None:
+            inputs_into(self.dx_ND[stretch.start : stretch.end], dh_NF.to(up_FD.dtype), up_FD)
         if self.down is not None:
             self.down.add(stretch, dy_ND.to(dh_NF.dtype), rows.inner_MI[at])
         if self.up is not None:

@@ -1,0 +1,65 @@
+"""The benchmark of executors goes on where it was stopped, and its table says what was not reached."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks import bench_moe, moe_table
+
+ROW = {
+    "experts": 16, "k": 2, "tokens": 4096, "dtype": "float32", "skewed": False, "backward": False,
+    "commit": "c", "best_backend": "eager", "over_best_backend": {"value": 0.9, "low": 0.8, "high": 1.1},
+    "over_floor": {"value": 1.1, "low": 1.0, "high": 1.2},
+    "over_fast_floor": {"value": 1.3, "low": 1.0, "high": 2.0},
+}  # fmt: skip
+
+
+@pytest.fixture
+def options(monkeypatch, tmp_path) -> Iterator[argparse.Namespace]:
+    """Leave two settings of small experts."""
+    monkeypatch.setattr(bench_moe, "WIDTH", 16)
+    monkeypatch.setattr(bench_moe, "INNER", 16)
+    monkeypatch.setattr(bench_moe, "CACHE_NUMBERS", 8)
+    bench_moe.experts_of.cache_clear()
+    yield argparse.Namespace(
+        folder=tmp_path, cell_s=0.0, experts=[16], k=[2], tokens=[1], dtype=["float32"], write=False
+    )
+    bench_moe.experts_of.cache_clear()
+
+
+def test_what_stands_in_the_folder_is_not_measured_again(options, capsys) -> None:
+    bench_moe.measure_missing(options)
+    names = ["16x2_1_float32_even_backward", "16x2_1_float32_even_forward"]
+    assert sorted(path.stem for path in options.folder.iterdir()) == names
+    row = json.loads((options.folder / f"{names[0]}.json").read_text())
+    assert row["backward"]
+    assert row["rounds"] >= 3
+    assert row["largest_difference"] < 1e-4
+    assert set(row["over_backend"]) == {"eager", "grouped_mm", "batched_mm"}
+    (options.folder / f"{names[0]}.json").unlink()
+    (options.folder / f"{names[1]}.json").write_text("kept")
+    bench_moe.measure_missing(options)
+    assert "1 of 2 settings are missing" in capsys.readouterr().out
+    assert (options.folder / f"{names[1]}.json").read_text() == "kept"
+    assert json.loads((options.folder / f"{names[0]}.json").read_text())["backward"]
+
+
+def test_the_table_marks_what_is_slower_or_above_the_floor(monkeypatch, tmp_path) -> None:
+    slow = {**ROW, "over_best_backend": {"value": 1.1, "low": 1.05, "high": 1.2}}
+    high = {**ROW, "over_floor": {"value": 1.2, "low": 1.1, "high": 1.3}}
+    few = {**high, "tokens": 16}
+    notes = tmp_path / "NOTES.md"
+    notes.write_text(f"before\n{moe_table.BEGIN}\nold\n{moe_table.END}\nafter\n")
+    monkeypatch.setattr(moe_table, "NOTES", notes)
+    moe_table.write([ROW, slow, high, few])
+    text = notes.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter\n")
+    assert "old" not in text
+    lines = [line for line in text.splitlines() if line.startswith("| 16, 2")]
+    assert [line.split("|")[-2].strip() for line in lines] == ["", "slower", "above 1.15", ""]
+    assert "beyond the interval: 1. Above 1.15 of the floor at 4,096 tokens: 1 of 3." in text
