@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import Any
 
 import pytest
 import uvicorn
@@ -34,8 +35,8 @@ def test_without_a_call_back_the_next_message_is_waited_for() -> None:
     asyncio.run(test())
 
 
-async def serve(app: object) -> tuple[uvicorn.Server, asyncio.Task[None], int]:
-    settings = uvicorn.Config(app, http=AttendedProtocol, port=0, lifespan="off", log_config=None)  # type: ignore[arg-type]
+async def serve(app: object, **more: Any) -> tuple[uvicorn.Server, asyncio.Task[None], int]:
+    settings = uvicorn.Config(app, http=AttendedProtocol, port=0, lifespan="off", log_config=None, **more)  # type: ignore[arg-type]
     server = uvicorn.Server(settings)
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
     task = asyncio.create_task(server.serve())
@@ -79,6 +80,29 @@ def test_the_servers_connection_calls_back_once_and_only_whom_it_concerns() -> N
             if "late" in told:
                 break
         assert told == ["last", "late"]
+        server.should_exit = True
+        await task
+
+    asyncio.run(test())
+
+
+def test_a_connection_is_closed_when_it_was_idle_and_not_while_it_works() -> None:
+    async def test() -> None:
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await asyncio.sleep(0.35)
+            await send({"type": "http.response.start", "status": 204, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+        server, task, port = await serve(app, timeout_keep_alive=0.2)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(3):
+            writer.write(REQUEST)
+            assert b"204" in await reader.readuntil(b"\r\n\r\n")
+            await asyncio.sleep(0.05)
+        began_s = asyncio.get_running_loop().time()
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        assert asyncio.get_running_loop().time() - began_s > 0.1
+        writer.close()
         server.should_exit = True
         await task
 

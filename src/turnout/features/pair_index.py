@@ -1,9 +1,8 @@
 """This module finds numbers among many: by one look at where a number was put, not by a search.
 
 A search among thirty thousand sorted numbers takes fifteen steps, each of which waits for memory. Here a
-number stands in a table at the place that its product with a fixed odd number gives (Fibonacci hashing, D. E.
-Knuth, "The Art of Computer Programming", volume 3, section 6.4). Those whose place was taken, one in
-twenty, are searched for.
+number stands in a table at the place that the first bits of its product with a fixed odd number give. Those
+whose place was taken, one in twenty, are searched for.
 """
 
 from __future__ import annotations
