@@ -13,7 +13,7 @@ import msgspec
 from turnout.core.budget import Goal
 from turnout.core.errors import InputError, did_you_mean, sentence
 from turnout.gateway.errors import ApiError
-from turnout.gateway.number import number_of
+from turnout.gateway.number import term_of
 from turnout.gateway.protocols.base import Protocol
 from turnout.gateway.select import DIALS
 from turnout.gateway.wire import ChatRequest, Members, render
@@ -74,7 +74,7 @@ def _goal(raw: msgspec.Raw) -> Goal | None:
     if any(isinstance(number, bool) for number in value.values()):
         raise _wrong(value)
     try:
-        return Goal(**{name: number_of(n) if isinstance(n, str) else float(n) for name, n in value.items()})
+        return Goal(**{name: term_of(n) if isinstance(n, str) else float(n) for name, n in value.items()})
     except InputError as error:
         message = f"the field {FIELD!r} is wrong; {error}; keep one term, within its range"
         raise ApiError(400, message, code="bad_metadata", param=FIELD) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -15,3 +16,8 @@ def number_of(text: str) -> float:
     if _NUMBER.fullmatch(text) is None:
         raise ValueError(f"no number: {text!r}")
     return float(text)
+
+
+def term_of(text: str) -> float:
+    """Return the number of a dial, which may be `inf`: a right answer is worth any price."""
+    return math.inf if text == "inf" else number_of(text)

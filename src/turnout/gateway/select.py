@@ -22,7 +22,7 @@ from turnout.core.query import Query
 from turnout.gateway.caps import check_cap
 from turnout.gateway.errors import ApiError, unknown_model
 from turnout.gateway.explore import explored
-from turnout.gateway.number import number_of
+from turnout.gateway.number import term_of
 from turnout.gateway.pacers import Pacers
 from turnout.gateway.wire import ChatRequest
 from turnout.policies.deployment import Deployment
@@ -312,7 +312,7 @@ def _unknown_header(name: str) -> ApiError:
 
 def _parse_goal(header: str, term: str, value: str) -> Goal:
     try:
-        terms: Mapping[str, float] = {term: number_of(value)}
+        terms: Mapping[str, float] = {term: term_of(value)}
         return Goal(**terms)
     except InputError as error:
         message = f"the header {header!r} is wrong; {error}; send a number in this range"
