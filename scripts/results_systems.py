@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from scripts.results_cells import Result, ends, spread, table
+from scripts.results_adapters import adapters, token_gates
+from scripts.results_cells import Result, spread, table
 from scripts.results_chains import chains
 from scripts.results_depth import depth, mixed
 from scripts.results_local import local
@@ -14,28 +15,6 @@ from scripts.results_rewiring import rewiring, rewiring_tasks
 
 Writers = Mapping[str, tuple[str, Callable[[Result], Iterator[str]]]]
 """Result file -> heading and writer."""
-
-
-def adapters(data: Result) -> Iterator[str]:
-    """S3: share of right answers over ten tasks."""
-    result = data["result"]
-    yield (
-        "Share of right answers over ten tasks, one adapter each. *Held-in*: the task's adapter is in the "
-        "pool. *Renamed*: so it is, but the question names its task by a word that no adapter has seen. "
-        "*Held-out*: it is not."
-    )
-    yield ""
-    rows = []
-    for name, row in result["held_in"].items():
-        cells = [
-            ends(other["accuracy"], other["low"], other["high"]) if other else "-"
-            for other in (row, result["renamed"].get(name), result["held_out"].get(name))
-        ]
-        lead = ends(row["gain_over_phatgoose"], row["gain_low"], row["gain_high"], form="+.3f")
-        rows.append((f"`{name}`", *cells, lead))
-    yield from table(("method", "held-in", "renamed", "held-out", "held-in minus PHATGOOSE"), rows)
-    yield ""
-    yield from (f"- {claim}" for claim in result["claims"])
 
 
 def sequential(data: Result) -> Iterator[str]:
@@ -153,6 +132,7 @@ SYSTEMS: Writers = {
     "rewiring": ("Experts at test time: Rewiring (S26)", rewiring),
     "rewiring_tasks": ("Experts at test time: answers that can be checked (S26)", rewiring_tasks),
     "adapters": ("Adapters: Glider (S3), PHATGOOSE, Arrow", adapters),
+    "token_gates": ("Adapters: why token gates find so few answers", token_gates),
     "gates": ("Gates of experts on equal terms", gates),
     "gates_more": ("Ten further gates on equal terms", gates),
     "gates_dirichlet": ("The gate with a Dirichlet prior, over ten seeds", gates),

@@ -88,8 +88,7 @@ class RoutedBlock:
         """Return the hidden states after 0, 1 or 2 calls of the block, each sequence its own number."""
         going = self.routed.going
         if going is not None:
-            # Nothing is left to decide or to look for: of each further token this is all there is to do.
-            return self._call(going[self.layer], hidden_states, args, kwargs)
+            return self._go_on(going[self.layer], hidden_states, args, kwargs)
         cache = kwargs.get(self.keyword)
         if not isinstance(cache, Cache):
             cache = find_cache((*kwargs.values(), *args))
@@ -107,6 +106,20 @@ class RoutedBlock:
         if not slots.is_settled:
             slots.settle(functools.partial(self._rows_after, hidden_BTD=hidden_states))
         return hidden_states
+
+    def _go_on(
+        self, slots: CallSlots, hidden_BTD: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Tensor:
+        """Do what `_call` does, where nothing is left to decide: for each further token, so in few steps."""
+        if slots.whole is None:
+            return self._call(slots, hidden_BTD, args, kwargs)
+        slots.active, keep_BTD = slots.whole
+        try:
+            output: Tensor = self.call(hidden_BTD, *args, **kwargs)
+        finally:
+            slots.active = None
+        slots.length += hidden_BTD.shape[1]
+        return output if keep_BTD is None else torch.where(keep_BTD, output, hidden_BTD)
 
     def _call(
         self, slots: CallSlots, hidden_BTD: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -27,8 +27,6 @@ class Pass:
     is_planned: bool = False
     counts: dict[int, Tensor] = field(default_factory=dict)
     cache: Cache | None = None
-    rows: int | None = None
-    """Of the batch, where that is known."""
     taken: dict[tuple[int, int], tuple[Any, Tensor, Any]] = field(default_factory=dict)
     _sets: list[Tensor] | None = None
 
@@ -112,5 +110,4 @@ def begin(args: tuple[Any, ...], kwargs: dict[str, Any], prompt: int | Tensor | 
                 do="wrap the family's class for text alone if its class for images builds masks itself",
             )
         )
-    rows = len(source) if isinstance(source, Tensor) else None
-    return Pass(attention_BT=mask, prompt=prompt, cache=cache, rows=rows)
+    return Pass(attention_BT=mask, prompt=prompt, cache=cache)

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Cache
+from transformers import Cache, DynamicCache
 
 from turnout.core.errors import InputError, sentence
-from turnout.nn.caches import serials
+from turnout.nn.caches import cache_keyword, serials
 from turnout.nn.decoder import check_blocks_alone, decoder_blocks
 from turnout.nn.depth.blocks import RoutedBlock, RoutedGenerate
 from turnout.nn.depth.contract import DepthRouter, check_counts
@@ -75,6 +75,7 @@ class RoutedDepth:
         self._counts_BL: Tensor | None = None
         # A number, which stays the same in a copy of a cache.
         self._key = next(serials)
+        self._keyword = cache_keyword(owner)
         self._pass: Pass | None = None
         self.going: list[CallSlots] | None = None
         self._forced_BL: Tensor | None = None
@@ -269,19 +270,32 @@ class RoutedDepth:
         )
 
     def _begin(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._pass = now = begin(args, kwargs, self._prompt)
-        self.going = self._going(now)
+        self.going = self._going(args, kwargs)
+        if self.going is None:
+            self._pass = begin(args, kwargs, self._prompt)
+        else:
+            self._pass = Pass(attention_BT=None, prompt=None, cache=kwargs[self._keyword])
 
-    def _going(self, now: Pass) -> list[CallSlots] | None:
-        """Return the slots by block where every decision of this batch was taken before; None elsewhere."""
-        if now.cache is None or now.rows is None or self._forced_BL is not None:
+    def _going(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[CallSlots] | None:
+        """Return the slots by block where every decision of this batch was taken before; None elsewhere.
+
+        This is asked for every token; what is rare is left to `begin`, which looks closer.
+        """
+        cache, mask = kwargs.get(self._keyword), kwargs.get("attention_mask")
+        source = kwargs.get("input_ids")
+        source = source if source is not None else kwargs.get("inputs_embeds")
+        if args or self._forced_BL is not None or not isinstance(source, Tensor):
             return None
-        layers: list[Any] = now.cache.layers
-        if len(layers) != self.layers:
+        if not isinstance(cache, DynamicCache) or len(cache.layers) != self.layers or not source.shape[1]:
             return None
+        if mask is not None and (not isinstance(mask, Tensor) or mask.dim() != 2):
+            return None
+        key, rows = self._key, source.shape[0]
+        layers: list[Any] = cache.layers
         for slots in layers:
-            is_known = type(slots) is CallSlots and slots.is_settled and slots.key == self._key
-            if not is_known or slots.batch != now.rows:
+            if type(slots) is not CallSlots or not slots.is_settled or slots.key != key:
+                return None
+            if slots.batch != rows:
                 return None
         return layers
 

@@ -82,6 +82,7 @@ class CallSlots(CacheLayerMixin):  # type: ignore[misc]
         self.calls: list[Call] = []
         self.slots: list[Any] = []
         self.is_settled = False
+        self.whole: tuple[Any, Tensor | None] | None = None
         self.active: Any = None
         self.agreed: Tensor | None = None
 
@@ -113,6 +114,12 @@ class CallSlots(CacheLayerMixin):  # type: ignore[misc]
                 more = (0,) * (2 * slot.keys.dim() - 1) + (run - len(call.rows),)
                 slot.keys, slot.values = functional.pad(slot.keys, more), functional.pad(slot.values, more)
                 self.calls[number] = Call(_filled(call.rows, self.batch, run), makers=call.rows)
+        self._find_whole()
+
+    def _find_whole(self) -> None:
+        """Note the slot of the one call that all rows run, and who keeps it; None for another plan."""
+        is_whole = self.is_settled and len(self.calls) == 1 and self.calls[0].rows is None
+        self.whole = (self.slots[0], self.calls[0].keep_BTD) if is_whole else None
 
     def _keep(self, counts_B: Tensor, number: int) -> Tensor:
         # As wide as what it chooses from, which is faster than to broadcast it at every step.
@@ -210,6 +217,7 @@ class CallSlots(CacheLayerMixin):  # type: ignore[misc]
                 taken = indices[rows]
             self.slots[number].batch_select_indices(places[number][taken])
         del self.slots[len(self.calls) :]
+        self._find_whole()
 
     def taken(self, indices: Tensor) -> CallSlots:
         """Return a copy that holds the rows `indices`; this one stays as it is."""
