@@ -116,11 +116,13 @@ def look_at(path: Path, url: str | None, ask: Callable[[Look], Found]) -> Found:
     if url is not None:
         import psycopg
 
+        # No gateway of this version may have made its tables yet.
+        absent = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn)
         try:
             with connect(url) as connection:
                 connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 return ask(Look(connection, whose="all hosts", at_work=sessions_at_work(connection)))
-        except (psycopg.OperationalError, psycopg.errors.UndefinedTable) as error:
+        except (psycopg.OperationalError, *absent) as error:
             logger.warning("only this host's rows are read, since PostgreSQL has none to give: %s", error)
     return look_at_file(path, ask)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import re
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?)", re.ASCII | re.IGNORECASE)
 
 
 def number_of(text: str) -> float:
-    """Return the number that decimal digits spell; raises `ValueError` for any other text.
+    """Return the number that decimal digits spell, or `inf`; raises `ValueError` for any other text.
 
-    Python's own reading takes `1_0` for ten, and `nan` and `infinity` for numbers.
+    Python's own reading takes `1_0` for ten, and `nan` for a number.
     """
     if _NUMBER.fullmatch(text) is None:
         raise ValueError(f"no number: {text!r}")

@@ -6,7 +6,7 @@ import json
 import socket
 import sqlite3
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -107,7 +107,7 @@ def test_a_switch_of_deployments_reaches_postgresql(tmp_path: Path, central_url:
     eventually(lambda: held(central_url, query), [(5.0, "promote", "old", "g", True, "me")])
     ledger.close()
     assert central_admin.pull(central_url, tmp_path / "copy.sqlite") == 0
-    with sqlite3.connect(tmp_path / "copy.sqlite") as copy:
+    with closing(sqlite3.connect(tmp_path / "copy.sqlite")) as copy:
         assert copy.execute("SELECT before, after FROM switches").fetchall() == [("old", "new")]
 
 

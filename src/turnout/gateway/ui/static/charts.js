@@ -151,7 +151,7 @@ function isBeaten(one, singles) {
 
 // A label stands where nothing else does: right of its point, left, below or above; else nowhere, which is told.
 function label(picture, taken, edge, cx, cy, text) {
-  const length = text.length * 6.4;
+  const length = text.length * 7;
   const spots = [[cx + 10, cy], [cx - 10 - length, cy], [cx - length / 2, cy + 17], [cx - length / 2, cy - 16], [cx - 10 - length, cy + 15], [cx + 8, cy + 15]];
   const boxes = spots.map(([x1, y]) => ({ x1, x2: x1 + length, y, half: 6 }));
   const isFree = (box) => box.x1 > 50 && box.x2 < edge && !taken.some((other) =>
