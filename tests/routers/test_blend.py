@@ -124,3 +124,15 @@ def test_beyond_one_the_better_prediction_stays_the_better() -> None:
     assert (found < 1).all()
     np.testing.assert_array_equal(found[0, 1:5], beyond[0, 1:5])
     np.testing.assert_allclose(found, np.clip(beyond, 0, 1), atol=6e-4)
+
+
+def test_on_a_table_with_holes_whoever_met_the_easy_queries_does_not_lead_for_that() -> None:
+    rng = np.random.default_rng(0)
+    level_Q1, value_M = 0.6 * rng.random((300, 1)), np.array([0.3, 0.2, 0.1, 0.0])
+    met_QM = rng.random((300, 4)) < np.where(level_Q1 > 0.3, [[0.2, 0.5, 0.5, 0.9]], [[0.9, 0.5, 0.5, 0.1]])
+    # Texts say nothing of how hard a query is.
+    texts = [f"{'sheep goat cow hen'.split()[i % 4]} number {i}" for i in range(300)]
+    table = dense_table(np.where(met_QM, level_Q1 + value_M, np.nan), texts)
+    assert np.nanmean(table.quality_QM, axis=0).argmax() != 0
+    estimate = BlendRouter(members=(RidgeRouter(), KNNRouter())).fit(table).estimate(table.queries)
+    assert (estimate.quality_QM.argmax(axis=1) == 0).mean() > 0.9

@@ -12,6 +12,7 @@ from turnout.core import Candidate
 from turnout.core.errors import InputError, UnknownNameError
 from turnout.features import TextEmbedder
 from turnout.routers import FactorisationRouter, KNNRouter, PreferenceFactorsRouter, RidgeRouter
+from turnout.routers.logistic_heads import fit_logistic
 
 EMBEDDER = TextEmbedder(num_features=16).fit(real_table().queries)
 
@@ -29,6 +30,8 @@ def test_what_is_added_to_everybody_on_a_query_moves_no_score() -> None:
         found_QM: np.ndarray = router.fit(table).estimate(asked).quality_QM
         return np.asarray(found_QM - found_QM.mean(axis=1, keepdims=True))
 
+    one, two = (gaps(PreferenceFactorsRouter(num_dims=2), table) for table in (plain, moved))
+    np.testing.assert_allclose(one, two, atol=2e-3)
     for cls in (KNNRouter, FactorisationRouter):
         assert np.abs(gaps(cls(), plain) - gaps(cls(), moved)).max() > 5e-3, cls.__name__
 
@@ -45,12 +48,38 @@ def test_a_win_counts_the_same_by_however_much_under_signs() -> None:
 
     narrow_QM = 0.5 + 0.01 * rank_QM
     np.testing.assert_allclose(scores(quality_QM, "sign"), scores(narrow_QM, "sign"), atol=1e-6)
+    wide, tight = (
+        PreferenceFactorsRouter(num_dims=2, labels="sign").fit(worded_table(v)).estimate(asked).quality_QM
+        for v in (0.25 + 0.5 * quality_QM, 0.5 + 0.01 * (rank_QM - 1))
+    )
+    gaps, narrow_gaps = (found - found.mean(axis=1, keepdims=True) for found in (wide, tight))
+    np.testing.assert_allclose(gaps, narrow_gaps, atol=0.03)  # but for what is cut at 0 and 1
     # A regression on qualities hears of the margins.
     wide, tight = (
         RidgeRouter().fit(worded_table(v)).estimate(asked).quality_QM for v in (quality_QM, narrow_QM)
     )
     assert np.abs(wide - tight).max() > 0.02
     assert np.abs(scores(narrow_QM, "graded")).max() < 0.3 * np.abs(scores(narrow_QM, "sign")).max()
+
+
+def test_between_two_candidates_it_is_a_classifier_of_who_wins() -> None:
+    """RouteLLM's text classifier on preferences: one linear score, here beside a logistic regression."""
+    rng = np.random.default_rng(3)
+    table = real_table()
+    x_NF = np.asarray(EMBEDDER.embed(table.queries), np.float64)
+    strong_N1 = 1.0 / (1.0 + np.exp(-8.0 * (x_NF @ rng.normal(size=(x_NF.shape[1], 1)))))
+    won_N1 = (rng.random(strong_N1.shape) < strong_N1).astype(float)
+    # By how much somebody wins says nothing.
+    margin_N1 = rng.uniform(0.05, 0.5, won_N1.shape) * (2.0 * won_N1 - 1.0)
+    quality_QM = np.concatenate([0.5 + margin_N1, np.full(won_N1.shape, 0.5)], axis=1)
+    texts = [query.words for query in table.queries]
+    router = PreferenceFactorsRouter(embedder=EMBEDDER, labels="sign").fit(dense_table(quality_QM, texts))
+    score_QM = router.scores(table.queries)
+    p_Q = 1.0 / (1.0 + np.exp(score_QM[:, 1] - score_QM[:, 0]))
+    classified_Q = fit_logistic(x_NF, won_N1, penalty=0.3).predict(x_NF)[0][:, 0]
+    assert np.corrcoef(p_Q, classified_Q)[0, 1] > 0.97
+    assert np.abs(p_Q - classified_Q).mean() < 0.08
+    assert ((p_Q > 0.5) == (strong_N1[:, 0] > 0.5)).mean() > 0.8
 
 
 @pytest.mark.parametrize("num", [3, 30])

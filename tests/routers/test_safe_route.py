@@ -7,6 +7,7 @@ import pytest
 
 from tests.routers.tables import dense_table, real_table, worded_queries, worded_table
 from turnout.core import OutcomeTable
+from turnout.core.contracts import Router
 from turnout.core.errors import InputError
 from turnout.features import TextEmbedder
 from turnout.routers import KNNRouter, RidgeRouter, SafeRouteRouter
@@ -52,6 +53,26 @@ def test_where_both_are_right_or_both_wrong_counts_alike() -> None:
             for values in (quality_QM, turned_QM)
         )
         assert np.abs(one - two).max() > 0.1
+
+
+def test_what_is_won_is_a_probability_and_no_line() -> None:
+    rng = np.random.default_rng(2)
+    table = real_table(600)
+    x_NF = np.asarray(EMBEDDER.embed(table.queries), np.float64)
+    hard_N = 1.0 / (1.0 + np.exp(3.0 - 14.0 * x_NF @ rng.normal(size=x_NF.shape[1])))
+    small_N = (rng.random(hard_N.size) > hard_N).astype(float)
+    data = dense_table(
+        np.stack([small_N, np.ones(hard_N.size)], axis=1), [query.words for query in table.queries],
+        cost_usd=np.tile([1e-5, 1e-3], (hard_N.size, 1)),
+    )  # fmt: skip
+
+    def error(router: Router) -> float:
+        found_QM = router.fit(data).estimate(table.queries).quality_QM
+        return float(np.mean((found_QM[:, 1] - found_QM[:, 0] - hard_N) ** 2))
+
+    mine = error(SafeRouteRouter(embedder=EMBEDDER, penalty=0.3))
+    for other in (KNNRouter(embedder=EMBEDDER), RidgeRouter(embedder=EMBEDDER)):
+        assert mine < 0.7 * error(other)
 
 
 def test_the_estimate_is_the_small_one_plus_gain_minus_harm() -> None:

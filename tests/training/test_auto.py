@@ -187,13 +187,13 @@ def test_who_earns_nothing_is_left_out_unless_it_knows_the_costs() -> None:
     gram_CC = np.eye(6)
     evidence = Evidence(gram_CC, np.array([0.5, 0.01, 0.0, 0.0, 0.02, 0.3]), np.array([3.0, 1.0, 2.0]))
     fold = Fold(
-        rows_Q=np.ones(1, np.bool_), base=None, shift_M=np.zeros(0),  # type: ignore[arg-type]
+        rows_Q=np.ones(1, np.bool_), base=None,  # type: ignore[arg-type]
         estimates=dict.fromkeys("abc"), evidence=evidence,  # type: ignore[arg-type]
     )  # fmt: skip
     assert kept([fold], ["a", "b", "c"], has_costs=False) == ["a", "c"]
     assert kept([fold], ["a", "b", "c"], has_costs=True) == ["a", "b", "c"]
     nobody = Fold(
-        rows_Q=fold.rows_Q, base=fold.base, shift_M=fold.shift_M, estimates=fold.estimates,
+        rows_Q=fold.rows_Q, base=fold.base, estimates=fold.estimates,
         evidence=Evidence(gram_CC, np.zeros(6), np.zeros(3)),
     )  # fmt: skip
     assert kept([nobody], ["a", "b", "c"], has_costs=False) == ["a"]

@@ -11,7 +11,7 @@ from turnout.core.candidate import Candidate
 from turnout.core.contracts import Configured, Embedder, Router, State
 from turnout.core.errors import InputError, sentence
 from turnout.core.estimate import Estimate, make_estimate
-from turnout.core.outcomes import Bools, Floats, OutcomeTable
+from turnout.core.outcomes import Bools, OutcomeTable
 from turnout.core.query import Query
 from turnout.core.validation import check_count, check_kind, check_number
 from turnout.features.cached import CachedEmbedder
@@ -19,7 +19,7 @@ from turnout.routers.best_single import BestSingleRouter
 from turnout.routers.folds import fold_of
 from turnout.routers.inferred_group import InferredGroupRouter
 from turnout.routers.knn import KNNRouter
-from turnout.routers.members import blend, hold_out, plain_means, restored, shift_of, with_embedder
+from turnout.routers.members import blend, hold_out, restored, with_embedder
 from turnout.routers.packing import below
 from turnout.routers.reader import fitted_embedder
 from turnout.routers.ridge import RidgeRouter
@@ -92,7 +92,6 @@ class BlendRouter(Router):
         self.base_ = BestSingleRouter()
         self.weights_: Weights | None = None
         self.pool_: Bools | None = None
-        self.shift_: Floats = np.zeros(0)
 
     @property
     def is_fitted(self) -> bool:
@@ -108,9 +107,7 @@ class BlendRouter(Router):
         weights = self._learn(table, members) if self.weights is None else _weights_of(self.weights)
         learned = [member.clone().fit(table) for member in members]
         self.base_ = BestSingleRouter().fit(table)
-        base = self.base_.estimate(queries[:1])
-        self.pool_ = np.isfinite(base.quality_QM[0])
-        self.shift_ = shift_of(base, plain_means(table))
+        self.pool_ = np.isfinite(self.base_.estimate(queries[:1]).quality_QM[0])
         self.weights_ = weights
         self._take([member.state() for member in learned])
         return self
@@ -143,7 +140,6 @@ class BlendRouter(Router):
         self.base_ = base.add_candidate(candidate, table)
         self.members_, self.weights_ = tuple(grown), weights
         self.pool_ = np.append(pool_M, False)
-        self.shift_ = np.append(self.shift_, 0.0)
         return self
 
     def state(self) -> State:
@@ -155,7 +151,6 @@ class BlendRouter(Router):
             "common": weights.common_K,
             "cost": weights.cost_K,
             "pool": pool_M.astype(np.uint8),
-            "shift": self.shift_,
         }
         values: dict[str, object] = {}
         parts: dict[str, Configured] = {"base": self.base_}
@@ -176,7 +171,6 @@ class BlendRouter(Router):
         self.embedder_, self.base_ = embedder, base
         self.weights_ = Weights(*(np.asarray(state.arrays[name]) for name in ("own", "common", "cost")))
         self.pool_ = state.arrays["pool"].astype(np.bool_)
-        self.shift_ = state.arrays.get("shift", np.zeros(self.pool_.size))  # older artifacts have none
         states = []
         for number in range(len(self._given)):
             prefix, values = f"{number}/", state.values[str(number)]
@@ -204,7 +198,7 @@ class BlendRouter(Router):
     def _estimate(self, queries: Sequence[Query]) -> Estimate:
         weights, pool_M = self._learned("estimate")
         estimates = [member.estimate(queries) for member in self.members_]
-        return blend(estimates, self.base_.estimate(queries), weights, pool_M, self.shift_)
+        return blend(estimates, self.base_.estimate(queries), weights, pool_M)
 
     def _learn(self, table: OutcomeTable, members: Sequence[Router]) -> Weights:
         fold_Q = fold_of(table.queries, self.num_folds, seed=self.seed)

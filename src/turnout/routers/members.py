@@ -43,7 +43,11 @@ def plain_means(table: OutcomeTable) -> Floats:
 
 
 def held_of(estimates: Sequence[Estimate], plain_M: Floats, test: OutcomeTable) -> Held:
-    """Return predictions next to what came true; `plain_M` are the means of what was learned from."""
+    """Return predictions next to what came true; `plain_M` are the means of what was learned from.
+
+    Weights are earned beyond these means and then added to a base of which the ease of queries was taken: a
+    member that says no more than a mean over easy queries earns none.
+    """
     return Held(
         np.stack([estimate.quality_QM for estimate in estimates]),
         np.stack([estimate.cost_usd_QM for estimate in estimates]),
@@ -53,20 +57,9 @@ def held_of(estimates: Sequence[Estimate], plain_M: Floats, test: OutcomeTable) 
     )
 
 
-def shift_of(base: Estimate, plain_M: Floats) -> Floats:
-    """Return by how much each candidate's base lies above its plain mean, shape (M,); 0 without holes.
-
-    Members learn from what was observed, so where a candidate met easier queries they say of all queries what
-    is true of those. The shift takes it from them as the base had it taken.
-    """
-    return np.asarray(np.nan_to_num(base.quality_QM[:1] - plain_M).reshape(-1))
-
-
-def blend(
-    estimates: Sequence[Estimate], base: Estimate, weights: Weights, pool_M: Bools, shift_M: Floats
-) -> Estimate:
+def blend(estimates: Sequence[Estimate], base: Estimate, weights: Weights, pool_M: Bools) -> Estimate:
     """Return one estimate from those of the members; `pool_M` says whose mean is the common part."""
-    quality_KQM = np.array([estimate.quality_QM for estimate in estimates]) + shift_M
+    quality_KQM = np.array([estimate.quality_QM for estimate in estimates])
     spread_KQM = [estimate.spread_QM for estimate in estimates]
     mixed_QM = weights.mix(quality_KQM, base.quality_QM, pool_M)
     clipped_QM = squeezed(mixed_QM)

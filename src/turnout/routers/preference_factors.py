@@ -43,11 +43,12 @@ class PreferenceFactorsRouter(Router):
 
     Differs
     -------
-    w is part of v. Comparisons are made from recorded qualities, graded or by sign, of all pairs of at most
-    24 candidates; no noise is added to the embedding, both factors are penalised. A win probability becomes
-    a quality: `q_m = level(x) + mean_n (2 P(m beats n) - 1)`, exact for graded comparisons, with a ridge head
-    for the mean quality of those 24, of which comparisons do not tell. Then every candidate, old or new, is
-    placed against them.
+    w is part of v. Between two candidates this is the section's text classifier as well, a logistic
+    regression of who wins on the text (there on BERT): any linear score of a pair is of rank one. Comparisons
+    are made from recorded qualities, graded or by sign, of all pairs of at most 24 candidates; no noise is
+    added to the embedding, both factors are penalised. A win probability becomes a quality: `q_m = level(x) +
+    mean_n (2 P(m beats n) - 1)`, exact for graded comparisons, with a ridge head for the mean quality of
+    those 24, of which comparisons do not tell. Then every candidate, old or new, is placed against them.
 
     Parameters
     ----------

@@ -10,10 +10,10 @@ import numpy as np
 from turnout.core.contracts import Embedder, Router
 from turnout.core.errors import TableError, sentence
 from turnout.core.estimate import Estimate
-from turnout.core.outcomes import Bools, Floats, Ints, OutcomeTable, split_groups
+from turnout.core.outcomes import Bools, Ints, OutcomeTable, split_groups
 from turnout.evaluation import near_duplicates
 from turnout.routers import BestSingleRouter
-from turnout.routers.members import blend, held_of, plain_means, shift_of, with_embedder
+from turnout.routers.members import blend, held_of, plain_means, with_embedder
 from turnout.routers.stacking import Evidence, Weights
 
 _ARRAYS = ("quality_QM", "spread_QM", "cost_usd_QM", "latency_s_QM", "allowed_QM")
@@ -27,8 +27,6 @@ class Fold:
     """Which queries of the table these are."""
     base: Estimate
     """The candidates' means on the rest."""
-    shift_M: Floats
-    """See `shift_of`."""
     estimates: Mapping[str, Estimate]
     """Of each router."""
     evidence: Evidence
@@ -42,7 +40,7 @@ class Fold:
     def blend(self, names: Sequence[str], weights: Weights) -> Estimate:
         """Return the blend of some routers."""
         pool_M: Bools = np.asarray(np.isfinite(self.base.quality_QM).all(axis=0))
-        return blend([self.estimates[name] for name in names], self.base, weights, pool_M, self.shift_M)
+        return blend([self.estimates[name] for name in names], self.base, weights, pool_M)
 
 
 def cut(table: OutcomeTable, num_folds: int, *, seed: int) -> Ints:
@@ -73,11 +71,9 @@ def predict_fold(
         name: with_embedder(router, embedder).fit(rest).estimate(held.queries)
         for name, router in routers.items()
     }
-    base, plain_M = BestSingleRouter().fit(rest).estimate(held.queries), plain_means(rest)
-    evidence = held_of(list(estimates.values()), plain_M, held).evidence()
-    return Fold(
-        rows_Q=rows_Q, base=base, shift_M=shift_of(base, plain_M), estimates=estimates, evidence=evidence
-    )
+    base = BestSingleRouter().fit(rest).estimate(held.queries)
+    evidence = held_of(list(estimates.values()), plain_means(rest), held).evidence()
+    return Fold(rows_Q=rows_Q, base=base, estimates=estimates, evidence=evidence)
 
 
 def in_order(folds: Sequence[Fold], estimates: Sequence[Estimate]) -> Estimate:
