@@ -22,22 +22,22 @@ def test_experts_are_chosen_as_often_as_the_load_that_is_balanced_says() -> None
     gate, counts_TE, expected_TE = drawn(), torch.zeros(40, 5), torch.zeros(40, 5)
     with torch.no_grad():
         clean_TE, deviation_TE = X_TD @ gate.weight_ED.T, gate.deviation(X_TD)
-        for _ in range(1500):
+        for _ in range(400):
             plan = gate(X_TD)
-            counts_TE[plan.tokens_N, plan.experts_N] += 1 / 1500
+            counts_TE[plan.tokens_N, plan.experts_N] += 1 / 400
             assert plan.logits_TE is not None
-            expected_TE += smooth_load(clean_TE, plan.logits_TE, deviation_TE, 2) / 1500
+            expected_TE += smooth_load(clean_TE, plan.logits_TE, deviation_TE, 2) / 400
     assert float(counts_TE.std()) > 0.1
-    assert torch.allclose(counts_TE, expected_TE, atol=0.06)
+    assert torch.allclose(counts_TE, expected_TE, atol=0.1)
 
 
 def test_noise_is_as_wide_as_the_token_says() -> None:
     gate = drawn()
     with torch.no_grad():
-        noise = torch.stack([gate(X_TD).logits_TE - X_TD @ gate.weight_ED.T for _ in range(2000)])
+        noise = torch.stack([gate(X_TD).logits_TE - X_TD @ gate.weight_ED.T for _ in range(600)])
         expected_TE = torch.nn.functional.softplus(X_TD @ gate.noise_ED.T) + LEAST
     assert torch.allclose(noise.std(0), expected_TE, rtol=0.12)
-    assert torch.allclose(noise.mean(0), torch.zeros(40, 5), atol=0.4)
+    assert float((noise.mean(0) / expected_TE).abs().max()) < 0.2
 
 
 def test_in_eval_mode_it_is_the_softmax_rule_without_noise() -> None:
@@ -56,7 +56,7 @@ def test_both_losses_even_a_gate_that_prefers_one_expert() -> None:
     gate.eval()
     before = gate(x_TD).counts_E.max() / 16
     optimizer = torch.optim.Adam(gate.parameters(), lr=0.05)
-    for _ in range(150):
+    for _ in range(100):
         losses = gate.train()(x_TD).losses
         optimizer.zero_grad()
         (losses["importance"] + losses["load"]).backward()
