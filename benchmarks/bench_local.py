@@ -147,7 +147,7 @@ def _interval(value_Q: np.ndarray) -> list[float]:
 
 def main(arguments: Sequence[str]) -> None:
     is_quick = "--quick" in arguments
-    steps, questions = (60, 60) if is_quick else (600, 500)
+    steps, questions = (60, 60) if is_quick else (2400, 500)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "local"
         print("training, recording, fitting", flush=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence, Set
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +32,12 @@ if TYPE_CHECKING:
     from turnout.policies import Deployment
 
 GOAL = Goal(quality_floor=0.95)
-TASKS = ("copy", "largest", "reverse", "shift", "sort")
-LEVELS = (1, 2, 3)
+TASKS = ("largest", "sort")
+LEVELS = (2, 3, 4)
+"""Of all tasks; at each there are so many questions that those recorded can be kept out of the training."""
+CHAINS = 4
+"""Chains for each question of another task: a chain takes steps one after another, so that depth is worth
+something, and one block learns the others."""
 USD_PER_PFLOP = 1e-3
 """A rented accelerator of 2 USD an hour that reaches about 0.5 PFLOP/s is of this order."""
 
@@ -41,7 +46,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("--once", action="store_true", help="ask the endpoint one question and stop")
     parser.add_argument("--out", type=Path, default=Path("turnout-local"), help="folder (turnout-local)")
-    parser.add_argument("--steps", type=count, default=600, help="training steps of each model (default 600)")
+    parser.add_argument(
+        "--steps", type=count, default=2400, help="training steps of each model (default 2400)"
+    )
     parser.add_argument("--questions", type=count, default=400, help="recorded questions (default 400)")
     parser.add_argument(
         "--usd-per-pflop",
@@ -155,7 +162,7 @@ def _sizes(steps: int) -> dict[str, Size]:
 
     return {
         "tiny": Size(width=32, layers=1, steps=steps, efforts={}),
-        "small": Size(width=64, layers=4, steps=steps, efforts={"lean": 0.0, "least": -0.1}),
+        "small": Size(width=64, layers=6, steps=steps, efforts={"lean": 0.75, "least": 0.5}),
     }
 
 
@@ -174,31 +181,44 @@ def _make_models(options: argparse.Namespace, progress: Progress, unseen: Set[st
             size=size,
             alphabet=ALPHABET,
             draw=_drawer(rng, unseen),
-            held=_pairs(_questions(24, make_rng(options.seed, "local", "held")), unseen),
+            held=_pairs(_questions(30, make_rng(options.seed, "local", "held")), unseen),
             seed=options.seed,
             progress=progress,
         )
     return folders
 
 
-def _drawer(rng: np.random.Generator, unseen: Set[str]) -> Callable[[], Sequence[tuple[str, str]]]:
+def _drawer(rng: np.random.Generator, unseen: Set[str]) -> Callable[[], Sequence[tuple[str, ...]]]:
     return lambda: _pairs(_questions(8, rng), unseen)
 
 
 def _questions(each: int, rng: np.random.Generator) -> list[Question]:
+    from turnout.datasets.chains import chains
     from turnout.datasets.procedural import questions
 
-    return [item for task in TASKS for item in questions(task, count=each, levels=LEVELS, rng=rng)]
+    found = [item for task in TASKS for item in questions(task, count=each, levels=LEVELS, rng=rng)]
+    # A chain is known by its form; the letters of the name would only slow learning.
+    return found + [
+        replace(question, prompt=question.prompt.removeprefix("chain:"))
+        for question in chains(count=CHAINS * each, levels=LEVELS, rng=rng)
+    ]
 
 
-def _pairs(found: Sequence[Question], unseen: Set[str]) -> list[tuple[str, str]]:
-    return [(question.prompt, question.answer) for question in found if question.prompt not in unseen]
+def _pairs(found: Sequence[Question], unseen: Set[str]) -> list[tuple[str, ...]]:
+    """Return what teaches: prompt, answer, and for a chain the letter after each of its steps."""
+    from turnout.datasets.chains import walked
+
+    return [
+        (question.prompt, question.answer, walked(question) if question.task == "chain" else "")
+        for question in found
+        if question.prompt not in unseen
+    ]
 
 
 def _recorded(options: argparse.Namespace) -> list[Question]:
     """Return different questions, of all tasks; no model learns from them."""
     rng = make_rng(options.seed, "local", "recorded")
-    drawn = list({q.prompt: q for q in _questions(2 * options.questions // len(TASKS) + 1, rng)}.values())
+    drawn = list({q.prompt: q for q in _questions(options.questions, rng)}.values())
     return [drawn[i] for i in rng.permutation(len(drawn))[: options.questions]]
 
 
