@@ -288,9 +288,10 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--bases", type=int, default=Size.bases)
     parser.add_argument("--base", type=int, help="measure this one alone, into the folder")
     options = parser.parse_args(arguments)
-    size = QUICK if options.quick else Size()
+    size = QUICK if options.quick else Size(bases=options.bases)
     if options.base is not None:
         measured(size, options.base, options.folder)
         return

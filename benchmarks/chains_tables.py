@@ -18,14 +18,13 @@ from turnout.datasets.procedural import Question
 from turnout.nn.depth.duo import Oracle
 from turnout.nn.regret import regret
 
-PAIRS = {
-    "own minus dense": ("own", "dense"),
-    "own minus fixed of as many layers": ("own", "own, fixed"),
-    "own minus fixed of the same floor": ("own", "fixed"),
-    "shared minus dense": ("shared", "dense"),
-    "shared minus fixed of as many layers": ("shared", "shared, fixed"),
-    "shared minus fixed of the same floor": ("shared", "fixed"),
+RIVALS = {
+    "dense": "dense",
+    "fixed of the same layers": "{}, mix",
+    "fixed of whole layers, no fewer": "{}, fixed",
+    "fixed of the same floor": "fixed",
 }
+"""Whom the routers of a kind are compared with: a mix has two fixed skips, drawn so as to spend the same."""
 
 
 @dataclass(kw_only=True)
@@ -73,17 +72,40 @@ def load(path: Path) -> Judged:
 
 def rows(found: Sequence[Judged]) -> dict[str, Any]:
     """Return quality and layers of everybody, a mean over bases, with intervals over questions."""
-    dense_Q = _mean(found, "dense")[0]
-    return {name: row(_mean(found, name), dense_Q) for name in found[0].answers}
+    every = [with_mixes(one.answers) for one in found]
+    dense_Q = _mean(every, "dense")[0]
+    return {name: row(_mean(every, name), dense_Q) for name in every[0]}
 
 
 def gains(found: Sequence[Judged]) -> dict[str, Any]:
     """Return differences, paired by question: right answers and layers."""
-    lines = {}
-    for name, (one, other) in PAIRS.items():
-        a, b = _mean(found, one), _mean(found, other)
-        lines[name] = {"quality": interval(a[0] - b[0]), "layers": interval(a[1] - b[1])}
+    every, lines = [with_mixes(one.answers) for one in found], {}
+    for kind in ("own", "shared"):
+        for name, rival in RIVALS.items():
+            a, b = _mean(every, kind), _mean(every, rival.format(kind))
+            lines[f"{kind} minus {name}"] = {
+                "quality": interval(a[0] - b[0]),
+                "layers": interval(a[1] - b[1]),
+            }
     return lines
+
+
+def with_mixes(answers: Mapping[str, Answers]) -> dict[str, Answers]:
+    """Return the answers and, for each kind of router, those of two fixed skips that spend the same.
+
+    One of them has a block more than the other; each question gets one or the other by chance, so that the
+    mean is that of the routers. What stands there is the expectation.
+    """
+    found = dict(answers)
+    for kind in ("own", "shared"):
+        spent = float(answers[kind][1].mean())
+        most = max(calls_Q.max() for name, (_, calls_Q) in answers.items() if name.startswith("fixed "))
+        low = min(int(spent), int(most) - 1)
+        share = min(spent - low, 1.0)
+        pairs = zip(answers[f"fixed {low}"], answers[f"fixed {low + 1}"], strict=True)
+        right_Q, calls_Q = ((1 - share) * fewer + share * more for fewer, more in pairs)
+        found[f"{kind}, mix"] = (right_Q, calls_Q)
+    return found
 
 
 def regrets(found: Sequence[Judged]) -> list[dict[str, Any]]:
@@ -119,5 +141,5 @@ def levels(asked: Sequence[Question], answers: Mapping[str, Answers]) -> list[di
     return lines
 
 
-def _mean(found: Sequence[Judged], name: str) -> Answers:
-    return of_all([one.answers[name] for one in found])
+def _mean(every: Sequence[Mapping[str, Answers]], name: str) -> Answers:
+    return of_all([answers[name] for answers in every])

@@ -20,7 +20,7 @@ def chains(data: Result) -> Iterator[str]:
     result = data["result"]
     size, gains = result["size"], result["gains"]
     shortest, longest = min(size["levels"]), max(size["levels"])
-    fewer, better = (gains[f"shared minus fixed of {what}"] for what in ("the same floor", "as many layers"))
+    fewer, better = (gains[f"shared minus fixed of the same {what}"] for what in ("floor", "layers"))
     yield f"**{_verdict(better['quality'], fewer)}**"
     yield ""
     test, choice, train = size["questions"]
@@ -32,8 +32,10 @@ def chains(data: Result) -> Iterator[str]:
         f"The knob and the number of shared paths ({', '.join(map(str, size['shared']))}) were chosen on "
         f"{choice} others: the fewest layers that keep {size['floor']:.0%} of the dense quality. The best "
         "fixed skip is the best of all patterns on the training questions, with as many blocks as the same "
-        f"rule asks for. {test} further questions judge. How bases are trained and that every step counts "
-        "for a label was chosen on one base and other questions."
+        f"rule asks for; since a router's mean is no whole number of blocks, two fixed skips are also mixed "
+        f"by chance so as to spend the same. {test} further questions judge. How bases are trained and that "
+        "every step counts for a label was chosen on one base and other questions; the mix was added when "
+        "the first base had been judged."
     )
     yield ""
     lines = []
@@ -58,12 +60,17 @@ def _verdict(gain: Result, fewer: Result) -> str:
     """Say whether deciding for each question beats the best fixed skip."""
     said = spread(gain, scale=100, form="+.1f")
     if gain["low"] > 0:
-        first = f"Deciding for each question beats the best fixed skip of as many layers, by {said} points"
+        first = f"Deciding for each question beats the best fixed skips of the same layers, by {said} points"
     elif gain["high"] < 0:
-        first = f"The best fixed skip of as many layers beats deciding for each question ({said} points)"
+        first = f"The best fixed skips of the same layers beat deciding for each question ({said} points)"
     else:
-        first = f"Deciding for each question ties with the best fixed skip of as many layers ({said} points)"
-    return f"{first}; at the same floor of quality it executes {spread(fewer['layers'], form='+.2f')} layers."
+        first = (
+            f"Deciding for each question ties with the best fixed skips of the same layers ({said} points)"
+        )
+    return (
+        f"{first}. Where both keep the same floor of quality, the difference is "
+        f"{spread(fewer['layers'], form='+.2f')} executed layers."
+    )
 
 
 def _bases(bases: Sequence[Result]) -> Iterator[str]:
@@ -77,11 +84,18 @@ def _bases(bases: Sequence[Result]) -> Iterator[str]:
             for name, line in at.items()
         }
         own, shared = base["own_chosen"], base["shared_chosen"]
-        gain = spread(base["gains"]["shared minus fixed of as many layers"]["quality"], form="+.3f")
+        gain = spread(base["gains"]["shared minus fixed of the same layers"]["quality"], form="+.3f")
         taught = f"{cells['shared']}, {shared['paths']} and {shared['knob']:+.1f}"
         own_cell = f"{cells['own']}, {own['knob']:+.1f}"
         rows.append((str(number), cells["dense"], cells["fixed"], own_cell, taught, gain))
-    heads = ("base", "dense", "fixed", "own, knob", "shared, paths and knob", "shared minus fixed of as many")
+    heads = (
+        "base",
+        "dense",
+        "fixed",
+        "own, knob",
+        "shared, paths and knob",
+        "shared minus fixed of the same layers",
+    )
     yield from table(heads, rows)
     yield ""
 

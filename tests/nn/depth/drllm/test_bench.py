@@ -17,7 +17,7 @@ from benchmarks.bench_depth_chains import (
     taught,
     train_base,
 )
-from benchmarks.chains_tables import Judged, load, regrets, save
+from benchmarks.chains_tables import Judged, load, regrets, save, with_mixes
 from benchmarks.depth_judging import TOKENIZER, as_batch
 from turnout.datasets.chains import walked
 from turnout.nn.depth.duo import Oracle
@@ -74,6 +74,15 @@ def test_what_a_base_came_to_is_kept_and_read_again(tmp_path: Path) -> None:
     assert again.notes == found.notes
     assert regrets([again]) == regrets([found])
     assert again.answers["dense"][1].tolist() == [3.0, 4.0]
+
+
+def test_a_mix_of_two_fixed_skips_spends_what_the_routers_spent() -> None:
+    fixed = {f"fixed {n}": (np.array([n / 4, n / 8]), np.full(2, float(n))) for n in range(4)}
+    answers = with_mixes({**fixed, "own": (np.ones(2), np.array([1.0, 1.5])), "shared": fixed["fixed 3"]})
+    right_Q, calls_Q = answers["own, mix"]
+    assert calls_Q.tolist() == [1.25, 1.25]
+    assert right_Q.tolist() == [1.25 / 4, 1.25 / 8]
+    assert answers["shared, mix"][1].tolist() == [3.0, 3.0]
 
 
 def test_the_fewest_layers_that_keep_the_quality_are_chosen() -> None:
