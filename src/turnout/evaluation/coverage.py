@@ -59,7 +59,8 @@ def find_coverage(table: OutcomeTable, choice_QU: Ints, worth: Cells) -> Coverag
         raise TableError(
             sentence(
                 "evaluate: no query has an observed outcome for everything that is compared",
-                do="select candidates that share queries, for example with turnout.evaluation.dense_part",
+                do="select candidates that share queries, for example with turnout.evaluation.dense_part, or "
+                "say with cells= what stands in for the rest, as turnout.training.study does",
             )
         )
     has_costs, note, priced_Q = True, "", known_Q

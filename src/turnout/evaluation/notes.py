@@ -71,6 +71,7 @@ def _about_coverage(judged: Judged) -> Iterator[str]:
             f"{dropped} of {coverage.num_queries} queries ({coverage.dropped_share:.0%}) are not scored: "
             f"{coverage.dropped_quality} lack a quality and {coverage.dropped_cost} a cost of something "
             "compared; the numbers are about the rest"
+            + (" (`cells=` lets what was observed count)" if judged.is_recorded else "")
         )
     if not judged.table.observed_QM.all():
         num, size = int(judged.table.observed_QM.sum()), judged.table.observed_QM.size
