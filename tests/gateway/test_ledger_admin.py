@@ -204,7 +204,10 @@ def test_what_waits_for_postgresql_and_who_keeps_a_response_is_forgotten_too(
     sending().close()
     for table in ("decisions", "results", "feedback"):
         assert held(central_url, f"SELECT decision_id FROM turnout_{table}") == [("000001",)], table
-    assert asyncio.run(SqlitePins(path=file_beside(path)).find(b"bank")) == Pin(maker="small", tenant="bank")
+    pins = SqlitePins(path=file_beside(path))
+    assert asyncio.run(pins.find(b"bank")) == Pin(maker="small", tenant="bank")
+    assert asyncio.run(pins.find(b"shop")) is None
+    asyncio.run(pins.close())
 
 
 def test_what_is_old_is_dropped(tmp_path: Path) -> None:
