@@ -32,9 +32,7 @@ def rewiring(data: Result) -> Iterator[str]:
     yield ""
     for kind in ("shifted", "unshifted"):
         yield from _arms(kind, families)
-    yield from (
-        f"- {name}: {found.get('gate', 'softmax over all experts')}." for name, found in families.items()
-    )
+    yield from (f"- {name}: {found['gate']}." for name, found in families.items())
     yield ""
     yield from _price(setting, families)
     claims = "; ".join(f"{name.replace('_', ' ')}: {claim}" for name, claim in result["paper"].items())
@@ -72,6 +70,12 @@ def _price(setting: Result, families: Mapping[str, Result]) -> Iterator[str]:
         ]
         yield f"| {name} | {' | '.join(cells)} |"
     yield ""
+    if "deepseek_v3" in families:
+        yield (
+            "DeepSeek-V3's attention unpacks the keys and values of all tokens anew at each one, so that "
+            "its own writing costs more and steps beside it less."
+        )
+        yield ""
 
 
 def _verdict(line: Result) -> str:
