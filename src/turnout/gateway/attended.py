@@ -38,6 +38,8 @@ class AttendedProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # Handlers that somebody puts on the logger, as pytest does, ask for no log.
+        self.access_log = self.access_log and self.config.access_log
         self._watching = set[Tell]()
         self._is_lost = False
         self._bell = bell_of(self.loop)

@@ -150,13 +150,15 @@ class QuickCycle(RequestResponseCycle):
 
     def _begin(self, status: int, headers: Pairs) -> bool:
         """Keep the head until the body comes; return whether that is possible."""
-        if status in _NO_BODY or status < 200 or not self.keep_alive or self.access_log or self.disconnected:
+        if status in _NO_BODY or status < 200 or self.access_log or self.disconnected:
             return False
         headers = list(headers)
         is_usual, length_at = _look_at(tuple([name for name, _ in headers]))
         if not is_usual or self.scope["method"] == "HEAD":
             return False
         lines = [*_told.of(self.default_headers), *map(b": ".join, headers)]
+        if not self.keep_alive:
+            lines.append(b"connection: close")
         if length_at < 0:
             lines.append(b"transfer-encoding: chunked")
         else:
@@ -187,7 +189,7 @@ class QuickCycle(RequestResponseCycle):
         if is_last:
             self.response_complete = True
             self.message_event.set()
-            if not self.keep_alive:  # the server is told to end
+            if not self.keep_alive:
                 self.transport.close()
             self.on_response()
 
