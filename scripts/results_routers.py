@@ -182,7 +182,7 @@ def _overview(cells: Sequence[Result]) -> Iterator[str]:
         lowest = "-" if least is None else f"{_cost(reached[least])} `{least}`"
         yield (
             f"| {name} | {single:.3f} | {mine:.3f} | {best:.3f} `{first}` | {better}, {worse} of {len(ran)} "
-            f"| {_cost(reached.get('auto'))} | {lowest} |"
+            f"| {_cost(ran['auto']['cost_at_best_single'])} | {lowest} |"
         )
 
 
@@ -190,6 +190,8 @@ def _cost(found: Result | None) -> str:
     """Return a cost in percent with its interval."""
     if found is None:
         return "-"
+    if found["value"] is None:
+        return "never"
     low, high = ("never" if found[end] is None else f"{100 * found[end]:.0f}" for end in ("low", "high"))
     return f"{100 * found['value']:.0f} % [{low}, {high}]"
 
