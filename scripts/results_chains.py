@@ -68,8 +68,9 @@ def _verdict(gain: Result, fewer: Result) -> str:
             f"Deciding for each question ties with the best fixed skips of the same layers ({said} points)"
         )
     return (
-        f"{first}. Where both keep the same floor of quality, the difference is "
-        f"{spread(fewer['layers'], form='+.2f')} executed layers."
+        f"{first}. Where both were chosen for the same floor of quality, the difference is "
+        f"{spread(fewer['layers'], form='+.2f')} executed layers and "
+        f"{spread(fewer['quality'], scale=100, form='+.1f')} points."
     )
 
 
