@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 
 INK, BLUE, GREY, GREEN = "#111827", "#2563eb", "#6b7280", "#047857"
 SHADES = ("#93c5fd", "#fcd34d", "#f59e0b", "#b45309", "#7c3aed", "#9ca3af")
@@ -29,19 +30,20 @@ def draw(result: Mapping[str, Any], path: Path) -> Path:
 def _frontier(axes: Axes, result: Mapping[str, Any]) -> None:
     for name, line in result["fixed"].items():
         colour = GREEN if name == "oracle" else GREY
-        x, y = line["usd_per_1k"][0], line["quality"]
+        x, y = 1e9 * line["usd_per_1k"][0], line["quality"]
         axes.errorbar(
             x, y[0], [[y[0] - y[1]], [y[2] - y[0]]], fmt="*" if name == "oracle" else "o", color=colour
         )
         axes.annotate(name, (x, y[0]), xytext=(6, -11), textcoords="offset points", fontsize=8, color=colour)
-    x = [line["usd_per_1k"][0] for line in result["dial"]]
+    x = [1e9 * line["usd_per_1k"][0] for line in result["dial"]]
     y_DE = np.array([line["quality"] for line in result["dial"]])
     axes.plot(
         x, y_DE[:, 0], "o-", color=BLUE, markersize=5, label="the dial, from worth nothing to worth all"
     )
     axes.fill_between(x, y_DE[:, 1], y_DE[:, 2], color=BLUE, alpha=0.12, linewidth=0)
-    axes.set_xscale("log")
-    axes.set_xlabel("usd per 1,000 questions")
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.set_xlabel("1e-9 usd per 1,000 questions")
     axes.set_ylabel("share of right answers")
     axes.set_title(f"{result['questions']} held-out questions", fontsize=10)
     axes.legend(loc="lower right", fontsize=8, frameon=False)
