@@ -41,7 +41,7 @@ _EXTRAS = (
 )
 # The last word counts: a score may be corrected later.
 _SCORES = """
-SELECT decision_id, score FROM feedback WHERE ?1 IS NULL OR source = ?1 ORDER BY time_s, rowid
+SELECT decision_id, score FROM feedback WHERE :source IS NULL OR source = :source ORDER BY time_s, rowid
 """
 _REQUESTS = f"""
 SELECT decision_id, served, text, requested_model, usd, input_tokens, output_tokens, latency_s,
@@ -82,7 +82,7 @@ class Ledger(Importer):
         draft = TableDraft(path)
         with _open(path) as connection:
             _check_version(path, connection)
-            scores: dict[str, float] = dict(connection.execute(_SCORES, (self.source,)))
+            scores: dict[str, float] = dict(connection.execute(_SCORES, {"source": self.source}))
             for row in connection.execute(_REQUESTS):
                 _add(draft, path, row, scores.get(row["decision_id"], math.nan))
         return draft.build()
