@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -48,3 +54,40 @@ def test_an_unknown_gate_and_another_setting_are_refused(
     assert "relu" in capsys.readouterr().err
     assert main(["bench", "gates", "--seeds", "11", "--out", str(tmp_path / "out")]) == 1
     assert "at most 10" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_ctrl_c_ends_cells_that_run_at_once(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    call = [sys.executable, "-m", "turnout", "bench", "gates", "--gates", "switch", "--seeds", "2"]
+    running = subprocess.Popen(
+        [*call, "--steps", "20000", "--jobs", "2", "--out", str(out)],
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - one thread here
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        deadline = time.monotonic() + 60.0
+        # The two that train, and the one that watches over what they share.
+        while len(_members(running.pid)) < 4 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(1.0)
+        os.killpg(running.pid, signal.SIGINT)
+        _, said = running.communicate(timeout=20)
+        assert running.returncode == 130
+        assert b"Traceback" not in said
+        assert b"the same command goes on there" in said
+        assert not _members(running.pid)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGKILL)
+
+
+def _members(session: int) -> list[str]:
+    """Return the processes of a session that still run."""
+    listed = subprocess.run(
+        ["ps", "-o", "stat=", "--sid", str(session)], capture_output=True, text=True, check=False
+    )
+    return [state for state in listed.stdout.split("\n") if state.strip() and not state.startswith("Z")]

@@ -25,6 +25,7 @@ WITHOUT_TABLE = (
     "rewiring",
     "rewiring_tasks",
     "router_r1",
+    "token_gates",
 )
 
 

@@ -196,3 +196,21 @@ def test_logits_that_are_no_numbers_are_refused() -> None:
     swap.gates[0].get_parameter("weight_ED").data[1] = float("nan")
     with pytest.raises(InputError, match="are NaN"):
         model(input_ids=tokens())
+
+
+@pytest.mark.parametrize("gate", ["top_k", "loss_free", "relu"])
+@pytest.mark.parametrize("family", ["mixtral", "deepseek_v3", "gpt_oss"])
+def test_a_swapped_gate_trains_under_autocast(family: str, gate: str) -> None:
+    model, ids_BT = decisive(family).train(), tokens()
+    swap = GateSwap.of(model, gate)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = model(input_ids=ids_BT, labels=ids_BT).loss
+    (loss.float() + swap.losses()).backward()
+    for name, parameter in swap.named_parameters():
+        assert parameter.grad is not None, name
+        assert bool(parameter.grad.isfinite().all()), name
+        assert bool(parameter.grad.any()), name
+    for plan in swap.plans:
+        assert plan is not None
+        assert plan.logits_TE is not None
+        assert plan.logits_TE.dtype == torch.float32

@@ -70,6 +70,23 @@ def logits_are_of_single_precision(gate: Gate) -> None:
     )
 
 
+def autocast_changes_no_choice(gate: Gate) -> None:
+    """Under `torch.autocast` plan, losses and gradients are those without: half products would make ties."""
+    for training in (False, True):
+        given = batch(gate)
+        plan = plan_of(gate, given, training=training, is_autocast=True)
+        if plan.logits_TE is not None:
+            got = plan.logits_TE.dtype
+            require(got == torch.float32, gate, "logits under autocast", allowed="float32", got=got)
+        first, found = (
+            dense(gate, given, training=training, is_autocast=is_autocast) for is_autocast in (False, True)
+        )
+        require_same(gate, f"autocast changed a plan (training={training})", first, found)
+        expected = taught(gate, given, training=training)
+        for name, value in taught(gate, given, training=training, is_autocast=True).items():
+            require_same(gate, f"autocast changed {name} (training={training})", expected[name], value)
+
+
 def noise_is_off_in_eval(gate: Gate) -> None:
     """In eval mode the same input gives the same plan, whatever the random numbers are."""
     given, subject = batch(gate), copy.deepcopy(gate).eval()
@@ -249,6 +266,7 @@ GATE_CHECKS: tuple[Callable[[Gate], None], ...] = (
     it_says_what_it_sees,
     a_valid_plan_in_both_modes,
     logits_are_of_single_precision,
+    autocast_changes_no_choice,
     noise_is_off_in_eval,
     permuting_items_permutes_the_plan,
     permuting_tokens_permutes_the_plan,

@@ -86,20 +86,26 @@ def batch(gate: Gate, *, dtype: torch.dtype = torch.float32) -> Batch:
     )
 
 
-def plan_of(gate: Gate, given: Batch, *, training: bool = False, context: GateContext | None = None) -> Plan:
+def plan_of(gate: Gate, given: Batch, *, training: bool = False, is_autocast: bool = False) -> Plan:
     """Return the plan of a copy of the gate; noise is the same each time."""
-    gate = copy.deepcopy(gate).train(training)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(11)
-        plan = gate(given.x_BSD.reshape(-1, gate.width), given.context() if context is None else context)
+    plan = _planned(copy.deepcopy(gate).train(training), given, is_autocast)
     require(isinstance(plan, Plan), gate, "what it returned is no plan", got=type(plan).__name__)
     assert isinstance(plan, Plan)
     return plan
 
 
-def dense(gate: Gate, given: Batch, *, training: bool = False) -> Tensor:
+def _planned(subject: Gate, given: Batch, is_autocast: bool = False) -> Plan:
+    kind = given.x_BSD.device.type
+    with torch.random.fork_rng(devices=[]), torch.autocast(kind, torch.bfloat16, enabled=is_autocast):
+        torch.manual_seed(11)
+        plan: Plan = subject(given.x_BSD.reshape(-1, subject.width), given.context())
+    return plan
+
+
+def dense(gate: Gate, given: Batch, *, training: bool = False, is_autocast: bool = False) -> Tensor:
     """Return the plan's weights (B, S, E)."""
-    weights_TE = plan_of(gate, given, training=training).to_dense().detach()
+    plan = plan_of(gate, given, training=training, is_autocast=is_autocast)
+    weights_TE = plan.to_dense().detach()
     return weights_TE.reshape(*given.x_BSD.shape[:2], gate.num_experts)
 
 
@@ -152,13 +158,14 @@ def is_noisy(gate: Gate) -> bool:
     return not torch.equal(*found)
 
 
-def taught(gate: Gate, given: Batch, *, training: bool) -> dict[str, Tensor]:
-    """Return the losses of a plan by name, and the gradients of weights and losses in each parameter."""
+def taught(gate: Gate, given: Batch, *, training: bool, is_autocast: bool = False) -> dict[str, Tensor]:
+    """Return the losses of a plan by name, and the gradients of weights and losses in each parameter.
+
+    Autocast is for the forward pass alone, as its documentation asks.
+    """
     subject = copy.deepcopy(gate).train(training)
     named = [(name, p) for name, p in subject.named_parameters() if p.requires_grad]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(11)
-        plan = subject(given.x_BSD.reshape(-1, gate.width), given.context())
+    plan = _planned(subject, given, is_autocast)
     value = (plan.to_dense() * factors(gate, given)).sum() + sum(plan.losses.values())
     found = {f"the loss {name!r}": loss.detach() for name, loss in plan.losses.items()}
     if named and value.requires_grad:

@@ -75,8 +75,15 @@ def run_gates(options: argparse.Namespace) -> int:
     jobs = 1 if options.device != "cpu" else options.jobs or os.cpu_count() or 1
     corpus = load_corpus(text)
     tell(f"{len(setting.cells())} cells in {out}, {jobs} at a time; stop it and it goes on there")
-    with progress_bar(quiet=options.json) as progress:
-        cells = fight(setting, out / "cells", text=text, jobs=jobs, device=options.device, progress=progress)
+    try:
+        with progress_bar(quiet=options.json) as progress:
+            cells = fight(
+                setting, out / "cells", text=text, jobs=jobs, device=options.device, progress=progress
+            )
+    except KeyboardInterrupt:
+        done = len(list((out / "cells").glob("*.json")))
+        tell(f"stopped with {done} cells done in {out}; the same command goes on there")
+        raise
     rows = summarise(cells, clock="cpu" if options.device == "cpu" else "wall")
     body = finite(to_json(setting, corpus.name, rows, cells))
     paths = [out / "gates.json", out / "gates.png"]

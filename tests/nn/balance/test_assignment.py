@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
 from turnout.core.errors import InputError, ShapeError
 from turnout.nn.analysis.load import balance
@@ -45,11 +46,27 @@ def test_loads_are_equal_and_the_certificate_holds(num_tokens, num_experts) -> N
     assert float(gain_TT.max()) <= found.gap + 1e-9
 
 
-def test_tokens_left_over_go_where_they_score_most() -> None:
-    scores_TE = torch.randn(10, 4)
-    load_E = torch.bincount(assign(scores_TE).experts_T, minlength=4)
-    assert int(load_E.max()) <= 3
-    assert int(load_E.sum()) == 10
+@pytest.mark.parametrize(("num_tokens", "num_experts"), [(9, 4), (3, 5), (17, 16), (40, 16), (129, 64)])
+def test_what_does_not_divide_leaves_loads_one_apart_and_the_best_total(num_tokens, num_experts) -> None:
+    for seed in range(2):
+        torch.manual_seed(seed)
+        scores_TE = torch.randn(num_tokens, num_experts, dtype=torch.double)
+        scores_TE += torch.linspace(0, 4, num_experts)
+        found = assign(scores_TE, tolerance=1e-5)
+        floor, more = divmod(num_tokens, num_experts)
+        load_E = torch.bincount(found.experts_T, minlength=num_experts)
+        assert sorted(load_E.tolist()) == [floor] * (num_experts - more) + [floor + 1] * more
+        # Its twin: a column a place, and rows that may take the last place of each expert alone.
+        columns = torch.arange(num_experts).repeat_interleave(floor + 1)
+        spare_ZP = torch.full((num_experts - more, len(columns)), -1e6, dtype=torch.double)
+        spare_ZP[:, floor :: floor + 1] = 0
+        table = torch.cat([scores_TE[:, columns], spare_ZP]).numpy()
+        rows, places = linear_sum_assignment(table, maximize=True)
+        best = table[rows, places].sum()
+        total = float(scores_TE.gather(1, found.experts_T[:, None]).sum())
+        assert total == pytest.approx(best, abs=1e-5 * num_tokens * 12)
+        assert best - total <= found.gap + 1e-9
+        assert found.gap < 1e-5 * 3 * (num_tokens + num_experts) * 12
 
 
 def test_a_constant_for_an_expert_changes_its_price_and_nobody_s_place() -> None:

@@ -111,6 +111,11 @@ class HalfLogits(Plain):
         return super().plan(weights_TK, indices_TK, logits_TE.double(), context)
 
 
+class GoesAlongWithAutocast(Plain):
+    def forward(self, x_TD, context=None):
+        return super().forward(x_TD.bfloat16() if torch.is_autocast_enabled("cpu") else x_TD, context)
+
+
 class LooksAhead(Plain):
     def logits(self, x_TD, context):
         x_BSD = x_TD.unflatten(0, (context.num_items, -1))
@@ -228,6 +233,7 @@ BROKEN = {
     Blind: {"it_says_what_it_sees"},
     OneColumn: {"a_valid_plan_in_both_modes"},
     HalfLogits: {"logits_are_of_single_precision"},
+    GoesAlongWithAutocast: {"autocast_changes_no_choice"},
     NoisyInEval: {"noise_is_off_in_eval"},
     KnowsThePlace: {"permuting_tokens_permutes_the_plan"},
     KnowsTheItem: {"permuting_items_permutes_the_plan"},

@@ -1,4 +1,4 @@
-"""This module assigns tokens to experts in exactly equal numbers, at the greatest total score.
+"""This module assigns tokens to experts in numbers as equal as can be, at the greatest total score.
 
 Source: S183, BASE layers (arXiv 2103.16716), section 3.1; Bertsekas, 1992, the auction algorithm for similar
 objects, with bids in parallel and a shrinking increment.
@@ -35,49 +35,70 @@ class Assignment:
 def assign(scores_TE: Tensor, *, tolerance: float = 1e-4) -> Assignment:
     """Return the assignment of each token to one expert, T / E tokens an expert, of the greatest total score.
 
-    If E does not divide T, some experts have one token less. `tolerance` is the increment of the last round
-    of bids, as a share of the range of scores: the total is within T times it of the best. Raises
-    `InputError` for scores that are not finite.
+    If E does not divide T, T mod E experts have one token more than the others. `tolerance` is the increment
+    of the last round of bids, as a share of the range of scores: the total is within (T + E) times it of the
+    best. Raises `InputError` for scores that are not finite.
     """
     check_number("assign: tolerance", tolerance, low=0.0, allow_low=False)
     if scores_TE.ndim != 2 or not bool(torch.isfinite(scores_TE).all()):
         raise InputError(sentence("assign: scores_TE", allowed="finite numbers (T, E)", got=scores_TE.shape))
     num_tokens, num_experts = scores_TE.shape
-    places = -(-num_tokens // num_experts)
-    # Tokens that do not care fill the last places.
-    s_TE = torch.nn.functional.pad(scores_TE.double(), (0, 0, 0, places * num_experts - num_tokens))
-    price_E = s_TE.new_zeros(num_experts)
+    s_TE = scores_TE.double()
     spread = float(s_TE.max() - s_TE.min()) if s_TE.numel() else 0.0
-    experts_T = torch.zeros(len(s_TE), dtype=torch.long, device=s_TE.device)
+    price_E = s_TE.new_zeros(num_experts)
     if not s_TE.numel() or num_experts == 1:
-        return Assignment(experts_T=experts_T[:num_tokens], price_E=price_E, gap=0.0)
+        experts_T = torch.zeros(num_tokens, dtype=torch.long, device=s_TE.device)
+        return Assignment(experts_T=experts_T, price_E=price_E, gap=0.0)
+    s_RC, places_C = _with_spare(s_TE)
+    price_C = s_RC.new_zeros(len(places_C))
     last = max(spread, 1e-12) * tolerance
     increment = max(spread / 4, last)
     while True:
-        experts_T, price_E = _auction(s_TE, price_E, places, increment)
+        column_R, price_C = _auction(s_RC, price_C, places_C, increment)
         if increment <= last:
             break
         increment = max(increment / SHRINK, last)
+    experts_T, price_E = column_R[:num_tokens] % num_experts, price_C.view(-1, num_experts).amin(dim=0)
     total = s_TE.gather(1, experts_T[:, None]).sum()
-    bound = (s_TE - price_E).amax(dim=1).sum() + places * price_E.sum()
-    return Assignment(experts_T=experts_T[:num_tokens], price_E=price_E, gap=float(bound - total))
+    floor, more = divmod(num_tokens, num_experts)
+    # What all places are worth; where some stay free, those are the cheapest experts'.
+    worth = floor * price_E.sum() + price_E.topk(more)[0].sum()
+    bound = (s_TE - price_E).amax(dim=1).sum() + worth
+    return Assignment(experts_T=experts_T, price_E=price_E, gap=float(bound - total))
 
 
-def _auction(s_TE: Tensor, start_E: Tensor, places: int, increment: float) -> tuple[Tensor, Tensor]:
-    """Return (experts_T, price_E): every token is within `increment` of the best that the prices offer it."""
-    num_tokens = len(s_TE)
-    expert_T = torch.full((num_tokens,), -1, dtype=torch.long, device=s_TE.device)
-    bid_T = s_TE.new_full((num_tokens,), -torch.inf)
-    price_E = start_E.clone()
-    while bool((free_N := (expert_T < 0).nonzero().flatten()).numel()):
-        value_N2, choice_N2 = (s_TE[free_N] - price_E).topk(2, dim=-1)
-        expert_T[free_N] = choice_N2[:, 0]
-        bid_T[free_N] = price_E[choice_N2[:, 0]] + value_N2[:, 0] - value_N2[:, 1] + increment
-        for e in sorted(set(choice_N2[:, 0].tolist())):
-            holders = (expert_T == e).nonzero().flatten()
-            if len(holders) < places:
+def _with_spare(s_TE: Tensor) -> tuple[Tensor, list[int]]:
+    """Return scores (R, C) and the places of each column, as many as there are rows in all.
+
+    Where E does not divide T, a second column of each expert is the one place that may stay free, and further
+    rows, which score 0 there and can't have another, fill those that do.
+    """
+    num_tokens, num_experts = s_TE.shape
+    floor, more = divmod(num_tokens, num_experts)
+    if not more:
+        return s_TE, [floor] * num_experts
+    spare_ZE = s_TE.new_zeros(num_experts - more, num_experts)
+    last_RE = torch.cat([s_TE, spare_ZE])
+    if not floor:
+        return last_RE, [1] * num_experts
+    first_RE = torch.cat([s_TE, spare_ZE - torch.inf])
+    return torch.cat([first_RE, last_RE], dim=1), [floor] * num_experts + [1] * num_experts
+
+
+def _auction(s_RC: Tensor, start_C: Tensor, places_C: list[int], increment: float) -> tuple[Tensor, Tensor]:
+    """Return (column_R, price_C): every row is within `increment` of the best that the prices offer it."""
+    column_R = torch.full((len(s_RC),), -1, dtype=torch.long, device=s_RC.device)
+    bid_R = s_RC.new_full((len(s_RC),), -torch.inf)
+    price_C = start_C.clone()
+    while bool((free_N := (column_R < 0).nonzero().flatten()).numel()):
+        value_N2, choice_N2 = (s_RC[free_N] - price_C).topk(2, dim=-1)
+        column_R[free_N] = choice_N2[:, 0]
+        bid_R[free_N] = price_C[choice_N2[:, 0]] + value_N2[:, 0] - value_N2[:, 1] + increment
+        for c in sorted(set(choice_N2[:, 0].tolist())):
+            holders = (column_R == c).nonzero().flatten()
+            if len(holders) < places_C[c]:
                 continue
-            order = bid_T[holders].argsort(descending=True, stable=True)
-            expert_T[holders[order[places:]]] = -1
-            price_E[e] = bid_T[holders[order[places - 1]]]
-    return expert_T, price_E
+            order = bid_R[holders].argsort(descending=True, stable=True)
+            column_R[holders[order[places_C[c] :]]] = -1
+            price_C[c] = bid_R[holders[order[places_C[c] - 1]]]
+    return column_R, price_C

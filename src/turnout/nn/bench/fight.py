@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import multiprocessing
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -108,13 +110,16 @@ def _run_many(
     jobs: int,
     progress: Progress,
 ) -> None:
-    """Run cells in processes of one thread each; results are written as they come."""
+    """Run cells in processes of one thread each; results are written as they come.
+
+    An interruption ends the processes at once and keeps the cells that are done.
+    """
     context = multiprocessing.get_context("spawn")
-    total = len(setting.cells())
+    total, others = len(setting.cells()), set(multiprocessing.active_children())
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_one_thread) as pool:
-        waiting: set[Future[dict[str, Any]]] = {
-            pool.submit(_work, setting, name, seed, text) for name, seed in missing
-        }
+        with _no_interrupt():
+            futures = [pool.submit(_work, setting, name, seed, text) for name, seed in missing]
+        waiting: set[Future[dict[str, Any]]] = set(futures)
         try:
             while waiting:
                 ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
@@ -122,11 +127,31 @@ def _run_many(
                     _write(folder, future.result())
                 progress("cells", total - len(waiting), total)
         except BaseException:
+            # A cell takes minutes, and the pool would wait for those that run.
             pool.shutdown(wait=False, cancel_futures=True)
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()
+            for future in futures:
+                if future.done() and not future.cancelled() and future.exception() is None:
+                    _write(folder, future.result())
             raise
 
 
+@contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Hold Ctrl-C back, so that what is started meanwhile never hears of it: who started it ends it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _one_thread() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
 
 

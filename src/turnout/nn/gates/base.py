@@ -1,4 +1,4 @@
-"""This module is the gate of BASE layers: in training every expert gets exactly as many tokens."""
+"""This module is the gate of BASE layers: in training experts get equal numbers of tokens."""
 
 from __future__ import annotations
 

@@ -95,7 +95,8 @@ class Gate(nn.Module, ABC):
 
     It is made by `Class(width=D, num_experts=E, ...)`, stores each argument under its own name and has a
     default for every other one. Noise belongs to training: in eval mode the same input gives the same plan.
-    Logits are of single precision (`fp32_logits`). Padding is sent nowhere and changes no other token's plan.
+    Logits are of single precision (`fp32_logits`), under `torch.autocast` too: `decide` runs outside of it.
+    Padding is sent nowhere and changes no other token's plan.
 
     Attributes
     ----------
@@ -133,8 +134,14 @@ class Gate(nn.Module, ABC):
         if context.mask_BS is not None and not bool(context.mask_BS.all()):
             # Even a NaN times 0 is NaN: what stands at padding must reach no sum and no gradient.
             x_TD = x_TD.masked_fill(~context.mask_BS.reshape(-1, 1), 0.0)
-        plan = self.decide(x_TD, context)
-        self._check_plan(plan, x_TD.shape[0])
+        kind = x_TD.device.type
+        if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+            # Autocast would turn the products of single precision into half ones, and a choice into ties.
+            with torch.autocast(kind, enabled=False):
+                plan = self.decide(x_TD, context)
+        else:
+            plan = self.decide(x_TD, context)
+        self._check_plan(plan, x_TD)
         return plan
 
     def after_step(self) -> None:
@@ -185,8 +192,8 @@ class Gate(nn.Module, ABC):
                 )
             )
 
-    def _check_plan(self, plan: Plan, num_tokens: int) -> None:
-        name = type(self).__name__
+    def _check_plan(self, plan: Plan, x_TD: Tensor) -> None:
+        name, num_tokens = type(self).__name__, x_TD.shape[0]
         if (plan.num_tokens, plan.num_experts) != (num_tokens, self.num_experts):
             raise ShapeError(
                 sentence(
@@ -195,17 +202,18 @@ class Gate(nn.Module, ABC):
                     got=(plan.num_tokens, plan.num_experts),
                 )
             )
-        if plan.logits_TE is not None:
-            logits_TE = plan.logits_TE if plan.mask_T is None else plan.logits_TE[plan.mask_T]
-            wrong_T = logits_TE.detach().isnan().any(-1)
-            if bool(wrong_T.any()):
-                raise InputError(
-                    sentence(
-                        f"{name}: logits of {int(wrong_T.sum())} of T = {num_tokens} tokens are NaN",
-                        allowed="numbers",
-                        do="look for NaN in the hidden states and in the gate's parameters",
-                    )
+        # A gate without logits reads nothing but the states.
+        what, read_TX = ("hidden states", x_TD) if plan.logits_TE is None else ("logits", plan.logits_TE)
+        read_TX = read_TX if plan.mask_T is None else read_TX[plan.mask_T]
+        wrong_T = read_TX.detach().isnan().any(-1)
+        if bool(wrong_T.any()):
+            raise InputError(
+                sentence(
+                    f"{name}: {what} of {int(wrong_T.sum())} of T = {num_tokens} tokens are NaN",
+                    allowed="numbers",
+                    do="look for NaN in the hidden states and in the gate's parameters",
                 )
+            )
         if isinstance(plan, SparsePlan) and not bool(plan.weights_N.detach().isfinite().all()):
             raise InputError(
                 sentence(f"{name}: its weights", allowed="finite numbers", got="NaN or infinity")
