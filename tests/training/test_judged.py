@@ -27,7 +27,7 @@ def test_the_luckiest_of_many_equal_candidates_does_not_stand_in_the_way() -> No
         best, fold_Q = table.names.index(best_single(table)), np.arange(num) % 5
         # A router that knows nothing: any candidate is as good as any other.
         estimate = make_estimate(table.candidates, rng.random((num, pool)))
-        found = judge(table, estimate, singles_of_folds(table, fold_Q), best)
+        found = judge(table, estimate, singles_of_folds(table, table, fold_Q), best)
         options = found.options(Best(), np.array([0.0]), seed=0)
         fair.append(options.quality(0, best).mean)
         choice_Q = estimate.quality_QM.argmax(axis=1)

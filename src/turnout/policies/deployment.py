@@ -29,6 +29,7 @@ from turnout.policies.guard import Guard, Verdict
 from turnout.policies.masks import feasible, input_limits
 from turnout.policies.pairs import Pairs, singles_of
 from turnout.policies.plan import Plan, make_plan
+from turnout.policies.support import Support, unpacked
 
 _NO_CAPS = Budget()
 _at_price = lru_cache(maxsize=4096)(Budget.at_price)
@@ -84,6 +85,8 @@ class Deployment(Configured):
         self.certificate = dict(certificate or {})
         self.arrivals: Arrivals | None = None
         """Candidates that joined later, `add_candidate`; None where there is none."""
+        self.support: Support | None = None
+        """Where each candidate may be chosen; None for everywhere."""
         self.learned_from: Ints = np.zeros(0, np.int64)
         """Marks of the texts that it learned from (`turnout.training.memory`), sorted."""
         self._plans: dict[Goal, Plan] = {}
@@ -113,7 +116,10 @@ class Deployment(Configured):
         if self.arrivals is not None:
             arrays["arrivals"] = self.arrivals.pairs.moments_SKM
             values["arrivals_confidence"] = self.arrivals.confidence
-        return State(arrays=arrays, values=values)
+        if self.support is None:
+            return State(arrays=arrays, values=values)
+        packed, told, parts = self.support.pack()
+        return State(arrays=arrays | packed, values=values | told, parts=parts)
 
     def restore(self, state: State) -> None:
         """Take over frontier, guard and certificate."""
@@ -123,6 +129,7 @@ class Deployment(Configured):
                 sentence("Deployment.restore: certificate", allowed="a mapping", got=certificate)
             )
         self.certificate = dict(certificate)
+        self.support = unpacked(state.arrays, state.values, state.parts)
         # Older artifacts do not know.
         self.learned_from = state.arrays.get("learned_from", self.learned_from)
         if "frontier.price_P" in state.arrays:
@@ -182,7 +189,7 @@ class Deployment(Configured):
         names = [other.name for other in self.candidates]
         certificate: dict[str, Any] = {**self.certificate}
         added = Deployment(router=router, fallback=fallback, policy=self.policy, goal=self.goal)
-        added.learned_from = self.learned_from
+        added.learned_from, added.support = self.learned_from, self.support
         if self.frontier is None:
             added.certificate = certificate
             return added
@@ -291,6 +298,8 @@ class Deployment(Configured):
             mask_QM = mask_QM & allowed_QM
         if self.arrivals is not None:
             mask_QM = mask_QM & self._may(goal, plan)
+        if self.support is not None:
+            mask_QM = self._supported(queries, mask_QM)
         if np.count_nonzero(mask_QM) < mask_QM.size:
             estimate = estimate.restrict(mask_QM)
         if plan.is_open:
@@ -298,6 +307,12 @@ class Deployment(Configured):
         else:
             decisions = _step_aside(estimate, caps, plan.single)
         return decisions.signed(self.fingerprint), estimate
+
+    def _supported(self, queries: Sequence[Query], mask_QM: Bools) -> Bools:
+        """Return the mask without candidates that met nothing like the query, unless nobody else is left."""
+        assert self.support is not None
+        both_QM: Bools = mask_QM & self.support.allowed(queries, mask_QM.shape[1])
+        return np.where(both_QM.any(axis=1, keepdims=True), both_QM, mask_QM)
 
     def estimate(self, queries: Sequence[Query], *, goal: Goal | None = None) -> Estimate:
         """Return the estimate that decides for `goal`: the router's, or the fallback's behind the guard."""

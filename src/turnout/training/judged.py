@@ -65,6 +65,7 @@ def judge(
     single_Q: Ints,
     best: int,
     x_QF: np.ndarray | None = None,
+    allowed_QM: Bools | None = None,
 ) -> Judged:
     """Return what was estimated of queries next to their outcomes; `x_QF` are the vectors of their texts.
 
@@ -72,10 +73,21 @@ def judge(
     too good: among many candidates the luckiest leads. What a router must beat is the best single model
     chosen as the router was learned, without the query: `single_Q` names it, and its quality stands in the
     column of `best`.
+
+    `allowed_QM` says who may be chosen where (`support`), None for everybody. Of a cell where one may not,
+    and that was not observed, nothing is known: it counts as the worst quality of a choice and as the best
+    one of what a choice is compared with, so that every query counts and none in favour of what nobody saw.
     """
     quality_QM, cost_usd_QM, reach_QM = stand_in(table, estimate, x_QF)
     rival_QM = quality_QM.copy()
-    rival_QM[:, best] = quality_QM[np.arange(len(single_Q)), single_Q]
+    if allowed_QM is not None:
+        narrow_M = ~allowed_QM.all(axis=0)
+        dark_QM = narrow_M & ~table.observed_QM & (~allowed_QM | np.isnan(quality_QM))
+        quality_QM, rival_QM = np.where(dark_QM, 0.0, quality_QM), np.where(dark_QM, 1.0, rival_QM)
+        reach_QM = np.where(dark_QM, 1.0, reach_QM)
+        cost_usd_QM = np.where(dark_QM, estimate.cost_usd_QM, cost_usd_QM)
+        estimate = estimate.restrict(allowed_QM)
+    rival_QM[:, best] = rival_QM[np.arange(len(single_Q)), single_Q]
     return Judged(
         table=table,
         estimate=estimate,
@@ -86,9 +98,12 @@ def judge(
     )
 
 
-def singles_of_folds(table: OutcomeTable, fold_Q: Ints) -> Ints:
-    """Return the best single model of the other folds for every query, shape (Q,)."""
+def singles_of_folds(table: OutcomeTable, among: OutcomeTable, fold_Q: Ints) -> Ints:
+    """Return the best single model of the other folds for every query, shape (Q,).
+
+    `among` is the table of the candidates that may be one.
+    """
     single_Q = np.zeros(fold_Q.size, np.int64)
     for fold in np.unique(fold_Q):
-        single_Q[fold_Q == fold] = table.names.index(best_single(table.where(fold_Q != fold)))
+        single_Q[fold_Q == fold] = table.names.index(best_single(among.where(fold_Q != fold)))
     return single_Q

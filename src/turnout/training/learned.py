@@ -11,7 +11,7 @@ from turnout.core.budget import Goal
 from turnout.core.contracts import Embedder, Policy, Router
 from turnout.core.errors import InputError, TableError, sentence
 from turnout.core.estimate import Estimate
-from turnout.core.outcomes import Bools, Ints, OutcomeTable
+from turnout.core.outcomes import Bools, OutcomeTable
 from turnout.core.progress import Progress
 from turnout.core.registry import find_registry
 from turnout.core.validation import check_number
@@ -25,6 +25,7 @@ from turnout.training.judged import Judged, judge, singles_of_folds
 from turnout.training.log import by_chance, completed, means_of
 from turnout.training.select import Trial, select_router
 from turnout.training.sharing import remember_vectors, share_embedders
+from turnout.training.support import Found, find_support, wide
 
 AUTO = "auto"
 """The name under which `train` picks and combines routers by itself."""
@@ -64,6 +65,10 @@ class Learned:
     guard: Judged
     num_fit: int
     """Queries that the router learned from."""
+    best: int
+    """The best single model of those that may serve all queries."""
+    found: Found | None = None
+    """Where candidates may be chosen; None for everywhere."""
     trials: tuple[Trial, ...] = ()
     about: dict[str, object] = field(default_factory=dict)
     """What `auto` says about its members."""
@@ -88,6 +93,12 @@ def learn_automatically(work: Work, *, tasks_given: bool, progress: Progress) ->
     found = learn_auto(
         table, tasks_given=tasks_given, embedder=work.embedder, seed=work.seed, progress=progress
     )
+    where = (
+        None
+        if work.is_log
+        else find_support(table, found.router.embedder_, found.x_QF, reads_tasks=tasks_given)
+    )
+    best = _best(table, where)
     is_calibrate_Q: Bools = np.asarray(np.isin(found.fold_Q, CALIBRATE_FOLDS))
     if work.is_log:
         calibrate, guard = (
@@ -95,8 +106,9 @@ def learn_automatically(work: Work, *, tasks_given: bool, progress: Progress) ->
             for rows_Q in (is_calibrate_Q, ~is_calibrate_Q)
         )
     else:
-        single_Q = singles_of_folds(table, found.fold_Q)
-        every = judge(table, found.estimate, single_Q, _best(table), x_QF=found.x_QF)
+        single_Q = singles_of_folds(table, wide(table, where), found.fold_Q)
+        allowed_QM = None if where is None else where.allowed_QM
+        every = judge(table, found.estimate, single_Q, best, x_QF=found.x_QF, allowed_QM=allowed_QM)
         calibrate, guard = every.rows(is_calibrate_Q), every.rows(~is_calibrate_Q)
     return Learned(
         name=AUTO,
@@ -105,6 +117,8 @@ def learn_automatically(work: Work, *, tasks_given: bool, progress: Progress) ->
         calibrate=calibrate,
         guard=guard,
         num_fit=len(table.queries),
+        best=best,
+        found=where,
         about=found.about,
     )
 
@@ -116,12 +130,20 @@ def learn_named(router: Wanted, work: Work, *, shares: Shares, progress: Progres
     progress("select", 1, 5)
     (name, chosen), trials = _select(router, parts["fit"], work, progress)
     progress(f"fit {name}", 2, 5)
-    learned, best = chosen.clone().fit(parts["fit"]), _best(work.table)
+    learned = chosen.clone().fit(parts["fit"])
     progress("estimate", 3, 5)
+    where = None if work.is_log else find_support(work.table, _reads(learned, work), reads_tasks=True)
+    best, single = _best(work.table, where), _best(parts["fit"], where)
     calibrate, guard = (
         _judged_log(part, learned.estimate(part.queries))
         if work.is_log
-        else judge(part, learned.estimate(part.queries), _everywhere(parts["fit"], part), best)
+        else judge(
+            part,
+            learned.estimate(part.queries),
+            np.full(len(part.queries), single),
+            best,
+            allowed_QM=None if where is None else where.of(work.table, part),
+        )
         for part in (parts["calibrate"], parts["guard"])
     )
     return Learned(
@@ -129,6 +151,8 @@ def learn_named(router: Wanted, work: Work, *, shares: Shares, progress: Progres
         router=learned,
         fallback=_fallback(parts["fit"], calibrate, guard),
         num_fit=len(parts["fit"].queries),
+        best=best,
+        found=where,
         calibrate=calibrate,
         guard=guard,
         trials=trials,
@@ -154,13 +178,14 @@ def _judged_log(table: OutcomeTable, estimate: Estimate) -> Judged:
     )
 
 
-def _best(table: OutcomeTable) -> int:
-    return table.names.index(best_single(table))
+def _best(table: OutcomeTable, found: Found | None) -> int:
+    return table.names.index(best_single(wide(table, found)))
 
 
-def _everywhere(fit: OutcomeTable, part: OutcomeTable) -> Ints:
-    """Return the best single model of the fit part for every query of another."""
-    return np.full(len(part.queries), _best(fit))
+def _reads(router: Router, work: Work) -> Embedder | None:
+    """Return what a fitted router reads texts through, None where it reads none."""
+    own = getattr(router, "embedder_", None)
+    return own if isinstance(own, Embedder) else work.embedder
 
 
 def _fallback(table: OutcomeTable, calibrate: Judged, guard: Judged) -> Router:

@@ -111,25 +111,45 @@ def chances(seen_QM: Bools, x_QF: Floats) -> Floats:
     Ridge regression with one penalty for all, the one of least squared error on held-out queries. A
     candidate that is observed everywhere has chance 1.
     """
+    best_QM, _ = cross_fitted(seen_QM, x_QF)
+    num = len(x_QF)
+    # One more for each side: what was always seen here may be missed once, and the other way round.
+    clipped_QM = np.clip(best_QM, 1.0 / (num + 2), 1.0)
+    return np.where(seen_QM.all(axis=0), 1.0, clipped_QM)
+
+
+def cross_fitted(seen_QM: Bools, x_QF: Floats) -> tuple[Floats, float]:
+    """Return ridge regressions of "was observed" on unseen queries, and the penalty (infinity: means)."""
     num = len(x_QF)
     fold_Q = np.arange(num) % min(_NUM_FOLDS, num)
     found_PQM = np.empty((len(_PENALTIES) + 1, *seen_QM.shape))
     for fold in np.unique(fold_Q):
         rows = fold_Q == fold
         rest = ~rows if num > 1 else rows
-        mean_M = seen_QM[rest].mean(axis=0)
-        centre_F = x_QF[rest].mean(axis=0)
-        values_E, basis_FE = np.linalg.eigh(np.cov(x_QF[rest].T, bias=True).reshape(2 * (x_QF.shape[1],)))
-        moment_EM = basis_FE.T @ ((x_QF[rest] - centre_F).T @ (seen_QM[rest] - mean_M)) / rest.sum()
-        score_QE = (x_QF[rows] - centre_F) @ basis_FE
+        mean_M, centre_F, slope_PFM = _ridge(seen_QM[rest], x_QF[rest], _PENALTIES)
         found_PQM[-1, rows] = mean_M
-        for number, penalty in enumerate(_PENALTIES):
-            shrunk_E1 = (np.maximum(values_E, 0.0) + penalty / rest.sum())[:, None]
-            found_PQM[number, rows] = mean_M + score_QE @ (moment_EM / shrunk_E1)
-    best_QM = found_PQM[((found_PQM - seen_QM) ** 2).sum(axis=(1, 2)).argmin()]
-    # One more for each side: what was always seen here may be missed once, and the other way round.
-    clipped_QM = np.clip(best_QM, 1.0 / (num + 2), 1.0)
-    return np.where(seen_QM.all(axis=0), 1.0, clipped_QM)
+        for number, slope_FM in enumerate(slope_PFM):
+            found_PQM[number, rows] = mean_M + (x_QF[rows] - centre_F) @ slope_FM
+    best = int(((found_PQM - seen_QM) ** 2).sum(axis=(1, 2)).argmin())
+    return found_PQM[best], (*_PENALTIES, float("inf"))[best]
+
+
+def linear(seen_QM: Bools, x_QF: Floats, penalty: float) -> tuple[Floats, Floats]:
+    """Return slope (F, M) and intercept (M,) of the same regression on all queries."""
+    mean_M, centre_F, slope_PFM = _ridge(seen_QM, x_QF, (penalty,))
+    return slope_PFM[0], mean_M - centre_F @ slope_PFM[0]
+
+
+def _ridge(seen_QM: Bools, x_QF: Floats, penalties: Sequence[float]) -> tuple[Floats, Floats, list[Floats]]:
+    """Return the means, the centre of the features, and the slopes at each penalty."""
+    mean_M, centre_F = seen_QM.mean(axis=0), x_QF.mean(axis=0)
+    values_E, basis_FE = np.linalg.eigh(np.cov(x_QF.T, bias=True).reshape(2 * (x_QF.shape[1],)))
+    moment_EM = basis_FE.T @ ((x_QF - centre_F).T @ (seen_QM - mean_M)) / len(x_QF)
+    slopes = [
+        basis_FE @ (moment_EM / (np.maximum(values_E, 0.0) + penalty / len(x_QF))[:, None])
+        for penalty in penalties
+    ]
+    return mean_M, centre_F, slopes
 
 
 def guesses(quality_QM: Floats, estimate: Estimate) -> Floats:

@@ -169,6 +169,8 @@ def _cells(filler: Router, train: OutcomeTable, test: OutcomeTable) -> Cells | N
 
 def _deployed(deployment: Deployment, test: OutcomeTable, num_prices: int, seed: int) -> Run:
     estimate = _masked(deployment.router, test)
+    if deployment.support is not None:
+        estimate = estimate.restrict(deployment.support.allowed(test.queries, len(estimate.candidates)))
     runs = sweep(deployment.policy, estimate, _prices(estimate, num_prices), rng=make_rng(seed, "study"))
     return Run(chosen=deployment.decide(test.queries), sweep=runs, estimate=estimate)
 

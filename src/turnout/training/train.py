@@ -13,12 +13,12 @@ from turnout.core.errors import InputError, sentence
 from turnout.core.outcomes import OutcomeTable
 from turnout.core.progress import Progress, silent
 from turnout.core.validation import check_count, check_kind
-from turnout.evaluation.baselines import best_single
 from turnout.policies import Best, Deployment, Frontier, Guard, price_grid
 from turnout.routers.targets import with_card_costs
 from turnout.training.learned import AUTO, Learned, Shares, Wanted, Work, learn_automatically, learn_named
 from turnout.training.memory import remembered
 from turnout.training.pool import about_prices, learnable
+from turnout.training.support import about_support
 
 
 def train(
@@ -97,7 +97,11 @@ def train(
     if not is_guarded:
         deployment.guard = None
     assert deployment.frontier is not None
-    notes = (*notes, *about_prices(table.names, deployment.frontier.usd_M))
+    notes = (
+        *notes,
+        *about_support(table, learned.found),
+        *about_prices(table.names, deployment.frontier.usd_M),
+    )
     deployment.certificate = _certificate(deployment, learned, work, given.fingerprint, notes)
     progress("done", 5, 5)
     return deployment
@@ -105,10 +109,11 @@ def train(
 
 def _calibrated(learned: Learned, work: Work, *, num_prices: int, confidence: float) -> Deployment:
     """Return the deployment, its frontier measured on what calibrates and its guard on what guards."""
-    held, table, policy = learned.calibrate, work.table, work.policy
+    held, policy = learned.calibrate, work.policy
     prices = price_grid(held.estimate, num=num_prices)
-    means = learned.fallback.estimate(table.queries[:1])
-    best = int(means.quality_QM[0].argmax()) if held.is_log else table.names.index(best_single(table))
+    means = learned.fallback.estimate(work.table.queries[:1])
+    best = int(means.quality_QM[0].argmax()) if held.is_log else learned.best
+    support = None if learned.found is None else learned.found.support
     deployment = Deployment(
         router=learned.router,
         fallback=learned.fallback,
@@ -118,13 +123,15 @@ def _calibrated(learned: Learned, work: Work, *, num_prices: int, confidence: fl
             price_P=prices,
             options=held.options(policy, prices, seed=work.seed),
             singles=held.singles(best),
-            quality_M=means.quality_QM[0],
+            # Where one is not offered it gives nothing.
+            quality_M=means.quality_QM[0] * (1.0 if support is None else support.share_M),
             usd_M=means.cost_usd_QM[0],
             best=best,
         ),
         guard=Guard(options=learned.guard.options(policy, prices, seed=work.seed), confidence=confidence),
     )
-    deployment.learned_from = remembered(table.queries)
+    deployment.support = support
+    deployment.learned_from = remembered(work.table.queries)
     return deployment
 
 
