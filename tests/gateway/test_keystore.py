@@ -10,16 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import openai
 import psycopg
 import pytest
 
 from tests.gateway.client import ask, check_advice
+from tests.gateway.fitted import fitted
 from tests.gateway.pool import make_deployment
 from tests.gateway.servers import PostgresServer
 from tests.gateway.settings import make_config
 from tests.gateway.upstream import Upstream
 from turnout.cli.main import main
 from turnout.core import ConfigError, InputError, ManualClock
+from turnout.core.artifact import save
+from turnout.gateway.config import ServerSettings, load_config
 from turnout.gateway.errors import ApiError
 from turnout.gateway.key import Key, digest_of, new_secret, period_of
 from turnout.gateway.keyfile import open_keyfile
@@ -29,6 +33,7 @@ from turnout.gateway.keystore_postgres import PostgresKeyStore
 from turnout.gateway.lifecycle import running
 from turnout.gateway.settings import GoalSettings
 from turnout.gateway.settings_keys import AuthSettings, KeySettings
+from turnout.gateway.settings_providers import OpenAISettings
 
 Make = Callable[[], KeyStore]
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -250,6 +255,43 @@ def test_a_wrong_option_is_one_sentence(config_file: Path, capsys: pytest.Captur
         assert message.count("\n") == 1
     assert main(["keys", "list", str(config_file), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"keys": []}
+
+
+def test_a_key_for_a_model_that_nobody_serves_is_refused(
+    config_file: Path, upstream: Upstream, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(fitted(), config_file.parent / "d")
+    with config_file.open("a") as more:
+        more.write(
+            "[models.words]\ninput_usd_per_mtok = 0.0\noutput_usd_per_mtok = 0.0\n"
+            '[sequencers.f]\nkind = "fixed"\noptions = {order = ["small"]}\n'
+        )
+    assert main(["keys", "create", str(config_file), "team", "--model", "small", "--model", "smal"]) == 1
+    message = capsys.readouterr().err
+    names = ["turnout/auto", "turnout/f", "small", "large", "words"]
+    assert "'smal'" in message
+    assert f"allowed: {', '.join(names)};" in message
+    assert message.count("\n") == 1
+    assert said(capsys, "list", str(config_file)) == {"keys": []}
+    config = load_config(config_file)
+    provider = OpenAISettings(base_url=upstream.base_url)
+    config = msgspec.structs.replace(
+        config, providers={"main": provider}, server=ServerSettings(port=0), auth=AuthSettings()
+    )
+    with running(config) as ready, openai.OpenAI(base_url=ready.base_url, api_key="none") as client:
+        assert [model.id for model in client.models.list()] == names
+    every = [part for name in names for part in ("--model", name)]
+    assert main(["keys", "create", str(config_file), "team", *every]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_models_of_a_key_are_not_checked_where_the_deployment_is_elsewhere(
+    config_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["keys", "create", str(config_file), "team", "--model", "any"]) == 0
+    message = capsys.readouterr().err
+    assert message.startswith("note: the names of --model are not checked")
+    assert message.count("\n") == 1
 
 
 def test_a_hash_is_what_the_settings_take(

@@ -12,7 +12,13 @@ import turnout
 
 ROOT = Path(turnout.__file__).parent
 # These stand for an optional package, and say so when it is missing.
-OPTIONAL = ("turnout.features.sentence", "turnout.features.onnx", "turnout.routers.neural", "turnout.nn.")
+OPTIONAL = (
+    "turnout.checks.gate",
+    "turnout.features.sentence",
+    "turnout.features.onnx",
+    "turnout.routers.neural",
+    "turnout.nn.",
+)
 IMPORT_EACH = """
 import importlib, sys
 for name in sys.argv[1:]:

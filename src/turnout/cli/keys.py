@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from turnout.cli.console import show, show_json, tell
 from turnout.cli.options import add_many
-from turnout.core.errors import InputError, sentence
+from turnout.core.errors import InputError, TurnoutError, did_you_mean, sentence
 
 if TYPE_CHECKING:
     from turnout.gateway.config import Config
     from turnout.gateway.key_admin import KeyLine
 
 _DAY_S = 86_400.0
+_MAX_SHOWN = 12
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -78,11 +79,35 @@ def _hash(options: argparse.Namespace) -> int:
 async def _create(config: Config, options: argparse.Namespace) -> None:
     from turnout.gateway.key_admin import create_key
 
+    _check_models(config, options.model or [])
     seconds = None if options.expires_days is None else options.expires_days * _DAY_S
     secret = await create_key(config, options.name, _settings(options), expires_in_s=seconds)
     if not config.asks_for_keys:
         tell("note: the gateway asks nobody for a key until the settings have auth.required = true")
     show_json({"name": options.name, "secret": secret}) if options.json else show(secret)
+
+
+def _check_models(config: Config, models: list[str]) -> None:
+    """Raise `InputError` for a name that nobody may ask for; tell where that cannot be known."""
+    from turnout.gateway.key_admin import model_names
+
+    if not models:
+        return
+    try:
+        known = model_names(config)
+    except TurnoutError as error:
+        tell(f"note: the names of --model are not checked, since the deployment cannot be read here; {error}")
+        return
+    unknown = [name for name in models if name not in known]
+    if unknown:
+        are_few = len(known) <= _MAX_SHOWN
+        raise InputError(
+            sentence(
+                f"--model names {unknown[0]!r}, which the gateway does not serve",
+                allowed=", ".join(known) if are_few else f"one of {len(known)} names",
+                do="name one of them" if are_few else did_you_mean(unknown[0], known),
+            )
+        )
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:

@@ -12,9 +12,11 @@ import msgspec
 from turnout.core.clock import SystemClock
 from turnout.core.errors import InputError, sentence
 from turnout.gateway.books import Books, open_books
+from turnout.gateway.build import load_deployment
 from turnout.gateway.config import Config
 from turnout.gateway.expected import choices, keys_in, mismatch
 from turnout.gateway.key import period_of
+from turnout.gateway.sequence_build import PREFIX
 from turnout.gateway.settings import check_label
 from turnout.gateway.settings_keys import KeySettings
 
@@ -71,6 +73,16 @@ async def create_key(
     async with _books(config) as books:
         until_s = None if expires_in_s is None else SystemClock().now_s() + expires_in_s
         return await books.keys.create(name, settings, expires_s=until_s)
+
+
+def model_names(config: Config) -> list[str]:
+    """Return every name that clients of the gateway may ask for, as `GET /v1/models` lists them.
+
+    Raises a `TurnoutError` where the deployment cannot be loaded here.
+    """
+    candidates = [one.name for one in load_deployment(config.deployment).candidates]
+    sequencers = [PREFIX + name for name in config.sequencers]
+    return list(dict.fromkeys([config.routing.alias, *sequencers, *candidates, *config.models]))
 
 
 async def list_keys(config: Config) -> list[KeyLine]:

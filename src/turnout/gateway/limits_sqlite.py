@@ -15,8 +15,8 @@ from turnout.core.clock import Clock
 from turnout.gateway.limits import Limits, Rate, Spend, TooFast, largest, refilled, refusal
 
 _ADD = """
-INSERT INTO spend VALUES (?, ?, max(0, ?), max(0, ?)) ON CONFLICT (key, period) DO UPDATE
-SET spent_usd = spent_usd + ?3, held_usd = max(0, held_usd + ?4)
+INSERT INTO spend VALUES (:key, :period, max(0, :spent), max(0, :held)) ON CONFLICT (key, period) DO UPDATE
+SET spent_usd = spent_usd + :spent, held_usd = max(0, held_usd + :held)
 """
 _SET = "INSERT OR REPLACE INTO buckets VALUES (?, ?, ?, ?)"
 
@@ -57,13 +57,13 @@ class SqliteLimits(Limits):
             before = self._spend(key, period)
             usd = largest(wanted_usd, budget_usd - before.spent_usd - before.held_usd)
             if usd is not None:
-                self.connection.execute(_ADD, (key, period, 0.0, usd))
+                self._add(key, period, spent=0.0, held=usd)
             return usd, before
 
     def settle(self, key: str, period: str, *, held_usd: float, usd: float) -> None:
         """Put what was spent in the place of what was reserved."""
         with self._transaction():
-            self.connection.execute(_ADD, (key, period, usd, -held_usd))
+            self._add(key, period, spent=usd, held=-held_usd)
 
     def give_back(self, key: str, rate: Rate) -> None:
         """Put an amount back into a bucket."""
@@ -84,6 +84,10 @@ class SqliteLimits(Limits):
         query = "SELECT spent_usd, held_usd FROM spend WHERE key = ? AND period = ?"
         row = self.connection.execute(query, (key, period)).fetchone()
         return Spend() if row is None else Spend(spent_usd=row[0], held_usd=row[1])
+
+    def _add(self, key: str, period: str, *, spent: float, held: float) -> None:
+        row = {"key": key, "period": period, "spent": spent, "held": held}
+        self.connection.execute(_ADD, row)
 
     def _level(self, key: str, rate: Rate, now_s: float) -> float:
         query = "SELECT level, time_s FROM buckets WHERE key = ? AND kind = ?"

@@ -34,7 +34,7 @@ def rewritten(request: ChatRequest, rules: tuple[RuleSettings, ...], protocol: P
 def _changed(members: Members, rules: tuple[RuleSettings, ...], protocol: Protocol) -> Members:
     kinds = _kinds(rules)
     if kinds:
-        known: dict[str, list[str]] = {}
+        known: dict[str, dict[str, int]] = {}
         members = map_texts(members, lambda text: redact(text, find_pii(text, kinds), known))
     for rule in rules:
         if rule.system_prompt is not None:
