@@ -214,3 +214,11 @@ def test_a_swapped_gate_trains_under_autocast(family: str, gate: str) -> None:
         assert plan is not None
         assert plan.logits_TE is not None
         assert plan.logits_TE.dtype == torch.float32
+
+
+@pytest.mark.parametrize("gate", ["recurrent", "speech"])
+def test_a_gate_that_wants_the_number_of_layers_is_told(gate: str) -> None:
+    model, ids_BT = decisive("mixtral"), tokens()
+    swap = GateSwap.of(model, gate, is_shared=True)
+    model(input_ids=ids_BT)
+    assert swap.gates[0].num_layers == len(swap.layers) == 3

@@ -67,3 +67,17 @@ def test_a_gate_for_other_experts_is_refused() -> None:
         MoE(gate=TopKGate(width=8, num_experts=4), experts=Experts(width=9, inner=6, num_experts=4))
     with pytest.raises(InputError, match="a Gate"):
         MoE(gate=torch.nn.Linear(8, 4), experts=Experts(width=8, inner=6, num_experts=4))  # type: ignore[arg-type]
+
+
+def test_what_stands_at_padding_reaches_no_gradient_of_what_is_shared() -> None:
+    layer = MoE(
+        gate=TopKGate(width=8, num_experts=4),
+        experts=Experts(width=8, inner=4, num_experts=4),
+        shared=torch.nn.Linear(8, 8),
+    )
+    x_BSD, mask_BS = torch.randn(2, 3, 8), torch.ones(2, 3, dtype=torch.bool)
+    mask_BS[0, 2] = False
+    x_BSD[0, 2] = torch.nan
+    layer(x_BSD, GateContext(num_items=2, mask_BS=mask_BS))[mask_BS].sum().backward()
+    for name, parameter in layer.named_parameters():
+        assert parameter.grad is None or bool(parameter.grad.isfinite().all()), name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,16 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
             model(input_ids=tokens())
     with replaying(hook, records), pytest.raises(ShapeError, match="as recorded"):
         model(input_ids=tokens(length=5))
+    with replaying(hook, records), pytest.raises(InputError, match="token ids"):
+        model(input_ids=tokens().flip(1))
+    for one in ({"inputs_embeds": model.get_input_embeddings()(tokens())}, {"input_ids": tokens()}):
+        with replaying(hook, load_routings(save_routings(tmp_path / "r.safetensors", records))):
+            model(**one)
+    with replaying(hook, records), pytest.raises(ShapeError, match=r"\(B,\) = \(2,\)"):
+        model(input_ids=tokens().reshape(1, -1))
+    few = [[replace(one, logits_TE=one.logits_TE[:, 1:]) for one in passes] for passes in records]
+    with replaying(hook, few), pytest.raises(ShapeError, match=r"\(E,\) = \(7,\), as recorded; got: \(8,\)"):
+        model(input_ids=tokens())
     with pytest.raises(InputError, match="one list for each of 3 layers"), replaying(hook, records[:1]):
         pass
     bare = GateHook(model, needs_rules=False)

@@ -98,6 +98,24 @@ def noise_is_off_in_eval(gate: Gate) -> None:
     require(torch.equal(*found), gate, "two runs in eval mode differ", allowed="the same plan to the bit")
 
 
+def losses_are_for_training(gate: Gate) -> None:
+    """In eval mode there is nothing to add to a loss."""
+    found = sorted(plan_of(gate, batch(gate)).losses)
+    require(not found, gate, "losses in eval mode", allowed="none", got=found)
+
+
+def permuting_experts_permutes_the_plan(gate: Gate) -> None:
+    """Who names its experts' rows has no favourite among them beside those rows."""
+    if not gate.expert_rows:
+        skip(gate, "it names no expert_rows")
+    given, moved = batch(gate), copy.deepcopy(gate)
+    order = torch.arange(gate.num_experts).roll(1).flip(0)
+    state = moved.state_dict()
+    moved.load_state_dict({name: state[name][order].clone() for name in gate.expert_rows}, strict=False)
+    expected = dense(gate, given)[..., order]
+    require_same(gate, "the place of an expert changed the plan", expected, dense(moved, given))
+
+
 def permuting_items_permutes_the_plan(gate: Gate) -> None:
     """The order of a batch is nobody's."""
     given, order = batch(gate), [2, 0, 1]
@@ -268,6 +286,8 @@ GATE_CHECKS: tuple[Callable[[Gate], None], ...] = (
     logits_are_of_single_precision,
     autocast_changes_no_choice,
     noise_is_off_in_eval,
+    losses_are_for_training,
+    permuting_experts_permutes_the_plan,
     permuting_items_permutes_the_plan,
     permuting_tokens_permutes_the_plan,
     other_items_change_nothing,

@@ -184,6 +184,8 @@ def factors(gate: Gate, given: Batch) -> Tensor:
 
 def require_taught(gate: Gate, subject: Gate) -> None:
     """Require that weights and losses teach every parameter of the subject, and weights one at least."""
+    if gate.num_experts == 1:
+        skip(gate, "one expert leaves nothing to choose, and its probability is 1")
     subject = subject.train()
     named = [(name, p) for name, p in subject.named_parameters() if p.requires_grad]
     if not named:

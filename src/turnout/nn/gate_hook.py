@@ -8,6 +8,8 @@ changed.
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -31,7 +33,8 @@ class Routing:
 
     `logits_TE` are before the score, `weights_TK` what the experts' outputs are multiplied by, `indices_TK`
     the experts. `batch_size` is B, None where the block was not given (B, S, d). `rest` is what the gate gave
-    to others than the routed experts, such as the weights of shared ones.
+    to others than the routed experts, such as the weights of shared ones. `tokens` names the ids that the
+    model was called with, in what was recorded; None where it got none.
     """
 
     logits_TE: Tensor
@@ -39,14 +42,15 @@ class Routing:
     indices_TK: Tensor
     batch_size: int | None
     rest: tuple[Any, ...] = ()
+    tokens: str | None = None
 
     def detached(self) -> Routing:
         """Return the same without gradients."""
-        return Routing(
+        return replace(
+            self,
             logits_TE=self.logits_TE.detach(),
             weights_TK=self.weights_TK.detach(),
             indices_TK=self.indices_TK.detach(),
-            batch_size=self.batch_size,
             rest=tuple(part.detach() if isinstance(part, Tensor) else part for part in self.rest),
         )
 
@@ -85,11 +89,26 @@ class GateHook:
         self.rules: list[GateRule] = [find_rule(layer) for layer in self.layers] if needs_rules else []
         self._changes: list[Change] = []
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
+        self._ids: dict[str, Tensor] = {}
+        self._tokens: str | None = None
+
+    @property
+    def tokens(self) -> str | None:
+        """Sixteen hex digits that name the token ids of the pass that runs; None where it got none."""
+        if self._ids and self._tokens is None:
+            digest = hashlib.sha256()
+            for name, ids in self._ids.items():
+                digest.update(f"{name}{tuple(ids.shape)}".encode())
+                digest.update(ids.detach().to("cpu", torch.int64).contiguous().numpy().tobytes())
+            self._tokens = digest.hexdigest()[:16]
+        return self._tokens
 
     @contextmanager
     def changed(self, change: Change) -> Iterator[None]:
         """Let `change` decide in every gate. Inner blocks of one hook see what its outer blocks decided."""
         if not self._changes:
+            self._handles.append(self.model.register_forward_pre_hook(self._begin, with_kwargs=True))
+            self._handles.append(self.model.register_forward_hook(self._end, always_call=True))
             for number, layer in enumerate(self.layers):
                 self._install(number, layer)
         self._changes.append(change)
@@ -153,11 +172,21 @@ class GateHook:
         records: list[list[Routing]] = [[] for _ in self.layers]
 
         def record(number: int, routing: Routing) -> Routing:
-            records[number].append(routing.detached())
+            records[number].append(replace(routing.detached(), tokens=self.tokens))
             return routing
 
         with self.changed(record):
             yield records
+
+    def _begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        given = dict(zip(inspect.signature(model.forward).parameters, args, strict=False)) | kwargs
+        found = {name: given.get(name) for name in ("input_ids", "decoder_input_ids")}
+        self._ids = {name: ids for name, ids in found.items() if isinstance(ids, Tensor)}
+        self._tokens = None
+
+    def _end(self, _model: nn.Module, _args: tuple[Any, ...], _out: object) -> None:
+        # What is computed again later, as under activation checkpointing, has no ids of its own.
+        self._ids, self._tokens = {}, None
 
     def _install(self, number: int, layer: MoELayer) -> None:
         """Hook one block, to learn the batch size, and its gate."""

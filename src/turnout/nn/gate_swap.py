@@ -7,6 +7,7 @@ logits and `generate` go on working, and what is saved of the model is the base.
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -87,9 +88,12 @@ class GateSwap(nn.Module):
     def of(cls, model: nn.Module, name: str, *, is_shared: bool = False, **config: Any) -> GateSwap:
         """Put the gate of a name of `turnout.nn.registry` into every layer, of the layer's E and width.
 
-        `is_shared` makes one gate for all layers, as `recurrent` wants it.
+        A gate that wants to know `num_layers` is told. `is_shared` makes one gate for all layers, as
+        `recurrent` wants it.
         """
         shared: list[Gate] = []
+        if "num_layers" in inspect.signature(_gate_class(name)).parameters:
+            config = {"num_layers": len(find_moe_layers(model))} | config
 
         def make(layer: MoELayer) -> Gate:
             if shared:

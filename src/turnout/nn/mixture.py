@@ -23,7 +23,7 @@ class MoE(nn.Module):
     experts
         `Experts`, or the stacked experts of a `transformers` family.
     shared
-        A module (T, D) -> (T, D) that every token passes through; None for none.
+        A module (T, D) -> (T, D) that every token passes through, zeros at padding; None for none.
     executor
         How the plan is run; `AutoExecutor` if None.
 
@@ -73,5 +73,8 @@ class MoE(nn.Module):
         self.plan = plan
         y_TD = self.executor.run(x_TD, plan, self.experts)
         if self.shared is not None:
-            y_TD = y_TD + self.shared(x_TD)
+            mask_T = context.mask_T()
+            # What stands at padding, NaN included, must not reach its gradients.
+            real_TD = x_TD if mask_T is None else x_TD.masked_fill(~mask_T[:, None], 0.0)
+            y_TD = y_TD + self.shared(real_TD)
         return y_TD.reshape(x.shape)

@@ -45,8 +45,8 @@ def replaying(
         `recorded`: experts and weights as they were, bit for bit. `current`: the recorded experts, weighted
         by what the gate says of them now, so that its gradient flows; needs the rule of each gate.
 
-    Raises `InputError` for another number of layers and for more passes than were recorded, `ShapeError` for
-    a pass of other tokens.
+    Raises `InputError` for another number of layers, more passes than were recorded, and other token ids
+    where both the recording and this pass know theirs; `ShapeError` for a pass of other T, K, E or B.
     """
     check_choice("replaying: weights", weights, ("recorded", "current"))
     if len(records) != len(hook.layers):
@@ -59,7 +59,7 @@ def replaying(
     passes = [0] * len(records)
 
     def change(number: int, now: Routing) -> Routing:
-        before = _recorded(records, number, passes[number], now)
+        before = _recorded(records, number, passes[number], now, hook.tokens)
         passes[number] += 1
         indices_TK = before.indices_TK.to(now.indices_TK.device)
         weights_TK, rest = before.weights_TK.to(now.weights_TK), _rest(before, now)
@@ -81,17 +81,28 @@ def _rest(before: Routing, now: Routing) -> tuple[Any, ...]:
     return tuple(was.to(is_now) if isinstance(is_now, Tensor) else is_now for was, is_now in pairs)
 
 
-def _recorded(records: Sequence[Sequence[Routing]], number: int, count: int, now: Routing) -> Routing:
+def _recorded(
+    records: Sequence[Sequence[Routing]], number: int, count: int, now: Routing, tokens: str | None
+) -> Routing:
+    """Return what a pass shall repeat; raises for one that it can't be of."""
     if count >= len(records[number]):
         allowed = f"{len(records[number])} passes, as were recorded"
         raise InputError(sentence(f"layer {number}: pass {count + 1}", allowed=allowed))
-    before = records[number][count]
-    if before.indices_TK.shape != now.indices_TK.shape:
-        raise ShapeError(
+    before, where = records[number][count], f"layer {number}, pass {count + 1}"
+    sizes = [
+        ("tokens and experts", "(T, K)", tuple(before.indices_TK.shape), tuple(now.indices_TK.shape)),
+        ("experts of the gate", "(E,)", before.logits_TE.shape[-1:], now.logits_TE.shape[-1:]),
+    ]
+    if before.batch_size is not None and now.batch_size is not None:
+        sizes.append(("items", "(B,)", (before.batch_size,), (now.batch_size,)))
+    for what, name, was, got in sizes:
+        if was != got:
+            allowed = f"{name} = {tuple(was)}, as recorded"
+            raise ShapeError(sentence(f"{where}: {what}", allowed=allowed, got=tuple(got)))
+    if before.tokens is not None and tokens is not None and before.tokens != tokens:
+        raise InputError(
             sentence(
-                f"layer {number}, pass {count + 1}: tokens and experts",
-                allowed=f"(T, K) = {tuple(before.indices_TK.shape)}, as recorded",
-                got=tuple(now.indices_TK.shape),
+                f"{where}: token ids", allowed=f"those recorded, of fingerprint {before.tokens}", got=tokens
             )
         )
     return before
@@ -101,6 +112,7 @@ def save_routings(path: Path, records: Sequence[Sequence[Routing]]) -> Path:
     """Write what was recorded, in one safetensors file."""
     tensors: dict[str, Tensor] = {}
     sizes: list[list[int | None]] = []
+    tokens = [[routing.tokens for routing in passes] for passes in records]
     for number, passes in enumerate(records):
         sizes.append([routing.batch_size for routing in passes])
         for count, routing in enumerate(passes):
@@ -110,7 +122,11 @@ def save_routings(path: Path, records: Sequence[Sequence[Routing]]) -> Path:
                 # Saved are tensors; a part that is none stays with the run that made it.
                 if isinstance(value, Tensor):
                     tensors[f"{number}.{count}.rest.{place}"] = value.detach().cpu().contiguous()
-    save_file(tensors, path, metadata={"format": FORMAT, "batch_sizes": json.dumps(sizes)})
+    save_file(
+        tensors,
+        path,
+        metadata={"format": FORMAT, "batch_sizes": json.dumps(sizes), "tokens": json.dumps(tokens)},
+    )
     return path
 
 
@@ -128,6 +144,8 @@ def load_routings(path: Path) -> list[list[Routing]]:
         got = notes.get("format", "no format")
         raise ArtifactError(sentence(f"{str(path)!r}", allowed=f"the format {FORMAT!r}", got=got))
     records: list[list[Routing]] = []
+    # Files of before have none.
+    tokens = json.loads(notes.get("tokens", "null"))
     for number, sizes in enumerate(json.loads(notes["batch_sizes"])):
         passes = []
         for count, size in enumerate(sizes):
@@ -135,6 +153,7 @@ def load_routings(path: Path) -> list[list[Routing]]:
             rest: list[Tensor] = []
             while (found := tensors.get(f"{number}.{count}.rest.{len(rest)}")) is not None:
                 rest.append(found)
-            passes.append(Routing(batch_size=size, rest=tuple(rest), **parts))
+            named = None if tokens is None else tokens[number][count]
+            passes.append(Routing(batch_size=size, rest=tuple(rest), tokens=named, **parts))
         records.append(passes)
     return records

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -114,6 +115,19 @@ class HalfLogits(Plain):
 class GoesAlongWithAutocast(Plain):
     def forward(self, x_TD, context=None):
         return super().forward(x_TD.bfloat16() if torch.is_autocast_enabled("cpu") else x_TD, context)
+
+
+class LosesInEval(Plain):
+    def plan(self, weights_TK, indices_TK, logits_TE, context):
+        plan = super().plan(weights_TK, indices_TK, logits_TE, context)
+        return replace(plan, losses={"size": logits_TE.sum()})
+
+
+class LikesTheLast(Plain):
+    expert_rows = ("matrix_ED",)
+
+    def logits(self, x_TD, context):
+        return super().logits(x_TD, context) + torch.arange(self.num_experts)
 
 
 class LooksAhead(Plain):
@@ -234,6 +248,8 @@ BROKEN = {
     OneColumn: {"a_valid_plan_in_both_modes"},
     HalfLogits: {"logits_are_of_single_precision"},
     GoesAlongWithAutocast: {"autocast_changes_no_choice"},
+    LosesInEval: {"losses_are_for_training"},
+    LikesTheLast: {"permuting_experts_permutes_the_plan"},
     NoisyInEval: {"noise_is_off_in_eval"},
     KnowsThePlace: {"permuting_tokens_permutes_the_plan"},
     KnowsTheItem: {"permuting_items_permutes_the_plan"},
@@ -266,6 +282,13 @@ def test_a_check_finds_the_gate_that_breaks_it(cls: type[Plain]) -> None:
         except (CheckFailed, InputError, AssertionError):
             failed.add(check.name)
     assert BROKEN[cls] <= failed
+
+
+def test_a_gate_of_one_expert_fails_for_no_lack_of_a_choice() -> None:
+    for gate in (TopKGate(width=16, num_experts=1, k=1), registry.get("switch")(width=16, num_experts=1)):
+        for check in check_gate(gate):
+            with suppress(CheckSkipped):
+                check()
 
 
 def test_every_check_is_seen_to_fail() -> None:

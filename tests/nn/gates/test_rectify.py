@@ -121,3 +121,13 @@ def test_an_expert_that_stands_in_twice_counts_twice() -> None:
 def test_devices_that_do_not_divide_the_experts_are_refused() -> None:
     with pytest.raises(InputError, match="devices"):
         RectifyGate(width=8, num_experts=6, devices=4)
+
+
+@pytest.mark.parametrize("size", [1.0, 200.0, 3000.0])
+def test_gradients_stay_finite_where_only_unlikely_experts_have_room(size: float) -> None:
+    torch.manual_seed(0)
+    gate = RectifyGate(width=16, num_experts=8).train()
+    plan = gate(torch.randn(18, 16) * size, GateContext(num_items=3))
+    (plan.to_dense() * torch.randn(18, 8)).sum().backward()
+    assert gate.weight_ED.grad is not None
+    assert bool(gate.weight_ED.grad.isfinite().all())

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from turnout.core.errors import ShapeError
+from turnout.core.errors import InputError, ShapeError
 from turnout.nn.executors.loop import LoopExecutor
 from turnout.nn.experts import Experts
 from turnout.nn.gates.contract import GateContext
@@ -44,3 +44,14 @@ def test_consistency_is_both_divergences_halved_and_zero_where_passes_agree() ->
     assert torch.allclose(masked, consistency_loss(one[:3], other[:3]))
     with pytest.raises(ShapeError):
         consistency_loss(one, other[:3])
+
+
+def test_states_that_are_not_numbers_are_refused() -> None:
+    x_TD = torch.randn(6, 8)
+    x_TD[2] = torch.nan
+    gate = ThorGate(width=8, num_experts=4)
+    with pytest.raises(InputError, match="hidden states of 1 of T = 6 tokens are NaN"):
+        gate(x_TD)
+    mask_BS = torch.ones(1, 6, dtype=torch.bool)
+    mask_BS[0, 2] = False
+    assert gate(x_TD, GateContext(mask_BS=mask_BS)).num_tokens == 6

@@ -41,6 +41,7 @@ class AttentionAwareGate(Gate):
 
     sees: Sight = "past"
     needs: ClassVar[frozenset[str]] = frozenset({"attention_BSS"})
+    expert_rows = ("weight_ED",)
 
     def __init__(self, *, width: int, num_experts: int, k: int = 2) -> None:
         super().__init__(width=width, num_experts=num_experts)

@@ -29,6 +29,8 @@ class BaseGate(Gate):
         See `assign`.
     """
 
+    expert_rows = ("weight_ED",)
+
     def __init__(self, *, width: int, num_experts: int, tolerance: float = 1e-3) -> None:
         super().__init__(width=width, num_experts=num_experts)
         self.tolerance = check_number("BaseGate: tolerance", tolerance, low=0.0, allow_low=False)

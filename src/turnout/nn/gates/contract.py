@@ -106,11 +106,15 @@ class Gate(nn.Module, ABC):
         The fields of `GateContext` that may not be None.
     is_apart
         Whether its weights carry no gradient into it, so that its own losses alone teach it.
+    expert_rows
+        Names of parameters and buffers with a row for each expert, (E, ...), if moving rows moves the plan's
+        columns and nothing else, in eval mode. Empty claims nothing.
     """
 
     sees: Sight = "token"
     needs: ClassVar[frozenset[str]] = frozenset()
     is_apart: bool = False
+    expert_rows: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, *, width: int, num_experts: int) -> None:
         super().__init__()

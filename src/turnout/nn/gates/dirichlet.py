@@ -36,6 +36,7 @@ class DirichletGate(Gate):
     """
 
     step: Tensor
+    expert_rows = ("weight_ED",)
 
     def __init__(
         self,

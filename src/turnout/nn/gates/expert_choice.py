@@ -44,6 +44,7 @@ class ExpertChoiceGate(Gate):
     """
 
     sees: Sight = "sequence"
+    expert_rows = ("weight_ED",)
 
     def __init__(
         self,

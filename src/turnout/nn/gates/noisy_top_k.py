@@ -32,6 +32,8 @@ class NoisyTopKGate(Gate):
         Experts of a token.
     """
 
+    expert_rows = ("weight_ED", "noise_ED")
+
     def __init__(self, *, width: int, num_experts: int, k: int = 2) -> None:
         super().__init__(width=width, num_experts=num_experts)
         self.k = check_k("NoisyTopKGate", k, num_experts)

@@ -94,10 +94,11 @@ class RectifyGate(Gate):
         factor, counts_TE, dropped_E = self._factor(), wanted_TE, None
         if factor is not None:
             counts_TE, dropped_E = self._rectified(scores_TE.detach(), indices_TZ, context, factor)
-        raw_TE = counts_TE * scores_TE
-        sums_T1 = raw_TE.detach().sum(dim=-1, keepdim=True)
+        # By logarithms: where only unlikely experts are left, their probabilities are too small to divide.
+        raw_TE = logits_TE.log_softmax(dim=-1) + counts_TE.log()
+        sums_T1 = raw_TE.detach().logsumexp(dim=-1, keepdim=True)
         return SparsePlan.from_dense(
-            raw_TE / torch.where(sums_T1 > 0, sums_T1, 1.0),
+            (raw_TE - torch.where(sums_T1.isfinite(), sums_T1, 0.0)).exp(),
             is_pair_TE=counts_TE > 0,
             mask_T=mask_T,
             logits_TE=logits_TE,

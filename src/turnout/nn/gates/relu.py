@@ -37,6 +37,7 @@ class ReLUGate(Gate):
     strength: Tensor
     active: Tensor
     seen: Tensor
+    expert_rows = ("weight_ED",)
 
     def __init__(
         self, *, width: int, num_experts: int, k: int = 2, start: float = 1e-8, factor: float = 1.2

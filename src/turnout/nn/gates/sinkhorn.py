@@ -37,6 +37,8 @@ class SinkhornGate(Gate):
         Standard deviation of what is added to the logits in the other training steps.
     """
 
+    expert_rows = ("weight_ED",)
+
     def __init__(
         self,
         *,

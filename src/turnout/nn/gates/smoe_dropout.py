@@ -33,6 +33,7 @@ class SMoEDropoutGate(Gate):
 
     weight_ED: Tensor
     step: Tensor
+    expert_rows = ("weight_ED",)
 
     def __init__(
         self, *, width: int, num_experts: int, k: int = 2, steps: int = 1000, k_eval: int | None = None

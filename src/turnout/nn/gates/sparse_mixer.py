@@ -29,6 +29,8 @@ class SparseMixerGate(Gate):
         An expert is closed whose logit is behind the best by more than 2 `jitter` of the larger magnitude.
     """
 
+    expert_rows = ("weight_ED",)
+
     def __init__(self, *, width: int, num_experts: int, k: int = 2, jitter: float = 0.1) -> None:
         super().__init__(width=width, num_experts=num_experts)
         self.k = check_k("SparseMixerGate", k, num_experts)

@@ -32,6 +32,8 @@ class SwitchGate(Gate):
         In training, hidden states are multiplied by uniform numbers in [1 - jitter, 1 + jitter].
     """
 
+    expert_rows = ("weight_ED",)
+
     def __init__(
         self,
         *,

@@ -26,6 +26,8 @@ class TopPGate(Gate):
         In (0, 1]; 1 takes all.
     """
 
+    expert_rows = ("weight_ED",)
+
     def __init__(self, *, width: int, num_experts: int, p: float = 0.4) -> None:
         super().__init__(width=width, num_experts=num_experts)
         self.p = check_number("TopPGate: p", p, low=0.0, high=1.0, allow_low=False)
