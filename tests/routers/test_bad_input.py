@@ -8,24 +8,30 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.routers.tables import dense_table, real_table, router_names
+from tests.routers.tables import dense_table, real_table, router_names, worded_queries
 from turnout.checks.fixtures import LetterCounts
 from turnout.core import Candidate, OutcomeTable
 from turnout.core.contracts import Router
 from turnout.core.errors import TurnoutError
 from turnout.core.estimate import Estimate
 from turnout.core.query import Query
+from turnout.features import TextEmbedder
 from turnout.routers import registry
 
 NAMES = router_names()
+READS_WORDS = {"skills", "tag"}
+"""They count single words, each of which may have been met with a candidate on any task."""
 ASKED = [Query(id="a", text="how many sheep"), Query(id="b", text=""), Query(id="c", text=None)]
 
 
+def takes_embedder(name: str) -> bool:
+    return "embedder" in inspect.signature(registry.get(name)).parameters
+
+
 def make(name: str, **settings: Any) -> Router:
-    cls = registry.get(name)
-    if "embedder" in inspect.signature(cls).parameters:
+    if takes_embedder(name):
         settings = {"embedder": LetterCounts(), **settings}
-    router: Router = cls(**settings)
+    router: Router = registry.get(name)(**settings)
     return router
 
 
@@ -52,6 +58,27 @@ def test_a_candidate_seen_on_one_task_alone_has_a_number_everywhere(name: str) -
     assert_sane(estimate)
     # Ten outcomes, against forty of the others: nobody is surer of the one than of those.
     assert (estimate.spread_QM[:, 2].mean() >= 0.999 * estimate.spread_QM[:, :2].mean(axis=0)).all()
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in READS_WORDS])
+def test_nobody_is_sure_of_a_candidate_on_tasks_from_which_it_was_kept(name: str) -> None:
+    """Right on all of the one task: its own residuals are nothing, and the others tell no tasks apart."""
+    queries = worded_queries(180, seed=3)
+    is_maths_Q = np.array([query.task == "maths" for query in queries])
+    quality_QM = (np.random.default_rng(0).random((180, 4)) < 0.6).astype(float)
+    quality_QM[:, 0] = np.where(is_maths_Q, 1.0, np.nan)
+    table = dense_table(quality_QM, [q.words for q in queries], tasks=[q.task for q in queries])
+    settings = {"embedder": TextEmbedder(num_features=16)} if takes_embedder(name) else {}
+    router: Router = registry.get(name)(**settings).fit(table)
+    asked = worded_queries(60, seed=77)
+    spread_Q = router.estimate(asked).spread_QM[:, 0]
+    is_maths_Q = np.array([query.task == "maths" for query in asked])
+    here, there = float(spread_Q[is_maths_Q].mean()), float(spread_Q[~is_maths_Q].mean())
+    if name in {"best_single", "uniform"}:  # the same for every query
+        assert there > 0.15
+    else:
+        assert there > 0.2
+        assert there > 2.0 * here or here > 0.15
 
 
 @pytest.mark.parametrize("name", NAMES)

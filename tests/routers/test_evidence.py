@@ -116,3 +116,14 @@ def test_evidence_survives_its_arrays_and_grows_by_a_column() -> None:
     np.testing.assert_array_equal(again.widen(spread_QM, x_NF), grown.widen(spread_QM, x_NF))
     np.testing.assert_array_equal(grown.widen(spread_QM, x_NF)[:, :3], learned.widen(spread_QM[:, :3], x_NF))
     assert evidence_from({"other": x_NF}) is None
+
+
+def test_a_place_from_which_a_candidate_was_kept_is_unknown_and_holes_at_random_are_not() -> None:
+    share_K, total = np.array([0.25, 0.75]), 100.0
+    num_KM = np.array([[100.0, 25.0, 20.0], [0.0, 75.0, 80.0]])
+    floors = floor_square(np.full(3, 0.2), np.full(3, total), num_KM, 0.01, share_K)
+    plain = floor_square(np.full(3, 0.2), np.full(3, total), num_KM, 0.01)
+    # Seventy-five outcomes were to be expected.
+    assert floors[1, 0] == pytest.approx(0.002 + (1 - 1 / 76) ** 2 / 12)
+    np.testing.assert_array_equal(floors[:, 1:], plain[:, 1:])
+    assert floors[0, 0] == plain[0, 0]

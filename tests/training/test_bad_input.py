@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
-from tests.routers.tables import dense_table, worded_table
+from tests.routers.tables import dense_table, worded_queries, worded_table
 from turnout.core import Goal, OutcomeTable
 from turnout.core.errors import TurnoutError
 from turnout.core.query import Query
@@ -78,3 +78,20 @@ def test_a_deployment_is_sane_or_a_sentence_says_why_not(name: str, router: str,
     plan = made.plan()
     assert 0.0 <= plan.quality <= 1.0
     assert "nan" not in plan.text
+
+
+@pytest.mark.parametrize("tasks_given", [True, False])
+def test_auto_is_unsure_of_a_candidate_on_tasks_from_which_it_was_kept(tasks_given: bool) -> None:
+    good_at = {"maths": (0.97, 0.3, 0.5), "code": (0.1, 0.9, 0.5), "story": (0.1, 0.5, 0.9)}
+    queries = worded_queries(180, seed=3)
+    chance_QM = np.array([good_at[query.task or ""] for query in queries])
+    quality_QM = (np.random.default_rng(0).random((180, 3)) < chance_QM).astype(float)
+    quality_QM[[query.task != "maths" for query in queries], 0] = np.nan
+    table = dense_table(quality_QM, [q.words for q in queries], tasks=[q.task for q in queries])
+    made = train(table, tasks_given=tasks_given)
+    asked = worded_queries(60, seed=77)
+    spread_QM = made.router.estimate(asked).spread_QM
+    is_maths_Q = np.array([query.task == "maths" for query in asked])
+    there = spread_QM[~is_maths_Q, 0].mean()
+    assert there > 0.25
+    assert there > 2.0 * spread_QM[is_maths_Q, 0].mean()

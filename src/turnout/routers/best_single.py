@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Self, final
 
+import numpy as np
+
 from turnout.core.candidate import Candidate
 from turnout.core.contracts import Router, State
 from turnout.core.estimate import Estimate
 from turnout.core.levels import adjusted_means
-from turnout.core.outcomes import OutcomeTable
+from turnout.core.outcomes import Floats, OutcomeTable
 from turnout.core.query import Query
+from turnout.routers.evidence import ANYTHING, lack_square
+from turnout.routers.kmeans import one_hot
 from turnout.routers.means import Means, means_from, means_of, with_candidate
 from turnout.routers.targets import pack_candidates, read_targets, unpack_candidates
 
@@ -20,7 +24,8 @@ from turnout.routers.targets import pack_candidates, read_targets, unpack_candid
 class BestSingleRouter(Router):
     """Predict the training mean of quality, cost and latency per candidate.
 
-    At price 0 the choice from it is the best single model. Spread is the standard error of the mean.
+    At price 0 the choice from it is the best single model. Spread is the standard error of the mean over all
+    queries: a candidate that was kept from a task may do anything there.
 
     Source
     ------
@@ -51,7 +56,9 @@ class BestSingleRouter(Router):
         queries, targets = read_targets(table)
         adjusted_M = adjusted_means(targets.quality_QM, [query.task for query in queries])
         self.candidates_ = table.candidates
-        self.means_ = replace(means_of(targets), quality=adjusted_M)
+        means = means_of(targets)
+        variance_M = means.variance + means.num * _of_tasks_not_met(queries, targets.quality_QM)
+        self.means_ = replace(means, quality=adjusted_M, variance=variance_M)
         return self
 
     def estimate(self, queries: Sequence[Query]) -> Estimate:
@@ -79,3 +86,17 @@ class BestSingleRouter(Router):
         self.require_fitted(move)
         assert self.means_ is not None
         return self.means_
+
+
+def _of_tasks_not_met(queries: Sequence[Query], quality_QM: Floats) -> Floats:
+    """Return the variance that tasks on which a candidate was hardly run add to its mean, shape (M,)."""
+    names = sorted({query.task for query in queries if query.task is not None})
+    order = {name: column for column, name in enumerate(names)}
+    rows = [row for row, query in enumerate(queries) if query.task in order]
+    if not rows:
+        return np.zeros(quality_QM.shape[1])
+    task_N = np.array([order[queries[row].task or ""] for row in rows])
+    share_NT = one_hot(task_N, len(names)).astype(np.float64)
+    share_T = share_NT.mean(axis=0)
+    kept_M: Floats = share_T @ lack_square(share_NT.T @ np.isfinite(quality_QM[rows]), share_T)
+    return ANYTHING * kept_M**2

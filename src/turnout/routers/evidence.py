@@ -8,7 +8,11 @@ error of the plainest estimate: the candidate's own average, and how far it is o
 
 with n outcomes of variance v (`means_of`, which counts one best and one worst outcome more), n_k of them in
 place k, p_qk how much of the query lies there, and tau how far averages differ between places beyond chance.
-Places are clusters of training texts, or the tasks of a router that knows tasks.
+How far others differ says nothing of a candidate that was kept from a place. Where it has fewer outcomes than
+its share of all queries would bring, tau^2 is at least that of a quality of which nothing is known, 1 / 12,
+by (1 - (n_k + 1) / (expected n_k + 1))^2: all of it where many were to be expected and none was seen, and
+next to nothing where outcomes are missing at random. Places are clusters of training texts, or the tasks of
+a router that knows tasks.
 
 Source: D. V. Lindley, A. F. M. Smith, "Bayes estimates for the linear model", JRSS B 34(1), 1972, for the
 variance of a group's mean around a common one.
@@ -32,6 +36,8 @@ from turnout.routers.targets import Targets
 
 LEAST_BETWEEN = 0.01
 """Variance between places that is never ruled out: a deviation of a tenth of the scale of quality."""
+ANYTHING = 1.0 / 12.0
+"""Variance of a quality of which nothing is known: anything in [0, 1] alike."""
 _MAX_PLACES = 12
 _ROWS = 20
 """Training rows per place, on average, at least."""
@@ -61,7 +67,7 @@ class Evidence:
     """The widest spread: nothing between 0 and 1 deviates by more than a half. A stranger's is infinite."""
 
     def __post_init__(self) -> None:
-        square_KM = floor_square(self.variance_M, self.total_M, self.num_KM, self.between)
+        square_KM = floor_square(self.variance_M, self.total_M, self.num_KM, self.between, self.share_K)
         square_KM = np.minimum(square_KM, MOST**2)
         square_PM = np.vstack([square_KM, self.share_K @ square_KM])
         object.__setattr__(self, "_square_PM", square_PM)
@@ -156,11 +162,27 @@ def evidence_by(share_NK: Floats, quality_NM: Floats, centre_KF: Array | None = 
     )
 
 
-def floor_square(variance_M: Floats, total_M: Floats, num_KM: Floats, between: float) -> Floats:
-    """Return the square of the least spread where `num_KM` outcomes were seen; infinity for a stranger."""
+def floor_square(
+    variance_M: Floats, total_M: Floats, num_KM: Floats, between: float, share_K: Floats | None = None
+) -> Floats:
+    """Return the square of the least spread where `num_KM` outcomes were seen; infinity for a stranger.
+
+    `share_K` is how much of all queries lies in each place; None where places are not parts of a whole, so
+    that how many outcomes were to be expected is not known.
+    """
+    between_KM = np.full(num_KM.shape, between)
+    if share_K is not None:
+        between_KM = np.maximum(between_KM, ANYTHING * lack_square(num_KM, share_K))
     with np.errstate(divide="ignore", invalid="ignore"):
-        square_KM = variance_M / total_M + 1.0 / (1.0 / between + num_KM / variance_M)
+        square_KM = variance_M / total_M + 1.0 / (1.0 / between_KM + num_KM / variance_M)
     return np.where(total_M > 0, square_KM, np.inf)
+
+
+def lack_square(num_KM: Floats, share_K: Floats) -> Floats:
+    """Return how far each candidate was kept from each place, in [0, 1]: next to 0 for holes at random."""
+    expected_KM = share_K[:, None] * num_KM.sum(axis=0)
+    lack_KM: Floats = np.maximum(1.0 - (num_KM + 1.0) / (expected_KM + 1.0), 0.0) ** 2
+    return lack_KM
 
 
 def _means(quality_NM: Floats) -> Means:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Self, final
@@ -53,6 +54,8 @@ class GroupMeanRouter(Router):
         self.groups_: dict[str, Means] = {}
         self.overall_: Means | None = None
         self.between_ = LEAST_BETWEEN
+        self.share_: dict[str, float] = {}
+        """Share of the training queries of each task."""
 
     @property
     def is_fitted(self) -> bool:
@@ -66,6 +69,8 @@ class GroupMeanRouter(Router):
         self.overall_ = means_of(targets)
         self.groups_ = _by_task(queries, targets)
         self.between_ = _between(queries, targets)
+        count = Counter(query.task for query in queries if query.task is not None)
+        self.share_ = {task: count[task] / count.total() for task in self.groups_}
         return self
 
     def estimate(self, queries: Sequence[Query]) -> Estimate:
@@ -100,7 +105,7 @@ class GroupMeanRouter(Router):
         every = [self._overall("state"), *self.groups_.values()]
         arrays = {f.name: np.stack([getattr(means, f.name) for means in every]) for f in fields(Means)}
         values = {"candidates": pack_candidates(self.candidates_), "tasks": list(self.groups_)}
-        return State(arrays=arrays, values={**values, "between": self.between_})
+        return State(arrays={**arrays, "share": self._shares()}, values={**values, "between": self.between_})
 
     def restore(self, state: State) -> None:
         """Take over averages."""
@@ -108,11 +113,13 @@ class GroupMeanRouter(Router):
         if not isinstance(tasks, list):
             raise InputError(sentence("the state of GroupMeanRouter", allowed="a list of tasks", got=tasks))
         every = [
-            means_from({name: array[row] for name, array in state.arrays.items()})
+            means_from({f.name: state.arrays[f.name][row] for f in fields(Means)})
             for row in range(len(tasks) + 1)
         ]
         self.overall_ = every[0]
         self.groups_ = dict(zip(tasks, every[1:], strict=True))
+        share_T = state.arrays.get("share", np.zeros(len(tasks)))  # older artifacts have none
+        self.share_ = dict(zip(tasks, share_T.tolist(), strict=True))
         self.candidates_ = unpack_candidates(state.values["candidates"])
         between = state.values.get("between", LEAST_BETWEEN)  # older artifacts have none
         assert isinstance(between, float)
@@ -120,18 +127,21 @@ class GroupMeanRouter(Router):
 
     def _shrunk(self, group: Means | None, overall: Means) -> Floats:
         """Return quality, spread, cost and latency of one task, or of an unknown one, shape (4, M)."""
-        num_M = np.zeros(overall.num.size) if group is None else group.num
-        tasks = [means.num for means in self.groups_.values()]
-        if group is None and tasks:
-            # Any of the known tasks, or another: as unknown as those together.
-            num_TM = np.stack(tasks)
-            square_M = floor_square(overall.variance, overall.num, num_TM, self.between_).mean(axis=0)
-        else:
-            square_M = floor_square(overall.variance, overall.num, num_M, self.between_)
+        tasks = list(self.groups_.values())
+        num_TM = np.stack([means.num for means in tasks]) if tasks else np.zeros((1, overall.num.size))
+        share_T = self._shares() if tasks else np.zeros(1)
+        square_TM = floor_square(overall.variance, overall.num, num_TM, self.between_, share_T)
+        # Any of the known tasks, or another: as unknown as those together.
+        own = next((row for row, means in enumerate(tasks) if means is group), None)
+        square_M = square_TM.mean(axis=0) if own is None else square_TM[own]
         found_AM = _shrunk(overall if group is None else group, overall, self.prior, is_own=group is not None)
         if np.isfinite(self.prior):  # else tasks are said to make no difference
             found_AM[1] = np.maximum(found_AM[1], np.sqrt(square_M))
         return found_AM
+
+    def _shares(self) -> Floats:
+        """Return the share of each task, shape (T,); 0 of one that a newcomer's probes brought."""
+        return np.array([self.share_.get(task, 0.0) for task in self.groups_])
 
     def _overall(self, move: str) -> Means:
         self.require_fitted(move)
