@@ -8,8 +8,9 @@ How many paths are shared, and the knob, are chosen on questions for that choice
 that keep 95 % of the dense model's quality there. The best fixed skip, of which every one is tried, keeps
 as many blocks as the same rule asks for. Questions that had no part in this judge them all, and `regret` says
 how far routers are from the best of all paths. All of it for several bases; what each came to is kept in
-`--folder`, so that a run goes on where it was stopped, and `--base N` measures one alone. `--quick` shrinks
-everything.
+`--folder`, so that a run goes on where it was stopped, and `--base N` measures one alone. The weights stay
+there too: `--speed` reads them, and times decoding under the routers of shared paths beside the dense model.
+`--quick` shrinks everything.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import chains_picture, record
+from benchmarks import chains_picture, chains_speed, record
 from benchmarks import depth_judging as judging
+from benchmarks.chains_speed import Pairs
 from benchmarks.chains_tables import Judged, gains, levels, load, regrets, rows, save
 from benchmarks.depth_judging import SEED, TOKENIZER, Answers, as_batch, judge, show
 from turnout.core.errors import sentence
@@ -139,8 +141,10 @@ def train_base(size: Size, seed: int, taboo: set[str], lessons: Batch) -> tuple[
     )
 
 
-def measure_base(size: Size, seed: int, asked: Mapping[str, list[Question]]) -> Judged:
-    """Return what one base and its routers came to."""
+def measure_base(
+    size: Size, seed: int, asked: Mapping[str, list[Question]], weights: Path | None = None
+) -> Judged:
+    """Return what one base and its routers came to; `weights` is where they are kept."""
     splits = {name: as_batch(group) for name, group in asked.items()}
     lessons = {name: taught(group) for name, group in asked.items()}
     taboo = {question.prompt for name in ("test", "choice") for question in asked[name]}
@@ -164,8 +168,13 @@ def measure_base(size: Size, seed: int, asked: Mapping[str, list[Question]]) -> 
         kinds["shared"][paths], found.notes["shared"][str(paths)] = judging.train_routers(
             routed, size, lessons["train"], shared
         )
-    for kind, routers in kinds.items():
-        decisions[kind] = judge_kind(routed, size, splits, kind, routers, least, found)
+    chosen = {
+        kind: judge_kind(routed, size, splits, kind, routers, least, found) for kind, routers in kinds.items()
+    }
+    for kind, routers in chosen.items():
+        decisions[kind] = [decided(routed, router, splits["test"]) for router in routers]
+    if weights is not None:
+        chains_speed.keep(routed, chosen, weights)
     few = range(min(size.oracle_questions, len(asked["test"])))
     problem = answer_problem(routed, take_questions(lessons["test"], few))
     oracle = exhaustive(problem, budgets=range(2 * size.layers + 1), max_layers=size.layers)
@@ -216,8 +225,8 @@ def judge_kind(
     routers: Mapping[int, Sequence[DrLLMRouter]],
     least: float,
     found: Judged,
-) -> list[np.ndarray[Any, np.dtype[np.int64]]]:
-    """Choose shared paths and knob, judge every knob on the test; return what each router decides there."""
+) -> Sequence[DrLLMRouter]:
+    """Choose shared paths and knob, judge every knob on the test; return the chosen routers at that knob."""
     tried = {
         (paths, knob): judging.of_all(judging.at_knob(routed, group, knob, splits["choice"]))
         for paths, group in routers.items()
@@ -239,13 +248,17 @@ def judge_kind(
             for (count, at), pair in tried.items()
         },
     }
-    decided = []
     for router in routers[paths]:
         router.set_knob(knob)
-        routed.set_router(router)
-        decided.append(right_answers(routed, splits["test"])[1].numpy())
-        routed.set_router(None)
-    return decided
+    return routers[paths]
+
+
+def decided(routed: RoutedDepth, router: DrLLMRouter, batch: Batch) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return counts_QL, the depths that a router decides."""
+    routed.set_router(router)
+    counts_QL: np.ndarray[Any, np.dtype[np.int64]] = right_answers(routed, batch)[1].numpy()
+    routed.set_router(None)
+    return counts_QL
 
 
 def choose(tried: Mapping[tuple[int, float], Answers], least: float) -> tuple[int, float]:
@@ -261,12 +274,25 @@ def measured(size: Size, seed: int, folder: Path | None) -> Judged:
     path = None if folder is None else folder / f"{seed}.json"
     if path is not None and path.is_file():
         return load(path)
-    found = measure_base(size, seed, split_questions(size))
+    weights = None if folder is None else folder / str(seed)
+    found = measure_base(size, seed, split_questions(size), weights)
     if path is not None:
         save(found, path)
     chosen = {kind: found.notes[f"{kind}_chosen"] for kind in ("own", "shared")}
     print(seed, found.notes["base"], chosen, flush=True)
     return found
+
+
+def timed(size: Size, seed: int, folder: Path, pairs: Pairs) -> None:
+    """Measure the time of a base that is in the folder, and add it to its cell."""
+    found = measured(size, seed, folder)
+    right = found.notes[f"{chains_speed.KIND}_chosen"]["by_seed"]
+    asked = split_questions(size)["test"]
+    found.notes["speed"] = chains_speed.measure(folder / str(seed), asked, right, pairs)
+    save(found, folder / f"{seed}.json")
+    for line in found.notes["speed"]["routers"]:
+        ratios = {name: part["speedup_wall"] for name, part in line.items() if name.startswith("batch")}
+        print(seed, line["router"], ratios, line["router_share_of_time"], flush=True)
 
 
 def measure(size: Size, folder: Path | None = None) -> dict[str, Any]:
@@ -290,8 +316,15 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--bases", type=int, default=Size.bases)
     parser.add_argument("--base", type=int, help="measure this one alone, into the folder")
+    parser.add_argument("--speed", action="store_true", help="time what the folder holds")
     options = parser.parse_args(arguments)
     size = QUICK if options.quick else Size(bases=options.bases)
+    if (options.speed or options.base is not None) and options.folder is None:
+        parser.error("--speed and --base need --folder")
+    if options.speed:
+        pairs = chains_speed.QUICK if options.quick else Pairs()
+        for seed in range(size.bases) if options.base is None else [options.base]:
+            timed(size, seed, options.folder, pairs)
     if options.base is not None:
         measured(size, options.base, options.folder)
         return

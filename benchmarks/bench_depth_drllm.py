@@ -4,8 +4,8 @@ A small Llama is trained on procedural tasks (with some blocks left out by chanc
 give), then frozen. Paths are searched for training questions, routers of several seeds are trained on them
 (each question's own path, as the paper has it, and few paths that many share), and held-out questions judge:
 the routers at several budgets beside the dense model, random skip and the best fixed skip at the same
-number of executed layers, and the searches' own labels. The time is that of a router that learned shared
-paths. `--quick` shrinks everything.
+number of executed layers, and the searches' own labels, with the regret to them. The time is that of a
+router that learned shared paths. `--quick` shrinks everything.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from turnout.nn.depth.drllm.router import DrLLMRouter
 from turnout.nn.depth.drllm.search import SearchRule
 from turnout.nn.depth.drllm.sharing import share_labels
 from turnout.nn.depth.dropping import train_dropping
+from turnout.nn.depth.duo import Oracle
+from turnout.nn.depth.oracle import searched_oracle
 from turnout.nn.tiny import Batch, tiny_llama
 
 DROP = 0.2
@@ -101,10 +103,12 @@ def budget_rows(
     splits: dict[str, Batch],
     dense: np.ndarray,
     fixed: dict[int, Answers],
+    oracle: Oracle,
 ) -> list[dict[str, Any]]:
     """Return for each knob the routers (all seeds) beside random and fixed skips of the same budget.
 
-    `fixed` keeps what the best fixed skip of a number of layers does, for the next call.
+    `fixed` keeps what the best fixed skip of a number of layers does, for the next call; `oracle` is what
+    the searches found for the test.
     """
     rows = []
     for done, knob in enumerate(size.knobs):
@@ -124,6 +128,7 @@ def budget_rows(
                 "best_fixed_skip": row(fixed[kept], dense),
                 "gain_over_random": interval(right_Q - random[0]),
                 "gain_over_best_fixed": interval(right_Q - fixed[kept][0]),
+                "regret": judging.searched_regret("router", found, oracle),
             }
         )
         show("budgets", done + 1, len(size.knobs))
@@ -147,8 +152,9 @@ def measure(size: Size) -> dict[str, Any]:
     routers, taught = judging.train_routers(routed, size, splits["train"], labels["train"])
     sharing, taught_shared = judging.train_routers(routed, size, splits["train"], shared)
     fixed: dict[int, Answers] = {}
-    rows = budget_rows(routed, routers, size, splits, dense_Q, fixed)
-    rows_shared = budget_rows(routed, sharing, size, splits, dense_Q, fixed)
+    best = searched_oracle(labels["test"])
+    rows = budget_rows(routed, routers, size, splits, dense_Q, fixed, best)
+    rows_shared = budget_rows(routed, sharing, size, splits, dense_Q, fixed, best)
     oracle = judge(routed, splits["test"], labels["test"].counts_QL)
     chosen = min(rows_shared, key=lambda r: abs(r["router"]["executed_layers"]["mean"] - 0.7 * size.layers))
     sharing[0].set_knob(chosen["knob"])

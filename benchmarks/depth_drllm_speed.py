@@ -60,22 +60,28 @@ def measure(
     *,
     repeats: int,
     new_tokens: int,
+    singles: int = BATCH,
+    mixed_repeats: int | None = None,
 ) -> dict[str, Any]:
-    """Return the seconds of decoding `new_tokens`, dense and routed, alone, in groups and mixed."""
+    """Return the seconds of decoding `new_tokens`, dense and routed, alone, in groups and mixed.
+
+    The first `singles` prompts are decoded alone, each of them `repeats` times; mixed batches take their own
+    number of repeats, since they are fewer.
+    """
     ids_BT, mask_BT = prompt_batch(tokenizer, prompts)
     routed.set_router(router)
     with torch.no_grad():
         routed.model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False)
     counts_BL = routed.counts_BL
-    alone = [prompt_batch(tokenizer, [prompts[row]]) for row in range(BATCH)]
+    alone = [prompt_batch(tokenizer, [prompts[row]]) for row in range(singles)]
     # For each of these prompts a batch of those that are decided alike, itself where there are too few.
-    alike = [next(group.tolist() for group in groups(counts_BL) if row in group) for row in range(BATCH)]
+    alike = [next(group.tolist() for group in groups(counts_BL) if row in group) for row in range(singles)]
     same = [prompt_batch(tokenizer, [prompts[rows[i % len(rows)]] for i in range(BATCH)]) for rows in alike]
     found: dict[str, Any] = {
         "new_tokens": new_tokens,
         "decisions": len(groups(counts_BL)),
         "executed_share": float(counts_BL.float().mean()),
-        "executed_share_alone": float(counts_BL[:BATCH].float().mean()),
+        "executed_share_alone": float(counts_BL[:singles].float().mean()),
         "repeated_share": float((counts_BL > 1).float().mean()),
         "batch_1": pair(
             routed, router, [partial(decode, routed, *one, new_tokens) for one in alone], repeats
@@ -83,15 +89,18 @@ def measure(
         "batch_8_grouped": pair(
             routed, router, [partial(decode, routed, *one, new_tokens) for one in same], repeats
         ),
-        "router_share_of_time": _router_share(routed, router, alone[0], repeats, new_tokens),
+        "router_share_of_time": _router_share(routed, router, alone[:BATCH], repeats, new_tokens),
+        "router_share_of_time_batch_8": _router_share(routed, router, same[:BATCH], repeats, new_tokens),
     }
-    found |= measure_mixed(routed, router, tokenizer, prompts, repeats=repeats, new_tokens=new_tokens)
+    found |= measure_mixed(
+        routed, router, tokenizer, prompts, repeats=mixed_repeats or repeats, new_tokens=new_tokens
+    )
     return found
 
 
 def measure_mixed(
     routed: RoutedDepth,
-    router: DrLLMRouter,
+    router: DepthRouter,
     tokenizer: Any,
     prompts: Sequence[str],
     *,
@@ -102,23 +111,28 @@ def measure_mixed(
     starts = range(0, min(MIXED * BATCH, len(prompts)), BATCH)
     batches = [prompt_batch(tokenizer, prompts[at : at + BATCH]) for at in starts]
     mixed = [partial(decode, routed, *batch, new_tokens) for batch in batches]
-    called = []
+    called, uncalled, paths = [], [], []
     routed.set_router(router)
     for ids_BT, mask_BT in batches:
         with torch.no_grad():
             routed.model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False)
         # A step of a batch calls a block as often as the sequence that calls it most.
-        called.append(float(routed.counts_BL.amax(dim=0).float().mean()))
+        most_L = routed.counts_BL.amax(dim=0)
+        called.append(float(most_L.float().mean()))
+        uncalled.append(float((most_L == 0).float().mean()))
+        paths.append(len(groups(routed.counts_BL)))
+    split = [partial(_grouped, routed, *batch, new_tokens) for batch in batches]
     found: dict[str, Any] = {
         "called_share_mixed": called,
+        "uncalled_share_mixed": uncalled,
+        "paths_mixed": paths,
         "batch_8_mixed": pair(routed, router, mixed, repeats),
-        "batch_8_mixed_split_into_groups": pair(
-            routed, router, mixed[:1], repeats, [partial(_grouped, routed, *batches[0], new_tokens)]
-        ),
+        "batch_8_mixed_split_into_groups": pair(routed, router, mixed, repeats, split),
     }
-    router.repeats = False
-    found["batch_8_mixed_without_repeats"] = pair(routed, router, mixed, repeats)
-    router.repeats = True
+    if isinstance(router, DrLLMRouter) and router.repeats:
+        router.repeats = False
+        found["batch_8_mixed_without_repeats"] = pair(routed, router, mixed, repeats)
+        router.repeats = True
     routed.set_router(None)
     return found
 
@@ -149,7 +163,8 @@ def pair(
 
     Each work is timed `repeats` times dense and routed, one right after the other, first the one, then the
     other; a speedup is the median of these pairs' ratios, with the 95 % interval of that median by bootstrap.
-    The dense model is not wrapped while it is timed.
+    What all works take together, each at its median, is compared too: paths may differ in length. The dense
+    model is not wrapped while it is timed.
     """
     ways = {"dense": list(works), "routed": list(routed_works or works)}
     flops = dict.fromkeys(ways, 0.0)
@@ -163,13 +178,22 @@ def pair(
             for name in order:
                 taken[name].append(_seconds(routed, router if name == "routed" else None, ways[name][item]))
     dense_RK, routed_RK = (np.array(taken[name]) for name in ("dense", "routed"))
-    found: dict[str, Any] = {"pairs": len(dense_RK), "flops_share": flops["routed"] / flops["dense"]}
+    found: dict[str, Any] = {
+        "pairs": len(dense_RK),
+        "items": len(works),
+        "flops_share": flops["routed"] / flops["dense"],
+    }
     for column, kind in enumerate(("wall", "cpu")):
         ratio_R = dense_RK[:, column] / routed_RK[:, column]
         drawn_SR = make_rng(0, kind).choice(ratio_R, size=(2000, len(ratio_R)))
         low, high = np.quantile(np.median(drawn_SR, axis=1), [0.025, 0.975])
         found[f"speedup_{kind}"] = float(np.median(ratio_R))
         found[f"speedup_{kind}_interval"] = [float(low), float(high)]
+        total, less = (
+            np.median(taken_RK[:, column].reshape(repeats, -1), axis=0).sum()
+            for taken_RK in (dense_RK, routed_RK)
+        )
+        found[f"speedup_{kind}_together"] = float(total / less)
         for name, seconds_RK in (("dense", dense_RK), ("routed", routed_RK)):
             found[f"{name}_{kind}_s"] = float(np.median(seconds_RK[:, column]))
     return found
@@ -189,13 +213,17 @@ def _seconds(routed: RoutedDepth, router: DepthRouter | None, work: Callable[[],
 
 
 def _router_share(
-    routed: RoutedDepth, router: DepthRouter, one: tuple[Tensor, Tensor], repeats: int, new_tokens: int
+    routed: RoutedDepth,
+    router: DepthRouter,
+    batches: Sequence[tuple[Tensor, Tensor]],
+    repeats: int,
+    new_tokens: int,
 ) -> float:
     routed.set_router(router)
     shares = []
-    for _ in range(repeats):
+    for ids_BT, mask_BT in [*batches] * repeats:
         with Clock(router) as clock:
             start = time.thread_time()
-            decode(routed, *one, new_tokens)
+            decode(routed, ids_BT, mask_BT, new_tokens)
             shares.append(clock.spent_s / (time.thread_time() - start))
     return float(np.median(shares))

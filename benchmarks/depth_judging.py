@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from benchmarks.duo_tables import joined
 from turnout.core.rng import make_rng
 from turnout.datasets.procedural import ALPHABET, Question
 from turnout.nn.depth import FixedDepth, RandomSkip, RoutedDepth, best_fixed_skip, right_answers
@@ -17,7 +18,9 @@ from turnout.nn.depth.drllm.labels import Labels
 from turnout.nn.depth.drllm.metrics import router_metrics
 from turnout.nn.depth.drllm.router import DrLLMRouter
 from turnout.nn.depth.drllm.training import RouterRecipe, make_lessons, taught_decisions, train_router
+from turnout.nn.depth.duo import Oracle
 from turnout.nn.depth.rewards import take_questions
+from turnout.nn.regret import regret
 from turnout.nn.tiny import Batch, answer_batch, character_tokenizer
 
 SEED = 0
@@ -121,6 +124,20 @@ def row(found: Answers, dense_Q: Floats) -> dict[str, Any]:
         "gain_over_dense": interval(right_Q - dense_Q),
         "executed_layers": interval(calls_Q),
     }
+
+
+def searched_regret(name: str, found: Sequence[Answers], oracle: Oracle) -> dict[str, Any]:
+    """Return how far routers, one a seed, are from what searches found; a question counts once for each."""
+    questions = oracle.loss_KQ.shape[1]
+    line = regret(
+        name,
+        np.concatenate([1.0 - right_Q for right_Q, _ in found]),
+        np.concatenate([calls_Q for _, calls_Q in found]),
+        oracle=joined([oracle] * len(found)),
+        rng=make_rng(SEED, "bootstrap"),
+        groups_Q=np.tile(np.arange(questions), len(found)),
+    )
+    return asdict(line)
 
 
 def train_routers(

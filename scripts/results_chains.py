@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from scripts.results_cells import Result, spread, table
+from scripts.results_cells import Result, faster, spread, table
 
 NAMES = {
     "dense": "all blocks",
@@ -13,6 +13,14 @@ NAMES = {
     "own": "router, each question its own path, as in the paper",
     "shared": "router, shared paths",
 }
+
+SPEEDS = {
+    "batch_1": "batch 1",
+    "batch_8_grouped": "batch 8, grouped",
+    "batch_8_mixed": "batch 8, mixed",
+    "batch_8_mixed_split_into_groups": "mixed, split into groups",
+}
+"""How answers are decoded, by its name in the results and in the table."""
 
 
 def chains(data: Result) -> Iterator[str]:
@@ -52,6 +60,8 @@ def chains(data: Result) -> Iterator[str]:
     yield from table(("difference, paired by question", "right answers", "layers"), pairs)
     yield ""
     yield from _bases(result["bases"])
+    if all("speed" in base for base in result["bases"]):
+        yield from speed([base["speed"] for base in result["bases"]], size["layers"])
     yield from _regrets(result["regret"], size["layers"])
     yield from _steps(result["bases"])
 
@@ -98,6 +108,41 @@ def _bases(bases: Sequence[Result]) -> Iterator[str]:
         "shared minus fixed of the same layers",
     )
     yield from table(heads, rows)
+    yield ""
+
+
+def speed(bases: Sequence[Result], layers: int) -> Iterator[str]:
+    """Yield what decoding takes, each router beside its own quality."""
+    lines = [(number, line) for number, base in enumerate(bases) for line in base["routers"]]
+    paths, uncalled = (
+        [value for _, line in lines for value in line[key]] for key in ("paths_mixed", "uncalled_share_mixed")
+    )
+    first = lines[0][1]["batch_1"]["items"]
+    costs = [line[f"router_share_of_time{batch}"] for _, line in lines for batch in ("", "_batch_8")]
+    yield (
+        f"Time of the routers of shared paths for {bases[0]['new_tokens']} tokens an answer: dense over "
+        "routed, by the clock on the wall. Each router stands beside the quality and the layers that the "
+        f"same one has on all questions of the test; the first {first} of these are "
+        "decoded alone, in batches of eight that are decided alike, and eight by eight as they come (mixed: "
+        f"{min(paths)} to {max(paths)} different paths in a batch, {sum(uncalled) / len(uncalled):.0%} of "
+        f"the blocks called by no row). The router's own part is {min(costs):.1%} to {max(costs):.1%} of the "
+        "processor's time."
+    )
+    yield ""
+    rows = []
+    for number, line in lines:
+        spent = line["executed_layers"]["mean"]
+        rows.append(
+            (
+                f"{number}, {line['router']}",
+                f"{spread(line['quality'])}, dense {line['dense']['mean']:.3f}",
+                f"{spent:.2f}, {1 - spent / layers:.0%} fewer",
+                *(faster(line[name], "wall") for name in SPEEDS),
+                f"{line['router_share_of_time']:.1%}",
+            )
+        )
+    names = ("base, router", "right answers", "executed layers")
+    yield from table((*names, *SPEEDS.values(), "router's share"), rows)
     yield ""
 
 

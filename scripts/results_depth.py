@@ -8,6 +8,11 @@ from scripts.results_cells import Result, faster, spread, table
 
 SKIPS = {"router": "router", "random_skip": "random skip", "best_fixed_skip": "best fixed skip"}
 """Who decides on depth, by its name in the results and in the tables."""
+GAINS = {
+    "gain_over_random": "router minus random",
+    "gain_over_best_fixed": "router minus best fixed",
+    "regret": "regret to what searches find",
+}
 SPEEDS = ("faster, wall", "faster, processor", "FLOPs, share")
 
 
@@ -62,9 +67,9 @@ def _depth_tables(result: Result) -> Iterator[str]:
             f"questions, {taught['label_layers']:.2f} layers on average."
         )
         yield ""
-        rows = [list(_budget(row, "gain_over_random", "gain_over_best_fixed")) for row in result[part]]
-        gains = ("router minus random", "router minus best fixed")
-        yield from table(("knob", "executed layers", *SKIPS.values(), *gains), rows)
+        shown = {key: head for key, head in GAINS.items() if key in result[part][0]}
+        rows = [list(_budget(row, *shown)) for row in result[part]]
+        yield from table(("knob", "executed layers", *SKIPS.values(), *shown.values()), rows)
         yield ""
 
 
@@ -100,7 +105,7 @@ def _budget(row: Result, *gains: str) -> Iterator[str]:
     yield f"{row['knob']:+.2f}"
     yield f"{row['router']['executed_layers']['mean']:.2f}"
     yield from (spread(row[name]["quality"]) for name in SKIPS)
-    yield from (spread(row[name], form="+.3f") for name in gains)
+    yield from (spread(row[name].get("regret", row[name]), form="+.3f") for name in gains)
 
 
 def mixed(data: Result) -> Iterator[str]:

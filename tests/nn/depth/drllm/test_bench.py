@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import chains_speed
 from benchmarks.bench_depth_chains import (
     QUICK,
     Size,
@@ -17,11 +18,16 @@ from benchmarks.bench_depth_chains import (
     taught,
     train_base,
 )
+from benchmarks.bench_depth_mixed import Planned
 from benchmarks.chains_tables import Judged, load, regrets, save, with_mixes
-from benchmarks.depth_judging import TOKENIZER, as_batch
+from benchmarks.depth_drllm_speed import measure_mixed
+from benchmarks.depth_judging import TOKENIZER, as_batch, judge, searched_regret
+from scripts.results_chains import speed
 from turnout.datasets.chains import walked
+from turnout.nn.depth import RoutedDepth
+from turnout.nn.depth.drllm.router import DrLLMRouter
 from turnout.nn.depth.duo import Oracle
-from turnout.nn.tiny import IGNORED
+from turnout.nn.tiny import IGNORED, tiny_llama
 
 
 def test_each_step_of_a_chain_is_taught_where_it_is_taken_and_no_answer_changes() -> None:
@@ -92,3 +98,58 @@ def test_the_fewest_layers_that_keep_the_quality_are_chosen() -> None:
     tried = {(2, 0.0): pair(0.8, 3.0), (2, 0.1): pair(0.96, 5.0), (3, 0.0): pair(0.95, 4.0)}
     assert choose(tried, 0.95) == (3, 0.0)
     assert choose(tried, 0.99) == (2, 0.1)
+
+
+def wrapped(layers: int) -> RoutedDepth:
+    return RoutedDepth(model=tiny_llama(vocab_size=len(TOKENIZER), width=16, layers=layers, seed=0))
+
+
+def test_time_is_that_of_the_router_whose_quality_was_recorded(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    asked = draw_chains(count=16, levels=[1, 3], rng=np.random.default_rng(0))
+    routed, batch = wrapped(3), as_batch(asked)
+    routers = [DrLLMRouter(layers=3, width=16, knob=-0.3 * seed, seed=seed) for seed in range(2)]
+    right, calls = [], []
+    for router in routers:
+        routed.set_router(router)
+        right_Q, calls_Q = judge(routed, batch)
+        right.append(float(right_Q.mean()))
+        calls.append(float(calls_Q.mean()))
+    assert calls[0] != calls[1]
+    with pytest.raises(RuntimeError, match="no weights in '0'; remove its cell and measure"):
+        chains_speed.measure(tmp_path / "0", asked, right, chains_speed.QUICK)
+    chains_speed.keep(routed, {"shared": routers}, tmp_path / "0")
+    pairs = chains_speed.Pairs(new_tokens=2, singles=8, repeats=1, mixed_repeats=1)
+    found = chains_speed.measure(tmp_path / "0", asked, right, pairs)
+    assert [line["knob"] for line in found["routers"]] == [0.0, -0.3]
+    assert [line["executed_layers"]["mean"] for line in found["routers"]] == calls
+    table = [line.split(" | ") for line in speed([found], 3) if line.startswith("|")]
+    assert [row[0] for row in table[2:]] == ["| 0, 0", "| 0, 1"]
+    for row, share, spent in zip(table[2:], right, calls, strict=True):
+        assert row[1].startswith(f"{share:.3f} [")
+        assert row[2] == f"{spent:.2f}, {1 - spent / 3:.0%} fewer"
+    with pytest.raises(RuntimeError, match=r"router 0 of '0': share of right answers; allowed: 2\.0"):
+        chains_speed.measure(tmp_path / "0", asked, [2.0], pairs)
+
+
+def test_a_mixed_batch_says_how_many_paths_it_mixes_and_what_no_row_calls() -> None:
+    torch.set_num_threads(1)
+    prompts = [question.prompt for question in draw_chains(count=8, levels=[2], rng=np.random.default_rng(0))]
+    plan_BL = torch.tensor([[1, 0, 0, 2]] * 5 + [[1, 1, 0, 0]] * 3)
+    found = measure_mixed(wrapped(4), Planned(plan_BL), TOKENIZER, prompts, repeats=1, new_tokens=2)
+    assert (found["paths_mixed"], found["uncalled_share_mixed"]) == ([2], [0.25])
+    assert found["called_share_mixed"] == [1.0]
+    assert found["batch_8_mixed"]["pairs"] == found["batch_8_mixed_split_into_groups"]["pairs"] == 1
+
+
+def test_regret_to_searches_counts_each_router_and_only_what_a_search_did_better() -> None:
+    oracle = Oracle(
+        budget_K=np.array([0.0, 1.0, 2.0]),
+        loss_KQ=np.array([[1.0, 1.0], [0.0, 1.0], [0.0, 0.0]]),
+        choice_KQL=np.zeros((3, 2, 2), dtype=np.int64),
+    )
+    wrong, right = (np.zeros(2), np.ones(2)), (np.ones(2), np.full(2, 2.0))
+    line = searched_regret("router", [wrong, right], oracle)
+    assert line["loss"]["value"] == 0.5
+    assert line["oracle_loss"] == 0.25
+    assert line["regret"]["value"] == 0.25
