@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from turnout import __version__
 from turnout.cli.main import main
+from turnout.cli.origin import commit
+from turnout.datasets import load
 
 
 @pytest.mark.parametrize(
@@ -68,3 +73,42 @@ def test_ctrl_c_leaves_whole_cells_and_the_next_call_goes_on(tmp_path: Path) -> 
     cells = json.loads(done.stdout)["cells"]
     assert [cell["method"] for cell in cells] == ["best_single", "uniform", "group_mean", "knn"]
     assert stamps == {path: path.stat().st_mtime_ns for path in stamps}
+
+
+def test_a_result_says_what_it_was_made_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Version, commit, command, time and the tables: enough to run it again and to compare two."""
+    out = tmp_path / "out"
+    call = ["bench", "routers", "--sets", "open9", "--routers", "best_single", "--out", str(out)]
+    assert main([*call, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    body = json.loads((out / "routers.json").read_text(encoding="utf-8"))
+    assert said == {"written": [str(out / "routers.json")], **body}
+    assert body["turnout"] == __version__
+    assert body["command"] == "turnout bench routers --sets open9 --routers best_single --seed 0"
+    assert abs((datetime.now(UTC) - datetime.fromisoformat(body["time"])).total_seconds()) < 600
+    assert body["python"] == platform.python_version()
+    assert body["tables"] == {"open9": load("open9").fingerprint}
+    assert body["commit"] == commit()
+    assert {name: body["cells"][0][name] for name in ("turnout", "commit", "time")} == {
+        name: body[name] for name in ("turnout", "commit", "time")
+    }
+
+
+def test_the_commit_is_that_of_this_checkout_and_of_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = tmp_path / "theirs" / "turnout"
+    there.mkdir(parents=True)
+    (there / "__init__.py").write_text("", encoding="utf-8")
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x@x"]
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "x"]):
+        subprocess.run([*git, *words], cwd=tmp_path / "theirs", check=True)
+    monkeypatch.setattr("turnout.__file__", str(there / "__init__.py"))
+    assert commit() is None
+    for words in (["add", "."], ["commit", "-q", "-m", "y"]):
+        subprocess.run([*git, *words], cwd=tmp_path / "theirs", check=True)
+    clean = commit()
+    assert clean is not None
+    assert len(clean) == 12
+    (there / "__init__.py").write_text("changed = True", encoding="utf-8")
+    assert commit() == f"{clean}+"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.datasets.tables import FIXTURES, check_sentence, write
@@ -161,3 +164,51 @@ def test_an_imported_table_survives_saving_and_loading(path: str, tmp_path: Path
 def test_every_format_has_a_summary_of_one_line() -> None:
     assert set(formats()) == set(registry)
     assert all(text and "\n" not in text for text in formats().values())
+
+
+_CANONICAL = [
+    ("prompt", "model", "quality"),
+    ("prompt", "model", "quality", "cost"),
+    ("prompt", "llm", "score", "cost_usd"),
+    ("prompt", "candidate", "accuracy", "latency_s"),
+    ("prompt", "model_name", "correct", "task"),
+    ("prompt", "model_name", "performance", "split", "reference", "response"),
+    ("Prompt", "Model", "Score"),
+    ("question", "model", "correct", "category", "answer"),
+    ("query", "model", "quality", "prompt_tokens", "completion_tokens"),
+    ("text", "llm", "performance", "group", "ground_truth"),
+    ("query", "model_name", "performance", "cost"),
+    ("query", "model_name", "performance", "id", "input_tokens", "output_tokens"),
+    ("query", "model_name", "performance", "category", "cost_usd"),
+    ("query", "model_name", "performance", "latency_s", "split"),
+    ("prompt_id", "model", "score"),
+    ("question_id", "prompt", "llm", "quality", "task_name"),
+    ("id", "text", "candidate", "quality"),
+]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "json", "parquet"])
+@pytest.mark.parametrize("columns", _CANONICAL, ids="-".join)
+def test_columns_of_known_names_are_a_long_table(tmp_path: Path, columns: tuple[str, ...], kind: str) -> None:
+    """Whatever else begins with a prompt: nothing that such a file says is read as another's, or dropped."""
+    measured = {"quality", "score", "performance", "correct", "accuracy", "cost", "cost_usd", "latency_s"}
+    values = {name: 0.5 if name.lower() in measured else f"the {name}" for name in columns}
+    values |= {name: 3 for name in columns if name.endswith("_tokens")}
+    path = tmp_path / f"a.{kind}"
+    if kind == "csv":
+        write(path, f"{','.join(columns)}\n{','.join(str(values[name]) for name in columns)}\n")
+    elif kind == "parquet":
+        pq.write_table(pa.Table.from_pylist([values]), path)
+    else:
+        write(path, json.dumps([values] if kind == "json" else values) + "\n")
+    assert detect(path) == "long"
+    table = read(path)
+    assert (len(table.queries), table.num_rows, table.quality[0]) == (1, 1, 0.5)
+    assert table.has_costs == bool({"cost", "cost_usd"} & {*columns})
+
+
+@pytest.mark.parametrize("header", ["prompt,model,stars", "prompt,gpt-4,score", "prompt,llm,opus"])
+def test_a_wide_table_has_no_column_of_models_or_of_scores(tmp_path: Path, header: str) -> None:
+    """Rather unknown than a model called `model`: the sentence says how to name the columns."""
+    with pytest.raises(InputError, match=r"is unknown; .*docs/datasets\.md"):
+        detect(write(tmp_path / "a.csv", f"{header}\nhi,1,1\n"))

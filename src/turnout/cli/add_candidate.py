@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from turnout.cli.console import show, show_json
-from turnout.cli.options import check_out, load_deployment
+from turnout.cli.options import load_deployment
+from turnout.cli.whole import whole_out
 from turnout.core.errors import InputError, did_you_mean, sentence
 from turnout.core.outcomes import OutcomeTable
 from turnout.policies import Deployment
@@ -28,14 +29,14 @@ def run(options: argparse.Namespace) -> int:
 
     deployment, probe = load_deployment(options.deployment), load(options.table)
     name = _newcomer(deployment, probe, options.candidate)
-    check_out(options.out, force=options.force)
-    grown = deployment.add_candidate(probe.candidates[probe.names.index(name)], probe)
     about = {
         "command": "turnout add-candidate",
         "before": deployment.fingerprint,
         "table": str(options.table),
     }
-    save(grown, options.out, about=about)
+    with whole_out(options.out, force=options.force) as part:
+        grown = deployment.add_candidate(probe.candidates[probe.names.index(name)], probe)
+        save(grown, part, about=about)
     verdict = grown.verdicts().get(name)
     may = verdict is None or verdict.is_open or grown.plan().single == len(grown.candidates) - 1
     if options.json:

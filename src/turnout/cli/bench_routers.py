@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from turnout.cli.console import finite, progress_bar, show, show_json, tell
+from turnout.cli.origin import origin
 from turnout.core.errors import InputError, UnknownNameError, did_you_mean, sentence
 
 SETS = "reason18,open9"
@@ -24,11 +25,15 @@ def run_routers(options: argparse.Namespace) -> int:
     methods = method_names(options.routers)
     seed, jobs = options.seed, options.jobs or os.cpu_count() or 1
     names = split_names("--sets", options.sets or SETS)
+    about = origin(command_of(options))
+    tables = {}
     with progress_bar(quiet=options.json) as progress:
         places = []
         for number, text in enumerate(names):
             progress(f"prepare {text}", number, len(names))
-            places.append(prepare(Path(text).name, load(text), out / "sets", seed=seed))
+            table = load(text)
+            tables[text] = table.fingerprint
+            places.append(prepare(Path(text).name, table, out / "sets", seed=seed))
         total = len(places) * len(methods)
         where = "on Ray" if options.ray else f"{jobs} at a time"
         tell(f"{total} cells in {out}, {where}; stop it and it goes on there")
@@ -39,9 +44,11 @@ def run_routers(options: argparse.Namespace) -> int:
             seed=seed,
             jobs=jobs,
             use_ray=options.ray,
+            about={name: about[name] for name in ("turnout", "commit", "time")},
             progress=progress,
         )
-    body = finite({"seed": seed, "sets": names, "methods": list(methods), "cells": cells})
+    what = {"seed": seed, "sets": names, "tables": tables, "methods": list(methods)}
+    body = finite({**about, **what, "cells": cells})
     path = out / "routers.json"
     path.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
     if options.json:
@@ -51,6 +58,14 @@ def run_routers(options: argparse.Namespace) -> int:
     show()
     show(f"written  {path}")
     return 0
+
+
+def command_of(options: argparse.Namespace) -> list[str]:
+    """Return the words of the call that bear on its numbers; the folder and the jobs do not."""
+    words = ["bench", "routers", "--sets", options.sets or SETS]
+    if options.routers:
+        words += ["--routers", options.routers]
+    return [*words, "--seed", str(options.seed)]
 
 
 def split_names(option: str, text: str) -> list[str]:

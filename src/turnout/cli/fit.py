@@ -12,13 +12,13 @@ from turnout.cli.options import (
     add_goal,
     add_router,
     add_splits,
-    check_out,
     goal_of,
     parts_of,
     wanted_embedder,
     wanted_router,
 )
 from turnout.cli.routes_file import read_routes
+from turnout.cli.whole import whole_out
 from turnout.core.errors import InputError, sentence
 from turnout.policies import Deployment
 
@@ -50,19 +50,19 @@ def run(options: argparse.Namespace) -> int:
     goal = goal_of(options)
     table, _ = parts_of(load(options.table), options)
     embedder = wanted_embedder(options.columns, table)
-    check_out(options.out, force=options.force)
-    with progress_bar(quiet=options.json) as progress:
-        deployment = train(
-            table,
-            goal,
-            router=read_routes(options.routes, table.names) if options.routes else names,
-            is_guarded=not options.routes,
-            tasks_given=options.tasks_given,
-            embedder=embedder,
-            seed=options.seed,
-            progress=progress,
-        )
-    save(deployment, options.out, about={"command": "turnout fit", "table": str(options.table)})
+    with whole_out(options.out, force=options.force) as part:
+        with progress_bar(quiet=options.json) as progress:
+            deployment = train(
+                table,
+                goal,
+                router=read_routes(options.routes, table.names) if options.routes else names,
+                is_guarded=not options.routes,
+                tasks_given=options.tasks_given,
+                embedder=embedder,
+                seed=options.seed,
+                progress=progress,
+            )
+        save(deployment, part, about={"command": "turnout fit", "table": str(options.table)})
     if options.json:
         show_json({"deployment": str(options.out), **deployment.certificate})
     else:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from turnout.cli.console import progress_bar, show, show_json
-from turnout.cli.options import add_many, check_out
+from turnout.cli.options import add_many
+from turnout.cli.whole import whole_out
 from turnout.core.errors import InputError, sentence
 
 
@@ -41,10 +42,10 @@ def run(options: argparse.Namespace) -> int:
 
     given = importer_options(options)
     name = options.format or detect(options.path, options=given)
-    check_out(options.out, force=options.force)
-    with progress_bar(quiet=options.json) as progress:
-        table = read(options.path, format_name=name, options=given, progress=progress)
-    table.save(options.out)
+    with whole_out(options.out, force=options.force) as part:
+        with progress_bar(quiet=options.json) as progress:
+            table = read(options.path, format_name=name, options=given, progress=progress)
+        table.save(part)
     about = {
         "format": name,
         "out": str(options.out),

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from turnout.cli.console import progress_bar, show, show_json
 from turnout.cli.fit import show_fit
-from turnout.cli.options import add_goal, check_out, count, goal_of, load_deployment, router_names, seed
+from turnout.cli.options import add_goal, count, goal_of, load_deployment, router_names, seed
+from turnout.cli.whole import whole_out
 from turnout.core.errors import InputError, sentence
 
 if TYPE_CHECKING:
@@ -55,20 +56,20 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(
             sentence(f"the ledger has no answer of the last {options.days:g} days", do="raise --days")
         )
-    check_out(options.out, force=options.force)
     router = "auto" if options.router == "auto" else _one(router_names(options.router))
-    with progress_bar(quiet=options.json) as progress:
-        deployment = retrain(
-            ledger.where(recent_Q),
-            goal,
-            candidates=before.candidates,
-            router=router,
-            min_scored=options.min_scored,
-            seed=options.seed,
-            progress=progress,
-        )
     about = {"command": "turnout retrain", "ledger": str(config.ledger.path), "before": before.fingerprint}
-    save(deployment, options.out, about=about)
+    with whole_out(options.out, force=options.force) as part:
+        with progress_bar(quiet=options.json) as progress:
+            deployment = retrain(
+                ledger.where(recent_Q),
+                goal,
+                candidates=before.candidates,
+                router=router,
+                min_scored=options.min_scored,
+                seed=options.seed,
+                progress=progress,
+            )
+        save(deployment, part, about=about)
     if options.json:
         show_json({"deployment": str(options.out), **deployment.certificate})
         return 0

@@ -23,8 +23,26 @@ FIELDS: dict[str, tuple[str, ...]] = {
 }
 """What a column may hold -> the names under which it is known without being told."""
 
+ROLES = ("model", "quality")
+"""Fields of which a column by name says that a row is of one candidate, not of all."""
+
 MEASURED = ("quality", "cost_usd", "input_tokens", "output_tokens", "latency_s")
 """Fields that are numbers."""
+
+
+def field_of(name: str) -> str | None:
+    """Return the field under whose known names a column's is; None for one that needs to be told."""
+    word = name.strip().lower()
+    return next((field for field, known in FIELDS.items() if word in known), None)
+
+
+def goes_beyond(columns: Collection[str], taken: Collection[str]) -> bool:
+    """Return whether every column is known by name, and one holds a field that is not among those `taken`.
+
+    Another project's importer that takes less would drop it, such as a cost.
+    """
+    found = {field_of(name) for name in columns}
+    return None not in found and not found <= {*taken}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

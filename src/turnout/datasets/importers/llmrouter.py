@@ -16,6 +16,7 @@ from turnout.core.errors import TableError, sentence
 from turnout.core.outcomes import OutcomeTable
 from turnout.datasets.draft import Repeats, TableDraft
 from turnout.datasets.importers.base import Head, Importer
+from turnout.datasets.importers.layout import goes_beyond
 from turnout.datasets.importers.records import (
     Record,
     extras_of,
@@ -31,6 +32,7 @@ from turnout.datasets.reading import json_document, number
 
 _REQUIRED = ("query", "model_name", "performance")
 _TOKENS = frozenset({"token_num", "input_tokens", "output_tokens", "prompt_tokens", "completion_tokens"})
+_FIELDS = ("text", "model", "quality", "input_tokens", "output_tokens", "task", "reference", "response")
 _EXPLAINED = (*_REQUIRED, *_TOKENS, "task_name", "ground_truth", "response_time")
 # Whose key paid for a call is nobody's business later.
 _DROPPED = ("api_key_used",)
@@ -63,7 +65,7 @@ class LLMRouter(Importer):
 
     @classmethod
     def recognises(cls, head: Head) -> bool:
-        """Whether the fields are LLMRouter's: a score per query and model, with token counts."""
+        """Whether the fields are LLMRouter's: a score per query and model, with token counts; no costs."""
         if head.kind == "folder":
             return head.inner is not None and cls.recognises(head.inner)
         fields = set(head.columns)
@@ -72,6 +74,7 @@ class LLMRouter(Importer):
             and set(_REQUIRED) <= fields
             and bool(_TOKENS & fields)
             and "category" not in fields
+            and not goes_beyond(head.columns, _FIELDS)
         )
 
     def read(self, path: Path) -> OutcomeTable:

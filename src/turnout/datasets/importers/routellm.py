@@ -15,6 +15,7 @@ from turnout.core.outcomes import OutcomeTable
 from turnout.core.query import Query
 from turnout.datasets.draft import TableDraft
 from turnout.datasets.importers.base import Head, Importer
+from turnout.datasets.importers.layout import ROLES, field_of
 from turnout.datasets.importers.wide import (
     Row,
     refuse_columns,
@@ -52,7 +53,10 @@ class RouteLLM(Importer):
 
     @classmethod
     def recognises(cls, head: Head) -> bool:
-        """Whether the columns are `prompt` and models, with nothing of the other csv formats."""
+        """Whether the columns are `prompt` and models, with nothing of the other csv formats.
+
+        A column of models' names or of scores says that a row is of one model: such a file is a long one.
+        """
         if head.kind == "folder":
             return head.inner is not None and head.inner.kind == "csv" and cls.recognises(head.inner)
         columns = wide_columns(head.columns)
@@ -91,4 +95,4 @@ def _add_outcome(draft: TableDraft, query: int, model: str, place: str, row: Row
 
 def _is_plain(columns: Collection[str]) -> bool:
     ends = ("/score", "/response", "|total_cost", "|model_response")
-    return bool(columns) and not any(name.endswith(ends) for name in columns)
+    return bool(columns) and not any(name.endswith(ends) or field_of(name) in ROLES for name in columns)

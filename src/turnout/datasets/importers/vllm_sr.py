@@ -13,6 +13,7 @@ from typing import ClassVar, final
 from turnout.core.outcomes import OutcomeTable
 from turnout.datasets.draft import Repeats, TableDraft
 from turnout.datasets.importers.base import Head, Importer
+from turnout.datasets.importers.layout import goes_beyond
 from turnout.datasets.importers.records import (
     Record,
     extras_of,
@@ -25,6 +26,7 @@ from turnout.datasets.importers.records import (
 
 _REQUIRED = ("query", "model_name", "performance")
 _EXPLAINED = (*_REQUIRED, "ground_truth", "response_time", "task_name", "api_key_used")
+_FIELDS = ("text", "model", "quality", "task", "reference", "response")
 _NEUTRAL = 0.5
 _ERROR_MARK = "Error:"
 
@@ -56,10 +58,11 @@ class VllmSemanticRouter(Importer):
 
     @classmethod
     def recognises(cls, head: Head) -> bool:
-        """Whether the fields are those of its benchmark: a category, or no token counts."""
+        """Whether the fields are those of its benchmark: a category, or no token counts; and no costs."""
         fields = set(head.columns)
         has_tokens = any("token" in name for name in fields)
-        return head.kind == "jsonl" and set(_REQUIRED) <= fields and ("category" in fields or not has_tokens)
+        is_ours = set(_REQUIRED) <= fields and ("category" in fields or not has_tokens)
+        return head.kind == "jsonl" and is_ours and not goes_beyond(head.columns, _FIELDS)
 
     def read(self, path: Path) -> OutcomeTable:
         """Read one file."""
