@@ -23,6 +23,7 @@ from turnout.training.bench.contestants import METHODS
 from turnout.training.bench.fight import fight
 from turnout.training.bench.prepared import prepare
 from turnout.training.bench.summary import to_text
+from turnout.training.bench.told import said
 
 NAMES = ("llmrouter", "lookahead", "zeroeval", "alpacaeval1", "alpacaeval2", "routerdc7", "routellm_pair")
 SEED = 0
@@ -63,7 +64,7 @@ def write(folder: Path) -> None:
     cells: list[dict[str, Any]] = [
         json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))
     ]
-    cells = [cell for cell in cells if cell["method"] in METHODS]
+    cells = [cell for cell in said(cells) if cell["method"] in METHODS]
     print(record.write("routers", {"cells": cells, "note": note(cells)}, seed=SEED).name)
     print(draw(cells, record.RESULTS / "routers.png").name)
     print(draw_money(cells, record.RESULTS / "routers_money.png").name)

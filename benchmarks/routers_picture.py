@@ -10,8 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from turnout.training.bench.summary import label
+
 Cell = Mapping[str, Any]
-SHOWN = {"auto": "#2563eb", "knn": "#ea580c", "group_mean": "#047857", "ridge": "#9333ea"}
+SHOWN = {"auto": "#2563eb", "knn": "#ea580c", "group_mean (told)": "#047857", "ridge": "#9333ea"}
 GREY = "#9ca3af"
 INK = "#111827"
 NUM_BEST = 8
@@ -29,7 +31,7 @@ def draw(cells: Sequence[Cell], path: Path) -> Path:
     """
     ran = [cell for cell in cells if "error" not in cell]
     sets = list(dict.fromkeys(cell["set"] for cell in ran))
-    methods = sorted({cell["method"] for cell in ran}, key=lambda name: -_mean(name, ran))
+    methods = sorted({label(cell) for cell in ran}, key=lambda name: -_mean(name, ran))
     size = (1.35 * len(sets) + 2.2, 1.0 + 0.2 * len(methods))
     figure = Figure(figsize=size, dpi=160, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
@@ -39,15 +41,18 @@ def draw(cells: Sequence[Cell], path: Path) -> Path:
         axes.axvline(0.0, color=INK, linewidth=0.8)
         for cell in ran:
             if cell["set"] == name:
-                _interval(axes, methods.index(cell["method"]), cell)
+                _interval(axes, methods.index(label(cell)), cell)
         axes.set_xlim(*_CLIP)
         axes.set_title(name, fontsize=8, color=INK)
         _bare(axes)
     panels[0].set_yticks(range(len(methods)), methods)
     panels[0].set_ylim(len(methods) - 0.5, -0.5)
-    for label in panels[0].get_yticklabels():
-        label.set_color(SHOWN.get(label.get_text(), INK))
-    figure.supxlabel("points of quality beyond the best single model, 95 % intervals", fontsize=8)
+    for tick in panels[0].get_yticklabels():
+        tick.set_color(SHOWN.get(tick.get_text(), INK))
+    figure.supxlabel(
+        "points of quality beyond the best single model, 95 % intervals; (told): knows the tasks",
+        fontsize=8,
+    )
     figure.savefig(path, format="png", metadata={"Software": "turnout"})
     return path
 
@@ -86,13 +91,13 @@ def _mean(method: str, cells: Sequence[Cell]) -> float:
     values = [
         min(max(100 * cell["against_best_single"]["value"], _CLIP[0]), _CLIP[1])
         for cell in cells
-        if cell["method"] == method
+        if label(cell) == method
     ]
-    return sum(values) / len(values)
+    return float(sum(values) / len(values))
 
 
 def _interval(axes: Axes, row: int, cell: Cell) -> None:
-    found, color = cell["against_best_single"], SHOWN.get(cell["method"], GREY)
+    found, color = cell["against_best_single"], SHOWN.get(label(cell), GREY)
     value = 100 * found["value"]
     if value < _CLIP[0]:
         axes.plot(_CLIP[0] + 0.3, row, "<", color=color, markersize=3.5)
@@ -104,7 +109,7 @@ def _interval(axes: Axes, row: int, cell: Cell) -> None:
 def _dials(axes: Axes, cells: Sequence[Cell]) -> None:
     """Draw the best quality at a quarter, half and all of the best single model's spend."""
     single = next(cell["quality"]["value"] for cell in cells if cell["method"] == "best_single")
-    for cell in sorted(cells, key=lambda cell: cell["method"] in SHOWN):
+    for cell in sorted(cells, key=lambda cell: label(cell) in SHOWN):
         if cell["method"] in ("uniform", "best_single"):
             continue
         points = [
@@ -112,8 +117,8 @@ def _dials(axes: Axes, cells: Sequence[Cell]) -> None:
             for share, quality in cell["dials"].items()
             if quality is not None
         ]
-        color = SHOWN.get(cell["method"], GREY)
-        wide, clear = (1.8, 1.0) if cell["method"] in SHOWN else (0.7, 0.45)
+        color = SHOWN.get(label(cell), GREY)
+        wide, clear = (1.8, 1.0) if label(cell) in SHOWN else (0.7, 0.45)
         axes.plot(
             *zip(*points, strict=True), color=color, linewidth=wide, alpha=clear, marker="o", markersize=2.5
         )
@@ -133,10 +138,10 @@ def _costs(axes: Axes, cells: Sequence[Cell]) -> None:
         if cell["cost_at_best_single"] is not None and cell["cost_at_best_single"]["value"] is not None
     ]
     reach.sort(key=lambda cell: cell["cost_at_best_single"]["value"])
-    named = [cell for cell in reach[NUM_BEST:] if cell["method"] in SHOWN]
+    named = [cell for cell in reach[NUM_BEST:] if label(cell) in SHOWN]
     shown = [*reach[:NUM_BEST], *named]
     for row, cell in enumerate(shown):
-        found, color = cell["cost_at_best_single"], SHOWN.get(cell["method"], GREY)
+        found, color = cell["cost_at_best_single"], SHOWN.get(label(cell), GREY)
         high = 100.0 if found["high"] is None else min(100 * found["high"], 130.0)
         axes.plot([100 * (found["low"] or 0.0), high], [row, row], color=color, linewidth=1.6)
         if found["high"] is None:
@@ -144,7 +149,7 @@ def _costs(axes: Axes, cells: Sequence[Cell]) -> None:
         axes.plot(min(100 * found["value"], 130.0), row, "o", color=color, markersize=3.5)
     axes.axvline(100.0, color=INK, linewidth=0.8)
     axes.set_xlim(0.0, 130.0)
-    axes.set_yticks(range(len(shown)), [cell["method"] for cell in shown])
+    axes.set_yticks(range(len(shown)), [label(cell) for cell in shown])
     axes.set_ylim(max(len(shown), 1) - 0.5, -0.5)
     axes.set_xlabel("cost at its quality, %", fontsize=7)
     _bare(axes, left=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import combinations
 
 from scripts.results_cells import Result, spread
 from scripts.results_systems import Writers, written
 from turnout.routers import registry
 from turnout.training.bench.summary import to_markdown
+from turnout.training.bench.told import is_told, plain, said
 
 
 def auto(data: Result) -> Iterator[str]:
@@ -152,38 +154,83 @@ def routers(data: Result) -> Iterator[str]:
         yield ""
         yield f"Note: {note}."
     yield ""
-    yield from _overview(data["result"]["cells"])
-    yield from to_markdown(data["result"]["cells"])
+    cells = said(data["result"]["cells"])
+    yield (
+        "*(told)*: knows the task of every held-out query; all other rows have its text alone, and are to be "
+        "compared among themselves."
+    )
+    yield ""
+    yield from _overview(cells)
+    if pairs := _twins(cells):
+        yield ""
+        yield (
+            f"Of equal quality on every set where both ran, so that two rows are one measurement: {pairs}; "
+            "[why](papers.md#rows-that-are-no-measurement-of-their-own)."
+        )
+    yield from to_markdown(cells)
 
 
 def _overview(cells: Sequence[Result]) -> Iterator[str]:
     """Yield one line per set: the default beside the best of all in hindsight."""
     yield (
         "Set by set, `auto` beside who turned out best on the held-out part, which nobody could have "
-        "known. *Better*: methods above, and below, the best single model by their whole interval. *Cost*: "
-        "at the best single model's quality, as a share of its cost."
+        "known, and the best of those that are told the tasks. *Better*: methods above, and below, the best "
+        "single model by their whole interval. *Cost*: at the best single model's quality, as a share of "
+        "its cost."
     )
     yield ""
-    heads = ("best single", "auto", "best in hindsight", "better, worse", "cost: auto", "lowest in hindsight")
+    heads = (
+        *("best single", "auto", "best in hindsight", "best of the told"),
+        *("better, worse", "cost: auto", "lowest in hindsight"),
+    )
     yield f"| held-out | {' | '.join(heads)} |"
-    yield "|---|---|---|---|---|---|---|"
+    yield "|---" * (len(heads) + 1) + "|"
     for name in dict.fromkeys(cell["set"] for cell in cells):
         ran = {cell["method"]: cell for cell in cells if cell["set"] == name and "error" not in cell}
-        first = max(ran, key=lambda method: ran[method]["quality"]["value"])
+        knows = {method for method, cell in ran.items() if cell["told"]}
+        first, wise = (_best(ran, names) for names in (ran.keys() - knows, knows))
         gaps = [cell["against_best_single"] for cell in ran.values()]
         better, worse = sum(gap["low"] > 0.0 for gap in gaps), sum(gap["high"] < 0.0 for gap in gaps)
         reached = {
             method: cell["cost_at_best_single"]
             for method, cell in ran.items()
-            if cell["cost_at_best_single"] and cell["cost_at_best_single"]["value"] is not None
+            if method not in knows
+            and cell["cost_at_best_single"]
+            and cell["cost_at_best_single"]["value"] is not None
         }
         least = min(reached, key=lambda method: reached[method]["value"], default=None)
-        single, mine, best = (ran[who]["quality"]["value"] for who in ("best_single", "auto", first))
+        single, mine = (ran[who]["quality"]["value"] for who in ("best_single", "auto"))
         lowest = "-" if least is None else f"{_cost(reached[least])} `{least}`"
         yield (
-            f"| {name} | {single:.3f} | {mine:.3f} | {best:.3f} `{first}` | {better}, {worse} of {len(ran)} "
+            f"| {name} | {single:.3f} | {mine:.3f} | {first} | {wise} | {better}, {worse} of {len(ran)} "
             f"| {_cost(ran['auto']['cost_at_best_single'])} | {lowest} |"
         )
+
+
+def _best(ran: Result, names: Collection[str]) -> str:
+    """Return the highest quality among some methods, and whose it is."""
+    if not names:
+        return "-"
+    first = max(sorted(names), key=lambda method: ran[method]["quality"]["value"])
+    return f"{ran[first]['quality']['value']:.3f} {_named(first)}"
+
+
+def _twins(cells: Sequence[Result]) -> str:
+    """Return which methods chose equally well on each of several sets, to the last digit of the intervals."""
+    rows: dict[str, dict[str, Result]] = {}
+    for cell in cells:
+        if "error" not in cell:
+            rows.setdefault(cell["method"], {})[cell["set"]] = cell["quality"]
+    found = []
+    for one, other in combinations(sorted(rows), 2):
+        shared = rows[one].keys() & rows[other].keys()
+        if len(shared) > 1 and all(rows[one][name] == rows[other][name] for name in shared):
+            found.append(f"{_named(one)} and {_named(other)} ({len(shared)} sets)")
+    return ", ".join(found)
+
+
+def _named(method: str) -> str:
+    return f"`{plain(method)}`" + (" (told)" if is_told(method) else "")
 
 
 def _cost(found: Result | None) -> str:
@@ -211,6 +258,7 @@ def commits_of(cells: Sequence[Result]) -> str:
 
 def measured(cells: Sequence[Result]) -> Iterator[str]:
     """Yield one row per router of the registry: points beyond the best single model, set by set."""
+    cells = said(cells)
     sets = list(dict.fromkeys(cell["set"] for cell in cells))
     found = {(cell["method"], cell["set"]): cell for cell in cells if "error" not in cell}
     yield f"| class | {' | '.join(sets)} |"

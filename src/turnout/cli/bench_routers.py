@@ -78,12 +78,15 @@ def split_names(option: str, text: str) -> list[str]:
 
 def method_names(text: str | None) -> tuple[str, ...]:
     """Return the methods to run: all, or those named; an unknown one is refused with the nearest."""
+    from turnout.routers import registry
     from turnout.training.bench.contestants import METHODS
+    from turnout.training.bench.told import told
 
     if text is None:
         return METHODS
     names = split_names("--routers", text)
+    known = dict.fromkeys([*METHODS, *map(told, registry)])
     for name in names:
-        if name not in METHODS:
-            raise UnknownNameError(sentence("--routers", got=name, do=did_you_mean(name, METHODS)))
+        if name not in known:
+            raise UnknownNameError(sentence("--routers", got=name, do=did_you_mean(name, known)))
     return tuple(names)

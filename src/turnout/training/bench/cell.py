@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import resource
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from turnout.core.decision import Decisions
 from turnout.core.errors import TurnoutError
+from turnout.core.query import Query
 from turnout.core.rng import make_rng
 from turnout.evaluation import Run, evaluate
 from turnout.evaluation.report import Row
@@ -23,6 +25,7 @@ from turnout.policies import Best, price_grid, sweep
 from turnout.training.bench.contestants import Contestant, fit_contestant
 from turnout.training.bench.prepared import Prepared, read_prepared
 from turnout.training.bench.rewording import flips, read_pairs
+from turnout.training.bench.told import asked, is_told
 from turnout.training.train import finite
 
 _LOG = logging.getLogger(__name__)
@@ -34,7 +37,7 @@ DIALS = (0.25, 0.5, 1.0)
 
 def run_cell(place: Path, name: str, *, seed: int) -> dict[str, Any]:
     """Return what one method reached on a prepared table; one that cannot run says why."""
-    cell: dict[str, Any] = {"set": place.name, "method": name, "seed": seed}
+    cell: dict[str, Any] = {"set": place.name, "method": name, "told": is_told(name), "seed": seed}
     try:
         cell.update(finite(_measure(name, read_prepared(place), seed=seed)))
         return cell
@@ -49,7 +52,7 @@ def _measure(name: str, given: Prepared, *, seed: int) -> dict[str, Any]:
     start = time.process_time()
     contestant = fit_contestant(name, given, seed=seed)
     fit_s = time.process_time() - start
-    taken = _decisions(contestant, given)
+    taken = _decisions(contestant, asked(given.test.queries[:NUM_TIMED], name))
     peak_mb = _peak_mb()
     return {
         **_judge(name, contestant, given, seed=seed),
@@ -62,14 +65,14 @@ def _measure(name: str, given: Prepared, *, seed: int) -> dict[str, Any]:
     }
 
 
-def _decisions(contestant: Contestant, given: Prepared) -> list[float]:
+def _decisions(contestant: Contestant, queries: Sequence[Query]) -> list[float]:
     """Return the seconds of single decisions, those of the processor where the method is in this process.
 
     So what runs beside counts little, and cells of several runs compare.
     """
     clock = time.process_time if contestant.fit_s is None else time.perf_counter
     taken = []
-    for query in given.test.queries[:NUM_TIMED]:
+    for query in queries:
         start = clock()
         contestant.decide([query])
         taken.append(clock() - start)
@@ -89,8 +92,9 @@ def _peak_mb() -> float:
 
 
 def _judge(name: str, contestant: Contestant, given: Prepared, *, seed: int) -> dict[str, Any]:
-    estimate = contestant.estimate(given.test.queries)
-    chosen = contestant.decide(given.test.queries)
+    queries = asked(given.test.queries, name)
+    estimate = contestant.estimate(queries)
+    chosen = contestant.decide(queries)
     if contestant.has_curve:
         runs = sweep(Best(), estimate, price_grid(estimate, num=50), rng=make_rng(seed, "bench"))
         run = Run(chosen=chosen, sweep=runs, estimate=estimate)

@@ -23,11 +23,12 @@ from turnout.routers.members import with_embedder
 from turnout.training.bench import llmrouter
 from turnout.training.bench.peers import PEERS, Predict, fit_peer
 from turnout.training.bench.prepared import Prepared
+from turnout.training.bench.told import READERS, is_told, plain, told
 from turnout.training.learned import AUTO
 from turnout.training.train import train
 
-METHODS = (AUTO, *registry, *PEERS, *llmrouter.METHODS)
-"""Everything that can take part."""
+METHODS = (AUTO, told(AUTO), *registry, *map(told, READERS), *PEERS, *llmrouter.METHODS)
+"""Everything that takes part; `told(name)` of any other registered router may be asked for besides."""
 
 
 class Estimates(Protocol):
@@ -119,8 +120,8 @@ class Chooser:
 
 def fit_contestant(name: str, given: Prepared, *, seed: int) -> Contestant:
     """Return the fitted method; raises `UnknownNameError` for a name that no registry knows."""
-    if name == AUTO:
-        deployment = train(given.train, Goal(), seed=seed)
+    if plain(name) == AUTO:
+        deployment = train(given.train, Goal(), tasks_given=is_told(name), seed=seed)
         return Contestant(router=deployment.router, saved=deployment, deployment=deployment)
     if name in PEERS:
         x_NF = np.asarray(given.embedder.embed(given.train.queries))
@@ -132,5 +133,5 @@ def fit_contestant(name: str, given: Prepared, *, seed: int) -> Contestant:
         worker = llmrouter.Worker(name, given.train, x_NF)
         chooser = Chooser(worker=worker, embedder=given.embedder, base=BestSingleRouter().fit(given.train))
         return Contestant(router=chooser, saved=None, fit_s=worker.fit_s, peak_mb=worker.peak_mb)
-    router = with_embedder(registry.get(name)(), given.embedder).fit(given.train)
+    router = with_embedder(registry.get(plain(name))(), given.embedder).fit(given.train)
     return Contestant(router=router, saved=router)

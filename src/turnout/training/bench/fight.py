@@ -18,6 +18,7 @@ from turnout.core.errors import MissingExtraError, sentence
 from turnout.core.progress import Progress, silent
 from turnout.core.validation import check_count
 from turnout.training.bench.cell import run_cell
+from turnout.training.bench.told import READERS, is_told
 
 Cell = dict[str, Any]
 Key = tuple[Path, str]
@@ -62,7 +63,9 @@ def read_cell(folder: Path, place: Path, name: str, *, seed: int) -> Cell | None
         cell: Cell = json.loads(_path(folder, place, name).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return cell if cell.get("seed") == seed and "error" not in cell else None
+    # A cell from before cells said what was told may have been told more than one of now.
+    is_same = cell.get("seed") == seed and ("told" in cell or name not in READERS)
+    return cell if is_same and "error" not in cell else None
 
 
 def _path(folder: Path, place: Path, name: str) -> Path:
@@ -114,7 +117,7 @@ def _received(pipe: Any, key: Key, process: SpawnProcess, seed: int) -> Cell:
     except EOFError:
         process.join()
         why = f"its process ended with {process.exitcode}"
-        return {"set": key[0].name, "method": key[1], "seed": seed, "error": why}
+        return {"set": key[0].name, "method": key[1], "told": is_told(key[1]), "seed": seed, "error": why}
     finally:
         pipe.close()
     process.join()

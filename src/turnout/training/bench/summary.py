@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from turnout.training.bench.told import plain
+
 Cell = Mapping[str, Any]
 HEADS = ("quality", "at 25/50/100 % spend", "cost at best single", "AIQ", "oracle gap", "ECE", "flips")
 SPEED = ("fit, s", "p50, ms", "p99, ms", "peak, MB", "artifact, MB")
@@ -18,6 +20,11 @@ def ranked(cells: Sequence[Cell]) -> list[Cell]:
         return cell["set"], "error" in cell, -(cell.get("quality") or {"value": 0.0})["value"]
 
     return sorted(cells, key=key)
+
+
+def label(cell: Cell) -> str:
+    """Return the name of the method, with a mark where it was told the task of every held-out query."""
+    return plain(cell["method"]) + (" (told)" if cell.get("told") else "")
 
 
 def to_text(cells: Sequence[Cell]) -> str:
@@ -34,14 +41,20 @@ def to_text(cells: Sequence[Cell]) -> str:
             lines += ["", _title(last, [other for other in cells if other["set"] == last])]
             lines += [_line("  method", heads), _line("  " + "-" * 20, ["-" * (w - 2) for w in _WIDTHS])]
         if "error" in cell:
-            lines.append(f"  {cell['method']:<22}could not run: {cell['error']}")
+            lines.append(f"  {label(cell):<22}could not run: {cell['error']}")
             continue
         mark = "*" if (cell["against_best_single"]["low"] or 0.0) > 0.0 else " "
-        lines.append(_line(f"{mark} {cell['method']}", [*numbers(cell), *speed(cell)[:2]]))
+        lines.append(_line(f"{mark} {label(cell)}", [*numbers(cell), *speed(cell)[:2]]))
     if lines:
         lines += ["", "* better than the best single model, by a 95 % interval; flips: choices that another"]
         lines += ["  wording of the same request changes; times are of the processor"]
+        if any(cell.get("told") for cell in cells):
+            lines += ["  (told) knows the task of every held-out query; all others have its text alone"]
     return "\n".join(lines).strip()
+
+
+def _code(cell: Cell) -> str:
+    return f"`{plain(cell['method'])}`" + (" (told)" if cell.get("told") else "")
 
 
 def _title(name: str, cells: Sequence[Cell]) -> str:
@@ -71,9 +84,9 @@ def to_markdown(cells: Sequence[Cell]) -> Iterator[str]:
             yield "|---|" + "---|" * len((*HEADS, *SPEED))
         if "error" in cell:
             blank = " |" * (len(HEADS) + len(SPEED) - 1)
-            yield f"| `{cell['method']}` | could not run: {cell['error']} |{blank}"
+            yield f"| {_code(cell)} | could not run: {cell['error']} |{blank}"
             continue
-        yield f"| `{cell['method']}` | {' | '.join([*numbers(cell), *speed(cell)])} |"
+        yield f"| {_code(cell)} | {' | '.join([*numbers(cell), *speed(cell)])} |"
 
 
 def numbers(cell: Cell) -> list[str]:
