@@ -1,4 +1,4 @@
-"""This module writes docs/results.md and tables of the README and docs/routers.md from benchmarks/results.
+"""This module writes docs/results.md and parts of README, docs/routers.md and docs/training.md.
 
 No number stands in the docs that is not read from a result; a test compares the pages with what this writes.
 """
@@ -11,13 +11,21 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts import results_gateway, results_judged, results_routers, results_scores, results_systems
+from scripts import (
+    results_gateway,
+    results_judged,
+    results_routers,
+    results_scores,
+    results_systems,
+    results_training,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "results.md"
 README = ROOT / "README.md"
 ROUTERS = ROOT / "docs" / "routers.md"
+TRAINING = ROOT / "docs" / "training.md"
 BEGIN, END = "<!-- results: written by scripts/results.py -->", "<!-- end of results -->"
 SETS = ("reason18", "open9", "llmrouter", "routerdc7", "lookahead", "routellm_pair", "zeroeval")
 HEAD = """# Results
@@ -207,6 +215,12 @@ def routers() -> str:
     return between_marks(ROUTERS, [*lines, *results_routers.measured(cells)])
 
 
+def training() -> str:
+    """Return docs/training.md with what was measured of the default written anew."""
+    lines = results_training.measured(read("auto"), read("auto_unseen"))
+    return between_marks(TRAINING, ["", *lines])
+
+
 def between_marks(path: Path, lines: Sequence[str]) -> str:
     """Return the text of a page with these lines between its marks."""
     before, rest = path.read_text(encoding="utf-8").split(BEGIN)
@@ -218,6 +232,7 @@ def main() -> int:
     PAGE.write_text(page(), encoding="utf-8")
     README.write_text(front(), encoding="utf-8")
     ROUTERS.write_text(routers(), encoding="utf-8")
+    TRAINING.write_text(training(), encoding="utf-8")
     print(f"wrote {PAGE.relative_to(ROOT)} and the tables of README.md and {ROUTERS.relative_to(ROOT)}")
     return 0
 

@@ -9,7 +9,7 @@ from scripts.results_cells import Result, spread
 from scripts.results_systems import Writers, written
 from turnout.routers import registry
 from turnout.training.bench.summary import to_markdown
-from turnout.training.bench.told import is_told, plain, said
+from turnout.training.bench.told import is_told, plain, said, told
 
 
 def auto(data: Result) -> Iterator[str]:
@@ -263,14 +263,15 @@ def measured(cells: Sequence[Result]) -> Iterator[str]:
     found = {(cell["method"], cell["set"]): cell for cell in cells if "error" not in cell}
     yield f"| class | {' | '.join(sets)} |"
     yield "|---" * (len(sets) + 1) + "|"
-    for name in registry:
+    for name in [method for one in registry for method in (one, told(one))]:
         row = [found.get((name, part)) for part in sets]
         if any(row):
             gains = [
                 "-" if cell is None else spread(cell["against_best_single"], scale=100, form="+.1f")
                 for cell in row
             ]
-            yield f"| `{registry.path(name).partition(':')[2]}` | {' | '.join(gains)} |"
+            mark = " (told)" if is_told(name) else ""
+            yield f"| `{registry.path(plain(name)).partition(':')[2]}`{mark} | {' | '.join(gains)} |"
 
 
 SECTIONS: Writers = {

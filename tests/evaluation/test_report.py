@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from tests.evaluation.cases import choose, make_table, random_table
 from turnout.core import decisions_for
-from turnout.evaluation import Report, Run, evaluate
+from turnout.evaluation import Cells, Report, Run, Value, evaluate
 from turnout.evaluation.forest import bars
 from turnout.evaluation.rows import ORDER
 from turnout.evaluation.runs import RunLike
@@ -198,3 +199,37 @@ def test_long_names_lose_their_provider_and_their_middle() -> None:
     assert len(cut) <= 30
     assert cut.startswith("aaa")
     assert cut.endswith("bbb")
+
+
+def test_a_mean_of_values_that_stand_in_stays_within_what_a_quality_can_be() -> None:
+    """Doubly robust values of single cells lie beyond 1, and so did intervals of their means."""
+    table = make_table(np.ones((300, 2)), 0.01)
+    beyond_QM = np.random.default_rng(0).normal(1.0, 0.4, (300, 2))
+    cells = Cells(
+        quality_QM=beyond_QM,
+        cost_usd_QM=table.cost_usd_QM,
+        hindsight_QM=table.quality_QM,
+        hindsight_usd_QM=table.cost_usd_QM,
+    )
+    runs = {"first": choose(table, [0] * 300)}
+    row = evaluate(runs, table, num_resamples=200, cells=cells)["first"].quality
+    spread = 0.4 / 300**0.5
+    assert row.value == pytest.approx(beyond_QM[:, 0].mean())
+    assert row.low == pytest.approx(row.value - 2 * spread, abs=spread)
+    assert row.value + 2 * spread > 1.0
+    assert row.high == 1.0
+    cells = replace(cells, quality_QM=beyond_QM + 1.0)
+    assert evaluate(runs, table, num_resamples=50, cells=cells)["first"].quality == Value(1.0, 1.0, 1.0)
+
+
+def test_the_oracle_is_not_said_to_save_at_equal_quality() -> None:
+    """It buys the best quality, so that a router may save more: a number beside its would mislead."""
+    table = make_table([[1.0, 0.5, 0.5], [0.5, 1.0, 0.5]] * 40, [[2.0, 5.0, 1.0], [5.0, 9.0, 1.0]] * 40)
+    found = evaluate({"first": choose(table, [0] * 80)}, table, num_resamples=20)
+    assert found["oracle"].saving is None
+    assert found["first"].saving is not None
+    assert found["random"].saving is not None
+    line = next(line for line in found.to_text(width=200).splitlines() if line.strip().startswith("oracle"))
+    assert "None" not in found.to_text(width=200)
+    assert " - " in line
+    found.to_html(Path("/dev/null"))

@@ -130,3 +130,9 @@ def renamed(probe: OutcomeTable, name: str) -> OutcomeTable:
         quality=probe.quality,
         cost_usd=probe.cost_usd,
     )
+
+
+def test_a_probe_of_one_query_is_refused_by_its_name(deployment: Deployment) -> None:
+    with pytest.raises(InputError, match=r"probe of 'newcomer'; allowed: at least 2.*; got: 1; ask"):
+        deployment.add_candidate(NEW, probe_of(1.0, 0.0001, num=1))
+    assert not deployment.add_candidate(NEW, probe_of(1.0, 0.0001, num=2)).verdicts()[NEW.name].is_open

@@ -85,6 +85,7 @@ def test_a_half_empty_table_is_reported_on_every_query_close_to_what_the_full_on
     text = " ".join(found.to_text(width=200).split())
     assert f"({origin.observed_cells:,} of {origin.num_cells:,} were)" in text
     assert "an estimate stands in for them" in text
+    assert "does not depend on how good the answer was, beyond what text and task say" in text
 
 
 def test_a_table_with_a_few_holes_is_reported_as_recorded() -> None:

@@ -82,7 +82,10 @@ def _about_coverage(judged: Judged) -> Iterator[str]:
         if judged.is_recorded:
             yield what + "random and oracle are over the observed ones, so the oracle is a lower bound"
         else:
-            yield what + "an estimate stands in for them, in the oracle too"
+            yield what + (
+                "an estimate stands in for them, in the oracle too; it is right if what was observed does "
+                "not depend on how good the answer was, beyond what text and task say"
+            )
     if coverage.has_costs and judged.is_recorded:
         unpriced = judged.table.observed_QM & np.isnan(judged.table.cost_usd_QM)
         if unpriced.any():

@@ -89,7 +89,8 @@ class Row:
     quality: Value
     usd_per_1k: Value | None
     saving: Saving | None
-    """At no lower quality than the best single model: at this point or anywhere on the sweep."""
+    """At no lower quality than the best single model: at this point or anywhere on the sweep; None without
+    costs, and for the oracle, which is one point of higher quality."""
     oracle_share: Value
     """Share of the gap between best single and oracle that is recovered."""
     vs_best_single: Value

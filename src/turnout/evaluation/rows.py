@@ -90,7 +90,8 @@ def _row(judged: Judged, name: str, run: Choices | None, knn: str | None) -> Row
         note=_note(judged, name, run),
         quality=means.quality(column),
         usd_per_1k=means.usd_per_1k(column),
-        saving=saving_on(judged, slots),
+        # The oracle buys the best quality: what it would save at equal quality is another choice's.
+        saving=None if name == "oracle" else saving_on(judged, slots),
         oracle_share=means.over(share, share_B),
         vs_best_single=means.difference(column, single),
         vs_knn=None if knn is None else means.difference(column, head[knn]),

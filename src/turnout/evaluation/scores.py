@@ -63,8 +63,13 @@ class Means:
     confidence: float
 
     def quality(self, column: int) -> Value:
-        """Mean quality of a column."""
-        return interval(float(self.quality_U[column]), self.quality_BU[:, column], self.confidence)
+        """Mean quality of a column, within the range of quality.
+
+        Single values that stand in for what was not observed may lie outside of it, and their mean with them.
+        """
+        return interval(float(self.quality_U[column]), self.quality_BU[:, column], self.confidence).within(
+            0.0, 1.0
+        )
 
     def usd_per_1k(self, column: int) -> Value | None:
         """Mean cost of a column per 1,000 queries."""

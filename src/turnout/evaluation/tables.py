@@ -188,7 +188,8 @@ def _main_line(report: Report, row: Row) -> tuple[str, ...]:
     shown: tuple[str, ...] = ()
     if report.has_costs and row.usd_per_1k is not None:
         usd = row.usd_per_1k.value
-        shown = ("n/a" if usd is None else _dollars(usd), "-" if is_single else str(row.saving))
+        saved = "-" if is_single or row.saving is None else str(row.saving)
+        shown = ("n/a" if usd is None else _dollars(usd), saved)
     return (
         row.name,
         row.quality.format(".3f"),

@@ -43,6 +43,11 @@ class Value:
         """Return the number in another unit."""
         return Value(*(None if part is None else part * factor for part in (self.value, self.low, self.high)))
 
+    def within(self, least: float, most: float) -> Value:
+        """Return the number and its ends where the truth can be: no further out than `least` and `most`."""
+        parts = (self.value, self.low, self.high)
+        return Value(*(None if part is None else min(max(part, least), most) for part in parts))
+
     @property
     def excludes_zero(self) -> bool:
         """Whether the whole interval lies on one side of zero."""

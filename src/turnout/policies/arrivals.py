@@ -16,6 +16,7 @@ import numpy as np
 from turnout.core.budget import Goal
 from turnout.core.candidate import Candidate
 from turnout.core.contracts import Router
+from turnout.core.errors import InputError, sentence
 from turnout.core.outcomes import Floats, OutcomeTable
 from turnout.policies.frontier import Frontier
 from turnout.policies.guard import Guard, Verdict
@@ -85,6 +86,19 @@ def joined(
 
 _USD = 7
 """Row of `Pairs` with the mean cost."""
+
+
+def require_pair(candidate: Candidate, probe: OutcomeTable) -> None:
+    """Raise `InputError` for a probe of one query: no spread, and so nothing at all, shows from it."""
+    if len(probe.queries) < 2:
+        raise InputError(
+            sentence(
+                f"Deployment.add_candidate: queries in the probe of {candidate.name!r}",
+                allowed="at least 2, and 30 or more for it to be chosen",
+                got=len(probe.queries),
+                do="ask the newcomer and the single model more queries, and add their rows",
+            )
+        )
 
 
 def grown(router: Router, candidate: Candidate, probe: OutcomeTable) -> Router:

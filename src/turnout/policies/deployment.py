@@ -22,7 +22,7 @@ from turnout.core.query import Query
 from turnout.core.rng import make_rng
 from turnout.core.scoring import score
 from turnout.core.validation import check_kind
-from turnout.policies.arrivals import Arrivals, grown, joined, outcomes_of
+from turnout.policies.arrivals import Arrivals, grown, joined, outcomes_of, require_pair
 from turnout.policies.choose import decide_by_score
 from turnout.policies.frontier import Frontier
 from turnout.policies.guard import Guard, Verdict
@@ -182,9 +182,11 @@ class Deployment(Configured):
         to hold the single model's outcomes on the same queries, 30 of them at least. What is promised stays
         as it was calibrated; a refit lets the newcomer in for all.
 
-        Raises `InputError` for a candidate that is known already, or where a router takes no newcomer;
-        `TableError` for a probe that holds no quality of it.
+        Raises `InputError` for a candidate that is known already, for a probe of a single query, or where a
+        router takes no newcomer; `TableError` for a probe that holds no quality of it.
         """
+        if self.frontier is not None:
+            require_pair(candidate, probe)
         router, fallback = (grown(one, candidate, probe) for one in (self.router, self.fallback))
         names = [other.name for other in self.candidates]
         certificate: dict[str, Any] = {**self.certificate}
