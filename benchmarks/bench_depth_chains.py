@@ -287,12 +287,12 @@ def timed(size: Size, seed: int, folder: Path, pairs: Pairs) -> None:
     """Measure the time of a base that is in the folder, and add it to its cell."""
     found = measured(size, seed, folder)
     right = found.notes[f"{chains_speed.KIND}_chosen"]["by_seed"]
-    asked = split_questions(size)["test"]
+    asked = split_questions(size)
     found.notes["speed"] = chains_speed.measure(folder / str(seed), asked, right, pairs)
     save(found, folder / f"{seed}.json")
     for line in found.notes["speed"]["routers"]:
         ratios = {name: part["speedup_wall"] for name, part in line.items() if name.startswith("batch")}
-        print(seed, line["router"], ratios, line["router_share_of_time"], flush=True)
+        print(seed, line["router"], line["knob"], ratios, line["router_share_of_time"], flush=True)
 
 
 def measure(size: Size, folder: Path | None = None) -> dict[str, Any]:

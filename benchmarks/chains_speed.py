@@ -14,15 +14,19 @@ from typing import Any
 from transformers import LlamaForCausalLM
 
 from benchmarks import depth_drllm_speed
-from benchmarks.depth_judging import TOKENIZER, as_batch, interval, judge
+from benchmarks.depth_judging import TOKENIZER, as_batch, interval, judge, with_router
 from turnout.core.errors import sentence
 from turnout.datasets.procedural import Question
 from turnout.nn.depth import RoutedDepth, load_depth, save_depth
 from turnout.nn.depth.drllm.router import DrLLMRouter
+from turnout.nn.tiny import Batch
 
 BASE = "base"
+HALVINGS = 9
 KIND = "shared"
 """Whose time is measured."""
+LAYERS = 0.7
+"""Share of the blocks that routers are also set to call, beside the knob that was chosen for quality."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +35,10 @@ class Pairs:
 
     new_tokens: int = 48
     """Of every answer, whatever it says: the questions' own answers are a few letters."""
-    singles: int = 32
+    singles: int = 24
     """Prompts of the test that are decoded alone, and beside others of the same path."""
     repeats: int = 4
-    mixed_repeats: int = 12
+    mixed_repeats: int = 8
 
 
 QUICK = Pairs(new_tokens=6, singles=8, repeats=1, mixed_repeats=1)
@@ -51,45 +55,63 @@ def keep(routed: RoutedDepth, kinds: Mapping[str, Sequence[DrLLMRouter]], folder
 
 
 def measure(
-    folder: Path, asked: Sequence[Question], right_by_seed: Sequence[float], pairs: Pairs
+    folder: Path, asked: Mapping[str, Sequence[Question]], right_by_seed: Sequence[float], pairs: Pairs
 ) -> dict[str, Any]:
     """Return what decoding takes under the routers that `keep` wrote, each beside the dense model.
 
-    `right_by_seed` is how many of `asked` each router's model was recorded to answer. Every one answers them
-    once more, so that quality and time are those of the same router; a router that answers another number,
-    and a folder that holds none, raise `RuntimeError`.
+    Each is timed at the knob that was chosen for it and at the one that calls `LAYERS` of the blocks on the
+    questions of the choice. `right_by_seed` is how many questions of the test each was recorded to answer at
+    the first. They are answered once more, so that quality and time are those of the same router; another
+    number, and a folder that holds none, raise `RuntimeError`.
     """
     if not (folder / BASE).is_dir():
         raise RuntimeError(
             sentence(f"no weights in {folder.name!r}", do="remove its cell and measure it with --base")
         )
-    batch, prompts = as_batch(asked), [question.prompt for question in asked]
+    splits = {name: as_batch(group) for name, group in asked.items()}
+    prompts = [question.prompt for question in asked["test"]]
     lines = []
     for seed, recorded in enumerate(right_by_seed):
         model = LlamaForCausalLM.from_pretrained(folder / BASE).eval()
         routed = load_depth(folder / f"{KIND} {seed}", model)
         router: Any = routed.router
         routed.set_router(None)
-        dense_Q = judge(routed, batch)[0]
+        dense_Q = judge(routed, splits["test"])[0]
         routed.set_router(router)
-        right_Q, calls_Q = judge(routed, batch)
-        if abs((got := float(right_Q.mean())) - recorded) > 1e-9:
+        got = float(judge(routed, splits["test"])[0].mean())
+        if abs(got - recorded) > 1e-9:
             what = f"router {seed} of {folder.name!r}: share of right answers"
             raise RuntimeError(sentence(what, allowed=recorded, got=got))
-        found = depth_drllm_speed.measure(
-            routed,
-            router,
-            TOKENIZER,
-            prompts,
-            repeats=pairs.repeats,
-            new_tokens=pairs.new_tokens,
-            singles=pairs.singles,
-            mixed_repeats=pairs.mixed_repeats,
-        )
-        quality = {
-            "quality": interval(right_Q),
-            "dense": interval(dense_Q),
-            "executed_layers": interval(calls_Q),
-        }
-        lines.append({"router": seed, "knob": router.knob, **quality, **found})
+        knobs = [router.knob, knob_at(routed, router, splits["choice"], LAYERS * routed.layers)]
+        for is_chosen, knob in zip((True, False), knobs, strict=True):
+            router.set_knob(knob)
+            right_Q, calls_Q = with_router(routed, router, splits["test"])
+            found = depth_drllm_speed.measure(
+                routed,
+                router,
+                TOKENIZER,
+                prompts,
+                repeats=pairs.repeats,
+                new_tokens=pairs.new_tokens,
+                singles=pairs.singles,
+                mixed_repeats=pairs.mixed_repeats,
+            )
+            quality = {
+                "quality": interval(right_Q),
+                "dense": interval(dense_Q),
+                "executed_layers": interval(calls_Q),
+            }
+            lines.append({"router": seed, "knob": knob, "is_chosen": is_chosen, **quality, **found})
     return {"new_tokens": pairs.new_tokens, "routers": lines}
+
+
+def knob_at(routed: RoutedDepth, router: DrLLMRouter, batch: Batch, calls: float) -> float:
+    """Return the lowest knob at which a router calls at least so many blocks a question, by halving."""
+    low, high = -1.0, 1.0
+    for _ in range(HALVINGS):
+        router.set_knob((low + high) / 2)
+        if with_router(routed, router, batch)[1].mean() < calls:
+            low = router.knob
+        else:
+            high = router.knob
+    return high

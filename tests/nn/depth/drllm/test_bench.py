@@ -21,7 +21,7 @@ from benchmarks.bench_depth_chains import (
 from benchmarks.bench_depth_mixed import Planned
 from benchmarks.chains_tables import Judged, load, regrets, save, with_mixes
 from benchmarks.depth_drllm_speed import measure_mixed
-from benchmarks.depth_judging import TOKENIZER, as_batch, judge, searched_regret
+from benchmarks.depth_judging import TOKENIZER, as_batch, judge, searched_regret, with_router
 from scripts.results_chains import speed
 from turnout.datasets.chains import walked
 from turnout.nn.depth import RoutedDepth
@@ -106,8 +106,9 @@ def wrapped(layers: int) -> RoutedDepth:
 
 def test_time_is_that_of_the_router_whose_quality_was_recorded(tmp_path: Path) -> None:
     torch.set_num_threads(1)
-    asked = draw_chains(count=16, levels=[1, 3], rng=np.random.default_rng(0))
-    routed, batch = wrapped(3), as_batch(asked)
+    drawn = draw_chains(count=16, levels=[1, 3], rng=np.random.default_rng(0))
+    asked = {"test": drawn, "choice": drawn}
+    routed, batch = wrapped(3), as_batch(drawn)
     routers = [DrLLMRouter(layers=3, width=16, knob=-0.3 * seed, seed=seed) for seed in range(2)]
     right, calls = [], []
     for router in routers:
@@ -121,11 +122,17 @@ def test_time_is_that_of_the_router_whose_quality_was_recorded(tmp_path: Path) -
     chains_speed.keep(routed, {"shared": routers}, tmp_path / "0")
     pairs = chains_speed.Pairs(new_tokens=2, singles=8, repeats=1, mixed_repeats=1)
     found = chains_speed.measure(tmp_path / "0", asked, right, pairs)
-    assert [line["knob"] for line in found["routers"]] == [0.0, -0.3]
-    assert [line["executed_layers"]["mean"] for line in found["routers"]] == calls
+    chosen = [line for line in found["routers"] if line["is_chosen"]]
+    assert [line["knob"] for line in chosen] == [0.0, -0.3]
+    assert [line["executed_layers"]["mean"] for line in chosen] == calls
+    for line, router in zip(found["routers"][1::2], routers, strict=True):
+        assert not line["is_chosen"]
+        assert line["executed_layers"]["mean"] >= 0.7 * 3
+        router.set_knob(line["knob"] - 2.0 ** (1 - chains_speed.HALVINGS))
+        assert with_router(routed, router, batch)[1].mean() < 0.7 * 3
     table = [line.split(" | ") for line in speed([found], 3) if line.startswith("|")]
-    assert [row[0] for row in table[2:]] == ["| 0, 0", "| 0, 1"]
-    for row, share, spent in zip(table[2:], right, calls, strict=True):
+    assert [row[0][:6] for row in table[2:]] == ["| 0, 0", "| 0, 0", "| 0, 1", "| 0, 1"]
+    for row, share, spent in zip(table[2::2], right, calls, strict=True):
         assert row[1].startswith(f"{share:.3f} [")
         assert row[2] == f"{spent:.2f}, {1 - spent / 3:.0%} fewer"
     with pytest.raises(RuntimeError, match=r"router 0 of '0': share of right answers; allowed: 2\.0"):
