@@ -59,7 +59,7 @@ def replaying(
     passes = [0] * len(records)
 
     def change(number: int, now: Routing) -> Routing:
-        before = _recorded(records, number, passes[number], now, hook.tokens)
+        before = _recorded(records, number, passes[number], now, hook)
         passes[number] += 1
         indices_TK = before.indices_TK.to(now.indices_TK.device)
         weights_TK, rest = before.weights_TK.to(now.weights_TK), _rest(before, now)
@@ -82,17 +82,20 @@ def _rest(before: Routing, now: Routing) -> tuple[Any, ...]:
 
 
 def _recorded(
-    records: Sequence[Sequence[Routing]], number: int, count: int, now: Routing, tokens: str | None
+    records: Sequence[Sequence[Routing]], number: int, count: int, now: Routing, hook: GateHook
 ) -> Routing:
     """Return what a pass shall repeat; raises for one that it can't be of."""
+    tokens, experts = hook.tokens, hook.layers[number].num_experts
     if count >= len(records[number]):
         allowed = f"{len(records[number])} passes, as were recorded"
         raise InputError(sentence(f"layer {number}: pass {count + 1}", allowed=allowed))
     before, where = records[number][count], f"layer {number}, pass {count + 1}"
     sizes = [
         ("tokens and experts", "(T, K)", tuple(before.indices_TK.shape), tuple(now.indices_TK.shape)),
-        ("experts of the gate", "(E,)", before.logits_TE.shape[-1:], now.logits_TE.shape[-1:]),
     ]
+    # A gate may have outputs that are no expert of its block, and one that stood in its place none of them.
+    if before.logits_TE.shape[-1] != experts:
+        sizes.append(("outputs of the gate", "(E,)", before.logits_TE.shape[-1:], now.logits_TE.shape[-1:]))
     if before.batch_size is not None and now.batch_size is not None:
         sizes.append(("items", "(B,)", (before.batch_size,), (now.batch_size,)))
     for what, name, was, got in sizes:
