@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
-import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from scripts.mutation import Mutation, line
 from turnout.nn import registry
 from turnout.nn.gates.contract import Gate, GateContext
 from turnout.nn.plan import SparsePlan
@@ -43,57 +42,16 @@ def plain(gate: Gate, x_TD: Tensor, context: GateContext) -> SparsePlan:
     )
 
 
-class Mutation:
-    """Puts the plain gate in the place of the one whose tests run, and keeps which tests noticed."""
-
-    def __init__(self, kinds: dict[str, type[Gate]]) -> None:
-        self.kinds = kinds
-        self.passed: dict[str, int] = dict.fromkeys(kinds, 0)
-        self.noticed: dict[str, list[str]] = {module: [] for module in kinds}
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item: Any) -> Any:
-        """Run one test with the plain gate."""
-        with mock.patch.object(self.kinds[_module(item.nodeid)], "decide", plain):
-            return (yield)
-
-    def pytest_runtest_logreport(self, report: Any) -> None:
-        """Sort one test."""
-        module = _module(report.nodeid)
-        if report.failed:
-            self.noticed[module].append(report.nodeid.rpartition("::")[2])
-        elif report.when == "call" and report.passed:
-            self.passed[module] += 1
-
-
-def _module(nodeid: str) -> str:
-    return Path(nodeid.partition("::")[0]).stem.removeprefix("test_")
-
-
 def main(names: list[str]) -> int:
     """Judge the gates of these names, or all; return how many went unnoticed."""
-    found = [registry.get(name) for name in names or list(registry)]
-    gates = [kind for kind in found if issubclass(kind, Gate)]
+    named = [registry.get(name) for name in names or list(registry)]
+    gates = [kind for kind in named if issubclass(kind, Gate)]
     kinds = {kind.__module__.rpartition(".")[2]: kind for kind in gates}
     paths = [TESTS / f"test_{module}.py" for module in kinds]
-    mutation = Mutation(kinds)
-    # In a process that has imported much already, what is not rewritten is no matter.
-    quiet = [
-        "-W",
-        "ignore::pytest.PytestAssertRewriteWarning",
-        "-q",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--no-header",
-        "--tb=no",
-        "--no-summary",
-    ]
-    pytest.main([*quiet, *(str(path) for path in paths if path.exists())], [mutation])
-    for module, noticed in mutation.noticed.items():
-        total = len(noticed) + mutation.passed[module]
-        print(f"{module}: {len(noticed)} of {total} tests noticed{'' if noticed else '  <- NONE'}")
-    return sum(not noticed for noticed in mutation.noticed.values())
+    found = Mutation(kinds, lambda kind: mock.patch.object(kind, "decide", plain)).run(paths)
+    for module, (noticed, total) in found.items():
+        print(line(module, noticed, total))
+    return sum(not noticed for noticed, _ in found.values())
 
 
 if __name__ == "__main__":

@@ -12,11 +12,9 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
-import pytest
-
+from scripts.mutation import Mutation, line
 from turnout.core.candidate import Candidate
 from turnout.core.contracts import Embedder, Router
 from turnout.core.estimate import Estimate
@@ -58,48 +56,13 @@ def mutated(kind: type[Router], make: Callable[[], Router]) -> Iterator[None]:
         yield
 
 
-class Mutation:
-    """Puts the twin in the place of the router whose tests run, and keeps which tests noticed."""
-
-    def __init__(self, kinds: dict[str, type[Router]], make: Callable[[], Router]) -> None:
-        self.kinds = kinds
-        self.make = make
-        self.passed: dict[str, int] = dict.fromkeys(kinds, 0)
-        self.noticed: dict[str, list[str]] = {module: [] for module in kinds}
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item: Any) -> Any:
-        """Run one test with the twin."""
-        with mutated(self.kinds[_module(item.nodeid)], self.make):
-            return (yield)
-
-    def pytest_runtest_logreport(self, report: Any) -> None:
-        """Sort one test."""
-        module = _module(report.nodeid)
-        if report.failed:
-            self.noticed[module].append(report.nodeid.rpartition("::")[2])
-        elif report.when == "call" and report.passed:
-            self.passed[module] += 1
-
-
-def _module(nodeid: str) -> str:
-    return Path(nodeid.partition("::")[0]).stem.removeprefix("test_")
-
-
 def judge(names: Sequence[str], twin: str) -> dict[str, tuple[list[str], int]]:
     """Return for each router which of its tests noticed the twin, and how many tests ran."""
     kinds = {registry.get(name).__module__.rpartition(".")[2]: registry.get(name) for name in names}
     kinds = {module: kind for module, kind in kinds.items() if module != twin}
     places = [TESTS / "neural" if ".neural." in kind.__module__ else TESTS for kind in kinds.values()]
     paths = [place / f"test_{module}.py" for place, module in zip(places, kinds, strict=True)]
-    mutation = Mutation(kinds, TWINS[twin])
-    quiet = ["-q", "-q", "-p", "no:cacheprovider", "--no-header", "--tb=no", "--no-summary"]
-    quiet += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
-    pytest.main([*quiet, *(str(path) for path in paths if path.exists())], [mutation])
-    return {
-        module: (noticed, len(noticed) + mutation.passed[module])
-        for module, noticed in mutation.noticed.items()
-    }
+    return Mutation(kinds, lambda kind: mutated(kind, TWINS[twin])).run(paths)
 
 
 def main(names: list[str]) -> int:
@@ -108,9 +71,7 @@ def main(names: list[str]) -> int:
     for twin in TWINS:
         for module, (noticed, total) in judge(names or list(registry), twin).items():
             unnoticed += not noticed
-            print(
-                f"{module} as {twin}: {len(noticed)} of {total} tests noticed{'' if noticed else '  <- NONE'}"
-            )
+            print(line(f"{module} as {twin}", noticed, total))
     return unnoticed
 
 
