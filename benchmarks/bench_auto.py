@@ -182,10 +182,10 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     wanted = options.sets.split(",") if options.sets else [*record.SHIPPED, *NAMES]
     sets: dict[str, Any] = {}
-    for name, table in record.tables(*NAMES):
+    if options.write:
+        wanted = [name for name in wanted if (folder / f"{name}.json").exists()]
+    for name, table in record.tables(*NAMES, only=wanted):
         path = folder / f"{name}.json"
-        if name not in wanted or (options.write and not path.exists()):
-            continue
         if not path.exists():
             found = {"commit": record.commit(), **measure(prepare(table))}
             path.write_text(json.dumps(found), encoding="utf-8")

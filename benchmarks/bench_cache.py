@@ -33,9 +33,8 @@ def read(name: str, cache: AnswerCache) -> Questions:
 
 
 def _table(name: str) -> OutcomeTable:
-    for found, table in record.tables(name):
-        if found == name:
-            return table
+    for _, table in record.tables(name, only=[name]):
+        return table
     raise InputError(f"the table {name!r} is not there; set TURNOUT_DATA to the folder that holds it")
 
 

@@ -103,9 +103,7 @@ def main() -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     wanted, tasks = options.sets.split(","), dict[str, tuple[str | None, ...]]()
     prints: dict[str, str] = {}
-    for name, table in record.tables(*wanted):
-        if name not in wanted:
-            continue
+    for name, table in record.tables(*wanted, only=wanted):
         learned, reported_part = parts(prepare(table))
         tasks[name], prints[name] = reported_part.tasks, learned.fingerprint
         for seed in () if options.write else range(1, options.cuts + 1):

@@ -27,6 +27,8 @@ from turnout.training.bench.told import said
 
 NAMES = ("llmrouter", "lookahead", "zeroeval", "alpacaeval1", "alpacaeval2", "routerdc7", "routellm_pair")
 SEED = 0
+LIMIT_S = 600
+"""Seconds of the processor that one method may take on one set, with all that is measured of it."""
 
 
 def show(phrase: str, done: int, total: int) -> None:
@@ -50,12 +52,20 @@ def main() -> None:
     wanted = options.sets.split(",") if options.sets else [*record.SHIPPED, *NAMES]
     places = [
         prepare(name, without_hidden_costs(table), folder / "sets", seed=SEED)
-        for name, table in record.tables(*NAMES)
-        if name in wanted
+        for name, table in record.tables(*NAMES, only=wanted)
     ]
     methods = options.methods.split(",") if options.methods else METHODS
     about = {"commit": record.commit()}
-    cells = fight(places, methods, folder / "cells", seed=SEED, jobs=options.jobs, about=about, progress=show)
+    cells = fight(
+        places,
+        methods,
+        folder / "cells",
+        seed=SEED,
+        jobs=options.jobs,
+        limit_s=LIMIT_S,
+        about=about,
+        progress=show,
+    )
     print(to_text(cells))
 
 

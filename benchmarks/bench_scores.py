@@ -7,7 +7,8 @@ others are estimated, as in `turnout bench routers` on a table with holes. Energ
 S55 and S59: the rank score and the score of RouterArena's board, of every priced set. S55, other inputs: the
 vectors of the texts are handed over as numbers in tags, as those of an image would be; no table at hand has
 images, so that the contract is measured, and not what a picture says.
-What stands in the folder is not run again.
+A row that is not marked *(told)* is asked without the tasks of the held-out queries, as in
+`turnout bench routers`. What stands in the folder is not run again.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from turnout.policies import Best, price_grid, sweep
 from turnout.routers import GroupMeanRouter, KNNRouter, RidgeRouter
 from turnout.training.bench.contestants import fit_contestant
 from turnout.training.bench.prepared import Prepared, prepare, read_prepared
+from turnout.training.bench.told import asked
 
 SEED = 0
 METHODS = ("auto", "knn", "ridge", "group_mean", "blend")
@@ -49,23 +51,19 @@ def judged(given: Prepared, methods: tuple[str, ...] = METHODS) -> Report:
     """Return the report of some methods, each with its choices for the best quality and its curve."""
     runs = {}
     for name in methods:
-        contestant = fit_contestant(name, given, seed=SEED)
-        estimate = contestant.estimate(given.test.queries)
+        contestant, queries = fit_contestant(name, given, seed=SEED), asked(given.test.queries, name)
+        estimate = contestant.estimate(queries)
         points = sweep(Best(), estimate, price_grid(estimate, num=50), rng=make_rng(SEED, "scores"))
-        runs[name] = Run(chosen=contestant.decide(given.test.queries), sweep=points, estimate=estimate)
+        runs[name] = Run(chosen=contestant.decide(queries), sweep=points, estimate=estimate)
     return evaluate(runs, given.test, train=given.train, seed=SEED, leakage="skip", cells=given.cells)
 
 
-def energy(folder: Path) -> dict[str, Any] | None:
+def energy(name: str, table: OutcomeTable, folder: Path) -> dict[str, Any]:
     """Return quality and energy of the choices of each method, and what equal quality takes."""
-    tables = dict(record.tables(ENERGY))
-    if ENERGY not in tables:
-        return None
-    table = tables[ENERGY]
     table = table.where(np.array(table.tasks) != MIXED)
     used_N = [np.nan if value is None else float(value) for value in table.extras["energy_norm"]]
     table = table.with_extras({COLUMN: used_N}).with_costs(np.array(used_N))
-    given = read_prepared(prepare(ENERGY, table, folder, seed=SEED))
+    given = read_prepared(prepare(name, table, folder, seed=SEED))
     report = judged(given)
     return {
         "fingerprint": table.fingerprint,
@@ -91,7 +89,7 @@ def _energy_row(report: Report, name: str) -> dict[str, Any]:
 
 def scores(name: str, table: OutcomeTable, folder: Path) -> dict[str, Any]:
     """Return the two board scores of each row at its own point."""
-    given = read_prepared(prepare(name, table, folder, seed=SEED))
+    given = read_prepared(prepare(name, without_hidden_costs(table), folder, seed=SEED))
     report = judged(given)
     costs = [single.usd_per_1k.value or 0.0 for single in report.singles if single.usd_per_1k is not None]
     low, high = min(cost for cost in costs if cost > 0.0), max(costs)
@@ -111,7 +109,7 @@ def scores(name: str, table: OutcomeTable, folder: Path) -> dict[str, Any]:
 
 def handed(name: str, table: OutcomeTable, folder: Path) -> dict[str, Any]:
     """Return the quality of routers on text, and on the same vectors as numbers in tags, without a text."""
-    given = read_prepared(prepare(name, table, folder, seed=SEED))
+    given = read_prepared(prepare(name, without_hidden_costs(table), folder, seed=SEED))
     found: dict[str, Any] = {}
     makers: dict[str, Callable[..., Router]] = {"ridge": RidgeRouter, "knn": KNNRouter}
     parts = {
@@ -161,13 +159,18 @@ def _plain(value: Value) -> dict[str, float | None]:
 
 
 def pieces(folder: Path) -> dict[str, Callable[[], dict[str, Any] | None]]:
-    """Return each piece of the result by the name of its file."""
-    found: dict[str, Callable[[], dict[str, Any] | None]] = {"energy": partial(energy, folder)}
-    for name, table in record.tables(*PRICED):
-        found[f"boards--{name}"] = partial(scores, name, without_hidden_costs(table), folder)
-        if name in HANDED:
-            found[f"handed--{name}"] = partial(handed, name, without_hidden_costs(table), folder)
-    return found
+    """Return each piece of the result by the name of its file; its table is read when it is run."""
+    made = {"energy": (energy, ENERGY)}
+    made |= {f"boards--{name}": (scores, name) for name in (*record.SHIPPED, *PRICED)}
+    made |= {f"handed--{name}": (handed, name) for name in HANDED}
+    return {piece: partial(_of_table, run, name, folder) for piece, (run, name) in made.items()}
+
+
+def _of_table(
+    run: Callable[[str, OutcomeTable, Path], dict[str, Any]], name: str, folder: Path
+) -> dict[str, Any] | None:
+    """Return a piece of a table; None where the table is not there."""
+    return next((run(name, table, folder) for _, table in record.tables(name, only=[name])), None)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import platform
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,17 @@ RESULTS = ROOT / "benchmarks" / "results"
 SHIPPED = ("reason18", "open9")
 
 
-def tables(*names: str) -> Iterator[tuple[str, OutcomeTable]]:
-    """Yield the two shipped tables, then those of `names` that lie below TURNOUT_DATA."""
-    for name in SHIPPED:
-        yield name, load(name)
+def tables(*names: str, only: Collection[str] | None = None) -> Iterator[tuple[str, OutcomeTable]]:
+    """Yield the two shipped tables, then those of `names` that lie below TURNOUT_DATA.
+
+    Each is read when its turn comes; those that are not in `only` are not read at all.
+    """
     folder = os.environ.get("TURNOUT_DATA")
-    for name in names:
-        if folder and any((Path(folder) / part / name).is_dir() for part in ("", "outcomes", "examples")):
+    for name in dict.fromkeys((*SHIPPED, *names)):
+        is_there = name in SHIPPED or (
+            folder and any((Path(folder) / part / name).is_dir() for part in ("", "outcomes", "examples"))
+        )
+        if is_there and (only is None or name in only):
             yield name, load(name)
 
 

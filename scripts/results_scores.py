@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from scripts.results_cells import Result, commits, saving, spread
 from scripts.results_systems import Writers, written
+from turnout.training.bench.told import is_told
 
 ROWS = ("best single", "knn", "ridge", "group_mean", "blend", "auto", "random", "oracle")
 
@@ -22,7 +23,7 @@ def scores(data: Result) -> Iterator[str]:
         "the dearest candidate (who calls the dearest alone has 0), the second between the board's own."
     )
     yield ""
-    yield f"| held-out | score | {' | '.join(ROWS)} |"
+    yield f"| held-out | score | {' | '.join(map(_named, ROWS))} |"
     yield "|---|---" + "|---" * len(ROWS) + "|"
     for name, found in _part(pieces, "boards").items():
         for score in ("rank", "arena"):
@@ -46,6 +47,10 @@ def scores(data: Result) -> Iterator[str]:
         yield f"| {name} | {' | '.join(f'{found[kind]:.3f}' for kind in kinds)} |"
 
 
+def _named(row: str) -> str:
+    return f"{row} (told)" if is_told(row) else row
+
+
 def _part(pieces: Result, kind: str) -> dict[str, Result]:
     return {name.partition("--")[2]: found for name, found in pieces.items() if name.startswith(kind)}
 
@@ -66,7 +71,7 @@ def _energy(found: Result) -> Iterator[str]:
     for name in ROWS:
         row = found["rows"][name]
         yield (
-            f"| {name} | {spread(row['quality'])} | {row['energy']:.3f} | {row['per_energy']:.2f} "
+            f"| {_named(name)} | {spread(row['quality'])} | {row['energy']:.3f} | {row['per_energy']:.2f} "
             f"| {saving(row['saving'])} |"
         )
     yield ""

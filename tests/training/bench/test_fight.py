@@ -168,6 +168,17 @@ def test_a_cell_that_breaks_or_whose_process_is_killed_says_so_and_the_others_go
     assert read_cell(tmp_path / "cells", place, "knn", seed=0) is None
 
 
+def test_a_cell_that_takes_too_long_says_so_and_can_be_tried_again(place: Path, tmp_path: Path) -> None:
+    (late,) = fight([place], ["avengers"], tmp_path, limit_s=1)
+    assert late["error"] == "not done after 1 s of the processor"
+    assert "not done after 1 s" in to_text([late])
+    assert read_cell(tmp_path, place, "avengers", seed=0) is None
+    (cell,) = fight([place], ["avengers"], tmp_path, limit_s=120)
+    assert "quality" in cell
+    with pytest.raises(InputError, match="limit_s"):
+        fight([place], ["avengers"], tmp_path, limit_s=0)
+
+
 def _die(*_: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -114,20 +114,33 @@ def test_the_trainer_of_the_mlp_has_another_kind_of_name(place: Path) -> None:
 
 
 @pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(
+    ("work", "name", "limit", "said"),
+    [
+        ("__import__('time').sleep(60)", "WAIT_S", 0.3, "0.005 minutes"),
+        ("while True: pass", "LIMIT_S", 3, "0.05 minutes of the processor"),
+    ],
+    ids=["sleeps", "computes"],
+)
 def test_who_does_not_finish_becomes_a_row_that_says_so(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    work: str,
+    name: str,
+    limit: float,
+    said: str,
 ) -> None:
     slow = "from llmrouter.models.knnrouter import KNNRouter as SVMRouter, KNNRouterTrainer as Fast\n"
-    slow += (
-        "class SVMRouterTrainer(Fast):\n    def train(self):\n        import time\n        time.sleep(60)\n"
-    )
+    slow += f"class SVMRouterTrainer(Fast):\n    def train(self):\n        {work}\n"
     folder = tmp_path / "llmrouter" / "models" / "svmrouter"
     folder.mkdir()
     (folder / "__init__.py").write_text(slow)
-    monkeypatch.setattr("turnout.training.bench.llmrouter.LIMIT_S", 0.3)
+    monkeypatch.setattr(f"turnout.training.bench.llmrouter.{name}", limit)
     cell = run_cell(place, "llmrouter_svm", seed=0)
     assert "has not finished" in cell["error"]
-    assert "0.005 minutes" in cell["error"]
+    assert said in cell["error"]
+    assert "pip install" not in cell["error"]
 
 
 def test_without_an_installation_it_says_what_to_do(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,6 +117,7 @@ def _judge(name: str, contestant: Contestant, given: Prepared, *, seed: int) -> 
         "candidates": len(given.test.candidates),
         "estimated": _estimated(chosen, given),
         "quality": _value(row.quality),
+        "spend": _spend(row, single),
         "against_best_single": _value(row.vs_best_single),
         "oracle_share": _value(row.oracle_share),
         "dials": _dials(row, single),
@@ -145,6 +146,13 @@ def _kept(share: Value) -> dict[str, float | None]:
     """Return the cost at the best single model's quality, as a share of its cost; None is never."""
     ends = {"value": share.value, "low": share.high, "high": share.low}
     return {name: None if end is None else 1.0 - end for name, end in ends.items()}
+
+
+def _spend(row: Row, single: Row) -> float | None:
+    """Return what the choices cost, as a share of the best single model's cost; None where none is known."""
+    if row.usd_per_1k is None or single.usd_per_1k is None or not single.usd_per_1k.value:
+        return None
+    return None if row.usd_per_1k.value is None else row.usd_per_1k.value / single.usd_per_1k.value
 
 
 def _dials(row: Row, single: Row) -> dict[str, float | None]:

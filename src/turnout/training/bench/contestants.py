@@ -21,13 +21,14 @@ from turnout.policies import Best, Deployment, feasible
 from turnout.routers import BestSingleRouter, registry
 from turnout.routers.members import with_embedder
 from turnout.training.bench import llmrouter
+from turnout.training.bench.budgets import BUDGETED
 from turnout.training.bench.peers import PEERS, Predict, fit_peer
 from turnout.training.bench.prepared import Prepared
 from turnout.training.bench.told import READERS, is_told, plain, told
 from turnout.training.learned import AUTO
 from turnout.training.train import train
 
-METHODS = (AUTO, told(AUTO), *registry, *map(told, READERS), *PEERS, *llmrouter.METHODS)
+METHODS = (AUTO, told(AUTO), *registry, *map(told, READERS), *BUDGETED, *PEERS, *llmrouter.METHODS)
 """Everything that takes part; `told(name)` of any other registered router may be asked for besides."""
 
 
@@ -133,5 +134,6 @@ def fit_contestant(name: str, given: Prepared, *, seed: int) -> Contestant:
         worker = llmrouter.Worker(name, given.train, x_NF)
         chooser = Chooser(worker=worker, embedder=given.embedder, base=BestSingleRouter().fit(given.train))
         return Contestant(router=chooser, saved=None, fit_s=worker.fit_s, peak_mb=worker.peak_mb)
-    router = with_embedder(registry.get(plain(name))(), given.embedder).fit(given.train)
+    made = BUDGETED[name](given) if name in BUDGETED else registry.get(plain(name))()
+    router = with_embedder(made, given.embedder).fit(given.train)
     return Contestant(router=router, saved=router)

@@ -18,6 +18,7 @@ from turnout.core.errors import MissingExtraError, sentence
 from turnout.core.progress import Progress, silent
 from turnout.core.validation import check_count
 from turnout.training.bench.cell import run_cell
+from turnout.training.bench.llmrouter_worker import bound
 from turnout.training.bench.told import READERS, is_told
 
 Cell = dict[str, Any]
@@ -34,6 +35,7 @@ def fight(
     seed: int = 0,
     jobs: int = 1,
     use_ray: bool = False,
+    limit_s: int | None = None,
     about: Mapping[str, object] | None = None,
     progress: Progress = silent,
 ) -> list[Cell]:
@@ -41,15 +43,18 @@ def fight(
 
     `about` is written into each cell that is run, such as the commit it was run at. A cell that could not run
     is tried again. Each cell has a process of its own with one thread, so that memory and time are its own;
-    `use_ray` hands cells to Ray instead, a running cluster or a local one.
+    one that takes more than `limit_s` seconds of the processor ends, and its row says so. `use_ray` hands
+    cells to Ray instead, a running cluster or a local one, which keeps no such limit.
     """
     check_count("fight: jobs", jobs)
     folder.mkdir(parents=True, exist_ok=True)
     wanted = [(place, name) for place in places for name in methods]
     found = {key: cell for key in wanted if (cell := read_cell(folder, *key, seed=seed)) is not None}
     missing = [key for key in wanted if key not in found]
-    run = _on_ray if use_ray else _in_processes
-    for number, (key, cell) in enumerate(run(missing, seed, jobs)):
+    if limit_s is not None:
+        check_count("fight: limit_s", limit_s)
+    run = _on_ray(missing, seed, jobs) if use_ray else _in_processes(missing, seed, jobs, limit_s)
+    for number, (key, cell) in enumerate(run):
         found[key] = {**(about or {}), **cell}
         _write(folder, key, found[key])
         done = len(wanted) - len(missing) + number + 1
@@ -80,7 +85,9 @@ def _write(folder: Path, key: Key, cell: Cell) -> None:
     part.replace(path)
 
 
-def _in_processes(missing: Sequence[Key], seed: int, jobs: int) -> Iterator[tuple[Key, Cell]]:
+def _in_processes(
+    missing: Sequence[Key], seed: int, jobs: int, limit_s: int | None
+) -> Iterator[tuple[Key, Cell]]:
     context = multiprocessing.get_context("spawn")
     waiting = deque(missing)
     running: dict[Any, tuple[Key, SpawnProcess]] = {}
@@ -90,33 +97,37 @@ def _in_processes(missing: Sequence[Key], seed: int, jobs: int) -> Iterator[tupl
                 while waiting and len(running) < jobs:
                     key = waiting.popleft()
                     here, there = context.Pipe(duplex=False)
-                    process = context.Process(target=_send, args=(there, *key, seed))
+                    process = context.Process(target=_send, args=(there, *key, seed, limit_s))
                     with _deaf():
                         process.start()
                     there.close()
                     running[here] = key, process
                 for pipe in connection.wait(list(running)):
                     key, process = running.pop(pipe)
-                    yield key, _received(pipe, key, process, seed)
+                    yield key, _received(pipe, key, process, seed, limit_s)
         finally:
             for _, process in running.values():
                 process.terminate()
                 process.join()
 
 
-def _send(pipe: connection.Connection, place: Path, name: str, seed: int) -> None:
+def _send(pipe: connection.Connection, place: Path, name: str, seed: int, limit_s: int | None) -> None:
     """Run a cell in this process and send it to the one that started it."""
     _end_at_once()
+    if limit_s is not None:
+        bound(limit_s)
     pipe.send(_work(place, name, seed))
 
 
-def _received(pipe: Any, key: Key, process: SpawnProcess, seed: int) -> Cell:
+def _received(pipe: Any, key: Key, process: SpawnProcess, seed: int, limit_s: int | None) -> Cell:
     """Return what a process sent; one that ended without a word becomes a row that says so."""
     try:
         cell: Cell = pipe.recv()
     except EOFError:
         process.join()
         why = f"its process ended with {process.exitcode}"
+        if limit_s is not None and process.exitcode == -signal.SIGXCPU:
+            why = f"not done after {limit_s:,} s of the processor"
         return {"set": key[0].name, "method": key[1], "told": is_told(key[1]), "seed": seed, "error": why}
     finally:
         pipe.close()

@@ -12,6 +12,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 import tempfile
 import weakref
@@ -28,8 +29,10 @@ PYTHON = "TURNOUT_LLMROUTER"
 """The environment variable that names its Python."""
 METHODS = {f"llmrouter_{method}": method for method in ("knn", "svm", "mlp", "mf")}
 """Name -> method of LLMRouter."""
-LIMIT_S = 600.0
-"""Seconds after which an answer, the end of training above all, is no longer waited for."""
+LIMIT_S = 600
+"""Seconds of the processor after which it ends, which learning can take."""
+WAIT_S = 3_600.0
+"""Seconds of the clock after which an answer is no longer waited for, should it have gone to sleep."""
 _WORKER = Path(__file__).with_name("llmrouter_worker.py")
 
 
@@ -47,7 +50,7 @@ class Worker:
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
             )
         weakref.finalize(self, _end, self._process, folder)
-        learned = self._ask(folder=str(folder), method=METHODS[name])
+        learned = self._ask(folder=str(folder), method=METHODS[name], limit_s=LIMIT_S)
         self.fit_s, self.peak_mb = float(learned["fit_s"]), float(learned["peak_mb"])
 
     def choose(self, x_QF: np.ndarray) -> Ints:
@@ -76,23 +79,28 @@ class Worker:
         return answer
 
     def _answer(self, pipe: IO[str]) -> dict[str, Any]:
-        if not select.select([pipe], [], [], LIMIT_S)[0]:
+        if not select.select([pipe], [], [], WAIT_S)[0]:
             self._process.kill()
-            raise TurnoutError(
-                sentence(
-                    "LLMRouter has not finished",
-                    allowed=f"{LIMIT_S / 60:.3g} minutes",
-                    do="leave this method out, or take a smaller table",
-                )
-            )
+            raise _late(f"{WAIT_S / 60:.3g} minutes")
         line = pipe.readline()
         found: dict[str, Any] = json.loads(line) if line else {"error": self._last_words()}
         return found
 
     def _last_words(self) -> str:
-        self._process.wait()
+        if self._process.wait() == -signal.SIGXCPU:
+            raise _late(f"{LIMIT_S / 60:.3g} minutes of the processor")
         lines = self._log.read_text(encoding="utf-8").strip().splitlines()
         return lines[-1] if lines else f"it ended with {self._process.returncode}"
+
+
+def _late(allowed: str) -> TurnoutError:
+    return TurnoutError(
+        sentence(
+            "LLMRouter has not finished",
+            allowed=allowed,
+            do="leave this method out, or take a smaller table",
+        )
+    )
 
 
 def python() -> str:

@@ -1,8 +1,9 @@
 """This module is run by the Python of an installation of LLMRouter; it imports nothing of turnout.
 
-It reads one JSON line `{"folder": ..., "method": ...}`, trains LLMRouter's own router with LLMRouter's own
-trainer on the files in the folder, and answers `{"fit_s": ..., "peak_mb": ...}`. Then it answers every line
-`{"rows": [[...], ...]}` of vectors with `{"chosen": [names]}`. What its libraries print goes to stderr.
+It reads one JSON line `{"folder": ..., "method": ..., "limit_s": ...}`, trains LLMRouter's own router with
+LLMRouter's own trainer on the files in the folder, and answers `{"fit_s": ..., "peak_mb": ...}`. Then it
+answers every line `{"rows": [[...], ...]}` of vectors with `{"chosen": [names]}`. After `limit_s` seconds of
+the processor it ends. What its libraries print goes to stderr.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ def main() -> int:
     # The folder of this script holds modules of ours, one of them called like the package.
     sys.path = [place for place in sys.path if Path(place).resolve() != Path(__file__).resolve().parent]
     wanted = json.loads(sys.stdin.readline())
+    bound(wanted["limit_s"])
     try:
         choose, fit_s = learn(Path(wanted["folder"]), wanted["method"])
     except Exception as error:  # noqa: BLE001 - another project's code; the other side makes a row of it
@@ -42,6 +44,13 @@ def main() -> int:
     for line in sys.stdin:
         answer(chosen=choose(json.loads(line)["rows"]))
     return 0
+
+
+def bound(limit_s: int) -> None:
+    """Let this process be ended (SIGXCPU) once it has taken so many seconds of the processor."""
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    soft = limit_s if hard == resource.RLIM_INFINITY else min(limit_s, hard)
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
 
 
 def learn(folder: Path, method: str) -> tuple[Callable[[list[list[float]]], list[str]], float]:

@@ -8,9 +8,12 @@ from typing import Any
 from turnout.training.bench.told import plain
 
 Cell = Mapping[str, Any]
-HEADS = ("quality", "at 25/50/100 % spend", "cost at best single", "AIQ", "oracle gap", "ECE", "flips")
+HEADS = (
+    *("quality", "spend", "at 25/50/100 % spend", "cost at best single"),
+    *("AIQ", "oracle gap", "ECE", "flips"),
+)
 SPEED = ("fit, s", "p50, ms", "p99, ms", "peak, MB", "artifact, MB")
-_WIDTHS = (22, 23, 21, 8, 12, 8, 7, 9, 9)
+_WIDTHS = (22, 7, 23, 21, 8, 12, 8, 7, 9, 9)
 
 
 def ranked(cells: Sequence[Cell]) -> list[Cell]:
@@ -97,6 +100,7 @@ def numbers(cell: Cell) -> list[str]:
     aiq, gap = cell["aiq"], cell["oracle_share"]
     return [
         _interval(cell["quality"]),
+        "-" if cell.get("spend") is None else f"{cell['spend']:.0%}",
         " / ".join(dials) or "-",
         kept,
         "-" if aiq is None else _number(aiq["value"]),
