@@ -33,10 +33,23 @@ from turnout.gateway.settings_providers import OpenAISettings
 from turnout.policies import Best, Deployment
 from turnout.routers import BestSingleRouter
 
-FILES = ("chat/test_completions", "test_responses", "test_embeddings", "test_models", "test_completions")
+FILES = (
+    "chat/test_completions",
+    "test_responses",
+    "responses/test_input_items",
+    "test_conversations",
+    "conversations/test_items",
+    "test_embeddings",
+    "test_models",
+    "test_completions",
+)
 MODELS = ("gpt-5.4", "gpt-5.1", "gpt-5.6-sol", "text-embedding-3-small", "gpt-4o-mini", "model")
 KEPT = "resp_677efb5139a88190b512bc3fef8e535d"
-"""The response that the suite asks for by its name."""
+OTHER = "response_id"
+"""The responses that the suite asks for by their names."""
+CONVERSATION = {"id": "conv_123", "object": "conversation", "created_at": 1, "metadata": {}}
+"""The conversation that the suite asks for."""
+ITEM = {"id": "msg_abc", "type": "message", "status": "completed", "role": "user", "content": []}
 USAGE = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
 
 
@@ -53,11 +66,20 @@ async def answer(request: web.Request) -> web.StreamResponse:
         message = {"role": "assistant", "content": "x", "refusal": None}
         told |= {"object": "chat.completion", "choices": [{**choice, "message": message}], "usage": USAGE}
         return web.json_response(told)
+    if kind.startswith(("conversations", f"responses/{OTHER}/input_items")):
+        return web.json_response(_kept(request.method, kind))
     if request.method == "DELETE":
         return web.Response(status=204)
     if kind in ("responses", f"responses/{KEPT}", f"responses/{KEPT}/cancel"):
         fixed = {"object": "response", "output": [], "parallel_tool_calls": True, "tool_choice": "auto"}
-        response = {"id": KEPT, "created_at": 1, "model": asked.get("model", MODELS[0]), "tools": [], **fixed}
+        made_id = (asked.get("metadata") or {}).get("id", KEPT)
+        response = {
+            "id": made_id,
+            "created_at": 1,
+            "model": asked.get("model", MODELS[0]),
+            "tools": [],
+            **fixed,
+        }
         if asked.get("stream") or request.query.get("stream") == "true":
             return await _stream(
                 request, {"type": "response.completed", "sequence_number": 0, "response": response}
@@ -68,6 +90,19 @@ async def answer(request: web.Request) -> web.StreamResponse:
         usage = {"prompt_tokens": 1, "total_tokens": 1}
         return web.json_response({"object": "list", "model": asked["model"], "data": data, "usage": usage})
     return web.json_response({"error": {"message": f"no {kind}"}}, status=404)
+
+
+def _kept(method: str, kind: str) -> dict[str, Any]:
+    """Return what the API says of a conversation, or of items."""
+    _, *rest = kind.split("/")
+    if rest[-1:] in (["items"], ["input_items"]):
+        ends = {"first_id": ITEM["id"], "last_id": ITEM["id"], "has_more": False}
+        return {"object": "list", "data": [ITEM], **ends}
+    if len(rest) == 3 and method == "GET":
+        return ITEM
+    if len(rest) == 1 and method == "DELETE":
+        return {"id": CONVERSATION["id"], "object": "conversation.deleted", "deleted": True}
+    return CONVERSATION
 
 
 async def _stream(request: web.Request, value: dict[str, Any]) -> web.StreamResponse:
@@ -158,6 +193,8 @@ def main() -> None:
             # What an upstream made is known by its name; the suite asks for one that it has not made itself.
             with openai.OpenAI(base_url=ready.base_url, api_key="none") as client:
                 client.responses.create(model=MODELS[0], input="x")
+                client.responses.create(model=MODELS[0], input="x", metadata={"id": OTHER})
+                client.conversations.create()
             found = run_tests(checkout, ready.base_url, folder)
     failed = Counter(why(message) for _, message in found if message)
     version = (checkout / "src" / "openai" / "_version.py").read_text().split('"')[3]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import time
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.gateway.client import ask, rows
+from tests.gateway.client import ask, call, rows
 from tests.gateway.conftest import Served
 from tests.gateway.upstream import Upstream
 
@@ -92,3 +93,18 @@ def test_one_client_that_leaves_does_not_cancel_another(gateway: Served, upstrea
     connection.close()
     assert upstream.last.gone.wait(2)
     assert [ask(gateway.base_url, model="large").status for _ in range(5)] == [200] * 5
+
+
+@pytest.mark.parametrize("path", ["route", "feedback", "conversations", "messages/count_tokens"])
+def test_a_client_that_leaves_while_it_sends_is_nothing_to_report(
+    gateway: Served, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    url = urlsplit(gateway.base_url)
+    with caplog.at_level(logging.ERROR):
+        with socket.create_connection((url.hostname, url.port)) as sock:
+            head = f"POST /v1/{path} HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n"
+            sock.sendall(head.encode() + b'{"model"')
+            time.sleep(0.05)
+        time.sleep(0.1)
+    assert call(gateway.base_url, "/models").status == 200
+    assert caplog.records == []

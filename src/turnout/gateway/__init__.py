@@ -36,6 +36,7 @@ A request passes these steps, each in a module of its own; `exchange` carries it
 | `decide` | the contract of the step that decides, and the deployment as its plainest form |
 | `select`, `pacers`, `caps` | pure: a request and its headers to a ranked list; paced caps, unkept caps |
 | `warmth`, `pins*` | who has read a conversation already; who keeps a response |
+| `kept*`, `stored`, `conversation_makers`, `conversations` | what upstreams keep of OpenAI's APIs |
 | `attempt` | down the ranked list until somebody answers |
 | `providers` | who answers: any OpenAI-compatible server, a recording, a model in this process |
 | `settle`, `stream`, `reply` | the answer on its way out: whole or as events, its usage, its headers |

@@ -71,7 +71,7 @@ class Admission:
 
     async def enter(self, key: Key, request: ChatRequest) -> Hold:
         """Check the model and take from the rates; raises `ApiError` (403, 429)."""
-        check_model(key, request)
+        check_model(key, request.model)
         hold = Hold(key=key)
         if not key.is_rated:
             return hold
@@ -159,10 +159,10 @@ class Admission:
         return usd
 
 
-def check_model(key: Key, request: ChatRequest) -> None:
+def check_model(key: Key, model: str) -> None:
     """Raise `ApiError` (403) where the key may not ask for the model."""
-    if key.models is not None and request.model not in key.models:
-        raise _not_allowed(key, request.model)
+    if key.models is not None and model not in key.models:
+        raise _not_allowed(key, model)
 
 
 def _not_allowed(key: Key, model: str) -> ApiError:

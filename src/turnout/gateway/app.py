@@ -17,7 +17,8 @@ from turnout.gateway.build import Built, build_all
 from turnout.gateway.caps import unkept
 from turnout.gateway.central import Sender
 from turnout.gateway.config import Config
-from turnout.gateway.disconnect import Message, Receive, Scope, Send
+from turnout.gateway.conversations import Conversations
+from turnout.gateway.disconnect import ClientGoneError, Message, Receive, Scope, Send
 from turnout.gateway.door import guard, open_admission
 from turnout.gateway.endpoints import ReadOnly
 from turnout.gateway.errors import ApiError
@@ -86,7 +87,7 @@ class Gateway:
         self._accounted = frozenset(protocol.path for protocol in PROTOCOLS)
         for protocol in PROTOCOLS:
             self.routes.add("POST", protocol.path, self._answers(protocol))
-        for endpoint in (ReadOnly, Explain, Feedback, StoredResponses, Ui):
+        for endpoint in (ReadOnly, Explain, Feedback, StoredResponses, Conversations, Ui):
             endpoint(parts=lambda: self.parts).add_to(self.routes)
         for calls in (Admin, RolloutAdmin):
             calls(reloader=self.reloader).add_to(self.routes)
@@ -190,6 +191,8 @@ class Gateway:
             await handler(scope, receive, send)
         except ApiError as error:
             await send_error(send, error, [])
+        except ClientGoneError:
+            return  # nobody is left to be told anything
 
     def _answers(self, protocol: Protocol) -> Handler:
         """Return the handler of a protocol's path."""

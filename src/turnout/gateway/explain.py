@@ -81,8 +81,8 @@ class Explain:
         if ruling is not None:
             request = rewritten(request, ruling.rules, protocol)
         tenant = "" if key is None else key.tenant
-        pin = await parts.pins.find(request.follows) if request.follows else None
-        keep = functools.partial(keep_to, pin, tenant=tenant, known=parts.selector.known, places=parts.places)
+        pin = await parts.pins.find_for(request.follows, tenant) if request.follows else None
+        keep = functools.partial(keep_to, pin, known=parts.selector.known, places=parts.places)
         asked = _Asked(
             request=request, as_sent=as_sent, headers=scope["headers"], key=key, goal=goal, whose=whose
         )
@@ -173,7 +173,7 @@ def _refused(ruling: Ruling | None, asked: _Asked) -> ApiError | None:
     """Return what the client would be told before anything is decided."""
     try:
         if asked.key is not None:
-            check_model(asked.key, asked.request)
+            check_model(asked.key, asked.request.model)
     except ApiError as error:
         return error
     blocking = [rule for rule in (() if ruling is None else ruling.rules) if rule.block is not None]

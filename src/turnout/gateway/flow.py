@@ -114,9 +114,8 @@ async def _produce(exchange: Exchange) -> None:
         return
     if exchange.request.follows:
         selection = keep_to(
-            await parts.pins.find(exchange.request.follows),
+            await parts.pins.find_for(exchange.request.follows, account.tenant),
             selection,
-            tenant=account.tenant,
             known=parts.selector.known,
             places=parts.places,
         )

@@ -6,6 +6,7 @@ reads them: everything else is passed on, so every object may have further membe
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, final
 
@@ -15,6 +16,7 @@ from turnout.gateway.reply import json_reply, send_body
 from turnout.gateway.routes import Handler, Routes
 
 PATH = "/openapi.json"
+_MEMBER = re.compile(r"\{(\w+)\}")
 VERSION = "3.1.0"
 """Version of OpenAPI."""
 
@@ -32,6 +34,17 @@ _TURN = {
 _TURNS = {"type": "array", "minItems": 1, "items": _TURN}
 _STREAM = {"type": "boolean"}
 _TEXTS = {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+_ITEM = {
+    "type": "object",
+    "required": ["role", "content"],
+    "properties": {
+        "type": {"type": "string", "enum": ["message"]},
+        "role": {"type": "string", "enum": ["user", "assistant"]},
+        "content": {"type": "string"},
+    },
+}
+_ITEMS = {"type": "array", "maxItems": 20, "items": _ITEM}
+_METADATA = {"type": "object", "maxProperties": 16, "additionalProperties": {"type": "string"}}
 _BODIES: dict[str, tuple[list[str], Json]] = {
     "/v1/chat/completions": (["model", "messages"], {"model": _MODEL, "messages": _TURNS, "stream": _STREAM}),
     "/v1/messages": (
@@ -45,6 +58,9 @@ _BODIES: dict[str, tuple[list[str], Json]] = {
     ),
     "/v1/messages/count_tokens": (["model", "messages"], {"model": _MODEL, "messages": _TURNS}),
     "/v1/responses": (["input"], {"model": _MODEL, "input": {"type": "string"}, "stream": _STREAM}),
+    "/v1/conversations": ([], {"items": _ITEMS, "metadata": _METADATA}),
+    "/v1/conversations/{id}": (["metadata"], {"metadata": _METADATA}),
+    "/v1/conversations/{id}/items": (["items"], {"items": _ITEMS}),
     "/v1/embeddings": (["model", "input"], {"model": _MODEL, "input": _TEXTS}),
     "/v1/route": (["model"], {"model": _MODEL, "messages": _TURNS, "input": {"type": ["string", "array"]}}),
     "/v1/feedback": (
@@ -83,24 +99,29 @@ def document(routes: Routes) -> Json:
     """Return the whole document."""
     paths: dict[str, Json] = {}
     for method, path, handler in routes.operations():
-        paths.setdefault(path, {})[method.lower()] = _operation(path, handler)
+        paths.setdefault(path, {})[method.lower()] = _operation(method, path, handler)
     info = {"title": "turnout", "version": "1", "summary": "Asks the model that is worth it."}
     return {"openapi": VERSION, "info": info, "paths": paths}
 
 
-def _operation(path: str, handler: Handler) -> Json:
+def _operation(method: str, path: str, handler: Handler) -> Json:
     told: Json = {
         "summary": _sentence(path, handler),
         "responses": {"200": {"description": "the answer"}, "default": _ERROR},
     }
-    if path.endswith("/{id}"):
-        told["parameters"] = [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}]
-    if path in _BODIES:
+    names = _MEMBER.findall(path)
+    if names:
+        kind = {"in": "path", "required": True, "schema": {"type": "string"}}
+        told["parameters"] = [{"name": name, **kind} for name in names]
+    if method == "POST" and path in _BODIES:
         required, properties = _BODIES[path]
         schema: Json = {"type": "object", "required": required, "properties": properties}
         if path in _EITHER:
             schema["anyOf"] = [{"required": [name]} for name in _EITHER[path]]
-        told["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        told["requestBody"] = {
+            "required": bool(required),
+            "content": {"application/json": {"schema": schema}},
+        }
     return told
 
 

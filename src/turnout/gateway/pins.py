@@ -17,7 +17,7 @@ import msgspec
 from turnout.core.candidate import Candidate
 from turnout.core.errors import sentence
 from turnout.gateway.errors import ApiError
-from turnout.gateway.pins_store import Pin, PinStore
+from turnout.gateway.pins_store import Pin, PinStore, conversation_in, is_seal
 from turnout.gateway.providers.base import Place
 from turnout.gateway.select import Selection
 
@@ -46,11 +46,12 @@ class Pins:
 
     async def remember(self, names: Sequence[str], pin: Pin) -> None:
         """Note who made what; returns when others can know it."""
-        digests = [_digest(name) for name in names]
-        for digest in digests:
-            self._keep(digest, pin)
-        if self.store is not None:
-            await self.store.note(digests, pin)
+        for lasts in (False, True):
+            digests = [_digest(name) for name in names if (conversation_in(name) is not None) == lasts]
+            for digest in digests:
+                self._keep(digest, pin)
+            if self.store is not None and digests:
+                await self.store.note(digests, pin, lasts=lasts)
 
     async def find(self, names: Sequence[str]) -> Pin | None:
         """Return who made the first of these that is known."""
@@ -69,6 +70,25 @@ class Pins:
                 return found
         return None
 
+    async def find_for(self, names: Sequence[str], tenant: str) -> Pin | None:
+        """Return who made the first of these that is known.
+
+        Raises `ApiError` (404 for a conversation, else 400) where one of them was made for another tenant. Of
+        encrypted reasoning the latest that is known decides alone: a long conversation brings many.
+        """
+        first: Pin | None = None
+        for name in names:
+            if first is not None and is_seal(name):
+                break
+            pin = await self.find((name,))
+            if pin is None:
+                continue
+            if pin.tenant != tenant:
+                conversation = conversation_in(name)
+                raise _unknown() if conversation is None else unknown_conversation(conversation)
+            first = first or pin
+        return first
+
     def _keep(self, digest: bytes, pin: Pin) -> None:
         self._pins[digest] = pin
         self._pins.move_to_end(digest)
@@ -80,20 +100,16 @@ def keep_to(
     pin: Pin | None,
     selection: Selection,
     *,
-    tenant: str,
     known: Mapping[str, Candidate],
     places: Mapping[str, Place],
 ) -> Selection:
     """Return the selection with those alone whose provider keeps what the request builds on.
 
     Where the router ranked none of them, whoever made it is asked. Nothing changes for what nobody here has
-    made. Raises `ApiError` (400) where the client names a candidate of another provider, or where it was made
-    for another tenant.
+    made. Raises `ApiError` (400) where the client names a candidate of another provider.
     """
     if pin is None:
         return selection
-    if pin.tenant != tenant:
-        raise _unknown()
     maker = known.get(pin.maker)
     if maker is None or maker.name not in places:
         return selection
@@ -118,6 +134,16 @@ def _elsewhere(named: Candidate, maker: Candidate) -> ApiError:
         do="name that one, or send the whole conversation instead",
     )
     return ApiError(400, message, code="made_elsewhere", param="model")
+
+
+def unknown_conversation(made_id: str) -> ApiError:
+    """404 for a conversation that is not there for who asks, in the words that OpenAI begins with."""
+    message = sentence(
+        f"Conversation with id {made_id[:80]!r} not found",
+        allowed="a conversation that was made through this gateway for the same tenant, and not deleted",
+        do="make one with POST /v1/conversations",
+    )
+    return ApiError(404, message, code="conversation_not_found", param="conversation")
 
 
 def _unknown() -> ApiError:

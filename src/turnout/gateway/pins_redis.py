@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 KEPT_S = 30 * 86_400
-"""OpenAI keeps a response for 30 days."""
+"""OpenAI keeps a response for 30 days, and a conversation until it is deleted."""
 
 _decode = msgspec.json.Decoder(tuple[str, str]).decode
 
@@ -38,14 +38,14 @@ class RedisPins(PinStore):
         self.prefix = prefix
         self._is_away = False
 
-    async def note(self, digests: Sequence[bytes], pin: Pin) -> None:
-        """Keep who made what."""
+    async def note(self, digests: Sequence[bytes], pin: Pin, *, lasts: bool = False) -> None:
+        """Keep who made what, for as long as OpenAI keeps such a thing."""
         from redis.exceptions import RedisError
 
         try:
             for digest in digests:
                 value = msgspec.json.encode((pin.maker, pin.tenant))
-                await self.client.set(self._name(digest), value, ex=KEPT_S)
+                await self.client.set(self._name(digest), value, ex=None if lasts else KEPT_S)
             self._is_away = False
         except (RedisError, OSError, TimeoutError) as error:
             self._say(error)

@@ -6,6 +6,7 @@ microseconds. Where the file cannot be used, every process has its own memory, a
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import sqlite3
 from abc import ABC, abstractmethod
@@ -21,6 +22,9 @@ CAPACITY = 1_000_000
 """Names that a file keeps; the oldest are deleted beyond them."""
 
 _PRUNE_EVERY = 1000
+
+_CONVERSATION = "conversation:"
+_SEAL = "sha256:"
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS pins (id INTEGER PRIMARY KEY, name BLOB UNIQUE, maker TEXT, tenant TEXT)
@@ -40,12 +44,32 @@ class Pin:
     """Whose key asked; empty where nobody needs a key."""
 
 
+def conversation_name(conversation_id: str) -> str:
+    """Return the name of a conversation among pins: no response's id can be taken for one."""
+    return _CONVERSATION + conversation_id
+
+
+def conversation_in(name: str) -> str | None:
+    """Return the id of the conversation that a name stands for; None where it is another thing's."""
+    return name.removeprefix(_CONVERSATION) if name.startswith(_CONVERSATION) else None
+
+
+def seal(encrypted: str) -> str:
+    """Return the name of encrypted reasoning among pins, which is short."""
+    return _SEAL + hashlib.sha256(encrypted.encode()).hexdigest()
+
+
+def is_seal(name: str) -> bool:
+    """Whether a name stands for encrypted reasoning."""
+    return name.startswith(_SEAL)
+
+
 class PinStore(ABC):
     """Keeps pins for other processes; a failure is logged and means that they do not know."""
 
     @abstractmethod
-    async def note(self, digests: Sequence[bytes], pin: Pin) -> None:
-        """Keep who made what."""
+    async def note(self, digests: Sequence[bytes], pin: Pin, *, lasts: bool = False) -> None:
+        """Keep who made what; what lasts has no end of its own, as conversations have none upstream."""
 
     @abstractmethod
     async def find(self, digest: bytes) -> Pin | None:
@@ -81,8 +105,8 @@ class SqlitePins(PinStore):
         except sqlite3.Error as error:
             self._give_up(error)
 
-    async def note(self, digests: Sequence[bytes], pin: Pin) -> None:
-        """Keep who made what."""
+    async def note(self, digests: Sequence[bytes], pin: Pin, *, lasts: bool = False) -> None:
+        """Keep who made what, until a million others were noted since."""
         if self._connection is None:
             return
         try:

@@ -32,10 +32,7 @@ def rewritten(request: ChatRequest, rules: tuple[RuleSettings, ...], protocol: P
 
 
 def _changed(members: Members, rules: tuple[RuleSettings, ...], protocol: Protocol) -> Members:
-    kinds = _kinds(rules)
-    if kinds:
-        known: dict[str, dict[str, int]] = {}
-        members = map_texts(members, lambda text: redact(text, find_pii(text, kinds), known))
+    members = redacted(members, rules)
     for rule in rules:
         if rule.system_prompt is not None:
             members = with_system(
@@ -45,6 +42,15 @@ def _changed(members: Members, rules: tuple[RuleSettings, ...], protocol: Protoc
             fields = rule.set_fields.items()
             members = members | {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in fields}
     return members
+
+
+def redacted(members: Members, rules: tuple[RuleSettings, ...]) -> Members:
+    """Return the members without the personal data that the rules take out; raises `RecursionError`."""
+    kinds = _kinds(rules)
+    if not kinds:
+        return members
+    known: dict[str, dict[str, int]] = {}
+    return map_texts(members, lambda text: redact(text, find_pii(text, kinds), known))
 
 
 def refusal(rule: RuleSettings) -> ApiError:

@@ -15,14 +15,15 @@ Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
 """Serves one request; an `ApiError` that it raises before its first byte becomes the answer."""
 
 REST = "path_rest"
-"""Where a handler of a path that ends in `{id}` finds the rest of the path in its scope."""
+"""Where a handler of a path with members finds the path from the first of them on, in its scope."""
 
 
 @final
 class Routes:
     """The handlers of a gateway.
 
-    A path is exact, or ends in `/{id}`, which stands for the rest, slashes included. GET answers HEAD too.
+    A path is exact, or has members in braces. A single one at its end stands for the rest, slashes included;
+    otherwise each stands for one part. GET answers HEAD too.
     """
 
     def __init__(self) -> None:
@@ -31,10 +32,8 @@ class Routes:
 
     def add(self, method: str, path: str, handler: Handler) -> None:
         """Add a handler; raises `ValueError` where there is one already."""
-        table, key = (self._exact, path)
-        if path.endswith("/{id}"):
-            table, key = self._below, path.removesuffix("{id}")
-        methods = table.setdefault(key, {})
+        table = self._below if "{" in path else self._exact
+        methods = table.setdefault(path, {})
         if method in methods:
             raise ValueError(f"{method} {path} has a handler already")
         methods[method] = handler
@@ -53,20 +52,34 @@ class Routes:
 
     def _find_below(self, path: str, scope: Scope) -> dict[str, Handler]:
         # The longest path wins, so that a nearer table hides a farther one.
-        for prefix in sorted(self._below, key=len, reverse=True):
-            if path.startswith(prefix) and len(path) > len(prefix):
-                scope[REST] = path.removeprefix(prefix)
-                return self._below[prefix]
+        for template in sorted(self._below, key=len, reverse=True):
+            rest = _rest_of(path, template)
+            if rest is not None:
+                scope[REST] = rest
+                return self._below[template]
         raise unknown_path(path, self.listed())
 
     def operations(self) -> Iterator[tuple[str, str, Handler]]:
         """Yield method, path and handler of every entry."""
-        for path, methods in [*self._exact.items(), *((p + "{id}", m) for p, m in self._below.items())]:
+        for path, methods in [*self._exact.items(), *self._below.items()]:
             for method, handler in methods.items():
                 yield method, path, handler
 
     def listed(self) -> list[str]:
         """Return every method and path, in the order in which they were added."""
-        exact = [f"{method} {path}" for path, methods in self._exact.items() for method in methods]
-        below = [f"{method} {path}{{id}}" for path, methods in self._below.items() for method in methods]
-        return [*exact, *below]
+        return [f"{method} {path}" for method, path, _ in self.operations()]
+
+
+def _rest_of(path: str, template: str) -> str | None:
+    """Return what a path has from the first member of the template on; None where it does not fit."""
+    prefix, _, members = template.partition("{")
+    rest = path.removeprefix(prefix)
+    if not path.startswith(prefix) or not rest:
+        return None
+    if "/" not in members:
+        return rest
+    parts, wanted = rest.split("/"), ("{" + members).split("/")
+    fits = len(parts) == len(wanted) and all(
+        part == want or (part and want.startswith("{")) for part, want in zip(parts, wanted, strict=True)
+    )
+    return rest if fits else None

@@ -10,7 +10,7 @@ from turnout.core.errors import ConfigError, sentence
 from turnout.gateway.secret import check_reference
 from turnout.gateway.settings import Count, Name, Seconds, Settings
 
-Api = Literal["chat", "responses", "embeddings"]
+Api = Literal["chat", "responses", "conversations", "embeddings"]
 
 
 class UpstreamSettings(Settings, frozen=True, kw_only=True):
@@ -59,7 +59,9 @@ class OpenAIBodySettings(UpstreamSettings, frozen=True, kw_only=True):
     """Request field that carries a candidate's token budget; older servers know `max_tokens`."""
     adapter_model: Name = "{model}:{adapter}"
     """How the upstream names a model with an adapter; vLLM takes `{adapter}`."""
-    apis: list[Api] = msgspec.field(default_factory=lambda: ["chat", "responses", "embeddings"])
+    apis: list[Api] = msgspec.field(
+        default_factory=lambda: ["chat", "responses", "conversations", "embeddings"]
+    )
     """The upstream's paths; a request for another one is not sent there."""
     ask_usage: bool = True
     """Whether to ask a stream for its usage where the client did not; the extra chunk is taken out again."""

@@ -1,8 +1,4 @@
-"""This module asks an upstream for what it keeps of OpenAI's Responses: the gateway itself keeps no answer.
-
-A response is asked for where it was made, by the memory of `pins`, and for the tenant it was made for. For
-everybody else, and where nobody here made it, it is not there.
-"""
+"""This module serves what an upstream keeps of OpenAI's Responses."""
 
 from __future__ import annotations
 
@@ -11,21 +7,19 @@ from typing import final
 from urllib.parse import quote
 
 from turnout.core.errors import sentence
-from turnout.gateway.disconnect import Attended, ClientGoneError, Receive, Scope, Send
-from turnout.gateway.door import KEY
+from turnout.gateway.disconnect import Receive, Scope, Send
 from turnout.gateway.errors import ApiError, unknown_path
-from turnout.gateway.key import Key
+from turnout.gateway.kept import find_keeper, pass_on
+from turnout.gateway.kept_rules import ruled, told
 from turnout.gateway.parts import Parts
-from turnout.gateway.protocols.responses import ResponsesProtocol
-from turnout.gateway.providers.base import Chunks, Fault, Provider, Reply
-from turnout.gateway.reply import send_body, start_events
+from turnout.gateway.providers.base import KeptCall
 from turnout.gateway.routes import REST, Routes
 
 PATH = "/v1/responses/{id}"
+KIND = "responses"
 
 _ASKS = {"GET": (None, "input_items"), "DELETE": (None,), "POST": ("cancel",)}
 """What may follow the id of a response."""
-_PROTOCOL = ResponsesProtocol()
 
 
 @final
@@ -67,47 +61,20 @@ class StoredResponses:
         if (what or None) not in _ASKS[method] or not made_id:
             allowed = ["GET", "DELETE", "GET /input_items", "POST /cancel"]
             raise unknown_path(scope["path"], allowed)
-        provider = await self._keeper(made_id, scope.get(KEY))
-        path = quote(made_id, safe="") + (f"/{what}" if what else "")
-        query = scope["query_string"].decode("latin-1")
-        try:
-            with Attended(receive, scope):
-                reply = await provider.ask_kept(method, path, query)
-                if reply.chunks is not None:
-                    await _forward(send, reply, reply.chunks)
-        except Fault as fault:
-            if fault.reply is None:
-                raise fault.error from fault
-            reply = fault.reply
-        except ClientGoneError:
-            return
-        if reply.chunks is None:
-            await send_body(send, reply, [], is_estimated=False)
-        else:
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _keeper(self, made_id: str, key: Key | None) -> Provider:
         parts = self._parts()
-        pin = await parts.pins.find((made_id,))
-        if pin is None or pin.tenant != ("" if key is None else key.tenant):
+        provider = await find_keeper(parts, scope, kind=KIND, name=made_id)
+        if provider is None:
             raise _not_there(made_id)
-        place = parts.places.get(pin.maker)
-        if place is None or not place[0].keeps:
-            raise _not_there(made_id)
-        return place[0]
-
-
-async def _forward(send: Send, reply: Reply, chunks: Chunks) -> None:
-    """Pass a stream on; one that is cut ends in an error event."""
-    try:
-        await start_events(send, reply, [], is_estimated=False)
-        while block := await chunks.read():
-            await send({"type": "http.response.body", "body": block, "more_body": True})
-    except Fault as fault:
-        event = _PROTOCOL.error_event(fault.error.message, code=fault.error.code)
-        await send({"type": "http.response.body", "body": event, "more_body": True})
-    finally:
-        chunks.close()
+        path = "/" + quote(made_id, safe="") + (f"/{what}" if what else "")
+        _, ruling = await ruled(parts, scope, {})
+        call = KeptCall(
+            method=method,
+            kind=KIND,
+            path=path,
+            query=scope["query_string"].decode("latin-1"),
+            headers=() if ruling is None else ruling.request_headers,
+        )
+        await pass_on(provider, call, scope, receive, send, told(ruling))
 
 
 def _not_there(made_id: str) -> ApiError:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import final
 
 import msgspec
 
+from turnout.gateway.pins_store import conversation_name, seal
 from turnout.gateway.protocols.scan import NamedScanner
 from turnout.gateway.stream import CachedCount, UsageCount, event_data
 
@@ -61,7 +61,8 @@ class Kept(msgspec.Struct):
     def names(self) -> tuple[str, ...]:
         """Names of what only this upstream can go on from."""
         sealed = [seal(item.encrypted_content) for item in self.output if item.encrypted_content]
-        conversation = [] if self.conversation is None else [self.conversation.id]
+        own = None if self.conversation is None else self.conversation.id
+        conversation = [conversation_name(own)] if own else []
         return tuple(name for name in [self.id, *conversation, *sealed] if name)
 
 
@@ -92,8 +93,3 @@ class ResponsesScanner(NamedScanner):
             self.usage = told.response.count or self.usage
             self.is_done |= told.type in _ENDS
         self.has_error |= told.type in ("error", "response.failed")
-
-
-def seal(encrypted: str) -> str:
-    """Return a short name for encrypted reasoning."""
-    return "sha256:" + hashlib.sha256(encrypted.encode()).hexdigest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from turnout.gateway.protocols.responses_scan import seal
+from turnout.gateway.pins_store import conversation_name, seal
 from turnout.gateway.translate.refusal import plain
 from turnout.gateway.wire import (
     CHARS_PER_TOKEN,
@@ -108,7 +108,9 @@ def _follows(members: Members, items: list[_Item]) -> tuple[str, ...]:
     conversation = plain(members.get("conversation"))
     if isinstance(conversation, dict):
         conversation = conversation.get("id")
-    names = [plain(members.get("previous_response_id")), conversation]
+    names = [conversation_name(conversation)] if isinstance(conversation, str) else []
+    previous = plain(members.get("previous_response_id"))
+    names += [previous] if isinstance(previous, str) else []
     # The latest reasoning is the one that the next step goes on from.
     names += [seal(item.encrypted_content) for item in reversed(items) if item.encrypted_content]
-    return tuple(name for name in names if isinstance(name, str))
+    return tuple(names)

@@ -6,7 +6,7 @@ from typing import final
 from urllib.parse import quote
 
 from turnout.core.candidate import Candidate
-from turnout.gateway.providers.base import Call
+from turnout.gateway.providers.base import Call, KeptCall
 from turnout.gateway.providers.body import embeddings_body, responses_body, upstream_body, upstream_model
 from turnout.gateway.providers.dialect import Dialect, Outgoing
 from turnout.gateway.settings_providers import AzureSettings
@@ -52,12 +52,16 @@ class AzureDialect(Dialect):
         body = upstream_body(call, self.settings) if write is None else write(call)
         return Outgoing(url=self._base + path + self._query, headers=self._headers, body=body)
 
-    def kept(self, path: str, query: str) -> Outgoing | None:
-        """Return what to send for a kept response; None where the upstream has no Responses."""
-        if "responses" not in self.speaks:
+    def kept(self, call: KeptCall) -> Outgoing | None:
+        """Return what to send about a kept response; None where the upstream has no Responses.
+
+        Conversations are there under `/openai/v1` alone, which is the API of kind `openai`.
+        """
+        if call.kind != "responses" or "responses" not in self.speaks:
             return None
-        url = f"{self._base}{_PATHS['responses']}/{path}{self._query}" + (f"&{query}" if query else "")
-        return Outgoing(url=url, headers=self._headers, body=b"")
+        query = self._query + (f"&{call.query}" if call.query else "")
+        url = self._base + _PATHS["responses"] + call.path + query
+        return Outgoing(url=url, headers=self._headers, body=call.body)
 
     def starts_with_error(self, first: bytes) -> bool:
         """Whether a stream begins with an error object."""

@@ -43,6 +43,21 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Filled by the provider while it works."""
 
 
+@final
+class KeptCall(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """One request about what an upstream keeps: responses and conversations of OpenAI's."""
+
+    method: str
+    kind: str
+    """`responses` or `conversations`, as the settings' `apis` name them."""
+    path: str = ""
+    """What follows the kind in the path, escaped: nothing, or an id and what comes after it."""
+    query: str = ""
+    body: bytes = b""
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    """What rules send upstream besides the provider's own; names in lower case."""
+
+
 Wait = Callable[[], Awaitable[None]]
 TakeIn = Callable[[bytes], Wait | None]
 """Takes a block of a stream; returns what is to be waited for before the next one, or None."""
@@ -152,14 +167,13 @@ class Provider(ABC):
     def __init__(self, *, name: str) -> None:
         self.name = name
 
-    @property
-    def keeps(self) -> bool:
-        """Whether it keeps responses of OpenAI's, for which `ask_kept` asks."""
+    def keeps(self, kind: str) -> bool:
+        """Whether it keeps responses or conversations of OpenAI's, for which `ask_kept` asks."""
         return False
 
-    async def ask_kept(self, method: str, path: str, query: str) -> Reply:
-        """Ask for what is kept of a response; `path` begins with its id. Raises `Fault`."""
-        raise RuntimeError(f"provider {self.name!r} keeps no responses")
+    async def ask_kept(self, call: KeptCall) -> Reply:
+        """Ask about what is kept; whatever the upstream says is the reply. Raises `Fault`."""
+        raise RuntimeError(f"provider {self.name!r} keeps no {call.kind}")
 
     @abstractmethod
     async def ask(self, call: Call) -> Reply:

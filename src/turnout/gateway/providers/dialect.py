@@ -10,7 +10,7 @@ import msgspec
 
 from turnout.core.candidate import Candidate
 from turnout.gateway.errors import Headers
-from turnout.gateway.providers.base import Call, Reply
+from turnout.gateway.providers.base import Call, KeptCall, Reply
 from turnout.gateway.translate.events import Translator
 
 
@@ -35,8 +35,8 @@ class Dialect(ABC):
     def outgoing(self, call: Call) -> Outgoing:
         """Return what to send; raises `Fault` for a request that cannot be said in this language."""
 
-    def kept(self, path: str, query: str) -> Outgoing | None:
-        """Return what to send for a kept response, without a body; None where nothing is kept."""
+    def kept(self, call: KeptCall) -> Outgoing | None:
+        """Return what to send about what is kept; None where nothing of this kind is."""
         return None
 
     def model_name(self, candidate: Candidate) -> str:

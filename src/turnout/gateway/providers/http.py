@@ -15,7 +15,7 @@ from turnout.core.errors import ConfigError, sentence
 from turnout.gateway.alarm import Alarm, Patience
 from turnout.gateway.completion import read_completion
 from turnout.gateway.errors import ApiError, Headers
-from turnout.gateway.providers.base import Call, Chunks, Fault, Provider, Reply, TakeIn, Wait, cut
+from turnout.gateway.providers.base import Call, Chunks, Fault, KeptCall, Provider, Reply, TakeIn, Wait, cut
 from turnout.gateway.providers.client import Client, ConnectTimeoutError, UnreachableError
 from turnout.gateway.providers.dialect import Dialect, Outgoing
 from turnout.gateway.providers.response import BrokenError, ClientError, Response
@@ -92,20 +92,21 @@ class HttpProvider(Provider):
         """Send the request; a stream's reply is returned once its first bytes are there."""
         sent = self.dialect.outgoing(call)
         if call.headers:
-            sent = msgspec.structs.replace(sent, headers=_headers_of(sent.headers, call))
+            sent = msgspec.structs.replace(sent, headers=_headers_of(sent.headers, call.headers))
         return await self._exchange("POST", sent, lambda response: self._reply(call, response))
 
-    @property
-    def keeps(self) -> bool:
-        """Whether the upstream has OpenAI's Responses."""
-        return self.dialect.kept("", "") is not None
+    def keeps(self, kind: str) -> bool:
+        """Whether the upstream has OpenAI's Responses, or Conversations."""
+        return self.dialect.kept(KeptCall(method="GET", kind=kind)) is not None
 
-    async def ask_kept(self, method: str, path: str, query: str) -> Reply:
-        """Ask for what is kept of a response; whatever the upstream says is the reply."""
-        sent = self.dialect.kept(path, query)
+    async def ask_kept(self, call: KeptCall) -> Reply:
+        """Ask about what is kept; whatever the upstream says is the reply."""
+        sent = self.dialect.kept(call)
         if sent is None:
-            return await super().ask_kept(method, path, query)
-        return await self._exchange(method, sent, self._kept_reply)
+            return await super().ask_kept(call)
+        if call.headers:
+            sent = msgspec.structs.replace(sent, headers=_headers_of(sent.headers, call.headers))
+        return await self._exchange(call.method, sent, self._kept_reply)
 
     async def _kept_reply(self, response: Response) -> Reply:
         headers = _passed(response)
@@ -313,9 +314,9 @@ class _Arriving(Chunks):
         self._response.close()
 
 
-def _headers_of(own: Mapping[str, str], call: Call) -> Mapping[str, str]:
+def _headers_of(own: Mapping[str, str], besides: tuple[tuple[bytes, bytes], ...]) -> Mapping[str, str]:
     """Return the provider's headers with those that are sent besides them; its own win."""
-    return {name.decode(): value.decode("latin-1") for name, value in call.headers} | dict(own)
+    return {name.decode(): value.decode("latin-1") for name, value in besides} | dict(own)
 
 
 def _passed(response: Response) -> Headers:

@@ -5,13 +5,18 @@ from __future__ import annotations
 from typing import final
 
 from turnout.core.candidate import Candidate
-from turnout.gateway.providers.base import Call
+from turnout.gateway.providers.base import Call, KeptCall
 from turnout.gateway.providers.body import embeddings_body, responses_body, upstream_body, upstream_model
 from turnout.gateway.providers.dialect import Dialect, Outgoing
 from turnout.gateway.settings_providers import OpenAISettings
 from turnout.gateway.stream import starts_with_error
 
-_PATHS = {"chat": "/chat/completions", "responses": "/responses", "embeddings": "/embeddings"}
+_PATHS = {
+    "chat": "/chat/completions",
+    "responses": "/responses",
+    "conversations": "/conversations",
+    "embeddings": "/embeddings",
+}
 _BODIES = {"responses": responses_body, "embeddings": embeddings_body}
 
 
@@ -46,12 +51,12 @@ class OpenAIDialect(Dialect):
         body = upstream_body(call, self.settings) if write is None else write(call)
         return Outgoing(url=self._urls[call.protocol], headers=self._headers, body=body)
 
-    def kept(self, path: str, query: str) -> Outgoing | None:
-        """Return what to send for a kept response; None where the upstream has no Responses."""
-        if "responses" not in self.speaks:
+    def kept(self, call: KeptCall) -> Outgoing | None:
+        """Return what to send about what is kept; None where the upstream has no such path."""
+        if call.kind not in self.speaks:
             return None
-        url = f"{self._urls['responses']}/{path}" + (f"?{query}" if query else "")
-        return Outgoing(url=url, headers=self._headers, body=b"")
+        url = self._urls[call.kind] + call.path + (f"?{call.query}" if call.query else "")
+        return Outgoing(url=url, headers=self._headers, body=call.body)
 
     def starts_with_error(self, first: bytes) -> bool:
         """Whether a stream begins with an error object."""
