@@ -243,7 +243,8 @@ def test_who_fails_or_has_no_such_path_is_passed_over(stand: Served, upstreams: 
 def test_a_pool_of_which_none_keeps_any_says_so(upstreams: Upstreams, tmp_path: Path) -> None:
     base_url = upstreams.servers["first"].base_url
     chat = {"main": OpenAISettings(base_url=base_url, apis=["chat", "responses"])}
-    changes: dict[str, Any] = {"providers": chat, "default_provider": "main", "candidates": {}, "models": {}}
+    changes: dict[str, Any] = {"providers": chat, "default_provider": "main", "candidates": {}}
+    changes |= {"models": {"chatty": ModelSettings()}}
     with gateway(upstreams, tmp_path / "ledger.sqlite", **changes) as stand, client_of(stand) as client:
         with pytest.raises(openai.BadRequestError, match="no provider here keeps conversations") as told:
             client.conversations.create(items=[HELLO])  # type: ignore[list-item]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import msgspec
 import openai
 import pytest
 
@@ -24,7 +25,7 @@ from tests.gateway.pool import make_deployment
 from tests.nn.serving.models import PAIRS, VARIANTS, save_folder
 from turnout.core import PriceCard
 from turnout.core.errors import ConfigError
-from turnout.gateway.config import Config, LedgerSettings, ServerSettings, load_config
+from turnout.gateway.config import Config, LedgerSettings, SequencerSettings, ServerSettings, load_config
 from turnout.gateway.lifecycle import running
 from turnout.gateway.settings_providers import LocalSettings
 
@@ -262,12 +263,20 @@ def test_messages_that_the_template_refuses_are_the_clients_fault(folder: Path, 
         assert ask(ready.base_url, model=FULL, messages=[user]).status == 200
 
 
-def test_a_candidate_that_is_no_variant_is_a_502(folder: Path, tmp_path: Path) -> None:
+def test_a_candidate_that_is_no_variant_stops_the_start(folder: Path, tmp_path: Path) -> None:
+    settings = config(folder, tmp_path / "ledger.sqlite")
     pool = (*POOL, dataclasses.replace(POOL[0], effort="huge"))
-    with running(config(folder, tmp_path / "ledger.sqlite"), deployment=make_deployment(pool)) as ready:
-        answer = ask(ready.base_url, model=pool[-1].name)
-        assert (answer.status, answer.error["code"]) == (502, "local_no_variant")
-        assert answer.error["type"] == "server_error"
+    thinks = SequencerSettings(kind="router_r1", policy_model="tini", policy_provider="here")
+    for changed, candidates, words in (
+        (settings, pool, r"effort=huge.*providers\.here has"),
+        (msgspec.structs.replace(settings, sequencers={"r1": thinks}), POOL, "got: 'tini'; did you mean"),
+    ):
+        with (
+            pytest.raises(ConfigError, match=words) as told,
+            running(changed, deployment=make_deployment(candidates)),
+        ):
+            pass
+        check_advice(str(told.value))
 
 
 def test_a_full_queue_is_answered_with_503(folder: Path, tmp_path: Path) -> None:

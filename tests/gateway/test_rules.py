@@ -244,7 +244,7 @@ def test_a_wrong_rule_is_one_sentence_that_names_the_key(tmp_path: Path, text: s
 
 UNSERVED = [
     ('candidates = ["smal"]', "did you mean 'small'"),
-    ('effort = "low"', "leaves no candidate"),
+    ('effort = "low"', "rules\\[0\\].effort' names no candidate"),
     ('candidates = ["small"]\neffort = "high"', "leaves no candidate"),
     ("goal = {quality_floor = 0.9}", "rules\\[0\\].goal"),
     ("goal = {quality_floor = 0.9, usd_per_1k = 1}", "at most one"),

@@ -127,6 +127,7 @@ class Gateway:
         self.parts.pins.store = self._pin_store()
         for provider in self.parts.providers.values():
             await provider.start()
+        self.parts.check_models()
         if self.parts.metrics.board is not None:
             self._beside.append(asyncio.create_task(self._write_numbers(self.parts.metrics.board)))
         if self.config.shared.redis is not None:

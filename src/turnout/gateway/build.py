@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
 
-from turnout.core import artifact
 from turnout.core.clock import Clock
 from turnout.core.errors import ConfigError, InputError, did_you_mean, sentence
+from turnout.gateway.artifacts import load_named
 from turnout.gateway.config import Config
 from turnout.gateway.key import Key
 from turnout.gateway.keyring import config_keys
@@ -16,6 +16,7 @@ from turnout.gateway.ledger import Ledger
 from turnout.gateway.parts import Parts, make_parts
 from turnout.gateway.providers import build
 from turnout.gateway.providers.base import Provider
+from turnout.gateway.sequence_build import PREFIX
 from turnout.gateway.settings_providers import LocalSettings
 from turnout.policies.deployment import Deployment
 
@@ -68,13 +69,14 @@ def build_all(config: Config, *, deployment: Deployment | None = None, before: P
     }
     keys = config_keys(config.keys)
     for key in keys:
+        _check_models_of(key, served_names(config, loaded))
         check_goal_of(key, loaded)
     return Built(config=config, deployment=loaded, second=second, providers=providers, keys=keys)
 
 
 def load_deployment(folder: str, setting: str = "deployment") -> Deployment:
     """Load a deployment; raises `ArtifactError`, or `ConfigError` for an artifact of another kind."""
-    loaded = artifact.load(folder)
+    loaded = load_named(folder, setting)
     if not isinstance(loaded, Deployment):
         raise ConfigError(
             sentence(
@@ -93,6 +95,27 @@ def check_goal_of(key: Key, deployment: Deployment) -> None:
         _ = None if key.goal is None else deployment.plan(key.goal)
     except InputError as error:
         raise ConfigError(f"the section 'keys.{key.name}.goal' cannot be served; {error}") from error
+
+
+def served_names(config: Config, deployment: Deployment) -> list[str]:
+    """Return every name that clients may ask for, as `GET /v1/models` lists them."""
+    sequencers = [PREFIX + name for name in config.sequencers]
+    candidates = [candidate.name for candidate in deployment.candidates]
+    return list(dict.fromkeys([config.routing.alias, *sequencers, *candidates, *config.models]))
+
+
+def _check_models_of(key: Key, known: list[str]) -> None:
+    """A name that nobody serves would be refused only where a client asks for the one that was meant."""
+    for name in sorted(key.models or ()):
+        if name not in known:
+            raise ConfigError(
+                sentence(
+                    f"the setting 'keys.{key.name}.models' names no model",
+                    allowed="the alias, a candidate of the deployment, or a name of 'models' or 'sequencers'",
+                    got=name,
+                    do=did_you_mean(name, known),
+                )
+            )
 
 
 def _check_candidates(config: Config, deployment: Deployment) -> None:

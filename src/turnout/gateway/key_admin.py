@@ -12,11 +12,10 @@ import msgspec
 from turnout.core.clock import SystemClock
 from turnout.core.errors import InputError, sentence
 from turnout.gateway.books import Books, open_books
-from turnout.gateway.build import load_deployment
+from turnout.gateway.build import load_deployment, served_names
 from turnout.gateway.config import Config
 from turnout.gateway.expected import choices, keys_in, mismatch
 from turnout.gateway.key import period_of
-from turnout.gateway.sequence_build import PREFIX
 from turnout.gateway.settings import check_label
 from turnout.gateway.settings_keys import KeySettings
 
@@ -80,9 +79,7 @@ def model_names(config: Config) -> list[str]:
 
     Raises a `TurnoutError` where the deployment cannot be loaded here.
     """
-    candidates = [one.name for one in load_deployment(config.deployment).candidates]
-    sequencers = [PREFIX + name for name in config.sequencers]
-    return list(dict.fromkeys([config.routing.alias, *sequencers, *candidates, *config.models]))
+    return served_names(config, load_deployment(config.deployment))
 
 
 async def list_keys(config: Config) -> list[KeyLine]:

@@ -22,7 +22,7 @@ from turnout.gateway.ledger import Ledger
 from turnout.gateway.metrics import Metrics
 from turnout.gateway.pins import Pins
 from turnout.gateway.prices import Prices, read_prices
-from turnout.gateway.providers.base import Place, Provider, places_of, unrouted_of
+from turnout.gateway.providers.base import Place, Provider, check_places, places_of, unrouted_of
 from turnout.gateway.retry import Allowance
 from turnout.gateway.rollout import RolloutDecider, make_rollout
 from turnout.gateway.rules import Rules
@@ -86,6 +86,11 @@ class Parts:
     def rollout(self) -> RolloutDecider | None:
         """What tries a second deployment; None where none is."""
         return self.decider if isinstance(self.decider, RolloutDecider) else None
+
+    def check_models(self) -> None:
+        """Raise `ConfigError` for a model that a started provider does not know, a sequencer's own too."""
+        for places in (self.places, *(one.places for one in self.sequences.sequences.values())):
+            check_places(places)
 
     @property
     def names(self) -> list[str]:

@@ -73,6 +73,7 @@ class Reloader:
                 for provider in fresh:
                     await provider.start()
                     started.append(provider)
+                after.check_models()
             except BaseException:
                 for provider in started:
                     await provider.close()

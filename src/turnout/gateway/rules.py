@@ -161,10 +161,16 @@ def _allowed(candidates: Sequence[Candidate], rules: tuple[RuleSettings, ...], w
         return None
     names, effort, adapter = narrow[0].candidates, narrow[0].effort, narrow[0].adapter
     known = [candidate.name for candidate in candidates]
-    for name in names or ():
-        if name not in known:
-            what, allowed = f"the setting '{where}.candidates' names no candidate", "one of the deployment's"
-            raise ConfigError(sentence(what, allowed=allowed, got=name, do=did_you_mean(name, known)))
+    for key, wanted, there in (
+        ("candidates", names or (), known),
+        ("effort", [effort], [one.effort for one in candidates]),
+        ("adapter", [adapter], [one.adapter for one in candidates]),
+    ):
+        for name in wanted:
+            if name is not None and name not in there:
+                what = f"the setting '{where}.{key}' names no candidate"
+                near = did_you_mean(name, {one for one in there if one is not None})
+                raise ConfigError(sentence(what, allowed="one of the deployment's", got=name, do=near))
     allowed_M = np.array(
         [
             (names is None or candidate.name in names)

@@ -6,9 +6,9 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from turnout.core import artifact
 from turnout.core.candidate import Candidate
 from turnout.core.errors import ConfigError, InputError, UnknownNameError, did_you_mean, sentence
+from turnout.gateway.artifacts import load_named
 from turnout.gateway.config import SequencerSettings
 from turnout.sequential import registry
 from turnout.sequential.contracts import Sequencer
@@ -29,7 +29,7 @@ def make_sequencer(key: str, settings: SequencerSettings, pool: tuple[Candidate,
     if settings.artifact is None:
         made: object = _of_kind(key, str(settings.kind), settings.options, pool)
     else:
-        made = artifact.load(settings.artifact)
+        made = load_named(settings.artifact, f"sequencers.{key}.artifact")
     if not isinstance(made, Sequencer):
         got = type(made).__name__
         raise wrong(key, setting, allowed=_kinds(), got=got, do="name a sequencer")

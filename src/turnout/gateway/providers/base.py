@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import ClassVar, final
 
 import msgspec
 
 from turnout.core.candidate import Candidate
-from turnout.core.errors import ProviderError, sentence
+from turnout.core.errors import ConfigError, ProviderError, did_you_mean, sentence
 from turnout.gateway.completion import Completion
 from turnout.gateway.config import Config
 from turnout.gateway.errors import ApiError, Headers
@@ -183,6 +183,11 @@ class Provider(ABC):
         """Return the upstream's name for a candidate that the configuration gives no other name."""
         return candidate.model
 
+    @property
+    def models(self) -> Collection[str] | None:
+        """Upstream names that it can be asked for, once it is started; None where it does not know them."""
+        return None
+
     async def start(self) -> None:
         """Open what needs a running event loop."""
         return
@@ -199,6 +204,21 @@ def unrouted_of(config: Config) -> dict[str, Candidate]:
 
 Place = tuple[Provider, str]
 """Who serves a candidate, and under which name."""
+
+
+def check_places(places: Mapping[str, Place]) -> None:
+    """Raise `ConfigError` for a candidate whose name upstream a started provider does not know."""
+    for name, (provider, model) in places.items():
+        known = provider.models
+        if known is not None and model not in known:
+            raise ConfigError(
+                sentence(
+                    f"the candidate {name!r} has no model at the provider {provider.name!r}",
+                    allowed=f"as 'candidates.{name}.model', a variant that providers.{provider.name} has",
+                    got=model,
+                    do=did_you_mean(model, known),
+                )
+            )
 
 
 def places_of(

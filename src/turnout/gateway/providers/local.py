@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import final
 
 from turnout.core.candidate import Candidate
-from turnout.core.errors import ConfigError, InputError, MissingExtraError, UnknownNameError, sentence
+from turnout.core.errors import ConfigError, InputError, MissingExtraError, sentence
 from turnout.core.generation import EngineFullError, Event, Failed, Finished, Generation, LocalServer, Ticket
 from turnout.core.registry import find_registry
 from turnout.gateway.errors import ApiError
@@ -43,6 +43,11 @@ class LocalProvider(Provider):
     def model_name(self, candidate: Candidate) -> str:
         """Return the candidate's own name, which is the name of its variant."""
         return candidate.name
+
+    @property
+    def models(self) -> Collection[str] | None:
+        """The names of its variants, once it is started."""
+        return None if self._server is None else self._server.variants
 
     async def start(self) -> None:
         """Load the model; raises `ConfigError` where the folder or the extra is missing."""
@@ -127,8 +132,6 @@ class _Answer:
         except InputError as error:
             message = f"{error}; change the messages, or name another model"
             raise Fault(_error(400, message, CODE), may_fall_back=False, is_failure=False) from error
-        except UnknownNameError as error:
-            raise Fault(_error(502, str(error), "local_no_variant")) from error
 
     def hear(self, event: Event) -> None:
         """Take an event in the model's thread."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import final
 
-from turnout.core import artifact
 from turnout.core.errors import ConfigError, did_you_mean, sentence
 from turnout.features.task import TaskEmbedder
+from turnout.gateway.artifacts import load_named
 from turnout.gateway.settings_signals import DomainSettings
 from turnout.gateway.signals.base import Facts, Finding, Signal
 
@@ -19,7 +19,7 @@ class DomainSignal(Signal):
 
     def __init__(self, *, name: str, settings: DomainSettings) -> None:
         self.settings = settings
-        loaded = artifact.load(settings.artifact)
+        loaded = load_named(settings.artifact, f"signals.{name}.artifact")
         if not isinstance(loaded, TaskEmbedder):
             raise ConfigError(
                 sentence(
