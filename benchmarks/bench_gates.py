@@ -1,11 +1,13 @@
-"""This module records `turnout bench gates --setting small`: six gates and the controls on equal terms.
+"""This module records `turnout bench gates`: six gates and the controls on equal terms, or all gates.
 
-    TURNOUT_DATA=<data> python -m benchmarks.bench_gates [--folder DIR] [--jobs N]
+    TURNOUT_DATA=<data> python -m benchmarks.bench_gates [--setting all] [--folder DIR] [--jobs N]
         [--gates A,B] [--seeds N] [--result NAME]
 
 The text is that of corpora/text below TURNOUT_DATA; without it the made-up text is taken. Cells that stand in
-the folder are not trained again. With `--gates` others take part, beside dense and `top_k`; with `--seeds`
-each is trained more often; `--result` names the file of such a table.
+the folder are not trained again: the JSON's `run` says how many this call trained and how long it took.
+`--setting all` trains all gates at the size of `small`, for gates_all.json. With `--gates` others take
+part, beside dense and `top_k`; with `--seeds` each is trained more often; `--result` names the file of such a
+table.
 """
 
 from __future__ import annotations
@@ -50,10 +52,11 @@ def main() -> None:
         raise InputError(sentence("TURNOUT_DATA", allowed="a folder with corpora/text", got=data))
     folder = options.folder or Path(tempfile.mkdtemp())
     corpus = load_corpus(text)
-    cells = fight(setting, folder, text=text, jobs=options.jobs)
+    fought = fight(setting, folder, text=text, jobs=options.jobs, about={"commit": record.commit()})
+    cells = fought.cells
     rows = summarise(cells)
     name = options.result or ("gates" if setting.name == "small" else f"gates_{setting.name}")
-    body = to_json(setting, corpus.name, rows, cells)
+    body = to_json(setting, corpus.name, rows, cells, run=fought.run())
     record.write(name, {**body, "fingerprint": corpus.fingerprint}, seed=0)
     title = f"{setting.name}: {corpus.name}, {setting.seeds} seeds, 95 % intervals"
     (record.RESULTS / f"{name}.png").write_bytes(draw(rows, title))

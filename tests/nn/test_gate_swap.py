@@ -108,6 +108,64 @@ def test_losses_are_weighed_by_name() -> None:
         swap.losses({"balanse": 0.01})
 
 
+@pytest.mark.parametrize(
+    ("gate", "config"),
+    [("switch", {}), ("compete", {"chance": 0.0}), ("recurrent", {"is_shared": True})],
+)
+def test_checkpointed_gates_learn_what_others_learn(gate, config) -> None:
+    found = []
+    for is_checkpointed in (False, True):
+        model, ids_BT = decisive("mixtral").train(), tokens()
+        torch.manual_seed(0)
+        swap = GateSwap.of(model, gate, **config)
+        if is_checkpointed:
+            model.activation_checkpointing_enable()
+        (model(input_ids=ids_BT, labels=ids_BT).loss + swap.losses()).backward()
+        found.append({name: parameter.grad for name, parameter in swap.named_parameters()})
+    for name, expected in found[0].items():
+        same = found[1][name]
+        assert expected is not None, name
+        assert same is not None, name
+        assert bool(expected.any()), name
+        assert torch.allclose(same, expected, rtol=1e-4, atol=1e-7), name
+
+
+def test_reentrant_checkpointing_is_refused_where_a_gate_would_lose_what_it_learns() -> None:
+    ids_BT, grads = tokens(), []
+    for is_reentrant in (False, True):
+        model = decisive("mixtral").train()
+        torch.manual_seed(0)
+        swap = GateSwap.of(model, "top_k")
+        model.activation_checkpointing_enable({"use_reentrant": is_reentrant})
+        model.enable_input_require_grads()
+        # A gate without losses and states loses nothing.
+        (model(input_ids=ids_BT, labels=ids_BT).loss + swap.losses()).backward()
+        grads.append([parameter.grad for parameter in swap.parameters()])
+        swap.remove()
+        swap = GateSwap.of(model, "switch")
+        loss = model(input_ids=ids_BT, labels=ids_BT).loss
+        if is_reentrant:
+            with pytest.raises(InputError, match=r"losses balance .* use_reentrant=False"):
+                swap.losses()
+            with torch.no_grad():
+                assert float(swap.losses()) > 0
+        else:
+            (loss + swap.losses()).backward()
+        swap.remove()
+        swap = GateSwap.of(model, "recurrent", is_shared=True)
+        loss = model(input_ids=ids_BT, labels=ids_BT).loss
+        if is_reentrant:
+            with pytest.raises(InputError, match=r"state that the layer before left.*use_reentrant=False"):
+                loss.backward()
+        else:
+            loss.backward()
+        swap.remove()
+    for one, other in zip(*grads, strict=True):
+        assert one is not None
+        assert other is not None
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-7)
+
+
 def test_the_stock_library_loads_what_is_saved_of_the_base(tmp_path) -> None:
     model = decisive("olmoe")
     plain = model(input_ids=tokens()).logits

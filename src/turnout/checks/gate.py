@@ -21,11 +21,13 @@ from turnout.checks.gate_batch import (
     batch,
     dense,
     is_noisy,
+    moved,
     padded,
     plan_of,
     require_same,
     require_taught,
     taught,
+    told_apart,
     wider,
 )
 from turnout.checks.report import Check, bind, require, skip
@@ -106,14 +108,19 @@ def losses_are_for_training(gate: Gate) -> None:
 
 def permuting_experts_permutes_the_plan(gate: Gate) -> None:
     """Who names its experts' rows has no favourite among them beside those rows."""
-    if not gate.expert_rows:
+    if gate.expert_rows is None:
         skip(gate, "it names no expert_rows")
-    given, moved = batch(gate), copy.deepcopy(gate)
-    order = torch.arange(gate.num_experts).roll(1).flip(0)
-    state = moved.state_dict()
-    moved.load_state_dict({name: state[name][order].clone() for name in gate.expert_rows}, strict=False)
-    expected = dense(gate, given)[..., order]
-    require_same(gate, "the place of an expert changed the plan", expected, dense(moved, given))
+    given, order, subject = batch(gate), gate.expert_order(), told_apart(gate)
+    first, other = plan_of(subject, given), plan_of(moved(subject, order), given.with_experts(order))
+    pairs = [
+        ("plan", first.to_dense(), other.to_dense()),
+        ("plan's logits", first.logits_TE, other.logits_TE),
+        ("plan's scores", first.scores_TE, other.scores_TE),
+    ]
+    for name, one, two in pairs:
+        if one is not None and two is not None:
+            what = f"the place of an expert changed the {name}"
+            require_same(gate, what, one.detach()[:, order], two.detach())
 
 
 def permuting_items_permutes_the_plan(gate: Gate) -> None:

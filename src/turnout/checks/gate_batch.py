@@ -55,6 +55,15 @@ class Batch:
         }
         return replace(self, **changed)
 
+    def with_experts(self, order_E: Tensor) -> Batch:
+        """Return the batch with its experts, if it has some, in this order."""
+        if self.experts is None:
+            return self
+        experts = copy.deepcopy(self.experts)
+        for parameter in experts.parameters():
+            parameter.data = parameter.data[order_E]
+        return replace(self, experts=experts)
+
     def positions(self, order: list[int]) -> Batch:
         """Return these positions of every item in this order; causal attention goes along."""
         attention = self.attention_BSS[:, order][:, :, order]
@@ -142,6 +151,39 @@ def wider(given: Batch) -> Batch:
         attention_BSS=wide(given.attention_BSS, 0, 2),
         mask_BS=functional.pad(given.mask_BS, (0, 2)),
     )
+
+
+def told_apart(gate: Gate) -> Gate:
+    """Return a copy of the gate with no two `expert_rows` alike: who wins a tie says nothing."""
+    subject = copy.deepcopy(gate)
+    state, random = subject.state_dict(), torch.Generator().manual_seed(17)
+    for name in subject.expert_rows or ():
+        noise = torch.randn(state[name].shape, generator=random)
+        state[name] = state[name] + 0.01 * noise.to(state[name])
+    subject.load_state_dict(state)
+    return subject
+
+
+def moved(gate: Gate, order_E: Tensor) -> Gate:
+    """Return a copy of the gate whose `expert_rows` stand in this order of experts."""
+    subject = copy.deepcopy(gate)
+    state = subject.state_dict()
+    for name in subject.expert_rows or ():
+        ending = name.rpartition("_")[2]
+        axis = ending.index("E") if ending.isupper() and "E" in ending else 0
+        state[name] = state[name].index_select(axis, _rows(order_E, state[name].shape[axis]))
+    subject.load_state_dict(state)
+    return subject
+
+
+def _rows(order_E: Tensor, num_rows: int) -> Tensor:
+    """Return the order of rows that is that of experts: some rows for each, or one for each of the last."""
+    num_experts = len(order_E)
+    if num_rows < num_experts:
+        first = num_experts - num_rows
+        return order_E[first:] - first
+    each = num_rows // num_experts
+    return (order_E[:, None] * each + torch.arange(each)).flatten()
 
 
 def is_noisy(gate: Gate) -> bool:

@@ -30,7 +30,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         choices=("gates", "routers"),
         help="gates: the same small language model with each gate; routers: every method on outcome tables",
     )
-    parser.add_argument("--setting", choices=("small", "full", "gpu"), default="small", help="size (small)")
+    sizes = ("small", "all", "full", "gpu")
+    parser.add_argument("--setting", choices=sizes, default="small", help="size (small)")
     parser.add_argument("--gates", help="names with commas between (default: those of the setting)")
     parser.add_argument("--seeds", type=count, help="training runs of each gate, 2 to 10")
     parser.add_argument("--steps", type=count, help="training steps (default: those of the setting)")
@@ -77,15 +78,16 @@ def run_gates(options: argparse.Namespace) -> int:
     tell(f"{len(setting.cells())} cells in {out}, {jobs} at a time; stop it and it goes on there")
     try:
         with progress_bar(quiet=options.json) as progress:
-            cells = fight(
+            fought = fight(
                 setting, out / "cells", text=text, jobs=jobs, device=options.device, progress=progress
             )
     except KeyboardInterrupt:
         done = len(list((out / "cells").glob("*.json")))
         tell(f"stopped with {done} cells done in {out}; the same command goes on there")
         raise
+    cells = fought.cells
     rows = summarise(cells, clock="cpu" if options.device == "cpu" else "wall")
-    body = finite(to_json(setting, corpus.name, rows, cells))
+    body = finite(to_json(setting, corpus.name, rows, cells, run=fought.run()))
     paths = [out / "gates.json", out / "gates.png"]
     paths[0].write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
     paths[1].write_bytes(draw(rows, f"{setting.name}: {corpus.name}, {setting.seeds} seeds, 95 % intervals"))
@@ -94,6 +96,8 @@ def run_gates(options: argparse.Namespace) -> int:
         return 0
     show(to_text(setting, corpus.name, rows))
     show()
+    minutes = f"{fought.wall_s / 60:.1f} minutes, {fought.jobs} at a time"
+    show(f"{fought.trained} of {len(cells)} cells trained in {minutes}")
     for path in paths:
         show(f"written  {path}")
     return 0

@@ -76,6 +76,8 @@ class GateSwap(nn.Module):
         for _, layer, gate in kept:
             _check(layer, gate)
         self.plans: list[Plan | None] = [None] * len(kept)
+        # Whether each of them was made where gradients are recorded.
+        self._has_graph = [False] * len(kept)
         self._pass = ForwardPass()
         self._stand_ins = [StandIn(layer, self._asker(index)) for index, layer in enumerate(self.layers)]
         self._handles = [model.register_forward_pre_hook(self._pass.of_model, with_kwargs=True)]
@@ -121,8 +123,12 @@ class GateSwap(nn.Module):
         """Return the sum of what the gates want added to the loss, of the last forward pass.
 
         Each loss is multiplied by its factor of `factors`, by name; by 1 where that has none. Raises
-        `InputError` for a factor of a loss that no gate has.
+        `InputError` for a factor of a loss that no gate has, and, where gradients are recorded, for losses of
+        a pass without them, such as the first one under reentrant checkpointing: they would teach nothing.
         """
+        for plan, has_graph in zip(self.plans, self._has_graph, strict=True):
+            if plan is not None and plan.losses and torch.is_grad_enabled() and not has_graph:
+                raise _no_graph(f"losses {', '.join(sorted(plan.losses))} of the gates")
         named = [item for plan in self.plans if plan is not None for item in plan.losses.items()]
         factors, names = factors or {}, sorted({name for name, _ in named})
         if named and (unknown := sorted(set(factors) - set(names))):
@@ -196,11 +202,14 @@ class GateSwap(nn.Module):
         def ask(hidden: Tensor, is_training: bool) -> tuple[Tensor, Tensor, Tensor]:
             x_TD, gate = hidden.reshape(-1, hidden.shape[-1]), self.gates[self.gate_numbers[index]]
             before = self.plans[index - 1] if index else None
+            has_graph = torch.is_grad_enabled()
+            if before is not None and before.state is not None and has_graph > self._has_graph[index - 1]:
+                raise _no_graph(f"{layer.name}: the state that the layer before left")
             context = self._pass.context(
                 x_TD, number, self.num_layers, layer.experts, None if before is None else before.state
             )
             plan = gate.train(is_training)(x_TD, context)
-            self.plans[index] = plan
+            self.plans[index], self._has_graph[index] = plan, has_graph
             return _choices(layer, plan, hidden.dtype)
 
         return ask
@@ -253,6 +262,17 @@ def _check(layer: MoELayer, gate: Gate) -> None:
             plan = gate.eval()(x_TD.to(_weight(layer).device), GateContext(experts=layer.experts))
         gate.train(was_training)
         _choices(layer, plan, torch.float32)
+
+
+def _no_graph(what: str) -> InputError:
+    return InputError(
+        sentence(
+            what,
+            allowed="a forward pass that records gradients",
+            got="one under torch.no_grad, as reentrant checkpointing makes it",
+            do="checkpoint with use_reentrant=False, or read it under torch.no_grad too",
+        )
+    )
 
 
 def _weight(layer: MoELayer) -> Tensor:

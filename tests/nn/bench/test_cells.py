@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -145,15 +146,21 @@ def test_loads_are_those_of_plans(corpus: Corpus) -> None:
 
 
 def test_it_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
-    first = fight(TINY, tmp_path)
+    first = fight(TINY, tmp_path, about={"commit": "abc"})
+    assert first.trained == 4
     (tmp_path / "top_k-1.json").unlink()
     (tmp_path / "dense-1.json").write_text("{ cut", encoding="utf-8")
     stamp = (tmp_path / "dense-0.json").stat().st_mtime_ns
     steps: list[str] = []
+    began = time.monotonic()
     second = fight(TINY, tmp_path, progress=lambda phrase, done, total: steps.append(phrase))
     assert (tmp_path / "dense-0.json").stat().st_mtime_ns == stamp
     assert {phrase.split(" (")[0] for phrase in steps} == {"top_k, seed 1", "dense, seed 1"}
-    assert [c["loss"] for c in first] == [c["loss"] for c in second]
+    assert [c["loss"] for c in first.cells] == [c["loss"] for c in second.cells]
+    assert second.trained == 2
+    assert second.run()["jobs"] == 1
+    assert 0 < second.wall_s < time.monotonic() - began
+    assert [c.get("commit") for c in second.cells] == ["abc", "abc", None, None]
 
 
 def test_cells_of_another_setting_or_text_are_not_mixed_in(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 from tests.nn.executors.test_fast import make, plans, require_same, results
 from turnout.nn.executors import forms
 from turnout.nn.flops import executed_flops
+from turnout.nn.gates.contract import fp32_logits
 
 NAMES = sorted({(kind, name) for kind, named in forms._FORMS.items() for name in named})
 
@@ -70,29 +71,51 @@ def test_the_choice_is_made_once_by_time(monkeypatch) -> None:
     monkeypatch.setattr(forms, "_seconds", timed)
     forms.fastest.cache_clear()
     weight_JK = torch.zeros(512, 512)
-    assert forms._chosen("outputs", 100, weight_JK, is_large=True) is forms._onednn
+    assert forms._chosen("outputs", 100, weight_JK, forms.LARGE) is forms._onednn
     count = len(turns)
     assert set(turns) == {forms.MANY}
-    assert forms._chosen("outputs", 5000, weight_JK, is_large=True) is forms._onednn
+    assert forms._chosen("outputs", 5000, weight_JK, forms.LARGE) is forms._onednn
     assert len(turns) == count
     seconds["onednn"] = by_form[forms._onednn] = 2.9
     by_form[forms._turned] = 2.9
     forms.fastest.cache_clear()
     own = forms._FORMS["outputs"]["own"]
-    assert forms._chosen("outputs", 100, weight_JK, is_large=True) is own, "not enough to leave torch's own"
-    for like, is_large in ((weight_JK.bfloat16(), True), (weight_JK, False)):
-        assert forms._chosen("outputs", 100, like, is_large=is_large) is own
-    assert forms._chosen("outputs", 1, weight_JK, is_large=True) is own
+    assert forms._chosen("outputs", 100, weight_JK, forms.LARGE) is own, "not enough to leave torch's own"
+    for like, numbers in ((weight_JK.bfloat16(), forms.LARGE), (weight_JK, forms.LARGE - 1)):
+        assert forms._chosen("outputs", 60, like, numbers) is own
+    assert forms._chosen("outputs", 1, weight_JK, forms.LARGE) is own
     forms.fastest.cache_clear()
+
+
+def test_a_gates_many_tokens_are_multiplied_in_the_fastest_form(monkeypatch) -> None:
+    asked: list[tuple[object, ...]] = []
+
+    def fastest(*about: object) -> str:
+        asked.append(about)
+        return "onednn"
+
+    monkeypatch.setattr(forms, "fastest", fastest)
+    weight_ED = torch.randn(64, 256, requires_grad=True)
+    num_tokens = forms.MUCH // weight_ED.numel()
+    x_TD = torch.randn(num_tokens, 256)
+    recorded = fp32_logits(x_TD, weight_ED)
+    assert recorded.requires_grad
+    with torch.no_grad():
+        few = fp32_logits(x_TD[1:], weight_ED)
+        assert not asked, "so few that nothing is timed"
+        found = fp32_logits(x_TD, weight_ED)
+    assert asked == [("outputs", forms.MANY, torch.get_num_threads())]
+    assert torch.allclose(found, recorded, atol=1e-4)
+    assert torch.equal(few, torch.nn.functional.linear(x_TD[1:], weight_ED))
 
 
 def test_deterministic_mode_takes_torchs_own(monkeypatch) -> None:
     monkeypatch.setattr(forms, "fastest", lambda *_: "onednn")
     weight_JK = torch.zeros(512, 512)
-    assert forms._chosen("outputs", 100, weight_JK, is_large=True) is forms._onednn
+    assert forms._chosen("outputs", 100, weight_JK, forms.LARGE) is forms._onednn
     torch.use_deterministic_algorithms(True)
     try:
-        assert forms._chosen("outputs", 100, weight_JK, is_large=True) is forms._FORMS["outputs"]["own"]
+        assert forms._chosen("outputs", 100, weight_JK, forms.LARGE) is forms._FORMS["outputs"]["own"]
     finally:
         torch.use_deterministic_algorithms(False)
 

@@ -284,6 +284,16 @@ def test_a_check_finds_the_gate_that_breaks_it(cls: type[Plain]) -> None:
     assert BROKEN[cls] <= failed
 
 
+NUMBERED = {"dynamoe": "a layer opens the experts of the lowest numbers"}
+"""Gates to which an expert's number means something whatever its rows are, and why."""
+
+
+def test_every_gate_lets_experts_change_places_or_says_why_not() -> None:
+    kinds = {name: registry.get(name) for name in registry if issubclass(registry.get(name), Gate)}
+    claims = {name: kind(width=16, num_experts=8).expert_rows for name, kind in kinds.items()}
+    assert {name for name, claim in claims.items() if claim is None} == set(NUMBERED)
+
+
 def test_a_gate_of_one_expert_fails_for_no_lack_of_a_choice() -> None:
     for gate in (TopKGate(width=16, num_experts=1, k=1), registry.get("switch")(width=16, num_experts=1)):
         for check in check_gate(gate):

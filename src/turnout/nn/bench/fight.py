@@ -6,9 +6,11 @@ import json
 import math
 import multiprocessing
 import signal
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,23 @@ from turnout.nn.bench.setting import Setting
 Cells = list[dict[str, Any]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Fight:
+    """All cells, and how the last call went: how many of them it trained, and how long that took."""
+
+    cells: Cells
+    trained: int
+    wall_s: float
+    jobs: int
+    """Cells at a time."""
+    threads: int
+    """Threads of each cell."""
+
+    def run(self) -> dict[str, float]:
+        """Return what is written down of the call."""
+        return {name: getattr(self, name) for name in ("trained", "wall_s", "jobs", "threads")}
+
+
 def fight(
     setting: Setting,
     folder: Path,
@@ -32,28 +51,35 @@ def fight(
     jobs: int = 1,
     device: str = "cpu",
     progress: Progress = silent,
-) -> Cells:
+    about: Mapping[str, str] | None = None,
+) -> Fight:
     """Return the results of all cells; what stands in `folder` from before is not trained again.
 
-    Each cell is one process's work with one thread where `jobs` is above 1. A cell of another setting or
-    another text in the folder raises `InputError`: two comparisons must not be mixed.
+    Each cell is one process's work with one thread where `jobs` is above 1; `about` is kept in each that is
+    trained. A cell of another setting or another text in the folder raises `InputError`: two comparisons must
+    not be mixed.
     """
     check_count("fight: jobs", jobs)
+    began = time.monotonic()
     corpus = load_corpus(text)
     folder.mkdir(parents=True, exist_ok=True)
     wanted = setting.cells()
     missing = [cell for cell in wanted if read_cell(folder, *cell, setting=setting, corpus=corpus) is None]
+    keep = _Keeper(folder, dict(about or {}))
     if jobs == 1:
         for number, cell in enumerate(missing):
             done = len(wanted) - len(missing) + number
-            _write(
-                folder,
-                run_cell(setting, *cell, corpus, device=device, progress=_part(progress, done, wanted)),
-            )
+            keep(run_cell(setting, *cell, corpus, device=device, progress=_part(progress, done, wanted)))
     else:
-        _run_many(setting, folder, missing, text, jobs, progress)
+        _run_many(setting, keep, missing, text, jobs, progress)
     found = [read_cell(folder, *cell, setting=setting, corpus=corpus) for cell in wanted]
-    return [cell for cell in found if cell is not None]
+    return Fight(
+        cells=[cell for cell in found if cell is not None],
+        trained=len(missing),
+        wall_s=time.monotonic() - began,
+        jobs=jobs,
+        threads=torch.get_num_threads() if jobs == 1 else 1,
+    )
 
 
 def read_cell(
@@ -84,13 +110,19 @@ def _path(folder: Path, name: str, seed: int) -> Path:
     return folder / f"{name}-{seed}.json"
 
 
-def _write(folder: Path, found: dict[str, Any]) -> None:
-    """Write a cell in one go, so that an interruption leaves no half of it."""
-    body = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in found.items()}
-    path = _path(folder, found["gate"], found["seed"])
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
-    part.replace(path)
+@dataclass(frozen=True)
+class _Keeper:
+    """Writes a cell in one go, so that an interruption leaves no half of it."""
+
+    folder: Path
+    about: dict[str, str]
+
+    def __call__(self, found: dict[str, Any]) -> None:
+        body = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in found.items()}
+        path = _path(self.folder, found["gate"], found["seed"])
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(body | self.about, indent=1) + "\n", encoding="utf-8")
+        part.replace(path)
 
 
 def _part(progress: Progress, done: int, wanted: Sequence[object]) -> Progress:
@@ -104,7 +136,7 @@ def _part(progress: Progress, done: int, wanted: Sequence[object]) -> Progress:
 
 def _run_many(
     setting: Setting,
-    folder: Path,
+    keep: _Keeper,
     missing: Sequence[tuple[str, int]],
     text: Path | None,
     jobs: int,
@@ -124,7 +156,7 @@ def _run_many(
             while waiting:
                 ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in ready:
-                    _write(folder, future.result())
+                    keep(future.result())
                 progress("cells", total - len(waiting), total)
         except BaseException:
             # A cell takes minutes, and the pool would wait for those that run.
@@ -133,7 +165,7 @@ def _run_many(
                 process.terminate()
             for future in futures:
                 if future.done() and not future.cancelled() and future.exception() is None:
-                    _write(folder, future.result())
+                    keep(future.result())
             raise
 
 

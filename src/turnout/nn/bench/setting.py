@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from turnout.core.errors import InputError, sentence
 from turnout.core.validation import check_count
@@ -51,19 +51,22 @@ class Setting:
         return [(name, seed) for seed in range(self.seeds) for name in self.contenders]
 
 
+_SMALL = Setting(
+    name="small",
+    size=Size(width=64, heads=4, layers=2, inner=128, experts=8, positions=128),
+    batch=8,
+    steps=800,
+    rate=4e-3,
+    seeds=3,
+    contenders=(*CONTROLS, *SIX),
+    judged=48,
+)
+
 SETTINGS: dict[str, Setting] = {
     setting.name: setting
     for setting in (
-        Setting(
-            name="small",
-            size=Size(width=64, heads=4, layers=2, inner=128, experts=8, positions=128),
-            batch=8,
-            steps=800,
-            rate=4e-3,
-            seeds=3,
-            contenders=(*CONTROLS, *SIX),
-            judged=48,
-        ),
+        _SMALL,
+        replace(_SMALL, name="all", contenders=tuple(CONTENDERS)),
         Setting(
             name="full",
             size=Size(width=128, heads=4, layers=4, inner=256, experts=16, positions=256),
@@ -86,4 +89,5 @@ SETTINGS: dict[str, Setting] = {
         ),
     )
 }
-"""`small`: minutes on two cores. `full`: all gates, hours. `gpu`: all gates, hours on an accelerator."""
+"""`small`: minutes on two cores. `all`: all gates at that size, an hour. `full`: all gates at a larger one, a
+day. `gpu`: all gates, hours on an accelerator."""

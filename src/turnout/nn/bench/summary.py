@@ -134,13 +134,19 @@ def _difference(
 
 
 def to_json(
-    setting: Setting, corpus: str, rows: Sequence[Row], cells: Sequence[Mapping[str, Any]]
+    setting: Setting,
+    corpus: str,
+    rows: Sequence[Row],
+    cells: Sequence[Mapping[str, Any]],
+    *,
+    run: Mapping[str, float],
 ) -> dict[str, Any]:
-    """Return everything as one document."""
+    """Return everything as one document; `run` is what is known of the call that trained the last cells."""
     return {
         "setting": asdict(setting),
         "key": setting.key,
         "corpus": corpus,
+        "run": dict(run),
         "rows": [asdict(row) for row in rows],
         "cells": [dict(cell) for cell in cells],
     }

@@ -31,7 +31,11 @@ MARGIN = 0.85
 """Another form is taken only below this share of the time of torch's own."""
 
 LARGE = 2**18
-"""Of a weight with fewer numbers than these the form does not matter, and nothing is timed."""
+"""A weight with so many numbers is large: its form matters for any number of rows."""
+
+MUCH = 2**24
+"""So many multiplications are many, whatever the weight's size. Below both the form does not matter, and
+nothing is timed."""
 
 SIDE = 1024
 """The sides of the weights that forms are timed on."""
@@ -86,16 +90,17 @@ def weights_into(grad_JK: Tensor, dy_NJ: Tensor, x_NK: Tensor) -> None:
 def weights(dy_NJ: Tensor, x_NK: Tensor) -> Tensor:
     """Return (J, K): dy^T x."""
     # Both sides name the size of the gradient, which is not there yet.
-    is_large = dy_NJ.shape[1] * x_NK.shape[1] >= LARGE
-    return _chosen("weights", dy_NJ.shape[0], dy_NJ, is_large=is_large)(dy_NJ, x_NK)
+    numbers, rows = dy_NJ.shape[1] * x_NK.shape[1], dy_NJ.shape[0]
+    return _chosen("weights", rows, dy_NJ, numbers)(dy_NJ, x_NK)
 
 
 def _form(kind: Kind, rows: int, weight_JK: Tensor) -> Form:
-    return _chosen(kind, rows, weight_JK, is_large=weight_JK.numel() >= LARGE)
+    return _chosen(kind, rows, weight_JK, weight_JK.numel())
 
 
-def _chosen(kind: Kind, rows: int, like: Tensor, *, is_large: bool) -> Form:
+def _chosen(kind: Kind, rows: int, like: Tensor, numbers: int) -> Form:
     forms = _FORMS[kind]
+    is_large = numbers >= LARGE or rows * numbers >= MUCH
     is_open = is_large and rows > 1 and like.dtype == torch.float32 and like.device.type == "cpu"
     if (
         not is_open

@@ -31,6 +31,7 @@ class AttentionKGate(Gate):
     Needs `GateContext.attention_BSS`.
     """
 
+    expert_rows = ("weight_ED",)
     sees: Sight = "sequence"
     needs: ClassVar[frozenset[str]] = frozenset({"attention_BSS"})
 

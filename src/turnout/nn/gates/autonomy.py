@@ -38,6 +38,7 @@ class AutonomyGate(Gate):
     Needs `GateContext.experts`; a layer (`MoE`) gives its own.
     """
 
+    expert_rows = ()
     needs: ClassVar[frozenset[str]] = frozenset({"experts"})
 
     def __init__(self, *, width: int, num_experts: int, k: int = 2, is_normalised: bool = True) -> None:

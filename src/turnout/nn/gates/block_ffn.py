@@ -36,6 +36,8 @@ class BlockFFNGate(Gate):
         Under the root of the mean square; a token without an expert has weights 0.
     """
 
+    expert_rows = ("weight_ED", "scale_E")
+
     def __init__(
         self,
         *,

@@ -62,6 +62,7 @@ class CompeteGate(Gate):
     Needs `GateContext.experts`; a layer (`MoE`) gives its own.
     """
 
+    expert_rows = ("weight_ED",)
     needs: ClassVar[frozenset[str]] = frozenset({"experts"})
     step: Tensor
 

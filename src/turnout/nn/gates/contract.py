@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from turnout.core.errors import InputError, ShapeError, sentence
 from turnout.core.validation import check_count
+from turnout.nn.executors.forms import outputs
 from turnout.nn.experts import Stack, stack_of
 from turnout.nn.plan import Plan, SparsePlan, equal, same_device
 
@@ -107,14 +108,16 @@ class Gate(nn.Module, ABC):
     is_apart
         Whether its weights carry no gradient into it, so that its own losses alone teach it.
     expert_rows
-        Names of parameters and buffers with a row for each expert, (E, ...), if moving rows moves the plan's
-        columns and nothing else, in eval mode. Empty claims nothing.
+        Names of parameters and buffers with rows of experts, if moving rows by `expert_order` moves the
+        plan's columns and nothing else, in eval mode; experts move along where a gate needs them. Rows lie
+        along the axis that the name's last part calls E (`key_HEZ`), else along the first: one an expert, or
+        as many for each, one after the other, or one for each of the last experts. None claims nothing.
     """
 
     sees: Sight = "token"
     needs: ClassVar[frozenset[str]] = frozenset()
     is_apart: bool = False
-    expert_rows: ClassVar[tuple[str, ...]] = ()
+    expert_rows: tuple[str, ...] | None = None
 
     def __init__(self, *, width: int, num_experts: int) -> None:
         super().__init__()
@@ -154,6 +157,13 @@ class Gate(nn.Module, ABC):
         What was seen in training mode since the last call is counted. Under activation checkpointing it is
         seen twice, which changes no share.
         """
+
+    def expert_order(self) -> Tensor:
+        """Return another order (E,) of experts whose numbers mean nothing beside their rows.
+
+        A gate whose experts' numbers also say a group or a part overrides it.
+        """
+        return moved_within(self.num_experts)
 
     @property
     def is_causal(self) -> bool:
@@ -251,6 +261,14 @@ def normalised(weights_TK: Tensor, guard: float = 0.0) -> Tensor:
     return weights_TK / ((sums_T1.detach() if weights_TK.shape[1] == 1 else sums_T1) + guard)
 
 
+def moved_within(num_experts: int, num_groups: int = 1) -> Tensor:
+    """Return an order (E,) in which the experts of each group of E / num_groups have moved, inside it.
+
+    It is more than a shift or a mirror, which a rule of neighbours would not notice.
+    """
+    return torch.arange(num_experts).reshape(num_groups, -1).roll(2, dims=1).flip(1).flatten()
+
+
 def real_mean(value_T: Tensor, mask_T: Tensor | None) -> Tensor:
     """Return the mean over what is no padding, a scalar; 0 of nothing."""
     real_T = torch.ones_like(value_T) if mask_T is None else mask_T.to(value_T)
@@ -258,7 +276,12 @@ def real_mean(value_T: Tensor, mask_T: Tensor | None) -> Tensor:
 
 
 def fp32_logits(x_TD: Tensor, weight_ED: Tensor, bias_E: Tensor | None = None) -> Tensor:
-    """Return logits_TE in single precision, whatever the model's is: half would make ties and lose steps."""
+    """Return logits_TE in single precision, whatever the model's is: half would make ties and lose steps.
+
+    Where no gradient is recorded, many tokens are multiplied in the fastest form of `executors.forms`.
+    """
+    if bias_E is None and not torch.is_grad_enabled():
+        return outputs(x_TD.float(), weight_ED.float())
     bias_E = None if bias_E is None else bias_E.float()
     return functional.linear(x_TD.float(), weight_ED.float(), bias_E)
 

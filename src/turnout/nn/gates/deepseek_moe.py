@@ -9,7 +9,16 @@ from torch.nn import functional
 from turnout.core.errors import InputError, sentence
 from turnout.core.validation import check_count
 from turnout.nn.balance.switch import balance_loss
-from turnout.nn.gates.contract import Gate, GateContext, check_k, chosen, fp32_logits, new_weight, normalised
+from turnout.nn.gates.contract import (
+    Gate,
+    GateContext,
+    check_k,
+    chosen,
+    fp32_logits,
+    moved_within,
+    new_weight,
+    normalised,
+)
 from turnout.nn.plan import SparsePlan
 
 
@@ -37,6 +46,8 @@ class DeepSeekMoEGate(Gate):
     Logits of shared experts are 0, since nothing is computed for them.
     """
 
+    expert_rows = ("weight_RD",)
+
     def __init__(
         self, *, width: int, num_experts: int, k: int = 2, num_shared: int = 1, scale: float = 1.0
     ) -> None:
@@ -50,6 +61,11 @@ class DeepSeekMoEGate(Gate):
             )
         self.k, self.num_shared, self.scale = k, num_shared, scale
         self.weight_RD = new_weight(num_experts - num_shared, width)
+
+    def expert_order(self) -> Tensor:
+        """Return an order in which routed experts move, and shared ones stay the first."""
+        routed_R = moved_within(self.num_experts - self.num_shared) + self.num_shared
+        return torch.cat([torch.arange(self.num_shared), routed_R])
 
     def decide(self, x_TD: Tensor, context: GateContext) -> SparsePlan:
         """Return the plan."""

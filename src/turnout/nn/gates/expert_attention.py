@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from turnout.nn.gates.contract import Gate, GateContext, check_k, fp32_logits, new_weight, normalised
 from turnout.nn.plan import SparsePlan
@@ -24,14 +24,16 @@ class ExpertAttentionGate(Gate):
         Experts of a token.
     """
 
+    expert_rows = ("weight_QED",)
+
     def __init__(self, *, width: int, num_experts: int, k: int = 2) -> None:
         super().__init__(width=width, num_experts=num_experts)
         self.k = check_k("ExpertAttentionGate", k, num_experts)
-        self.weight_ZD = new_weight(3 * num_experts, width)
+        self.weight_QED = nn.Parameter(new_weight(3 * num_experts, width).reshape(3, num_experts, width))
 
     def decide(self, x_TD: Tensor, context: GateContext) -> SparsePlan:
         """Return the plan."""
-        query_TE, key_TE, value_TE = fp32_logits(x_TD, self.weight_ZD).chunk(3, dim=-1)
+        query_TE, key_TE, value_TE = fp32_logits(x_TD, self.weight_QED.flatten(0, 1)).chunk(3, dim=-1)
         seen_TEE = (query_TE[:, :, None] * key_TE[:, None, :]).softmax(dim=-1)
         logits_TE = (seen_TEE @ value_TE[..., None])[..., 0]
         scores_TE = logits_TE.softmax(dim=-1)

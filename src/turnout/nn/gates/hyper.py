@@ -31,6 +31,7 @@ class HyperGate(Gate):
         Units of the fixed network.
     """
 
+    expert_rows = ("second_NH",)
     first_HZ: Tensor
     second_NH: Tensor
 

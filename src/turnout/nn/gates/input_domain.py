@@ -40,6 +40,7 @@ class InputDomainGate(Gate):
         The least standard deviation.
     """
 
+    expert_rows = ("means_EMZ", "log_spread_EMZ", "log_share_EM")
     is_apart = True
 
     def __init__(

@@ -37,6 +37,7 @@ class LossFreeGate(Gate):
         Whether the weights are divided by their sum, as in DeepSeek-V3.
     """
 
+    expert_rows = ("weight_ED", "bias_E")
     bias_E: Tensor
 
     def __init__(

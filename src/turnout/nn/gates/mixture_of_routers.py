@@ -30,6 +30,8 @@ class MixtureOfRoutersGate(Gate):
         Sub-gates that a token listens to.
     """
 
+    expert_rows = ("weight_GED",)
+
     def __init__(
         self, *, width: int, num_experts: int, k: int = 2, num_gates: int = 4, kept: int = 2
     ) -> None:

@@ -30,6 +30,8 @@ class NullExpertsGate(Gate):
         M. Their rows begin as copies of the true experts' rows, one after the other.
     """
 
+    expert_rows = ("weight_ED",)
+
     def __init__(self, *, width: int, num_experts: int, k: int = 3, num_null: int = 4) -> None:
         super().__init__(width=width, num_experts=num_experts)
         self.k = check_k("NullExpertsGate", k, num_experts)

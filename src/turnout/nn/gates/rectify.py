@@ -16,6 +16,7 @@ from turnout.nn.gates.contract import (
     check_k,
     chosen,
     fp32_logits,
+    moved_within,
     new_weight,
 )
 from turnout.nn.plan import SparsePlan
@@ -49,6 +50,8 @@ class RectifyGate(Gate):
         Whether either correction is made.
     """
 
+    expert_rows = ("weight_ED",)
+
     def __init__(
         self,
         *,
@@ -81,6 +84,10 @@ class RectifyGate(Gate):
     def sees(self) -> Sight:  # type: ignore[override]
         """The sequence where capacity is limited, else the token."""
         return "token" if self._factor() is None else "sequence"
+
+    def expert_order(self) -> Tensor:
+        """Return an order in which experts stay on their devices."""
+        return moved_within(self.num_experts, self.devices)
 
     def decide(self, x_TD: Tensor, context: GateContext) -> SparsePlan:
         """Return the plan; `dropped_E` counts what was turned away, wherever it went then."""

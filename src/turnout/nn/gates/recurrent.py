@@ -33,6 +33,8 @@ class RecurrentGate(Gate):
         Size of r.
     """
 
+    expert_rows = ("out_LEH",)
+
     def __init__(
         self, *, width: int, num_experts: int, k: int = 2, num_layers: int = 2, hidden: int = 128
     ) -> None:

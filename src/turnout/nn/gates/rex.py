@@ -7,7 +7,15 @@ from torch import Tensor
 
 from turnout.core.errors import InputError, sentence
 from turnout.core.validation import check_count
-from turnout.nn.gates.contract import Gate, GateContext, check_k, fp32_logits, new_weight, normalised
+from turnout.nn.gates.contract import (
+    Gate,
+    GateContext,
+    check_k,
+    fp32_logits,
+    moved_within,
+    new_weight,
+    normalised,
+)
 from turnout.nn.plan import SparsePlan
 
 
@@ -63,6 +71,16 @@ class RexGate(Gate):
         own, step = self.num_experts // self.layers, int(self.step)
         share = 1.0 if step >= self.full else max(step - self.start, 0) / max(self.full - self.start, 1)
         return own + int(share * (self.num_experts - own))
+
+    @property
+    def expert_rows(self) -> tuple[str, ...] | None:  # type: ignore[override]
+        """Claimed before others' experts open and after; between, they open by their numbers."""
+        is_whole = self.num_open in (self.num_experts // self.layers, self.num_experts)
+        return ("weight_ED",) if is_whole else None
+
+    def expert_order(self) -> Tensor:
+        """Return an order in which experts stay in the part of their layer."""
+        return moved_within(self.num_experts, self.layers)
 
     def decide(self, x_TD: Tensor, context: GateContext) -> SparsePlan:
         """Return the plan; closed experts have the score 0."""

@@ -47,6 +47,8 @@ class S2MoEGate(Gate):
         Of the contrast.
     """
 
+    expert_rows = ("weight_ED",)
+
     def __init__(
         self, *, width: int, num_experts: int, k: int = 2, noise: float = 1.0, temperature: float = 1.0
     ) -> None:

@@ -8,7 +8,15 @@ from torch import Tensor
 from turnout.core.errors import InputError, sentence
 from turnout.core.validation import check_count
 from turnout.nn.balance.switch import balance_loss
-from turnout.nn.gates.contract import Gate, GateContext, check_k, chosen, fp32_logits, new_weight
+from turnout.nn.gates.contract import (
+    Gate,
+    GateContext,
+    check_k,
+    chosen,
+    fp32_logits,
+    moved_within,
+    new_weight,
+)
 from turnout.nn.plan import SparsePlan
 
 
@@ -31,6 +39,8 @@ class SAMGate(Gate):
         Groups of E / num_groups experts.
     """
 
+    expert_rows = ("weight_ED",)
+
     def __init__(self, *, width: int, num_experts: int, k: int = 2, num_groups: int = 2) -> None:
         super().__init__(width=width, num_experts=num_experts)
         self.k = check_k("SAMGate", k, num_experts)
@@ -40,6 +50,10 @@ class SAMGate(Gate):
             raise InputError(sentence("SAMGate: k and num_groups", allowed=allowed, got=(k, num_groups)))
         self.group_GD = new_weight(num_groups, width)
         self.weight_ED = new_weight(num_experts, width)
+
+    def expert_order(self) -> Tensor:
+        """Return an order in which experts move inside their groups."""
+        return moved_within(self.num_experts, self.num_groups)
 
     def decide(self, x_TD: Tensor, context: GateContext) -> SparsePlan:
         """Return the plan; its scores are p q, its logits their logarithms."""

@@ -43,6 +43,8 @@ class SimilarityAwareGate(Gate):
         Whether later tokens are left out.
     """
 
+    expert_rows = ("weight_ED",)
+
     def __init__(
         self,
         *,

@@ -35,6 +35,8 @@ class SmearGate(Gate):
         Probability in [0, 1).
     """
 
+    expert_rows = ("weight_ED",)
+
     def __init__(
         self, *, width: int, num_experts: int, span: Span = "sequence", dropout: float = 0.1
     ) -> None:

@@ -29,6 +29,7 @@ class SoftGate(Gate):
         P, slots an expert. The experts' work is that of E P tokens an item, however long it is.
     """
 
+    expert_rows = ("phi_ZD",)
     sees: Sight = "sequence"
 
     def __init__(self, *, width: int, num_experts: int, slots: int = 1) -> None:

@@ -34,6 +34,8 @@ class SpeechMoEGate(Gate):
         Size of e.
     """
 
+    expert_rows = ("weight_LEJ",)
+
     def __init__(self, *, width: int, num_experts: int, num_layers: int = 2, hidden: int = 64) -> None:
         super().__init__(width=width, num_experts=num_experts)
         self.num_layers = check_count("SpeechMoEGate: num_layers", num_layers)

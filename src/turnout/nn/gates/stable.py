@@ -39,6 +39,7 @@ class StableGate(Gate):
     Needs `GateContext.token_ids_BS`.
     """
 
+    expert_rows = ("weight_ED", "experts_EZ")
     needs: ClassVar[frozenset[str]] = frozenset({"token_ids_BS"})
     step: Tensor
 

@@ -30,6 +30,8 @@ class ThorGate(Gate):
         `item` or `token`: what shares one draw.
     """
 
+    expert_rows = ()
+
     def __init__(self, *, width: int, num_experts: int, unit: Literal["item", "token"] = "item") -> None:
         super().__init__(width=width, num_experts=num_experts)
         check_choice("ThorGate: unit", unit, ("item", "token"))

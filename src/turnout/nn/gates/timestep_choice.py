@@ -41,6 +41,7 @@ class TimestepChoiceGate(Gate):
     Needs `GateContext.timestep_B`, in [0, 1].
     """
 
+    expert_rows = ("weight_ED",)
     sees: Sight = "sequence"
     needs: ClassVar[frozenset[str]] = frozenset({"timestep_B"})
 

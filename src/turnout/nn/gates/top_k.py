@@ -7,7 +7,14 @@ from torch import Tensor
 
 from turnout.core.errors import InputError, sentence
 from turnout.core.validation import check_choice
-from turnout.nn.gates.contract import Gate, GateContext, check_k, fp32_logits, new_weight
+from turnout.nn.gates.contract import (
+    Gate,
+    GateContext,
+    check_k,
+    fp32_logits,
+    moved_within,
+    new_weight,
+)
 from turnout.nn.moe_rule import GateRule, GroupScore, Score, Weight
 from turnout.nn.plan import SparsePlan
 
@@ -87,6 +94,16 @@ class TopKGate(Gate):
             topk_group=topk_group,
             group_score=group_score,
         )
+
+    @property
+    def expert_rows(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The weight, and the bias where there is one."""
+        return ("weight_ED", "selection_bias") if self.is_biased else ("weight_ED",)
+
+    def expert_order(self) -> Tensor:
+        """Return an order in which groups move, and experts inside them."""
+        order_GE = moved_within(self.num_experts, self.num_groups).reshape(self.num_groups, -1)
+        return order_GE[moved_within(self.num_groups)].flatten()
 
     def decide(self, x_TD: Tensor, context: GateContext) -> SparsePlan:
         """Return the plan."""

@@ -29,6 +29,8 @@ class UpcycledGate(Gate):
         Queries of a token, and their numbers.
     """
 
+    expert_rows = ("key_HEZ",)
+
     def __init__(self, *, width: int, num_experts: int, k: int = 2, heads: int = 4, size: int = 16) -> None:
         super().__init__(width=width, num_experts=num_experts)
         self.k = check_k("UpcycledGate", k, num_experts)

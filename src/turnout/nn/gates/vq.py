@@ -57,6 +57,13 @@ class VQGate(Gate):
             self.weight_ED = new_weight(num_experts, width)
             self.paths_2D = new_weight(2, width)
 
+    @property
+    def expert_rows(self) -> tuple[str, ...] | None:  # type: ignore[override]
+        """Claimed where each expert has one code; else the number of a code says which expert's it is."""
+        if len(self.codes_CD) != self.num_experts:
+            return None
+        return ("codes_CD", "weight_ED") if self.k else ("codes_CD",)
+
     def decide(self, x_TD: Tensor, context: GateContext) -> SparsePlan:
         """Return the plan; the code's expert stands in the last column."""
         mask_T = context.mask_T()
