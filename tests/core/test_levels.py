@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from turnout.core.levels import adjusted_means
+from turnout.core.levels import adjusted_means, drawn_means
 
 NAN = float("nan")
 
@@ -80,3 +80,29 @@ def test_a_dense_table_keeps_its_means_and_a_stranger_is_unknown() -> None:
     np.testing.assert_array_equal(found_M[[0, 1, 3]], quality_QM[:9, [0, 1, 3]].mean(axis=0))
     np.testing.assert_array_equal(adjusted_means(quality_QM), found_M)
     assert np.isnan(adjusted_means(np.full((2, 2), NAN))).all()
+
+
+def test_drawn_means_are_nearer_to_the_truth_and_their_leader_is_better() -> None:
+    rng = np.random.default_rng(4)
+    raw, drawn, leads = [], [], []
+    for _ in range(40):
+        truth_M, num_M = 0.6 + 0.05 * rng.standard_normal(500), rng.integers(10, 60, 500).astype(float)
+        mean_M = rng.binomial(num_M.astype(int), truth_M) / num_M
+        found_M = drawn_means(mean_M, num_M, 0.24)
+        raw.append(((mean_M - truth_M) ** 2).mean())
+        drawn.append(((found_M - truth_M) ** 2).mean())
+        leads.append(truth_M[found_M.argmax()] - truth_M[mean_M.argmax()])
+    # The least error that can be had, when all is known: 1 / (1 / 0.05^2 + n / 0.24), on average.
+    assert np.mean(drawn) < 1.05 * np.mean(1.0 / (400.0 + np.arange(10, 60) / 0.24)) < 0.3 * np.mean(raw)
+    assert np.mean(leads) > 0.04
+
+
+def test_drawn_means_of_equal_counts_keep_their_order_and_strangers_stay_unknown() -> None:
+    mean_M = np.array([0.2, NAN, 0.9, 0.5])
+    found_M = drawn_means(mean_M, np.array([9.0, 0.0, 9.0, 9.0]), 0.2)
+    assert np.isnan(found_M[1])
+    assert found_M[[0, 3, 2]].tolist() == sorted(found_M[[0, 3, 2]])
+    assert 0.2 < found_M[0] < found_M[2] < 0.9
+    sure_M = drawn_means(mean_M, np.array([9e6, 0.0, 9e6, 9e6]), 0.2)
+    np.testing.assert_allclose(sure_M, mean_M, atol=1e-6)
+    assert drawn_means(mean_M[:2], np.array([3.0, 0.0]), 0.2)[0] == 0.2  # alone there is nothing to go by

@@ -36,6 +36,25 @@ def test_sparse_candidates_are_compared_on_queries_that_all_of_them_answered() -
     assert best_single(make_table(quality)) == "m0"
 
 
+def test_of_many_candidates_the_lucky_one_of_few_answers_is_not_the_best() -> None:
+    rng = np.random.default_rng(2)
+    quality = np.where(rng.random((40, 60)) < 0.55, (rng.random((40, 60)) < 0.5).astype(float), NAN)
+    quality[:, 0] = [1.0, 1.0, 1.0, 0.0] * 10  # 30 of 40
+    quality[:, 1] = np.where(np.arange(40) < 20, 1.0, NAN)
+    quality[:20, 1] = [1.0] * 16 + [0.0] * 4  # 16 of 20
+    assert np.nanmean(quality, axis=0).argmax() == 1
+    assert best_single(make_table(quality)) == "m0"
+
+
+def test_few_answers_are_no_reason_to_leave_one_out_where_nobody_was_kept_from_a_place() -> None:
+    rng = np.random.default_rng(3)
+    chance_QM = np.broadcast_to([0.5, 0.8], (600, 2))
+    seen_QM = rng.random((600, 2)) < [1.0, 0.2]
+    table = make_table(np.where(seen_QM, (rng.random((600, 2)) < chance_QM).astype(float), NAN))
+    assert best_single(table) == "m0"
+    assert best_single(table, min_coverage=0.0) == "m1"
+
+
 def test_the_level_of_a_query_counts_out_of_what_a_candidate_adds() -> None:
     rng = np.random.default_rng(0)
     level_Q1, value_M = 0.8 * rng.random((400, 1)), np.array([0.2, 0.05, 0.1, 0.0])

@@ -37,6 +37,28 @@ def test_whoever_met_the_easy_queries_does_not_lead_for_that() -> None:
     np.testing.assert_allclose(found_M, truth_QM.mean(axis=0), atol=0.02)
 
 
+def test_of_means_over_few_outcomes_luck_is_taken_and_said_in_the_spread() -> None:
+    rng = np.random.default_rng(0)
+    chance_M = 0.6 + 0.03 * rng.standard_normal(200)
+    seen_QM = rng.random((200, 200)) < rng.uniform(0.05, 0.4, 200)
+    table = dense_table(
+        np.where(seen_QM, (rng.random((200, 200)) < chance_M).astype(float), NAN),
+        [f"text {i}" for i in range(200)],
+    )
+    router = BestSingleRouter().fit(table)
+    found = router.estimate(table.queries[:1])
+    quality_M, spread_M = found.quality_QM[0], found.spread_QM[0]
+    lead = int(quality_M.argmax())
+    assert np.nanmean(table.quality_QM, axis=0).max() > chance_M.max() + 0.1
+    assert abs(quality_M[lead] - chance_M[lead]) < 0.08
+    assert (np.abs(quality_M - chance_M) < 2.0 * spread_M).mean() > 0.95
+    before = found.quality_QM.copy()
+    probe = dense_table(np.ones((9, 201)), list("abcdefghi")).select(candidates=["m200"])
+    after = router.add_candidate(probe.candidates[0], probe).estimate(table.queries[:1]).quality_QM
+    np.testing.assert_array_equal(after[:, :-1], before)
+    assert after[0, -1] == 1.0
+
+
 def test_a_dense_table_keeps_its_plain_means_to_the_last_bit() -> None:
     table = real_table()
     found = BestSingleRouter().fit(table).estimate(table.queries[:3])

@@ -145,6 +145,46 @@ def test_a_real_table_of_500_queries_with_half_its_cells_is_not_made_worse(name:
     assert np.isfinite(made.router.estimate(test.queries).quality_QM).all()
 
 
+def test_the_best_single_model_may_have_few_answers_where_they_are_a_fair_sample() -> None:
+    rng = np.random.default_rng(0)
+    seen_QM, chance_QM = rng.random((600, 3)) < [0.9, 0.9, 0.2], np.broadcast_to([0.5, 0.55, 0.8], (600, 3))
+    row_N, column_N = np.nonzero(seen_QM)
+    table = OutcomeTable(
+        queries=worded_queries(600, seed=0),
+        candidates=[Candidate(model=name) for name in ("a", "b", "c")],
+        query_index=row_N,
+        candidate_index=column_N,
+        quality=(rng.random((600, 3)) < chance_QM)[seen_QM].astype(float),
+    )
+    made = train(table, Goal(), embedder=SMALL, seed=0)
+    assert made.frontier is not None
+    assert table.names[made.frontier.best] == "c"
+    assert made.decide(table.queries).names_Q.count("c") > 590
+
+
+def test_a_lucky_leader_of_few_answers_is_not_believed() -> None:
+    claims, leads = [], []
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        chance_M, rate_M = 0.6 + 0.05 * rng.standard_normal(150), rng.uniform(0.05, 0.4, 150)
+        row_N, column_N = np.nonzero(rng.random((250, 150)) < rate_M)
+        table = OutcomeTable(
+            queries=worded_queries(250, seed=seed),
+            candidates=[Candidate(model=f"m{j}") for j in range(150)],
+            query_index=row_N,
+            candidate_index=column_N,
+            quality=(rng.random(row_N.size) < chance_M[column_N]).astype(float),
+        )
+        found = learn_auto(table, embedder=SMALL, seed=seed).router.estimate(table.queries[:40])
+        rows, best_Q = np.arange(40), found.quality_QM.argmax(axis=1)
+        off_Q = found.quality_QM[rows, best_Q] - chance_M[best_Q]
+        claims.append((off_Q / found.spread_QM[rows, best_Q]).mean())
+        leads.append(off_Q.mean())
+    # Means as they are lead by 0.2 and more than three of their deviations.
+    assert np.mean(leads) < 0.08
+    assert np.mean(claims) < 1.5
+
+
 def test_a_half_empty_table_still_opens_the_guard() -> None:
     # On the queries where choice and single were both run, one in four, it was too unsure to open.
     table, chance_QM = world(400, 8, fill=0.5, signal=0.2, seed=1)
@@ -187,13 +227,13 @@ def test_who_earns_nothing_is_left_out_unless_it_knows_the_costs() -> None:
     gram_CC = np.eye(6)
     evidence = Evidence(gram_CC, np.array([0.5, 0.01, 0.0, 0.0, 0.02, 0.3]), np.array([3.0, 1.0, 2.0]))
     fold = Fold(
-        rows_Q=np.ones(1, np.bool_), base=None,  # type: ignore[arg-type]
+        rows_Q=np.ones(1, np.bool_), base=None, luck_M=np.zeros(1),  # type: ignore[arg-type]
         estimates=dict.fromkeys("abc"), evidence=evidence,  # type: ignore[arg-type]
     )  # fmt: skip
     assert kept([fold], ["a", "b", "c"], has_costs=False) == ["a", "c"]
     assert kept([fold], ["a", "b", "c"], has_costs=True) == ["a", "b", "c"]
     nobody = Fold(
-        rows_Q=fold.rows_Q, base=fold.base, estimates=fold.estimates,
+        rows_Q=fold.rows_Q, base=fold.base, luck_M=fold.luck_M, estimates=fold.estimates,
         evidence=Evidence(gram_CC, np.zeros(6), np.zeros(3)),
     )  # fmt: skip
     assert kept([nobody], ["a", "b", "c"], has_costs=False) == ["a"]

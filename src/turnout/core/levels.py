@@ -1,10 +1,15 @@
-"""This module counts out of a candidate's mean how hard the queries were on which it was observed.
+"""This module counts out of a candidate's mean how hard its queries were, and how lucky it may have been.
 
 On a table with holes a mean over easier queries is no evidence. Least squares of `quality_qm = level_q +
 value_m` over observed cells (F. Yates, "The principles of orthogonality and confounding in replicated
 experiments", 1933) compares candidates on the queries that they share, pair by pair. Levels are drawn to
 that of their task, and tasks to the common one, by almost nothing: where no query is shared candidates are
 compared task by task, and where no task is either, by their means.
+
+Of many candidates that were observed on few queries the luckiest leads. So means are drawn toward the common
+one, the more the fewer outcomes they have, by empirical Bayes: C. N. Morris, "Parametric empirical Bayes
+inference", JASA 78, 1983, with the variance between candidates by moments (R. DerSimonian, N. Laird,
+"Meta-analysis in clinical trials", Controlled Clinical Trials 7, 1986).
 """
 
 from __future__ import annotations
@@ -17,6 +22,8 @@ from turnout.core.outcomes import Floats
 
 _LEVEL_PRIOR = 1e-3
 """Weight of the task's level in a query's own, in observations."""
+_LEAST_BETWEEN = 0.01
+"""Variance between candidates that one more of them would show: a deviation of a tenth of the scale."""
 _TASK_PRIOR = 1e-6
 """Weight of the common level in a task's own: small beside what one query says of it."""
 
@@ -37,6 +44,28 @@ def adjusted_means(quality_QM: Floats, tasks: Sequence[str | None] | None = None
         named = (None,) * rows.size if tasks is None else tuple(tasks)
         member_QG = _memberships([named[row] for row in np.flatnonzero(rows).tolist()])
         found_M[seen_M] = _solve(quality_QM[cells], known_QM[cells], member_QG).round(9)
+    return found_M
+
+
+def drawn_means(mean_M: Floats, num_M: Floats, variance: float) -> Floats:
+    """Return each candidate's mean as it is expected to be on more queries, shape (M,).
+
+    `variance` is that of one outcome around its candidate's mean, the same for all: so equal counts leave the
+    order as it is, and a candidate of some lucky outcomes does not lead. NaN stays NaN.
+    """
+    known_M = np.isfinite(mean_M) & (num_M > 0)
+    if known_M.sum() < 2 or variance <= 0.0:
+        return mean_M
+    mean_K, error_K = mean_M[known_M], variance / num_M[known_M]
+    weight_K = 1.0 / error_K
+    common = float(np.average(mean_K, weights=weight_K))
+    beyond = float((weight_K * (mean_K - common) ** 2).sum()) - (mean_K.size - 1.0)
+    between = max(beyond / float(weight_K.sum() - (weight_K**2).sum() / weight_K.sum()), 0.0)
+    between = (mean_K.size * between + _LEAST_BETWEEN) / (mean_K.size + 1.0)
+    trust_K = between / (between + error_K)
+    common = float(np.average(mean_K, weights=trust_K))
+    found_M = mean_M.copy()
+    found_M[known_M] = (common + trust_K * (mean_K - common)).round(9)
     return found_M
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from turnout.core.errors import TableError, sentence
-from turnout.core.levels import adjusted_means
+from turnout.core.levels import adjusted_means, drawn_means
 from turnout.core.scoring import name_order
 
 if TYPE_CHECKING:
@@ -25,13 +25,16 @@ TIE = 1e-12
 """Qualities closer than this are equal: means over samples carry rounding noise."""
 
 
-def best_single(table: OutcomeTable) -> str:
+def best_single(table: OutcomeTable, *, min_coverage: float = MIN_COVERAGE) -> str:
     """Return the name of the candidate with the highest mean quality; ties go to the cheaper.
 
     On a sparse table a mean over easier queries is no evidence, so that how hard a query is counts out
-    (`adjusted_means`); candidates observed on few queries are left out.
+    (`adjusted_means`); candidates observed on few queries are left out, and means over fewer are drawn to
+    the common one (`drawn_means`), so that luck does not lead. Where it is known that nobody was kept from a
+    place, `min_coverage` may be 0: few outcomes are then no worse than that.
     """
-    return table.names[_best_column(table.quality_QM, table.cost_usd_QM, table.names, table.tasks)]
+    columns = table.quality_QM, table.cost_usd_QM, table.names, table.tasks
+    return table.names[_best_column(*columns, min_coverage=min_coverage)]
 
 
 def best_per_group(table: OutcomeTable) -> dict[str | None, str]:
@@ -90,20 +93,29 @@ def _best_column(
     cost_usd_QM: Floats,
     names: tuple[str, ...],
     tasks: Sequence[str | None] | None = None,
+    *,
+    min_coverage: float = MIN_COVERAGE,
 ) -> int:
     observed_QM = ~np.isnan(quality_QM)
     share_M = observed_QM.mean(axis=0)
     if not share_M.max() > 0:
         raise TableError(sentence("evaluate: the training table has no observed quality"))
-    columns = np.flatnonzero(share_M >= MIN_COVERAGE * share_M.max())
+    columns = np.flatnonzero((share_M > 0.0) & (share_M >= min_coverage * share_M.max()))
     quality_QC = quality_QM[:, columns]
     is_dense = bool(observed_QM[:, columns].all())
-    mean_M = _row_mean(quality_QC.T) if is_dense else adjusted_means(quality_QC, tasks)
+    mean_M = _row_mean(quality_QC.T) if is_dense else _fair_means(quality_QC, tasks)
     cost_M = _row_mean(cost_usd_QM[:, columns].T)
     best = np.flatnonzero(mean_M >= np.nanmax(mean_M) - TIE)
     rank = name_order(names)[columns]
     cost_key = np.where(np.isnan(cost_M), np.inf, cost_M)
     return int(columns[min(best, key=lambda k: (cost_key[k], rank[k]))])
+
+
+def _fair_means(quality_QM: Floats, tasks: Sequence[str | None] | None) -> Floats:
+    num_M = np.isfinite(quality_QM).sum(axis=0).astype(np.float64)
+    off_QM = quality_QM - _row_mean(quality_QM.T)
+    variance = float(np.nansum(off_QM**2)) / max(float(num_M.sum()) - num_M.size, 1.0)
+    return drawn_means(adjusted_means(quality_QM, tasks), num_M, variance)
 
 
 def _row_mean(values_QM: Floats) -> Floats:

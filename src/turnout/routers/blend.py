@@ -198,7 +198,7 @@ class BlendRouter(Router):
     def _estimate(self, queries: Sequence[Query]) -> Estimate:
         weights, pool_M = self._learned("estimate")
         estimates = [member.estimate(queries) for member in self.members_]
-        return blend(estimates, self.base_.estimate(queries), weights, pool_M)
+        return blend(estimates, self.base_.estimate(queries), weights, pool_M, self.base_.luck_)
 
     def _learn(self, table: OutcomeTable, members: Sequence[Router]) -> Weights:
         fold_Q = fold_of(table.queries, self.num_folds, seed=self.seed)

@@ -57,11 +57,17 @@ def held_of(estimates: Sequence[Estimate], plain_M: Floats, test: OutcomeTable) 
     )
 
 
-def blend(estimates: Sequence[Estimate], base: Estimate, weights: Weights, pool_M: Bools) -> Estimate:
-    """Return one estimate from those of the members; `pool_M` says whose mean is the common part."""
+def blend(
+    estimates: Sequence[Estimate], base: Estimate, weights: Weights, pool_M: Bools, luck_M: Floats
+) -> Estimate:
+    """Return one estimate from those of the members; `pool_M` says whose mean is the common part.
+
+    `luck_M` was taken from the means that `base` holds (`BestSingleRouter`). Members average the same lucky
+    outcomes, so that it is taken from their blend as well.
+    """
     quality_KQM = np.array([estimate.quality_QM for estimate in estimates])
     spread_KQM = [estimate.spread_QM for estimate in estimates]
-    mixed_QM = weights.mix(quality_KQM, base.quality_QM, pool_M)
+    mixed_QM = weights.mix(quality_KQM, base.quality_QM + luck_M, pool_M) - luck_M
     clipped_QM = squeezed(mixed_QM)
     with np.errstate(invalid="ignore"):
         spread_QM = weights.spread(clipped_QM, quality_KQM, spread_KQM, base.quality_QM, base.spread_QM)

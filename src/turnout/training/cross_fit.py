@@ -10,7 +10,7 @@ import numpy as np
 from turnout.core.contracts import Embedder, Router
 from turnout.core.errors import TableError, sentence
 from turnout.core.estimate import Estimate
-from turnout.core.outcomes import Bools, Ints, OutcomeTable, split_groups
+from turnout.core.outcomes import Bools, Floats, Ints, OutcomeTable, split_groups
 from turnout.evaluation import near_duplicates
 from turnout.routers import BestSingleRouter
 from turnout.routers.members import blend, held_of, plain_means, with_embedder
@@ -27,6 +27,8 @@ class Fold:
     """Which queries of the table these are."""
     base: Estimate
     """The candidates' means on the rest."""
+    luck_M: Floats
+    """What was taken from them for luck."""
     estimates: Mapping[str, Estimate]
     """Of each router."""
     evidence: Evidence
@@ -40,7 +42,7 @@ class Fold:
     def blend(self, names: Sequence[str], weights: Weights) -> Estimate:
         """Return the blend of some routers."""
         pool_M: Bools = np.asarray(np.isfinite(self.base.quality_QM).all(axis=0))
-        return blend([self.estimates[name] for name in names], self.base, weights, pool_M)
+        return blend([self.estimates[name] for name in names], self.base, weights, pool_M, self.luck_M)
 
 
 def cut(table: OutcomeTable, num_folds: int, *, seed: int) -> Ints:
@@ -71,9 +73,10 @@ def predict_fold(
         name: with_embedder(router, embedder).fit(rest).estimate(held.queries)
         for name, router in routers.items()
     }
-    base = BestSingleRouter().fit(rest).estimate(held.queries)
+    means = BestSingleRouter().fit(rest)
+    base = means.estimate(held.queries)
     evidence = held_of(list(estimates.values()), plain_means(rest), held).evidence()
-    return Fold(rows_Q=rows_Q, base=base, estimates=estimates, evidence=evidence)
+    return Fold(rows_Q=rows_Q, base=base, luck_M=means.luck_, estimates=estimates, evidence=evidence)
 
 
 def in_order(folds: Sequence[Fold], estimates: Sequence[Estimate]) -> Estimate:

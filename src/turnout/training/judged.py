@@ -101,9 +101,12 @@ def judge(
 def singles_of_folds(table: OutcomeTable, among: OutcomeTable, fold_Q: Ints) -> Ints:
     """Return the best single model of the other folds for every query, shape (Q,).
 
-    `among` is the table of the candidates that may be one.
+    `among` is the table of the candidates that may be one: who was kept from queries is not among them
+    (`support.wide`), so that few outcomes of a candidate are a fair sample, and drawn means say what they are
+    worth.
     """
     single_Q = np.zeros(fold_Q.size, np.int64)
     for fold in np.unique(fold_Q):
-        single_Q[fold_Q == fold] = table.names.index(best_single(among.where(fold_Q != fold)))
+        single = best_single(among.where(fold_Q != fold), min_coverage=0.0)
+        single_Q[fold_Q == fold] = table.names.index(single)
     return single_Q

@@ -179,7 +179,7 @@ def _judged_log(table: OutcomeTable, estimate: Estimate) -> Judged:
 
 
 def _best(table: OutcomeTable, found: Found | None) -> int:
-    return table.names.index(best_single(wide(table, found)))
+    return table.names.index(best_single(wide(table, found), min_coverage=0.0))
 
 
 def _reads(router: Router, work: Work) -> Embedder | None:
