@@ -185,6 +185,21 @@ def test_a_lucky_leader_of_few_answers_is_not_believed() -> None:
     assert np.mean(claims) < 1.5
 
 
+def test_the_guard_asks_less_of_a_blend_than_of_a_router_that_was_named() -> None:
+    wide, _ = world(200, 4, seed=0)
+    table = wide.select(candidates=list(wide.names[:3]))
+    confidence = []
+    for router, given in (("auto", None), ("knn", None), ("auto", 0.95)):
+        made = train(table, Goal(), router=router, embedder=SMALL, guard_confidence=given)
+        assert made.guard is not None
+        confidence.append(made.guard.confidence)
+        grown = made.add_candidate(wide.candidates[3], wide)
+        assert grown.arrivals is not None
+        confidence.append(grown.arrivals.confidence)
+    # What a newcomer's own rows say was not shrunk.
+    assert confidence == [0.8, 0.9, 0.9, 0.9, 0.95, 0.95]
+
+
 def test_a_half_empty_table_still_opens_the_guard() -> None:
     # On the queries where choice and single were both run, one in four, it was too unsure to open.
     table, chance_QM = world(400, 8, fill=0.5, signal=0.2, seed=1)

@@ -34,6 +34,8 @@ from turnout.policies.support import Support, unpacked
 _NO_CAPS = Budget()
 _at_price = lru_cache(maxsize=4096)(Budget.at_price)
 _MAX_PLANS = 1024
+_NEWCOMER = 0.9
+"""Confidence at which a newcomer's probe rows must speak for it, at least."""
 ASIDE = "guard: not shown to beat the best single model"
 
 
@@ -202,7 +204,8 @@ class Deployment(Configured):
             self.arrivals,
             quality_MQ=quality_MQ,
             usd_MQ=usd_MQ,
-            confidence=0.9 if self.guard is None else self.guard.confidence,
+            # What some tens of probe rows say of a newcomer was not shrunk toward anything.
+            confidence=_NEWCOMER if self.guard is None else max(_NEWCOMER, self.guard.confidence),
         )
         told = {"name": candidate.name, "probes": int(np.isfinite(quality_MQ[-1]).sum())}
         before = certificate.get("newcomers", [])

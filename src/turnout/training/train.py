@@ -20,6 +20,9 @@ from turnout.training.memory import remembered
 from turnout.training.pool import about_prices, learnable
 from turnout.training.support import about_support
 
+_OF_AUTO, _OF_NAMED = 0.8, 0.9
+"""The guard's confidence where none is given."""
+
 
 def train(
     table: OutcomeTable,
@@ -30,7 +33,7 @@ def train(
     embedder: Embedder | None = None,
     policy: Policy | None = None,
     shares: Shares | None = None,
-    guard_confidence: float = 0.9,
+    guard_confidence: float | None = None,
     is_guarded: bool = True,
     num_prices: int = 50,
     is_log: bool = False,
@@ -59,8 +62,9 @@ def train(
     shares:
         How the table is cut into fit, calibrate and guard; for named routers only.
     guard_confidence:
-        Confidence of the guard's one-sided bound. A router that opens it wrongly was shrunk toward the means
-        and costs little; one that is kept out costs all that it would have gained.
+        Confidence of the guard's one-sided bound; None is 0.8 for `auto` and 0.9 for a named router. A blend
+        that opens it wrongly was shrunk toward the means and costs little; one that is kept out costs all
+        that it would have gained.
     is_guarded:
         Whether the guard stands before the router; False where its choices are wanted whatever outcomes say,
         as routes that a user wrote.
@@ -93,7 +97,9 @@ def train(
     else:
         learned = learn_named(router, work, shares=shares or Shares(), progress=progress)
     progress("calibrate and guard", 4, 5)
-    deployment = _calibrated(learned, work, num_prices=num_prices, confidence=guard_confidence)
+    usual = _OF_AUTO if router == AUTO else _OF_NAMED
+    confidence = usual if guard_confidence is None else guard_confidence
+    deployment = _calibrated(learned, work, num_prices=num_prices, confidence=confidence)
     if not is_guarded:
         deployment.guard = None
     assert deployment.frontier is not None
