@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import gc
+import http.client
+import json
 import threading
+from urllib.parse import urlsplit
 
+import pytest
+
+from tests.gateway.conftest import Served
 from turnout.gateway.garbage import YOUNG, RareSearch
 
 
@@ -29,3 +35,27 @@ def test_a_guest_changes_nothing() -> None:
     guest.start()
     guest.join()
     assert gc.get_threshold() == before
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_a_request_makes_dies_by_itself(gateway: Served, stream: bool) -> None:
+    body = {"model": "turnout/auto", "messages": [{"role": "user", "content": "hello"}], "stream": stream}
+    connection = http.client.HTTPConnection(urlsplit(gateway.base_url).netloc)
+
+    def ask() -> None:
+        connection.request("POST", "/v1/chat/completions", json.dumps(body))
+        response = connection.getresponse()
+        assert response.status == 200
+        response.read()
+
+    ask()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            ask()
+        num_left = gc.collect()
+    finally:
+        gc.enable()
+        connection.close()
+    assert num_left < 20, "some cycle is made by every request"

@@ -48,8 +48,10 @@ class Attended:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         task, self._task = self._task, None
-        if self._unwatch is not None:
-            self._unwatch()
+        # What takes it back knows this block: kept, the two would wait for a search for garbage.
+        unwatch, self._unwatch = self._unwatch, None
+        if unwatch is not None:
+            unwatch()
         if self._is_gone and task is not None:
             task.uncancel()
             if kind is asyncio.CancelledError:
