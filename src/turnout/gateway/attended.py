@@ -1,7 +1,8 @@
 """This module is uvicorn's HTTP connection, which says at once when its client has left.
 
 ASGI tells it to whoever waits for the next message, which takes a task beside every request. A request that
-finds `LEFT` in its scope is called back instead; under another server it waits as ASGI has it.
+finds `LEFT` in its scope is called back instead; under another server it waits as ASGI has it. Besides, it
+bounds headers, and ignores an `upgrade`: uvicorn would lose the body that comes with one.
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ from typing import TYPE_CHECKING, Any, cast, final
 from urllib.parse import unquote
 
 import httptools
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from turnout.core.errors import sentence
 from turnout.gateway.bell import bell_of
+from turnout.gateway.deaf import turn_deaf
+from turnout.gateway.errors import error_body
 from turnout.gateway.quick_cycle import QuickCycle
 
 if TYPE_CHECKING:
@@ -25,6 +30,15 @@ if TYPE_CHECKING:
 
 LEFT = "turnout.left"
 """Where a request finds in its scope whom to ask for a call when its client leaves."""
+
+MAX_HEAD_BYTES = 2**16
+"""Bytes of a request's line and headers; more are answered with 431."""
+
+MAX_HEADERS = 256
+"""Headers of a request; more are answered with 431."""
+
+_INVALID = "Invalid HTTP request received."
+_ABOUT_UPGRADE = (b"upgrade", b"http2-settings", b"connection")
 
 Tell = Callable[[], None]
 Unwatch = Callable[[], object]
@@ -43,6 +57,9 @@ class AttendedProtocol(HttpToolsProtocol):
         self._watching = set[Tell]()
         self._is_lost = False
         self._bell = bell_of(self.loop)
+        self._is_upgrade = False
+        self._num_bytes = 0
+        """Bytes that came since a request, or a part of its body, was whole."""
         self.due_s = math.inf
         """When the connection has been idle for too long; infinity while it is not idle."""
 
@@ -66,16 +83,34 @@ class AttendedProtocol(HttpToolsProtocol):
         }
         self.scope = cast("HTTPScope", scope)
 
+    def data_received(self, data: bytes) -> None:
+        """Parse what has arrived; headers without an end are cut."""
+        if self.due_s != math.inf:
+            self._unset_keepalive_if_required()
+        self._num_bytes += len(data)
+        while True:
+            try:
+                self.parser.feed_data(data)
+                break
+            except httptools.HttpParserError as error:
+                self._refuse(is_too_large=isinstance(error.__context__, _HeadTooLargeError))
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                if not self._is_upgrade:
+                    self._unsupported_upgrade_warning()
+                    return
+                data = self._without_upgrade() + data[upgrade.args[0] :]
+        if self._num_bytes > MAX_HEAD_BYTES:
+            self._refuse(is_too_large=True)
+
     def on_headers_complete(self) -> None:
         """Begin the request; its answer is written more quickly."""
+        if self._num_bytes > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
+            self._check_head()
         parser = self.parser
-        before: RequestResponseCycle | None = self.cycle
         is_usual = parser.get_http_version() == "1.1" and not parser.should_upgrade()
-        is_first = before is None or before.response_complete
-        if not is_usual or not is_first or self.limit_concurrency is not None or self.root_path:
-            super().on_headers_complete()
-            # The request's task has not run yet, and looks its methods up when it does.
-            QuickCycle.take_over(self.cycle)
+        if not is_usual or not self._is_free() or self.limit_concurrency is not None or self.root_path:
+            self._begin_unusual()
             return
         path, raw_path, query = _cut(self.url)
         more = {
@@ -87,6 +122,64 @@ class AttendedProtocol(HttpToolsProtocol):
         cast("dict[str, Any]", self.scope).update(more)
         self.cycle = QuickCycle.begun(self, is_kept=parser.should_keep_alive())
         self._start_asgi_task(self.cycle, self.app)
+
+    def on_body(self, body: bytes) -> None:
+        """Hand a part of a body on."""
+        self._num_bytes = 0
+        cycle = self.cycle
+        if cycle.response_complete:
+            return
+        cycle.body += body
+        if len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        cycle.message_event.set()
+
+    def on_message_complete(self) -> None:
+        """Note that a request is whole, unless it comes once more without its upgrade."""
+        self._num_bytes = 0
+        cycle = self.cycle
+        if not self._is_upgrade and not cycle.response_complete:
+            cycle.more_body = False
+            cycle.message_event.set()
+
+    def _begin_unusual(self) -> None:
+        # What connects somewhere has no body that could get lost.
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            self._is_upgrade = True
+            return
+        super().on_headers_complete()
+        # The request's task has not run yet, and looks its methods up when it does.
+        QuickCycle.take_over(self.cycle)
+
+    def _without_upgrade(self) -> bytes:
+        """Return a head without its upgrade, which a server may ignore (RFC 9110, 7.8), to be read anew."""
+        lines = [b"%b %b HTTP/1.1" % (self.parser.get_method(), self.url)]
+        lines += [b"%b: %b" % pair for pair in self.headers if pair[0] not in _ABOUT_UPGRADE]
+        self._is_upgrade = False
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return b"\r\n".join([*lines, b"", b""])
+
+    def _check_head(self) -> None:
+        size = len(self.url) + sum([len(name) + len(value) for name, value in self.headers])
+        if size > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
+            raise _HeadTooLargeError
+
+    def _refuse(self, *, is_too_large: bool) -> None:
+        """Answer what cannot be read, and close the connection."""
+        if not is_too_large:
+            self.logger.warning(_INVALID)
+            self.send_400_response(_INVALID)
+        elif self._is_free():
+            self.connections.discard(self)
+            turn_deaf(self.transport, _too_large())
+        else:
+            self.transport.close()  # into an answer that is on its way nothing may be written
+
+    def _is_free(self) -> bool:
+        """Whether no answer is on its way."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is None or cycle.response_complete
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         if getattr(self.config, "reset_contextvars", False) or not isinstance(cycle, QuickCycle):
@@ -130,6 +223,21 @@ class AttendedProtocol(HttpToolsProtocol):
             return _nothing
         self._watching.add(tell)
         return partial(self._watching.discard, tell)
+
+
+class _HeadTooLargeError(Exception):
+    pass
+
+
+def _too_large() -> bytes:
+    message = sentence(
+        "the request's line and headers are too large",
+        allowed=f"{MAX_HEAD_BYTES} bytes, in at most {MAX_HEADERS} headers",
+        do="send fewer, or shorter ones",
+    )
+    body = error_body(message, kind="invalid_request_error", param=None, code="head_too_large")
+    head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
+    return b"HTTP/1.1 431 Request Header Fields Too Large\r\n" + head + body
 
 
 def _nothing() -> None:

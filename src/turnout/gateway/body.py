@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from turnout.core.errors import sentence
+from turnout.gateway.config import ServerSettings
 from turnout.gateway.disconnect import ClientGoneError, Receive, Scope
 from turnout.gateway.errors import ApiError, body_too_large
+from turnout.gateway.quick_cycle import quick_cycle_of
 
 
-async def read_body(scope: Scope, receive: Receive, limit_mb: float) -> bytes:
-    """Return the whole body; raises `ApiError` (413) beyond the limit, (415) for one that is packed.
+async def read_body(scope: Scope, receive: Receive, settings: ServerSettings) -> bytes:
+    """Return the whole body; raises `ApiError` (408, 413) beyond the limits, (415) for one that is packed.
 
     Raises `ClientGoneError` when cut. As much again is read and thrown away first, because a client that is
     cut off while it sends reports a broken connection and not the answer.
     """
-    limit_bytes = int(limit_mb * 1e6)
+    limit_bytes = int(settings.max_body_mb * 1e6)
+    cycle = quick_cycle_of(receive)
+    if cycle is not None and not cycle.more_body and not cycle.disconnected:
+        # Nearly always: it came with the headers.
+        body: bytes = (await receive())["body"]
+        size = len(body)
+    else:
+        try:
+            async with asyncio.timeout(settings.body_s):
+                body, size = await _read(receive, limit_bytes)
+        except TimeoutError:
+            raise _too_slow(settings.body_s) from None
+    for name, value in scope["headers"]:
+        if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+            raise _packed(value)
+    if size > limit_bytes:
+        raise body_too_large(settings.max_body_mb, size)
+    return body
+
+
+async def _read(receive: Receive, limit_bytes: int) -> tuple[bytes, int]:
+    """Return what fits, and how much came."""
     parts: list[bytes] = []
     size = 0
     while True:
@@ -25,13 +50,18 @@ async def read_body(scope: Scope, receive: Receive, limit_mb: float) -> bytes:
         if size <= limit_bytes:
             parts.append(part)
         if not message.get("more_body", False) or size > 2 * limit_bytes:
-            break
-    for name, value in scope["headers"]:
-        if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
-            raise _packed(value)
-    if size > limit_bytes:
-        raise body_too_large(limit_mb, size)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+            return parts[0] if len(parts) == 1 else b"".join(parts), size
+
+
+def _too_slow(limit_s: float) -> ApiError:
+    message = sentence(
+        "the request body did not come to its end in time",
+        allowed=f"{limit_s:g} s",
+        do="send it faster, or raise server.body_s",
+    )
+    # What may still come of it would be taken for the next request.
+    headers = [(b"connection", b"close")]
+    return ApiError(408, message, code="body_timeout", kind="timeout_error", headers=headers)
 
 
 def _packed(encoding: bytes) -> ApiError:

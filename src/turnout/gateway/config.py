@@ -33,6 +33,8 @@ class ServerSettings(Settings, frozen=True, kw_only=True):
     """TCP port; 0 takes a free one."""
     max_body_mb: Annotated[float, msgspec.Meta(gt=0, le=4096)] = 32.0
     """Largest request body in megabytes (1e6 bytes); a larger one is answered with 413."""
+    body_s: Seconds = 120.0
+    """Seconds that a request's body may take to come in; one that takes longer is answered with 408."""
     drain_s: Annotated[int, msgspec.Meta(ge=1, le=86_400)] = 30
     """Seconds that running answers get to finish after SIGTERM before they are cut."""
     keep_alive_s: Seconds = 15.0

@@ -123,7 +123,7 @@ class Conversations:
 
 async def _read(parts: Parts, scope: Scope, receive: Receive) -> tuple[Members, Ruling | None]:
     """Return the body's members as rules leave them, and what is in force; a call without a body has none."""
-    body = await read_body(scope, receive, parts.config.server.max_body_mb) if _has_body(scope) else b""
+    body = await read_body(scope, receive, parts.config.server) if _has_body(scope) else b""
     return await ruled(parts, scope, parse_members(body) if body.strip() else {})
 
 

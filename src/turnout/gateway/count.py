@@ -39,7 +39,7 @@ class CountTokens:
     async def count(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Estimate the length of a request of Messages in tokens."""
         try:
-            body = await read_body(scope, receive, self._parts().config.server.max_body_mb)
+            body = await read_body(scope, receive, self._parts().config.server)
             tokens = self._protocol.parse(body).input_tokens
         except ApiError as error:
             await send_body(send, self._protocol.error_reply(error), [], is_estimated=False)

@@ -66,7 +66,7 @@ class Explain:
         """Answer with the decision on a request and its reasons; raises `ApiError` (400)."""
         parts = self._parts()
         key: Key | None = scope.get(KEY)
-        body = await read_body(scope, receive, parts.config.server.max_body_mb)
+        body = await read_body(scope, receive, parts.config.server)
         protocol = self._protocol(scope, body)
         request = read_request(protocol, body, parts.config.routing.alias)
         goal, whose = goal_of(scope["headers"], key, request.dial)

@@ -57,7 +57,7 @@ class Feedback:
         parts = self._parts()
         if parts.ledger.is_full:
             raise ledger_full()
-        given = _parse(await read_body(scope, receive, parts.config.server.max_body_mb))
+        given = _parse(await read_body(scope, receive, parts.config.server))
         owner = await asyncio.to_thread(parts.ledger.owner, given.decision_id)
         key: Key | None = scope.get(KEY)
         # A decision of another tenant is not there for this one: its existence is nobody else's business.

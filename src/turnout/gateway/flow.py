@@ -51,9 +51,10 @@ async def _attend(exchange: Exchange) -> None:
         await send_body(exchange.send, exchange.protocol.error_reply(ledger_full()), [], is_estimated=False)
         return
     try:
+        body = await _read(exchange)
         await exchange.parts.gate.enter()
         try:
-            await _serve(exchange)
+            await _serve(exchange, body)
         finally:
             exchange.parts.gate.leave()
             if exchange.keep is not None:
@@ -77,11 +78,17 @@ async def _attend(exchange: Exchange) -> None:
         await _send_error(exchange, internal_error(account.decision_id))
 
 
-async def _serve(exchange: Exchange) -> None:
+async def _read(exchange: Exchange) -> bytes:
+    """Return the body of a client that is let in; who sends it slowly has no place meanwhile."""
+    parts = exchange.parts
+    parts.gate.check()
+    if parts.admission is not None:
+        exchange.account.key = await parts.admission.recognise(exchange.headers)
+    return await read_body(exchange.scope, exchange.receive, parts.config.server)
+
+
+async def _serve(exchange: Exchange, body: bytes) -> None:
     parts, account, admission = exchange.parts, exchange.account, exchange.parts.admission
-    if admission is not None:
-        account.key = await admission.recognise(exchange.headers)
-    body = await read_body(exchange.scope, exchange.receive, parts.config.server.max_body_mb)
     exchange.request = read_request(exchange.protocol, body, parts.config.routing.alias)
     if admission is not None and account.key is not None:
         exchange.hold = await admission.enter(account.key, exchange.request)

@@ -31,6 +31,11 @@ class Gate:
         """How many wait for a place."""
         return len(self._waiting)
 
+    def check(self) -> None:
+        """Raise `ApiError` (503) where nobody could even wait: then a body need not be read."""
+        if self.num_running >= self.settings.max_running and len(self._waiting) >= self.settings.max_queued:
+            raise self._refusal(f"{len(self._waiting)} requests wait already")
+
     async def enter(self) -> None:
         """Take a place, at once or after a wait; raises `ApiError` (503) where there is none in time.
 

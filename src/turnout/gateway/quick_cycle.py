@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
 
-    from turnout.gateway.disconnect import Send
+    from turnout.gateway.disconnect import Receive, Send
 
 _NO_BODY = (204, 304)
 _UNUSUAL = frozenset({b"connection", b"transfer-encoding"})
@@ -61,6 +61,8 @@ class QuickCycle(RequestResponseCycle):
     _is_quick = False
     _is_heard = False
     """Whether the body was taken."""
+    _is_bare = False
+    """Whether the end of the connection is that of the answer, as HTTP/1.0 has it."""
 
     @classmethod
     def take_over(cls, cycle: RequestResponseCycle) -> None:
@@ -141,6 +143,10 @@ class QuickCycle(RequestResponseCycle):
             if not self.flow.write_paused and not self.disconnected:
                 self._write(message.get("body", b""), not message.get("more_body", False))
                 return
+            if self._is_bare:
+                await self.flow.drain()
+                self.put(message.get("body", b""), is_last=not message.get("more_body", False))
+                return
             if self._head and not self.disconnected:
                 self.transport.write(self._head)
             self._head = b""
@@ -159,15 +165,17 @@ class QuickCycle(RequestResponseCycle):
         lines = [*_told.of(self.default_headers), *map(b": ".join, headers)]
         if not self.keep_alive:
             lines.append(b"connection: close")
-        if length_at < 0:
+        self._is_bare = length_at < 0 and self.scope["http_version"] == "1.0"
+        is_chunked = length_at < 0 and not self._is_bare
+        if is_chunked:
             lines.append(b"transfer-encoding: chunked")
-        else:
+        elif not self._is_bare:
             self.expected_content_length = int(headers[length_at][1])
         told = b"\r\n".join(lines)
         num_ends = len(lines) - 1
         if not told.count(b"\n") == told.count(b"\r") == num_ends or b"\0" in told:
             raise RuntimeError("Invalid HTTP header.")
-        self.chunked_encoding = length_at < 0
+        self.chunked_encoding = is_chunked
         self.waiting_for_100_continue = False
         self.response_started = self._is_quick = True
         self._head = b"%b%b\r\n\r\n" % (STATUS_LINE[status], told)
@@ -180,7 +188,8 @@ class QuickCycle(RequestResponseCycle):
             data = b"%b%x\r\n%b\r\n%b" % (self._head, len(body), body, end) if body else self._head + end
         else:
             self.expected_content_length -= len(body)
-            if self.expected_content_length < 0 or (is_last and self.expected_content_length):
+            is_wrong = self.expected_content_length < 0 or (is_last and self.expected_content_length)
+            if is_wrong and not self._is_bare:
                 raise RuntimeError("A body of another length than its head says.")
             data = self._head + body
         self._head = b""
@@ -194,7 +203,7 @@ class QuickCycle(RequestResponseCycle):
             self.on_response()
 
 
-def quick_cycle_of(send: Send) -> QuickCycle | None:
+def quick_cycle_of(send: Send | Receive) -> QuickCycle | None:
     """Return the cycle that a request is answered through; None under another server."""
     cycle = getattr(send, "__self__", None)
     return cycle if isinstance(cycle, QuickCycle) else None
