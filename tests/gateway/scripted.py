@@ -10,6 +10,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 USAGE = {"prompt_tokens": 100, "completion_tokens": 10}
 
+
+class Cut(str):
+    """An answer that the model had not ended; it says so."""
+
+
 Say = Callable[[dict], "str | int | Iterator[str] | None"]
 """From the body of a request to an answer, a status, or None for an answer without text.
 
@@ -65,7 +70,7 @@ class _Handler(BaseHTTPRequestHandler):
                 "object": "chat.completion",
                 "created": 1,
                 "model": asked["model"],
-                "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+                "choices": [{"index": 0, "message": message, "finish_reason": _finish(said)}],
             }
             if self.server.usage:
                 body["usage"] = {**USAGE, "total_tokens": sum(USAGE.values())}
@@ -86,9 +91,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("content-type", "text/event-stream")
         self.end_headers()
         try:
+            piece = ""
             for piece in said:
                 self._event({"choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None}]})
-            self._event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+            self._event({"choices": [{"index": 0, "delta": {}, "finish_reason": _finish(piece)}]})
             self._event({"choices": [], "usage": {**USAGE, "total_tokens": sum(USAGE.values())}})
             self.wfile.write(b"data: [DONE]\n\n")
         except (ConnectionError, EOFError):
@@ -101,6 +107,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *args: object) -> None:
         return
+
+
+def _finish(said: object) -> str:
+    return "length" if isinstance(said, Cut) else "stop"
 
 
 @contextmanager

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from tests.gateway.client import Answer, ask, row
-from tests.gateway.scripted import Scripted
+from tests.gateway.pool import make_deployment
+from tests.gateway.scripted import Scripted, script, scripted_server
 from tests.gateway.settings import make_config
 from turnout.gateway.config import Config, SequencerSettings
+from turnout.gateway.lifecycle import running
 
 SMALL_USD = (100 * 0.1 + 10 * 0.4) / 1e6
 LARGE_USD = (100 * 1.0 + 10 * 4.0) / 1e6
@@ -39,11 +43,32 @@ def config_for(server: Scripted, ledger: Path, **changes: Any) -> Config:
     return msgspec.structs.replace(plain, sequencers=SEQUENCERS, **changes).check()
 
 
+@contextmanager
+def standing(ledger: Path) -> Iterator[Stand]:
+    """Run a gateway with `SEQUENCERS` before a scripted upstream."""
+    with (
+        scripted_server() as server,
+        running(config_for(server, ledger), deployment=make_deployment()) as ready,
+    ):
+        yield Stand(ready.base_url, server, ledger)
+
+
 class Stand:
     """A gateway before a scripted upstream."""
 
     def __init__(self, base_url: str, server: Scripted, ledger: Path) -> None:
         self.base_url, self.server, self.ledger = base_url, server, ledger
+
+    def begin(self) -> None:
+        """Forget what was asked, and say what the policy's two calls and its answer need."""
+        self.server.seen.clear()
+        self.server.release.clear()
+        self.server.usage = True
+        self.server.say = {
+            "policy": script("<search>small: what?", "<search>large: how?", "<answer>both said so"),
+            "small": lambda body: "small says",
+            "large": lambda body: "large says",
+        }
 
     def ask(self, model: str = "turnout/r1", **fields: Any) -> Answer:
         return ask(self.base_url, {"model": model}, **fields)

@@ -17,7 +17,7 @@ from tests.gateway.client import call, check_advice, events_of
 from tests.gateway.pool import SMALL, make_deployment
 from tests.gateway.scripted import script, scripted_server
 from tests.gateway.settings import make_config
-from tests.gateway.stand import LARGE_USD, POLICY_USD, SMALL_USD, Stand, config_for
+from tests.gateway.stand import LARGE_USD, POLICY_USD, SMALL_USD, Stand, config_for, standing
 from turnout.core import Candidate
 from turnout.gateway.config import RoutingSettings, SequencerSettings
 from turnout.gateway.lifecycle import running
@@ -26,27 +26,15 @@ from turnout.sequential.record import from_lines
 
 @pytest.fixture(scope="module")
 def one_stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
-    ledger = tmp_path_factory.mktemp("sequence") / "ledger.sqlite"
-    with (
-        scripted_server() as server,
-        running(config_for(server, ledger), deployment=make_deployment()) as ready,
-    ):
-        yield Stand(ready.base_url, server, ledger)
+    with standing(tmp_path_factory.mktemp("sequence") / "ledger.sqlite") as one:
+        yield one
 
 
 @pytest.fixture
 def stand(one_stand: Stand) -> Iterator[Stand]:
-    server = one_stand.server
-    server.seen.clear()
-    server.release.clear()
-    server.usage = True
-    server.say = {
-        "policy": script("<search>small: what?", "<search>large: how?", "<answer>both said so"),
-        "small": lambda body: "small says",
-        "large": lambda body: "large says",
-    }
+    one_stand.begin()
     yield one_stand
-    server.release.set()
+    one_stand.server.release.set()
 
 
 def test_calls_become_one_answer_one_row_and_one_trace(stand: Stand) -> None:
@@ -245,11 +233,20 @@ def test_a_client_that_leaves_is_charged_for_what_was_done(stand: Stand) -> None
     ((decision_id, usd),) = found
     assert usd == pytest.approx(POLICY_USD)
     trace = stand.trace(decision_id)
-    assert (trace["ended"], trace["thoughts"], trace["calls"]) == (None, 1, 0)
+    # What was on its way may cost what it may cost, and nobody will say.
+    assert (trace["ended"], trace["thoughts"], trace["calls"]) == (None, 1, 1)
+    assert trace["unknown_charges"] == 1
 
 
 @pytest.mark.parametrize(
-    "fields", [{"tools": [{"type": "function", "function": {"name": "f"}}]}, {"n": 2}, {"logprobs": True}]
+    "fields",
+    [
+        {"tools": [{"type": "function", "function": {"name": "f"}}]},
+        {"n": 2},
+        {"logprobs": True},
+        {"response_format": {"type": "json_object"}},
+        {"stop": ["n"]},
+    ],
 )
 def test_what_several_calls_cannot_keep_is_refused(stand: Stand, fields: dict) -> None:
     answer = stand.ask(**fields)

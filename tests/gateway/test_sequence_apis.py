@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -12,11 +11,9 @@ import openai
 import pytest
 
 from tests.gateway.client import call, check_advice
-from tests.gateway.pool import make_deployment
-from tests.gateway.scripted import script, scripted_server
-from tests.gateway.stand import LARGE_USD, POLICY_USD, Stand, config_for
+from tests.gateway.scripted import script
+from tests.gateway.stand import LARGE_USD, POLICY_USD, Stand, standing
 from tests.gateway.test_sequence_stream import THOUGHT, told_in_turn
-from turnout.gateway.lifecycle import running
 
 MESSAGES: Any = [{"role": "user", "content": "hello"}]
 SAID = "it is four, and nothing else " * 4
@@ -24,12 +21,8 @@ SAID = "it is four, and nothing else " * 4
 
 @pytest.fixture(scope="module")
 def one_stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
-    ledger = Path(tmp_path_factory.mktemp("apis")) / "ledger.sqlite"
-    with (
-        scripted_server() as server,
-        running(config_for(server, ledger), deployment=make_deployment()) as ready,
-    ):
-        yield Stand(ready.base_url, server, ledger)
+    with standing(tmp_path_factory.mktemp("apis") / "ledger.sqlite") as one:
+        yield one
 
 
 @pytest.fixture

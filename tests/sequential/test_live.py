@@ -5,19 +5,25 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from json import dumps, loads
+from typing import Any
 
 import openai
 import pytest
+from openai.types.chat import ChatCompletion
+from openai.types.chat.chat_completion import Choice as ChatChoice
+from openai.types.completion_usage import CompletionUsage
 
 from turnout.core import Candidate, PriceCard, Query
 from turnout.core.errors import InputError
 from turnout.sequential.actions import Call, CallSet, Choice, Stop, Think
 from turnout.sequential.contracts import Sequencer
+from turnout.sequential.fixed import FixedOrder
 from turnout.sequential.live import BlockingEnvironment, LiveEnvironment
-from turnout.sequential.live_client import Ask, BlockingChatCompletions, ChatCompletions, Told
+from turnout.sequential.live_client import Ask, BlockingChatCompletions, ChatCompletions, Told, told_of
 from turnout.sequential.loop import run, run_async
 from turnout.sequential.router_r1.router import RouterR1
 from turnout.sequential.trace import Bounds
@@ -125,7 +131,7 @@ def test_the_policy_thinks_at_its_own_model(served) -> None:
 def test_the_deadline_shortens_the_last_call(served) -> None:
     done = asyncio.run(ask(served, Once(names=("slow",)), bounds=Bounds(deadline_s=0.2)))
     assert (done.ended.how, done.answer) == ("deadline", None)
-    assert "no answer within 0.2 s" in str(done.trace.observed[0].error)
+    assert "no answer within 0." in str(done.trace.observed[0].error)
 
 
 def test_the_blocking_twin_does_the_same(served) -> None:
@@ -142,6 +148,56 @@ def test_the_blocking_twin_does_the_same(served) -> None:
         both = run(environment, Once(names=("broken", "slow", "good")), QUERY)
     assert both.answer == "said: What is 2 + 2?"
     assert [item.error is None for item in both.trace.observed] == [False, False, True]
+
+
+class Own:
+    """A client that gives up by itself, as one does whose server cannot be reached; `b` answers."""
+
+    async def ask(self, ask: Ask) -> Told:
+        if ask.candidate.model == "a":
+            raise TimeoutError("the connection timed out")
+        return Told(text="from b", input_tokens=1, output_tokens=1)
+
+
+def test_a_time_out_of_the_client_is_no_deadline() -> None:
+    environment = LiveEnvironment(client=Own(), candidates=[Candidate(model="a"), Candidate(model="b")])
+    sequencer = FixedOrder(order=("a", "b"))
+    done = asyncio.run(run_async(environment, sequencer, QUERY, bounds=Bounds(deadline_s=30.0)))
+    assert (done.ended.how, done.answer) == ("stop", "from b")
+    assert done.trace.observed[0].error == "TimeoutError: the connection timed out"
+    assert done.trace.observed[0].latency_s < 5.0
+
+
+class Slow:
+    """A client that takes its time, and more of it than it is given."""
+
+    def ask(self, ask: Ask) -> Told:
+        time.sleep(0.05)
+        return Told(text="4", input_tokens=1, output_tokens=1)
+
+
+class Ponderer(Sequencer):
+    """Thinks for a while before each set of calls, and never stops."""
+
+    def __init__(self, *, think_s: float) -> None:
+        self.think_s = think_s
+
+    def next(self, trace, rng) -> Choice:
+        time.sleep(self.think_s)
+        sample = trace.num_calls
+        calls = tuple(Call(candidate=name, sample=sample) for name in ("good", "slow", "half"))
+        return Choice(action=CallSet(calls=calls))
+
+
+@pytest.mark.parametrize("think_s", [0.0, 0.1])
+def test_calls_one_after_the_other_and_thinking_count_against_the_deadline(think_s: float) -> None:
+    environment = BlockingEnvironment(client=Slow(), candidates=POOL)
+    started_s = time.perf_counter()
+    done = run(environment, Ponderer(think_s=think_s), QUERY, bounds=Bounds(deadline_s=0.4, steps=100))
+    # The last set may begin a hair before the deadline, and its calls are a sleep each.
+    assert time.perf_counter() - started_s < 0.4 + 0.3
+    assert done.ended.how == "deadline"
+    assert done.trace.num_calls <= 9
 
 
 class Recorder:
@@ -202,13 +258,24 @@ class Telling:
         return self.told
 
 
-@pytest.mark.parametrize("counts", [(-1000, 5), (5, -1000)])
-def test_a_usage_below_zero_is_no_refund(counts: tuple[int, int]) -> None:
+@pytest.mark.parametrize("counts", [(-1000, 5), (5, -1000), ("7", 5), (5, math.nan), (True, 5)])
+def test_a_usage_that_is_none_is_no_refund_and_loses_no_answer(counts: tuple[Any, Any]) -> None:
     told = Told(text="4", input_tokens=counts[0], output_tokens=counts[1])
     environment = BlockingEnvironment(client=Telling(told), candidates=POOL)
     done = run(environment, Once(names=("good",)), QUERY, bounds=Bounds(usd=1.0))
     assert (done.answer, done.usd, done.trace.num_unknown_charges) == ("4", 0.0, 1)
     assert done.trace.reserved_usd > 0
+
+
+@pytest.mark.parametrize("choices", [None, [], [{"message": None}]])
+def test_a_completion_without_a_message_still_tells_its_usage(choices: list | None) -> None:
+    made = choices and [ChatChoice.model_construct(**one) for one in choices]
+    told = told_of(
+        ChatCompletion.model_construct(
+            choices=made, usage=CompletionUsage(prompt_tokens=7, completion_tokens=3, total_tokens=10)
+        )
+    )
+    assert (told.error, told.input_tokens, told.output_tokens) == ("the reply holds no text", 7, 3)
 
 
 def test_more_cached_tokens_than_there_were_are_no_refund() -> None:

@@ -181,7 +181,7 @@ class SequencerSettings(Settings, frozen=True, kw_only=True):
     call_s: Seconds = 60.0
     """Seconds that one call or thought may take."""
     max_output_tokens: Count = 1024
-    """Most output tokens of a call to a candidate that has no budget of its own."""
+    """Most output tokens of a call to a candidate without a budget, where the client states no limit."""
 
 
 class Config(Settings, frozen=True, kw_only=True):

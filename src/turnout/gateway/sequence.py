@@ -17,6 +17,7 @@ from turnout.core.budget import Goal
 from turnout.core.errors import sentence
 from turnout.core.query import Query
 from turnout.gateway.account import Account
+from turnout.gateway.afford import most_output_tokens
 from turnout.gateway.dial import goal_of
 from turnout.gateway.disconnect import Attended
 from turnout.gateway.errors import ApiError
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 _BYTES_PER_TOKEN = 2
 _REFUSED = {"tools", "logprobs", "vision", "audio"}
+_REFUSED_BY_THINKERS = {*_REFUSED, "json"}
 
 
 class _Part(msgspec.Struct):
@@ -69,7 +71,7 @@ class SequenceHandler:
     async def serve(self, sequence: Sequence, exchange: Exchange) -> None:
         """Serve a parsed request from its decision to its last byte; raises `ApiError`."""
         request, account = _in_chat(exchange), exchange.account
-        _check(request)
+        _check(request, thinks=sequence.thinker is not None)
         allowed_usd = _allowed_usd(goal_of(exchange.headers, account.key, request.dial)[0])
         admission, hold = exchange.parts.admission, exchange.hold
         if admission is not None and hold is not None:
@@ -105,11 +107,16 @@ def _in_chat(exchange: Exchange) -> ChatRequest:
         raise fault.error from fault
 
 
-def _check(request: ChatRequest) -> None:
-    """Raise `ApiError` for what an answer of several calls cannot keep."""
-    refused = sorted(request.needs & _REFUSED)
+def _check(request: ChatRequest, *, thinks: bool) -> None:
+    """Raise `ApiError` for what an answer of several calls cannot keep.
+
+    Where a policy writes the answer, between tags of its own, neither a form nor a text that ends it can be.
+    """
+    refused = sorted(request.needs & (_REFUSED_BY_THINKERS if thinks else _REFUSED))
     if bytes(request.members.get("n", b"1")) not in (b"1", b"null"):
         refused.append("n")
+    if thinks and bytes(request.members.get("stop", b"null")) != b"null":
+        refused.append("stop")
     if refused:
         message = sentence(
             f"a sequencer cannot serve this request with {', '.join(refused)}",
@@ -142,9 +149,19 @@ def _environment(
         candidates=sequence.pool,
         thinker=sequence.thinker,
         timeout_s=sequence.settings.call_s,
-        max_output_tokens=sequence.settings.max_output_tokens,
+        max_output_tokens=_most_tokens(request, sequence),
         input_tokens=-(-len(bytes(request.members["messages"])) // _BYTES_PER_TOKEN),
     )
+
+
+def _most_tokens(request: ChatRequest, sequence: Sequence) -> int:
+    """Return the output tokens of a candidate without a budget: what the client allows, or the settings do.
+
+    A policy's own questions are not the client's, so that a small limit of its answer does not bound these.
+    """
+    own = sequence.settings.max_output_tokens
+    asked = max(1, most_output_tokens(request, None, own))
+    return asked if sequence.thinker is None else max(asked, own)
 
 
 def _query(request: ChatRequest, decision_id: str, *, whole: bool) -> Query:

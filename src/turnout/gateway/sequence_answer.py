@@ -11,6 +11,7 @@ from turnout.gateway.providers.base import Call, Reply
 from turnout.gateway.providers.written import ChatEvents, Usage, usage_of, whole_reply
 from turnout.gateway.reply import header_text, reply_headers, send_body, start_events
 from turnout.gateway.sequence_build import Sequence
+from turnout.gateway.sequence_end import finish_of
 from turnout.sequential.live_client import Hear
 from turnout.sequential.trace import Ended, Trace
 
@@ -68,9 +69,10 @@ class AnswerSender:
             raise RuntimeError("an answer is sent after it was accounted for")
         if self._told is not None and not text.startswith(self._told):
             raise _withdrawn(self._sequence.name)
+        finish = finish_of(trace)
         usage = usage_of(spent.input_tokens or 0, spent.output_tokens or 0)
         if not request.is_stream:
-            chat = whole_reply(self._call, text, finish="stop", usage=usage)
+            chat = whole_reply(self._call, text, finish=finish, usage=usage)
             reply = self._exchange.protocol.from_chat(chat, request, self._sequence.name)
             account.first_byte_s = account.elapsed_s()
             account.end(200)
@@ -83,7 +85,7 @@ class AnswerSender:
         await self._begin(trace)
         for piece in pieces(text[len(self._told or "") :]):
             await self._tell(piece)
-        await self._end("stop", usage if request.asks_usage or self._writer is not None else None)
+        await self._end(finish, usage if request.asks_usage or self._writer is not None else None)
 
     async def cut(self, error: ApiError) -> None:
         """End a stream that has begun with an error event; raises the error where none has."""

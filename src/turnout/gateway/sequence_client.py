@@ -10,12 +10,12 @@ import msgspec
 
 from turnout.core.candidate import Candidate
 from turnout.gateway.account import estimate_tokens
-from turnout.gateway.completion import parse_completion
+from turnout.gateway.completion import Choice, parse_completion
 from turnout.gateway.providers.base import Call, Chunks, Fault, Place, Provider
 from turnout.gateway.sequence_hear import hear_chunks
 from turnout.gateway.stream import UsageCount
 from turnout.gateway.wire import ChatRequest, parse_chat, render
-from turnout.sequential.live_client import Ask, Hear, Told
+from turnout.sequential.live_client import Ask, Hear, Told, cut_short
 
 _DROPPED = ("model", "stream", "stream_options", "n")
 
@@ -83,20 +83,22 @@ class ProviderClient:
 
     async def _heard(self, chunks: Chunks, hear: Hear, request: ChatRequest) -> Told:
         try:
-            text, usage, error = await hear_chunks(chunks, hear)
+            heard = await hear_chunks(chunks, hear)
         except Fault as fault:
             return Told(error=fault.error.message)
-        return self._priced(text, usage, request, error)
+        told = self._priced(heard.text, heard.usage, request, heard.error)
+        return dataclasses.replace(told, finish=cut_short(heard.finish))
 
     def _told(self, body: bytes, request: ChatRequest) -> Told:
         try:
             completion = parse_completion(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return Told(error="the upstream's answer cannot be read")
-        message = completion.choices[0].message if completion.choices else None
-        text = None if message is None else message.content
+        choice = completion.choices[0] if completion.choices else Choice()
+        text = None if choice.message is None else choice.message.content
         error = "the upstream's answer holds no text" if text is None else None
-        return self._priced(text or "", completion.usage, request, error)
+        told = self._priced(text or "", completion.usage, request, error)
+        return dataclasses.replace(told, finish=cut_short(choice.finish_reason))
 
     def _priced(
         self, text: str, reported: UsageCount | None, request: ChatRequest, error: str | None

@@ -64,6 +64,16 @@ def answer_of(trace: Trace, ended: Ended, name: str) -> str:
     raise ApiError(status, message, code=code, kind=kind, headers=list(_NO_RETRY))
 
 
+def finish_of(trace: Trace) -> str:
+    """Return the finish reason of the answer: of the call it came from, or of the policy's last words."""
+    last = trace.last
+    source = last.source if isinstance(last, Ended) else None
+    said = [event for event in trace.events if isinstance(event, Observed if source else Thought)]
+    if source is not None:
+        said = [event for event in said if isinstance(event, Observed) and event.call == source]
+    return (said[-1].finish if said else None) or "stop"
+
+
 def _failed(trace: Trace) -> list[str]:
     """Return the candidates whose calls failed, where no call of the task had an answer; else nothing."""
     if any(observed.error is None for observed in trace.observed):

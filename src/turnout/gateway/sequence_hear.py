@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import msgspec
 
 from turnout.gateway.providers.base import Chunks, Fault
@@ -15,6 +17,7 @@ class _Delta(msgspec.Struct):
 
 class _Choice(msgspec.Struct):
     delta: _Delta | None = None
+    finish_reason: Any = None
 
 
 class _Chunk(msgspec.Struct):
@@ -24,16 +27,27 @@ class _Chunk(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Chunk)
 
 
-async def hear_chunks(chunks: Chunks, hear: Hear) -> tuple[str, UsageCount | None, str | None]:
-    """Return (text, usage, error) of a stream of chat chunks; raises `Fault` for one that is cut.
+class Heard(NamedTuple):
+    """What a stream came to."""
 
-    The error is None where the stream came to its end.
-    """
+    text: str
+    usage: UsageCount | None
+    error: str | None
+    """None where the stream came to its end."""
+    finish: object
+    """The last finish reason, as it was sent."""
+
+
+async def hear_chunks(chunks: Chunks, hear: Hear) -> Heard:
+    """Return what a stream of chat chunks came to; raises `Fault` for one that is cut."""
     scanner = EventScanner(strip_usage=False)
     parts: list[str] = []
+    finish: object = None
     try:
         while block := await chunks.read():
-            piece = "".join(map(_text_of, events_in(scanner.feed(block))))
+            choices = [_choice_of(event) for event in events_in(scanner.feed(block))]
+            finish = next((one.finish_reason for one in reversed(choices) if one.finish_reason), finish)
+            piece = "".join([one.delta.content or "" for one in choices if one.delta is not None])
             if piece:
                 parts.append(piece)
                 await hear(piece)
@@ -47,16 +61,16 @@ async def hear_chunks(chunks: Chunks, hear: Hear) -> tuple[str, UsageCount | Non
         error = "the upstream ended its stream with an error"
     elif not scanner.is_complete:
         error = "the upstream ended its stream before the answer was complete"
-    return "".join(parts), scanner.usage, error
+    return Heard("".join(parts), scanner.usage, error, finish)
 
 
-def _text_of(event: bytes) -> str:
+def _choice_of(event: bytes) -> _Choice:
+    """Return the first choice of an event; one without a word where there is none."""
     data = event_data(event)
     if not data.startswith(b"{"):
-        return ""
+        return _Choice()
     try:
         chunk = _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ""
-    delta = chunk.choices[0].delta if chunk.choices else None
-    return "" if delta is None else delta.content or ""
+        return _Choice()
+    return chunk.choices[0] if chunk.choices else _Choice()

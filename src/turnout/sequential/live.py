@@ -18,13 +18,14 @@ from turnout.core.errors import InputError, sentence
 from turnout.core.query import Query
 from turnout.core.validation import check_count, check_number
 from turnout.sequential.actions import Call, Think
-from turnout.sequential.contracts import AsyncEnvironment, Environment, no_thinker
+from turnout.sequential.contracts import AsyncEnvironment, Environment, elapsed_s, no_thinker
 from turnout.sequential.live_client import Ask, AsyncClient, Client, Hear, Messages, Told
 from turnout.sequential.trace import Observed, Thought, Trace
 
 _BYTES_PER_TOKEN = 2
 _MESSAGE_TOKENS = 16
-_HAIR_S = 1e-6
+_HAIR_S = 2e-3
+"""By which timers may fire before their time: a call that was given all the time left has used it up."""
 _NO_TIME = "there is no time left for it"
 
 
@@ -64,6 +65,10 @@ class _Live:
             return math.nan
         output = request.max_output_tokens if isinstance(request, Think) else self.limit(candidate)
         return card.usd(input_tokens=self._most_input(request, trace), output_tokens=output)
+
+    def elapsed_s(self, trace: Trace) -> float:
+        """Return the seconds since the start, the sequencer's own among them, by the clock."""
+        return max(time.perf_counter() + _HAIR_S - trace.began_s, elapsed_s(trace))
 
     def accept(self, query: Query) -> Query:
         """Return the query; raises `InputError` for one without a text, unless a client holds its words."""
@@ -113,9 +118,11 @@ class _Live:
             hear=hear,
         )
 
-    def _time_left_s(self, elapsed_s: float, trace: Trace) -> float:
+    def _time_left_s(self, trace: Trace) -> float:
         deadline_s = trace.bounds.deadline_s
-        return self.timeout_s if deadline_s is None else min(self.timeout_s, deadline_s - elapsed_s)
+        if deadline_s is None:
+            return self.timeout_s
+        return min(self.timeout_s, deadline_s - self.elapsed_s(trace))
 
 
 @final
@@ -149,7 +156,7 @@ class LiveEnvironment(_Live, AsyncEnvironment):
 
     async def perform(self, calls: tuple[Call, ...], trace: Trace) -> tuple[Observed, ...]:
         """Ask the candidates; a failure is an observation."""
-        timeout_s = self._time_left_s(self.elapsed_s(trace), trace)
+        timeout_s = self._time_left_s(trace)
         asks = [self._of_call(call, trace, timeout_s) for call in calls]
         told = await asyncio.gather(*(self._ask(ask) for ask in asks))
         return tuple(_observed(call, *one) for call, one in zip(calls, told, strict=True))
@@ -158,7 +165,7 @@ class LiveEnvironment(_Live, AsyncEnvironment):
         """Let the policy's model write on; a failure is a thought with an error."""
         if self.thinker is None:
             raise no_thinker(self)
-        timeout_s = self._time_left_s(self.elapsed_s(trace), trace)
+        timeout_s = self._time_left_s(trace)
         hear = None if self.listen is None else self.listen(trace)
         return _thought(*await self._ask(self._of_thought(request, self.thinker, timeout_s, hear)))
 
@@ -166,13 +173,14 @@ class LiveEnvironment(_Live, AsyncEnvironment):
         if ask.timeout_s <= 0:
             return ask, Told(error=_NO_TIME, input_tokens=0, output_tokens=0), 0.0
         started_s = time.perf_counter()
+        limit = asyncio.timeout(ask.timeout_s)
         try:
-            async with asyncio.timeout(ask.timeout_s):
+            async with limit:
                 told = _sound(await self.client.ask(ask))
-        except TimeoutError:
-            told = Told(error=f"no answer within {ask.timeout_s:.3g} s")
-            # Clocks differ by a hair: a call that was given all the time left has used it up.
-            return ask, told, max(time.perf_counter() - started_s, ask.timeout_s + _HAIR_S)
+        except TimeoutError as error:
+            # Where the client gave up by itself, that is no word on the time that is left.
+            is_ours = limit.expired()
+            told = Told(error=f"no answer within {ask.timeout_s:.3g} s") if is_ours else _failed(error)
         except Exception as error:  # noqa: BLE001 (the edge: a client that was handed in raises what it likes)
             told = _failed(error)
         return ask, told, time.perf_counter() - started_s
@@ -188,19 +196,16 @@ class BlockingEnvironment(_Live, Environment):
 
     def perform(self, calls: tuple[Call, ...], trace: Trace) -> tuple[Observed, ...]:
         """Ask the candidates; a failure is an observation."""
-        elapsed_s = self.elapsed_s(trace)
-        seen = []
-        for call in calls:
-            one = self._ask(self._of_call(call, trace, self._time_left_s(elapsed_s, trace)))
-            elapsed_s += one[2]
-            seen.append(_observed(call, *one))
-        return tuple(seen)
+        return tuple(
+            _observed(call, *self._ask(self._of_call(call, trace, self._time_left_s(trace))))
+            for call in calls
+        )
 
     def think(self, request: Think, trace: Trace) -> Thought:
         """Let the policy's model write on; a failure is a thought with an error."""
         if self.thinker is None:
             raise no_thinker(self)
-        timeout_s = self._time_left_s(self.elapsed_s(trace), trace)
+        timeout_s = self._time_left_s(trace)
         return _thought(*self._ask(self._of_thought(request, self.thinker, timeout_s)))
 
     def _ask(self, ask: Ask) -> tuple[Ask, Told, float]:
@@ -215,22 +220,27 @@ class BlockingEnvironment(_Live, Environment):
 
 
 def _sound(told: Told) -> Told:
-    """Return what a client told as far as it can be: no text is an error, a count below 0 is unknown.
+    """Return what a client told as far as it can be: no text is an error, what is no count is unknown.
 
     Half a surrogate pair, which no request can carry on, becomes a question mark.
     """
     text: object = told.text
-    known = [
-        None if count is None or count < 0 else count for count in (told.input_tokens, told.output_tokens)
-    ]
+    known = [_count(told.input_tokens), _count(told.output_tokens)]
     return replace(
         told,
         text=text.encode(errors="replace").decode() if isinstance(text, str) else "",
         error=told.error if isinstance(text, str) or told.error is not None else "the reply holds no text",
         input_tokens=known[0],
         output_tokens=known[1],
-        cached_tokens=min(max(told.cached_tokens, 0), known[0] or 0),
+        cached_tokens=min(_count(told.cached_tokens) or 0, known[0] or 0),
     )
+
+
+def _count(told: object) -> int | None:
+    """Return a number of tokens; None for what is none, such as a text or a NaN."""
+    if isinstance(told, bool) or not isinstance(told, int | float) or not 0 <= told < math.inf:
+        return None
+    return int(told)
 
 
 def _failed(error: Exception) -> Told:
@@ -261,6 +271,7 @@ def _observed(call: Call, ask: Ask, told: Told, latency_s: float) -> Observed:
         output_tokens=told.output_tokens,
         latency_s=latency_s,
         error=told.error,
+        finish=told.finish,
     )
 
 
@@ -272,4 +283,5 @@ def _thought(ask: Ask, told: Told, latency_s: float) -> Thought:
         output_tokens=told.output_tokens,
         latency_s=latency_s,
         error=told.error,
+        finish=told.finish,
     )

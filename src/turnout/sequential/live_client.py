@@ -11,6 +11,8 @@ from turnout.core.errors import InputError, sentence
 
 Messages = tuple[Mapping[str, str], ...]
 
+_CUT = frozenset({"length", "content_filter"})
+
 Hear = Callable[[str], Awaitable[None]]
 """Is given a text while it arrives, piece by piece."""
 
@@ -40,6 +42,13 @@ class Told:
     cached_tokens: int = 0
     error: str | None = None
     """Why no answer came."""
+    finish: str | None = None
+    """Why the model stopped, where that was before its own end: `length` or `content_filter`."""
+
+
+def cut_short(finish: object) -> str | None:
+    """Return the finish reason of an answer that is not whole; None for one that is."""
+    return finish if isinstance(finish, str) and finish in _CUT else None
 
 
 class AsyncClient(Protocol):
@@ -114,8 +123,8 @@ def told_of(completion: Any) -> Told:
         "output_tokens": getattr(usage, "completion_tokens", None),
         "cached_tokens": getattr(details, "cached_tokens", None) or 0,
     }
-    choices = getattr(completion, "choices", None) or []
-    text = choices[0].message.content if choices else None
+    choices = getattr(completion, "choices", None) or [None]
+    text = getattr(getattr(choices[0], "message", None), "content", None)
     if text is None:
         return Told(error="the reply holds no text", **counts)
-    return Told(text=text, **counts)
+    return Told(text=text, finish=cut_short(getattr(choices[0], "finish_reason", None)), **counts)

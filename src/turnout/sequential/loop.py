@@ -33,6 +33,8 @@ Response = tuple[Observed, ...] | Thought
 
 DEFAULT_BOUNDS = Bounds()
 
+_LEFT = "the task was left before it answered"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
@@ -90,14 +92,21 @@ async def run_async(
 
 
 async def carry_on_async(environment: AsyncEnvironment, sequencer: Sequencer, trace: Trace) -> Outcome:
-    """Carry a task on that `start` began; whoever holds the trace can account for it when it is cut."""
+    """Carry a task on that `start` began; whoever holds the trace can account for it when it is cut.
+
+    Where it is cut, calls on their way stand in the trace with a charge that is not known.
+    """
     steps = episode(environment, sequencer, trace)
     request = next(steps, None)
     while request is not None:
-        if isinstance(request, Think):
-            response: Response = await environment.think(request, trace)
-        else:
-            response = await environment.perform(request, trace)
+        try:
+            if isinstance(request, Think):
+                response: Response = await environment.think(request, trace)
+            else:
+                response = await environment.perform(request, trace)
+        except BaseException:
+            _lose(environment, request, trace)
+            raise
         request = _send(steps, response)
     return Outcome(trace=trace, ended=_ended(trace), quality=math.nan)
 
@@ -158,6 +167,17 @@ def _step(environment: Estimating, action: Action, trace: Trace) -> Generator[Re
         trace.append(_reserving(event, most))
 
 
+def _lose(environment: Estimating, request: Request, trace: Trace) -> None:
+    """Note a request that nobody waits for any more: it was on its way, and may cost what it may cost."""
+    lost: tuple[Observed | Thought, ...]
+    if isinstance(request, Think):
+        lost = (Thought(text="", error=_LEFT),)
+    else:
+        lost = tuple(Observed(call=call, error=_LEFT) for call in request)
+    for event, most in zip(lost, _most_usd(environment, request, trace), strict=True):
+        trace.append(_reserving(event, most))
+
+
 def _most_usd(environment: Estimating, request: Request, trace: Trace) -> tuple[float, ...]:
     """Return what every part of a request may cost in USD; 0 where no bound asks for it."""
     parts = (request,) if isinstance(request, Think) else request
@@ -192,7 +212,13 @@ def _events(
 
 
 def _elapsed_s(environment: Estimating, trace: Trace) -> float:
-    return 0.0 if trace.bounds.deadline_s is None else environment.elapsed_s(trace)
+    if trace.bounds.deadline_s is None:
+        return 0.0
+    last = trace.last
+    if isinstance(last, Observed | Thought) and last.error is None and math.isnan(last.latency_s):
+        what = "Bounds.deadline_s: how long a call took is not known here"
+        raise InputError(sentence(what, do="bound the steps, the calls or the spend instead"))
+    return environment.elapsed_s(trace)
 
 
 def _send(steps: Generator[Request, Response, None], response: Response) -> Request | None:

@@ -7,6 +7,7 @@ answers are not part of it, unless an environment says that it reveals them.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, final
@@ -93,6 +94,8 @@ class Observed:
     """Why no answer came; None for an answer, be it an unrecorded text."""
     signals: Mapping[str, float] = field(default_factory=dict)
     """What else is known after the call, by name."""
+    finish: str | None = None
+    """Why the model stopped, where that was before its own end: `length` or `content_filter`."""
     reserved_usd: float = 0.0
     """What a charge that is not known counts with against the bound; the loop sets it."""
 
@@ -108,6 +111,8 @@ class Thought:
     latency_s: float = math.nan
     error: str | None = None
     """Why nothing was written; None for a thought."""
+    finish: str | None = None
+    """Why the model stopped, where that was before its own end: `length` or `content_filter`."""
     reserved_usd: float = 0.0
     """What a charge that is not known counts with against the bound; the loop sets it."""
 
@@ -134,6 +139,8 @@ class Trace:
     ----------
     admissible:
         Names of the candidates that may be called now; the loop sets it before it asks the sequencer.
+    began_s:
+        The monotonic clock in seconds when this object was made; no part of what is recorded.
     """
 
     __slots__ = (
@@ -147,10 +154,12 @@ class Trace:
         "_steps",
         "_usd",
         "admissible",
+        "began_s",
     )
 
     def __init__(self, started: Started) -> None:
         self._started = started
+        self.began_s = time.perf_counter()
         self._usd = 0.0
         self._reserved_usd = 0.0
         self._num_unknown_charges = 0

@@ -85,13 +85,14 @@ class BrokenError(Exception):
         self.violation = Violation(name=name, why=sentence(what, got=got, do=do))
 
 
-def parse(text: str, grammar: Grammar) -> Parsed:
+def parse(text: str, grammar: Grammar, *, is_cut: bool = False) -> Parsed:
     """Return the action in `text`; a call or answer that is cut at the very end counts as closed.
 
-    It counts as closed because a stop text is not part of what a server returns.
+    It counts as closed because a stop text is not part of what a server returns. Where the text `is_cut`, by
+    the limit of tokens, an open call is a violation, and an open answer is all there is of one.
     """
     try:
-        kind, content = _find_action(text, grammar)
+        kind, content = _find_action(text, grammar, is_cut=is_cut)
         if kind == grammar.tags.answer:
             if not content:
                 raise BrokenError("empty_answer", "the answer is empty", do="write the answer")
@@ -109,7 +110,7 @@ def closed(text: str, tags: Tags) -> str:
     return text
 
 
-def _find_action(text: str, grammar: Grammar) -> tuple[str, str]:
+def _find_action(text: str, grammar: Grammar, *, is_cut: bool) -> tuple[str, str]:
     """Return (tag, content) of the one action."""
     if not text.strip():
         raise BrokenError("empty", "nothing was written", do=_reminder(grammar))
@@ -125,6 +126,9 @@ def _find_action(text: str, grammar: Grammar) -> tuple[str, str]:
             walk.open(match.group(2))
         at = match.end()
     walk.text(text[at:])
+    if is_cut and walk.inside == grammar.tags.route:
+        what = f"<{walk.inside}> was cut by the limit of tokens"
+        raise BrokenError("unclosed", what, do="be brief")
     return walk.end()
 
 

@@ -64,7 +64,9 @@ def _take_thought(found: Transcript, thought: Thought, rules: Rules) -> None:
     # Servers refuse an assistant message without content.
     written = closed(thought.text, tags) if thought.text.strip() else "(nothing)"
     found.messages.append({"role": "assistant", "content": written[: rules.grammar.max_chars]})
-    found.parsed = _checked(parse(thought.text, rules.grammar), found, rules)
+    found.parsed = _checked(
+        parse(thought.text, rules.grammar, is_cut=thought.finish is not None), found, rules
+    )
     if isinstance(found.parsed, Violation):
         found.violations.append(found.parsed.name)
         content = _block(f"This does not follow the rules: {found.parsed.why}", rules)
