@@ -19,8 +19,6 @@ from turnout.features import TextEmbedder
 from turnout.routers import registry
 
 NAMES = router_names()
-READS_WORDS = {"skills", "tag"}
-"""They count single words, each of which may have been met with a candidate on any task."""
 ASKED = [Query(id="a", text="how many sheep"), Query(id="b", text=""), Query(id="c", text=None)]
 
 
@@ -60,7 +58,7 @@ def test_a_candidate_seen_on_one_task_alone_has_a_number_everywhere(name: str) -
     assert (estimate.spread_QM[:, 2].mean() >= 0.999 * estimate.spread_QM[:, :2].mean(axis=0)).all()
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in READS_WORDS])
+@pytest.mark.parametrize("name", NAMES)
 def test_nobody_is_sure_of_a_candidate_on_tasks_from_which_it_was_kept(name: str) -> None:
     """Right on all of the one task: its own residuals are nothing, and the others tell no tasks apart."""
     queries = worded_queries(180, seed=3)

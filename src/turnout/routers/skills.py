@@ -18,7 +18,7 @@ from turnout.routers.fingerprints import unit_rows
 from turnout.routers.neighbours import Array
 from turnout.routers.pool import Pool, pool_from, read_newcomer, read_pool
 from turnout.routers.reader import embedder_parts, fitted_embedder, restored_embedder
-from turnout.routers.tag_scores import summed, vocabulary, words_of
+from turnout.routers.tag_scores import shares_of, summed, vocabulary, widened, words_of
 from turnout.routers.targets import seen_candidates
 
 TAG = "skills"
@@ -66,7 +66,8 @@ class SkillsRouter(Router):
 
     Units
     -----
-    Spread is the deviation of the candidate's quality over the root of the rows that its skills stand for.
+    Spread is the deviation of the candidate's quality over the root of the rows that its skills stand for,
+    and wide where it has few rows under them beside its share of all (`tag_scores`).
 
     Cost
     ----
@@ -96,6 +97,7 @@ class SkillsRouter(Router):
         self.vector_SF: Array = np.zeros((0, 0), np.float32)
         self.right_SM: Floats = np.zeros((0, 0))
         self.rows_SM: Floats = np.zeros((0, 0))
+        self.share_S: Floats = np.zeros(0)
 
     @property
     def is_fitted(self) -> bool:
@@ -109,6 +111,7 @@ class SkillsRouter(Router):
         self.embedder_ = fitted_embedder(self.embedder, queries)
         self._find_skills(queries)
         self.right_SM, self.rows_SM = self._profile(queries, targets.quality_QM)
+        self.share_S = shares_of(_pairs(self._needs(queries))[1], len(self.number_), len(queries))
         self.pool_ = pool
         return self
 
@@ -149,7 +152,10 @@ class SkillsRouter(Router):
         right_QM = summed(row_P, self.right_SM[skill_P], len(queries))
         rows_QM = summed(row_P, self.rows_SM[skill_P], len(queries))
         quality_QM = (right_QM + self.prior * pool.means.quality) / (rows_QM + self.prior)
-        spread_QM = np.sqrt(floor_square(pool.means.variance, pool.means.num, rows_QM, LEAST_BETWEEN))
+        square_QM = floor_square(pool.means.variance, pool.means.num, rows_QM, LEAST_BETWEEN)
+        spread_QM = widened(
+            square_QM, (row_P, skill_P), self.rows_SM, self.share_S, pool.means.num, self.prior
+        )
         return pool.estimate(queries, quality_QM, spread_QM)
 
     def add_candidate(self, candidate: Candidate, table: OutcomeTable) -> Self:
@@ -167,8 +173,9 @@ class SkillsRouter(Router):
         pool = self._learned("state")
         assert self.embedder_ is not None
         own: dict[str, np.ndarray] = {"right": self.right_SM, "rows": self.rows_SM, "count": self.count_S}
+        more: dict[str, np.ndarray] = {"share": self.share_S, "vector": self.vector_SF.astype(np.float16)}
         return State(
-            arrays={**pool.arrays(), **own, "vector": self.vector_SF.astype(np.float16)},
+            arrays={**pool.arrays(), **own, **more},
             values={**pool.values(), "skills": list(self.number_)},
             parts=embedder_parts(self.embedder, self.embedder_),
         )
@@ -181,6 +188,7 @@ class SkillsRouter(Router):
         assert isinstance(skills, list)
         self.number_ = {skill: number for number, skill in enumerate(skills)}
         self.right_SM, self.rows_SM = state.arrays["right"], state.arrays["rows"]
+        self.share_S = state.arrays.get("share", np.zeros(len(skills)))  # older artifacts have none
         self.count_S, self.vector_SF = state.arrays["count"], state.arrays["vector"].astype(np.float32)
 
     def _find_skills(self, queries: Sequence[Query]) -> None:

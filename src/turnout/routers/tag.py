@@ -15,7 +15,7 @@ from turnout.core.query import Query
 from turnout.core.validation import check_count, check_number
 from turnout.routers.evidence import LEAST_BETWEEN, floor_square
 from turnout.routers.pool import Pool, pool_from, read_newcomer, read_pool
-from turnout.routers.tag_scores import summed, tags_of, vocabulary, words_of
+from turnout.routers.tag_scores import shares_of, summed, tags_of, vocabulary, widened, words_of
 from turnout.routers.targets import seen_candidates
 
 _COMMON = 0.2
@@ -51,7 +51,8 @@ class TagRouter(Router):
 
     Units
     -----
-    Spread is the deviation of the candidate's quality over the root of the rows that its tags stand for.
+    Spread is the deviation of the candidate's quality over the root of the rows that its tags stand for, and
+    wide where it has few rows under them beside its share of all (`tag_scores`).
 
     Cost
     ----
@@ -67,6 +68,7 @@ class TagRouter(Router):
         self.factor_ = 0.0
         self.score_TM: Floats = np.zeros((0, 0))
         self.rows_TM: Floats = np.zeros((0, 0))
+        self.share_T: Floats = np.zeros(0)
 
     @property
     def is_fitted(self) -> bool:
@@ -82,6 +84,7 @@ class TagRouter(Router):
         away_NM = targets.quality_QM - pool.means.quality
         row_P, tag_P = tags_of(texts, self.number_)
         self.score_TM, self.rows_TM, others_PM = self._score(row_P, tag_P, away_NM)
+        self.share_T = shares_of(tag_P, len(self.number_), len(texts))
         self.factor_ = _slope(summed(row_P, others_PM, len(texts)), away_NM)
         self.pool_ = pool
         return self
@@ -98,7 +101,8 @@ class TagRouter(Router):
         sum_QM = summed(row_P, self.score_TM[tag_P], len(queries))
         # Tags are read as independent looks at the candidate: rows add up.
         num_QM = summed(row_P, self.rows_TM[tag_P], len(queries))
-        spread_QM = np.sqrt(floor_square(pool.means.variance, pool.means.num, num_QM, LEAST_BETWEEN))
+        square_QM = floor_square(pool.means.variance, pool.means.num, num_QM, LEAST_BETWEEN)
+        spread_QM = widened(square_QM, (row_P, tag_P), self.rows_TM, self.share_T, pool.means.num, self.prior)
         return pool.estimate(queries, pool.means.quality + self.factor_ * sum_QM, spread_QM)
 
     def add_candidate(self, candidate: Candidate, table: OutcomeTable) -> Self:
@@ -115,7 +119,7 @@ class TagRouter(Router):
     def state(self) -> State:
         """Return tags and scores."""
         pool = self._learned("state")
-        own: dict[str, np.ndarray] = {"score": self.score_TM, "rows": self.rows_TM}
+        own: dict[str, np.ndarray] = {"score": self.score_TM, "rows": self.rows_TM, "share": self.share_T}
         return State(
             arrays={**pool.arrays(), **own, "factor": np.array([self.factor_])},
             values={**pool.values(), "tags": sorted(self.number_)},
@@ -128,6 +132,7 @@ class TagRouter(Router):
         assert isinstance(tags, list)
         self.number_ = {tag: number for number, tag in enumerate(tags)}
         self.score_TM, self.rows_TM = state.arrays["score"], state.arrays["rows"]
+        self.share_T = state.arrays.get("share", np.zeros(len(tags)))  # older artifacts have none
         self.factor_ = float(state.arrays["factor"][0])
 
     def _score(self, row_P: Ints, tag_P: Ints, away_NM: Floats) -> tuple[Floats, Floats, Floats]:
