@@ -81,7 +81,8 @@ def test_the_score_of_every_candidate_is_there_with_what_keeps_it_out(ruled: Rul
         assert found["latency_s"] is None  # unknown, and not 0
     assert by_name["small"]["why_not"] == "a rule leaves it out"
     assert said.json["chosen"] == THINKING.name
-    assert said.json["request"] == {"input_tokens": 16, "user_messages": 1, "needs": ["tools"]}
+    asked = {"input_tokens": 16, "user_messages": 1, "needs": ["tools"], "task": None, "tags": {}}
+    assert said.json["request"] == asked
 
 
 def test_a_price_moves_the_scores(ruled: Ruled) -> None:

@@ -34,6 +34,7 @@ A request passes these steps, each in a module of its own; `exchange` carries it
 | `signals`, `conditions`, `rules` | what a rule asks of a request, and which rules hold |
 | `obey`, `rewrite`, `conversation*` | what they put in force: the request is changed or refused |
 | `decide` | the contract of the step that decides, and the deployment as its plainest form |
+| `told` | the task and the tags that a client tells beside the text |
 | `select`, `pacers`, `caps` | pure: a request and its headers to a ranked list; paced caps, unkept caps |
 | `warmth`, `pins*` | who has read a conversation already; who keeps a response |
 | `kept*`, `stored`, `conversation_makers`, `conversations` | what upstreams keep of OpenAI's APIs |

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final
 
+import msgspec
+
 from turnout.core.candidate import Candidate
 from turnout.core.clock import Clock
 from turnout.gateway.key import Key
@@ -134,7 +136,9 @@ class Account:
         if self.key is not None:
             columns["key"], columns["tenant"] = self.key.name, self.key.tenant
         if request is not None and self.keep_text:
-            columns["text"] = request.text
+            columns["text"], columns["task"] = request.text, request.told.task
+            if request.told.tags:
+                columns["tags"] = msgspec.json.encode(request.told.tags).decode()
         self.ledger.add(
             DecisionRow(
                 decision_id=self.decision_id,

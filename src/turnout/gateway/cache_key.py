@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 
+import msgspec
+
 from turnout.gateway.cache import Asked
 from turnout.gateway.conversation import split_last_text
 from turnout.gateway.dial import goal_of
@@ -38,6 +40,7 @@ def asked_of(exchange: Exchange, ruling: Ruling, *, across_tenants: bool) -> Ask
         ruling.name.encode(),
         ruling.selector.deployment.fingerprint.encode(),
         repr(goal).encode(),
+        msgspec.json.encode(request.told, order="sorted"),
         *(name.encode() + b"=" + bytes(members[name]) for name in sorted(members.keys() - _UNSEEN)),
     ):
         # With its length, so that no two lists of parts run together into the same bytes.

@@ -113,7 +113,7 @@ class LedgerSettings(Settings, frozen=True, kw_only=True):
     max_pending: Count = 100_000
     """Rows kept in memory while the disk refuses them; beyond it new requests are answered with 503."""
     keep_text: bool = False
-    """Whether to store the text that was routed on (the last user message); off by default."""
+    """Whether to store what was routed on: the last user message, and told task and tags; off by default."""
     keep_days: Annotated[float, msgspec.Meta(gt=0)] | None = None
     """Days after which a request is deleted; none keeps all."""
 

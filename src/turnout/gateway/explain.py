@@ -68,7 +68,7 @@ class Explain:
         key: Key | None = scope.get(KEY)
         body = await read_body(scope, receive, parts.config.server)
         protocol = self._protocol(scope, body)
-        request = read_request(protocol, body, parts.config.routing.alias)
+        request = read_request(protocol, body, parts.config.routing.alias, scope["headers"])
         goal, whose = goal_of(scope["headers"], key, request.dial)
         ruling: Ruling | None = None
         signals: list[Json] = []
@@ -98,6 +98,8 @@ class Explain:
                 "input_tokens": request.input_tokens,
                 "user_messages": request.num_turns,
                 "needs": sorted(request.needs),
+                "task": request.told.task,
+                "tags": dict(request.told.tags),
             },
         }
         await send_body(send, json_reply(answer), [], is_estimated=False)

@@ -89,7 +89,7 @@ async def _read(exchange: Exchange) -> bytes:
 
 async def _serve(exchange: Exchange, body: bytes) -> None:
     parts, account, admission = exchange.parts, exchange.account, exchange.parts.admission
-    exchange.request = read_request(exchange.protocol, body, parts.config.routing.alias)
+    exchange.request = read_request(exchange.protocol, body, parts.config.routing.alias, exchange.headers)
     if admission is not None and account.key is not None:
         exchange.hold = await admission.enter(account.key, exchange.request)
     if parts.rules is not None:

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 KEPT_S = 30 * 86_400
-"""OpenAI keeps a response for 30 days, and a conversation until it is deleted."""
+"""OpenAI keeps a response for 30 days."""
+LASTS_S = 365 * 86_400
+"""It keeps a conversation until it is deleted; here its name goes a year after the last response to it."""
 
 _decode = msgspec.json.Decoder(tuple[str, str]).decode
 
@@ -45,7 +47,7 @@ class RedisPins(PinStore):
         try:
             for digest in digests:
                 value = msgspec.json.encode((pin.maker, pin.tenant))
-                await self.client.set(self._name(digest), value, ex=None if lasts else KEPT_S)
+                await self.client.set(self._name(digest), value, ex=LASTS_S if lasts else KEPT_S)
             self._is_away = False
         except (RedisError, OSError, TimeoutError) as error:
             self._say(error)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from turnout.core.errors import sentence
@@ -11,8 +13,10 @@ from turnout.gateway.errors import ApiError
 from turnout.gateway.protocols.base import Protocol
 from turnout.gateway.redaction import map_texts
 from turnout.gateway.settings_rules import ALL_PII, RuleSettings
+from turnout.gateway.told import Told
 from turnout.gateway.wire import ChatRequest, Members, render, too_deep
 
+_NUMBERS = re.compile(r"[-+.,\seE\d]*")
 BLOCKED = "blocked_by_rule"
 """The code of a request that a rule refuses."""
 
@@ -26,9 +30,10 @@ def rewritten(request: ChatRequest, rules: tuple[RuleSettings, ...], protocol: P
         members = _changed(request.members, rules, protocol)
     except RecursionError as error:
         raise too_deep() from error
-    if members is request.members:
+    if members is request.members and not (request.told.tags or request.told.task):
         return request
-    return msgspec.structs.replace(protocol.parse(render(members)), dial=request.dial)
+    told = _told(request.told, rules)
+    return msgspec.structs.replace(protocol.parse(render(members)), dial=request.dial, told=told)
 
 
 def _changed(members: Members, rules: tuple[RuleSettings, ...], protocol: Protocol) -> Members:
@@ -51,6 +56,20 @@ def redacted(members: Members, rules: tuple[RuleSettings, ...]) -> Members:
         return members
     known: dict[str, dict[str, int]] = {}
     return map_texts(members, lambda text: redact(text, find_pii(text, kinds), known))
+
+
+def _told(told: Told, rules: tuple[RuleSettings, ...]) -> Told:
+    """Return task and tags without personal data; what is numbers alone may look like it and is none."""
+    kinds = _kinds(rules)
+    if not kinds:
+        return told
+    known: dict[str, dict[str, int]] = {}
+
+    def change(text: str) -> str:
+        return text if _NUMBERS.fullmatch(text) else redact(text, find_pii(text, kinds), known)
+
+    task = None if told.task is None else change(told.task)
+    return Told(task=task, tags={name: change(text) for name, text in told.tags.items()})
 
 
 def refusal(rule: RuleSettings) -> ApiError:

@@ -13,7 +13,7 @@ import msgspec
 
 from turnout.core.errors import ConfigError, sentence
 
-VERSION = 7
+VERSION = 8
 """Version of the tables that this code writes."""
 
 
@@ -49,6 +49,10 @@ class DecisionRow(msgspec.Struct, frozen=True, kw_only=True):
     """Names what stays on one side of the two."""
     scores: str | None = None
     """JSON: name of each candidate that might have served -> its expected quality and cost in USD."""
+    task: str | None = None
+    """The task that the client told; kept with the text alone."""
+    tags: str | None = None
+    """JSON: the tags that the client told, by name; kept with the text alone."""
 
 
 class ResultRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -224,7 +228,17 @@ SELECT decisions.*, end_s, served, provider, is_replay, input_tokens, output_tok
 FROM decisions LEFT JOIN results ON results.decision_id = decisions.decision_id
 """
 
-MIGRATIONS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, _SEVENTH)
+_EIGHTH = """
+ALTER TABLE decisions ADD COLUMN task TEXT;
+ALTER TABLE decisions ADD COLUMN tags TEXT;
+DROP VIEW requests;
+CREATE VIEW requests AS
+SELECT decisions.*, end_s, served, provider, is_replay, input_tokens, output_tokens, cached_tokens,
+    usage_estimated, usd, status, error, attempts, faults, latency_s, first_byte_s
+FROM decisions LEFT JOIN results ON results.decision_id = decisions.decision_id
+"""
+
+MIGRATIONS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, _SEVENTH, _EIGHTH)
 """Script number n brings version n to n + 1; a released script never changes."""
 
 _VERSIONS = "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER PRIMARY KEY, applied_s REAL NOT NULL)"

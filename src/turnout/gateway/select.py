@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections import ChainMap
@@ -24,6 +25,7 @@ from turnout.gateway.errors import ApiError, unknown_model
 from turnout.gateway.explore import explored
 from turnout.gateway.number import term_of
 from turnout.gateway.pacers import Pacers
+from turnout.gateway.told import HEADERS as TOLD
 from turnout.gateway.wire import ChatRequest
 from turnout.policies.deployment import Deployment
 from turnout.policies.masks import obstacles
@@ -37,9 +39,10 @@ DIALS = {
 """Request headers that set the dial, and the term of `Goal` that each one sets."""
 
 PREFIX = b"x-turnout-"
-"""How the gateway's own headers begin; a client may send none but the dials."""
+"""How the gateway's own headers begin; a client may send none but the dials, a task and tags."""
 
 _DIAL_NAMES = tuple(name.decode() for name in DIALS)
+_NAMES = [*_DIAL_NAMES, *(name.decode() for name in TOLD)]
 
 
 def write_scores(estimate: Estimate) -> list[str]:
@@ -262,8 +265,19 @@ class Selector:
             decision_s=time.perf_counter() - started_s,
         )
 
+    def _serves_without_tags(self, query: Query, goal: Goal | None) -> bool:
+        plain = dataclasses.replace(query, tags={})
+        try:
+            self.deployment.decide([plain], goal=self.goal if goal is None else goal)
+        except InputError:
+            return False
+        return True
+
     def _refused(self, query: Query, goal: Goal | None, whose: str | None, error: InputError) -> ApiError:
         """Say whose fault it is: nobody may serve, or the goal of the request cannot be served."""
+        if query.tags and self._serves_without_tags(query, goal):
+            what = f"a tag of the request cannot be read; {error}; correct it, or leave it out"
+            return ApiError(400, what, code="bad_tag", param="x-turnout-tag")
         if goal is None or len(obstacles(query, self.deployment.candidates)) == len(self.by_name):
             return infeasible(query, self.deployment, str(error))
         header = _header_of(goal)
@@ -277,7 +291,7 @@ def read_goal(headers: Sequence[tuple[bytes, bytes]]) -> Goal | None:
     Raises `ApiError` (400) that names the header. A misspelt dial is refused: served without it, a request
     would spend what its client did not allow.
     """
-    given = [header for header in headers if header[0].startswith(PREFIX)]
+    given = [header for header in headers if header[0].startswith(PREFIX) and header[0] not in TOLD]
     if not given:
         return None
     given.sort()
@@ -304,8 +318,8 @@ def _header_of(goal: Goal) -> str:
 def _unknown_header(name: str) -> ApiError:
     message = sentence(
         f"the request header {name[:80]!r} is unknown",
-        allowed=", ".join(_DIAL_NAMES),
-        do=f"{did_you_mean(name[:80], _DIAL_NAMES)}; otherwise leave the header out",
+        allowed=", ".join(_NAMES),
+        do=f"{did_you_mean(name[:80], _NAMES)}; otherwise leave the header out",
     )
     return ApiError(400, message, code="unknown_header", param=name[:80])
 

@@ -18,6 +18,7 @@ from turnout.core.errors import ABSENT, sentence
 from turnout.core.query import Query
 from turnout.gateway.errors import ApiError
 from turnout.gateway.expected import mismatch
+from turnout.gateway.told import NOTHING, Told
 
 CHARS_PER_TOKEN = 4
 """Characters per token in the estimate of a request's length; the ledger later holds the true count."""
@@ -82,6 +83,8 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Names of what only the upstream that made it can go on from, the most telling first."""
     dial: Goal | None = None
     """The dial that the body sets, where it sets one."""
+    told: Told = NOTHING
+    """The task and the tags that the client tells the router."""
     is_translated: bool = False
     """Whether the members were written here, for a client that speaks another API."""
 
@@ -93,6 +96,8 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             num_turns=self.num_turns,
             input_tokens=self.input_tokens,
             needs=self.needs,
+            task=self.told.task,
+            tags=self.told.tags,
         )
 
 

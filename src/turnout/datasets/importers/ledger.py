@@ -7,6 +7,7 @@ gateway writes it.
 
 from __future__ import annotations
 
+import json
 import math
 import sqlite3
 from collections.abc import Iterator
@@ -21,7 +22,9 @@ from turnout.datasets.draft import TableDraft
 from turnout.datasets.importers.base import Head, Importer
 from turnout.datasets.reading import require_file
 
-VERSION = 7
+VERSION = 8
+_WITH_TASK = 8
+"""The first version with task and tags."""
 """The newest schema version that this importer reads."""
 
 _TABLES = frozenset({"decisions", "feedback", "results"})
@@ -44,7 +47,7 @@ _SCORES = """
 SELECT decision_id, score FROM feedback WHERE :source IS NULL OR source = :source ORDER BY time_s, rowid
 """
 _REQUESTS = f"""
-SELECT decision_id, served, text, requested_model, usd, input_tokens, output_tokens, latency_s,
+SELECT decision_id, served, text, {{told}}, requested_model, usd, input_tokens, output_tokens, latency_s,
     {", ".join(_EXTRAS)}
 FROM requests WHERE served IS NOT NULL AND reason IS NOT 'cache' ORDER BY time_s, decision_id
 """
@@ -58,8 +61,9 @@ class Ledger(Importer):
     where none came. Requests that nobody answered (in flight, refused, lost in a crash) are left out, and so
     are those that were answered from a cache, which cost nothing and say nothing of the model. Where an
     answer failed, was cut or was a replay, its latency says nothing of the model and is unknown. The text is
-    there only if the gateway was told to keep it (`ledger.keep_text`). The decision's own record (propensity,
-    reason, price, expected quality and cost) comes along as extras, for off-policy evaluation.
+    there only if the gateway was told to keep it (`ledger.keep_text`), and so are the task and the tags that
+    a client told. The decision's own record (propensity, reason, price, expected quality and cost) comes
+    along as extras, for off-policy evaluation.
 
     Parameters
     ----------
@@ -81,9 +85,9 @@ class Ledger(Importer):
         """Read the requests in the order of their time."""
         draft = TableDraft(path)
         with _open(path) as connection:
-            _check_version(path, connection)
+            told = "task, tags" if _version(path, connection) >= _WITH_TASK else "NULL AS task, NULL AS tags"
             scores: dict[str, float] = dict(connection.execute(_SCORES, {"source": self.source}))
-            for row in connection.execute(_REQUESTS):
+            for row in connection.execute(_REQUESTS.format(told=told)):
                 _add(draft, path, row, scores.get(row["decision_id"], math.nan))
         return draft.build()
 
@@ -107,7 +111,9 @@ def _open(path: Path) -> Iterator[sqlite3.Connection]:
         connection.close()
 
 
-def _check_version(path: Path, connection: sqlite3.Connection) -> None:
+def _version(path: Path, connection: sqlite3.Connection) -> int:
+    """Return the version of the schema; raises `TableError` for one that is not known."""
+    version: int | None
     (version,) = connection.execute("SELECT max(version) FROM schema_version").fetchone()
     if version is None or version > VERSION:
         raise TableError(
@@ -118,13 +124,16 @@ def _check_version(path: Path, connection: sqlite3.Connection) -> None:
                 do="upgrade turnout",
             )
         )
+    return version
 
 
 def _add(draft: TableDraft, path: Path, row: sqlite3.Row, score: float) -> None:
     decision_id = row["decision_id"]
     place = f"{str(path)!r}, decision {decision_id!r}"
     tags = {} if row["requested_model"] is None else {"requested_model": row["requested_model"]}
-    query = draft.add_query(decision_id, Query(id=decision_id, text=row["text"], tags=tags), place=place)
+    tags |= {} if row["tags"] is None else json.loads(row["tags"])
+    query = Query(id=decision_id, text=row["text"], task=row["task"], tags=tags)
+    index = draft.add_query(decision_id, query, place=place)
     is_timed = row["status"] < 400 and row["error"] is None and not row["is_replay"]
     measures = {
         "quality": score,
@@ -133,7 +142,7 @@ def _add(draft: TableDraft, path: Path, row: sqlite3.Row, score: float) -> None:
         "output_tokens": _known(row["output_tokens"]),
         "latency_s": _known(row["latency_s"]) if is_timed else math.nan,
     }
-    draft.add(query, row["served"], measures, place=place, extras={name: row[name] for name in _EXTRAS})
+    draft.add(index, row["served"], measures, place=place, extras={name: row[name] for name in _EXTRAS})
 
 
 def _known(value: float | None) -> float:
