@@ -21,6 +21,7 @@ WITHOUT_TABLE = (
     "gradients",
     "import",
     "openai_suite",
+    "other_clients",
     "pains",
     "rewiring",
     "rewiring_tasks",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pydantic
@@ -69,12 +70,14 @@ def wish(body: Any) -> Wish:
     blocks = _blocks(users[-1])
     choice = body.get("tool_choice") or {"type": "auto"}
     form = (body.get("output_config") or {}).get("format") or {}
+    # Where the API has no word for JSON, an instruction asks for it.
+    by_word = True if "one JSON object" in json.dumps(body.get("system") or "") else None
     thinking = (body.get("thinking") or {"type": "disabled"})["type"]
     return Wish(
         text=" ".join(block["text"] for block in blocks if block["type"] == "text"),
         tools={tool["name"]: tool.get("input_schema", {}) for tool in body.get("tools") or []},
         choice=choice["name"] if choice["type"] == "tool" else choice["type"],
-        schema=form.get("schema"),
+        schema=form.get("schema", by_word),
         has_results=any(block["type"] == "tool_result" for block in blocks),
         stop=body.get("stop_sequences") or [],
         thinks=thinking != "disabled",
