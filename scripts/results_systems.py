@@ -91,6 +91,7 @@ def gates(data: Result) -> Iterator[str]:
         f"{size['layers']} layers of width {size['width']}, {size['experts']} experts, {seen:,} bytes of "
         f"{result['corpus']}, {setting['seeds']} seeds, paired by seed with the dense model."
     )
+    yield from _duration(data)
     yield ""
     rows = []
     for row in result["rows"]:
@@ -103,6 +104,15 @@ def gates(data: Result) -> Iterator[str]:
     yield from table(heads, rows)
     yield ""
     yield "What the columns mean stands in [bench_gates.md](bench_gates.md)."
+
+
+def _duration(data: Result) -> Iterator[str]:
+    """Yield how long training took, where one run of the bench trained all cells."""
+    run, cells = data["result"].get("run"), len(data["result"]["cells"])
+    if run is not None and run["trained"] == cells:
+        machine, minutes = f"{data['machine']['cores']} cores", f"{run['wall_s'] / 60:.1f} minutes"
+        threads = f"{run['jobs']} at a time with {run['threads']} thread each"
+        yield f"All {cells} cells were trained in {minutes} on {machine}, {threads}."
 
 
 def recruit(data: Result) -> Iterator[str]:
@@ -134,7 +144,9 @@ SYSTEMS: Writers = {
     "adapters": ("Adapters: Glider (S3), PHATGOOSE, Arrow", adapters),
     "token_gates": ("Adapters: why token gates find so few answers", token_gates),
     "gates": ("Gates of experts on equal terms", gates),
-    "gates_more": ("Ten further gates on equal terms", gates),
+    "gates_all": ("All gates on equal terms", gates),
+    "gates_more": ("Further gates on equal terms", gates),
+    "gates_rest": ("Gates that came or changed later, on equal terms", gates),
     "gates_dirichlet": ("The gate with a Dirichlet prior, over ten seeds", gates),
     "local": ("One dial over models and depths", local),
     "recruit": ("Teams of experts by skill: Symbolic-MoE (S173)", recruit),

@@ -136,6 +136,9 @@ def test_shapes_that_do_not_fit_are_refused_as_an_equation() -> None:
         replace(example(), tokens_N=torch.zeros(3, dtype=torch.int64))
     with pytest.raises(InputError, match="float32"):
         replace(example(), logits_TE=torch.ones(4, 4, dtype=torch.bfloat16))
+    for wrong_TK in (torch.zeros(2, 2), torch.zeros(2, 2, dtype=torch.bool)):
+        with pytest.raises(InputError, match="whole numbers"):
+            SparsePlan.from_choices(torch.ones(2, 2), wrong_TK, num_experts=4)
     with pytest.raises(InputError, match="int32"):
         replace(example(), offsets_E=example().offsets_E.long())
     with pytest.raises(InputError, match="one device"):

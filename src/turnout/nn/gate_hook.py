@@ -105,7 +105,10 @@ class GateHook:
 
     @contextmanager
     def changed(self, change: Change) -> Iterator[None]:
-        """Let `change` decide in every gate. Inner blocks of one hook see what its outer blocks decided."""
+        """Let `change` decide in every gate. Inner blocks of one hook see what its outer blocks decided.
+
+        Under activation checkpointing the backward pass asks the gates again: keep it inside the block.
+        """
         if not self._changes:
             self._handles.append(self.model.register_forward_pre_hook(self._begin, with_kwargs=True))
             self._handles.append(self.model.register_forward_hook(self._end, always_call=True))
@@ -166,12 +169,14 @@ class GateHook:
     def recording(self) -> Iterator[list[list[Routing]]]:
         """Give a list per layer that gains one `Routing` per forward pass, without gradients.
 
-        What is recorded is what the experts get, changes of outer `with` blocks included. Under activation
-        checkpointing a pass that is computed again is recorded again.
+        What is recorded is what the experts get, changes of outer `with` blocks included. A pass that is
+        computed again in the backward pass, under activation checkpointing, is recorded once.
         """
         records: list[list[Routing]] = [[] for _ in self.layers]
 
         def record(number: int, routing: Routing) -> Routing:
+            if is_computed_again():
+                return routing
             records[number].append(replace(routing.detached(), tokens=self.tokens))
             return routing
 
@@ -211,6 +216,12 @@ class GateHook:
 
         self._handles.append(layer.block.register_forward_pre_hook(before_block, with_kwargs=True))
         self._handles += GatePort(layer).open(decide)
+
+
+def is_computed_again() -> bool:
+    """Return whether a backward pass runs, which computes layers again under activation checkpointing."""
+    # What torch's own checkpointing asks.
+    return torch._C._current_graph_task_id() != -1
 
 
 def _for_tokens(routing: Routing, delta_BE: Tensor) -> Tensor:

@@ -294,6 +294,8 @@ def _check_rectangle(
                 got=f"{tuple(weights_TK.shape)} and {tuple(indices_TK.shape)}",
             )
         )
+    if indices_TK.is_floating_point() or indices_TK.dtype == torch.bool:
+        raise InputError(sentence("indices_TK", allowed="whole numbers", got=indices_TK.dtype))
     equal("mask_T", mask_T, "(T,)", (indices_TK.shape[0],))
     equal("is_pair_TK", is_pair_TK, "(T, K)", tuple(indices_TK.shape))
     same_device(weights_TK, indices_TK, mask_T)
@@ -303,6 +305,12 @@ def equal(name: str, value: Tensor | None, axes: str, sizes: tuple[int, ...]) ->
     """Raise `ShapeError` unless a tensor, if there is one, has these sizes."""
     if value is not None and tuple(value.shape) != sizes:
         raise ShapeError(sentence(name, allowed=f"{axes} = {sizes}", got=tuple(value.shape)))
+
+
+def floating(name: str, value: Tensor) -> None:
+    """Raise `InputError` for whole numbers: what is computed of them would be cut to whole numbers again."""
+    if not value.is_floating_point():
+        raise InputError(sentence(name, allowed="floating point", got=value.dtype))
 
 
 def same_device(*tensors: Tensor | None) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from turnout.core.errors import ArtifactError, InputError, ShapeError, sentence
 from turnout.core.validation import check_choice
-from turnout.nn.gate_hook import GateHook, Routing
+from turnout.nn.gate_hook import GateHook, Routing, is_computed_again
 
 FORMAT = "turnout-routings-1"
 PARTS = ("logits_TE", "weights_TK", "indices_TK")
@@ -33,6 +33,9 @@ def replaying(
     hook: GateHook, records: Sequence[Sequence[Routing]], *, weights: Weights = "recorded"
 ) -> Iterator[None]:
     """Let the n-th forward pass of each layer choose what the n-th one chose when it was recorded.
+
+    A pass that is computed again in a backward pass, under activation checkpointing, chooses what it chose
+    before; the backward pass has to be inside the block too.
 
     Parameters
     ----------
@@ -56,11 +59,10 @@ def replaying(
         raise InputError(
             sentence("replaying: weights='current'", allowed="a GateHook with the rules of its gates")
         )
-    passes = [0] * len(records)
+    counters = [_Counter() for _ in records]
 
     def change(number: int, now: Routing) -> Routing:
-        before = _recorded(records, number, passes[number], now, hook)
-        passes[number] += 1
+        before = _recorded(records, number, counters[number].next(), now, hook)
         indices_TK = before.indices_TK.to(now.indices_TK.device)
         weights_TK, rest = before.weights_TK.to(now.weights_TK), _rest(before, now)
         if weights == "current":
@@ -71,6 +73,22 @@ def replaying(
 
     with hook.changed(change):
         yield
+
+
+class _Counter:
+    """Numbers one layer's passes. A backward pass computes the latest first, and each of them once."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.waiting: list[int] = []
+
+    def next(self) -> int:
+        """Return the number of the pass that runs."""
+        if is_computed_again() and self.waiting:
+            return self.waiting.pop()
+        self.waiting.append(self.count)
+        self.count += 1
+        return self.count - 1
 
 
 def _rest(before: Routing, now: Routing) -> tuple[Any, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from turnout.nn.bench.contenders import CONTENDERS, LEFT_OUT, find_contender
 from turnout.nn.bench.corpus import Corpus, load_corpus, made_text
 from turnout.nn.bench.fight import fight
 from turnout.nn.bench.model import Size
-from turnout.nn.bench.setting import Setting
+from turnout.nn.bench.setting import SETTINGS, Setting
 from turnout.nn.gates.contract import Gate
 from turnout.nn.mixture import MoE
 
@@ -69,6 +70,27 @@ def test_experts_cost_what_the_dense_feed_forward_costs(name: str, corpus: Corpu
 def test_every_gate_takes_part_or_is_named_with_its_reason() -> None:
     gates = {name for name in registry if issubclass(registry.get(name), Gate)}
     assert gates - {entry.gate for entry in CONTENDERS.values()} == set(LEFT_OUT)
+
+
+RESULTS = Path(__file__).resolve().parents[3] / "benchmarks" / "results"
+
+UNRECORDED = dict.fromkeys(
+    """block_ffn sparse_mixer sinkhorn omni recurrent hyper top_p mixture_of_routers expert_attention sam
+    attention_aware similarity_aware upcycled stable coupled rex base thor smoe_dropout attention_k
+    expert_choice transport_choice soft smear""".split(),
+    "trained by `turnout bench gates --setting all`, which was not run to its end yet",
+)
+"""Contenders without a row in a result, and why."""
+
+
+def test_every_contender_has_a_row_in_a_result_or_is_named_with_its_reason() -> None:
+    recorded: set[str] = set()
+    for path in RESULTS.glob("gates*.json"):
+        result = json.loads(path.read_text(encoding="utf-8"))["result"]
+        assert result["key"] == SETTINGS["small"].key, "rows of other sizes are not to be compared"
+        recorded |= {row["gate"] for row in result["rows"] if row["seeds"] >= 3}
+    assert set(CONTENDERS) - recorded <= set(UNRECORDED)
+    assert set(UNRECORDED) <= set(CONTENDERS)
 
 
 def test_neighbours_share_a_pool_and_own_what_others_own(corpus: Corpus) -> None:

@@ -93,5 +93,9 @@ def test_what_does_not_fit_is_refused() -> None:
         LOOP.run(torch.randn(4, 6), TopKGate(width=6, num_experts=2)(torch.randn(4, 6)), experts)
     with pytest.raises(InputError, match="one device"):
         LOOP.run(torch.randn(4, 6, device="meta"), plan, experts)
+    with pytest.raises(InputError, match="floating point"):
+        LOOP.run(torch.ones(4, 6, dtype=torch.int64), plan, experts)
+    with pytest.raises(InputError, match="floating point"):
+        TopKGate(width=6, num_experts=3)(torch.ones(4, 6, dtype=torch.int64))
     with pytest.raises(InputError, match="stacked"):
         LOOP.run(torch.randn(4, 6), plan, torch.nn.Linear(6, 6))

@@ -118,6 +118,19 @@ def test_an_expert_that_stands_in_twice_counts_twice() -> None:
     assert torch.allclose(ratio, torch.ones(int(both_T.sum())), atol=1e-4)
 
 
+def test_a_token_that_was_turned_away_to_an_expert_of_no_chance_has_a_finite_gradient() -> None:
+    gate = RectifyGate(width=1, num_experts=2, devices=2, is_filled=False).train()
+    with torch.no_grad():
+        gate.weight_ED.copy_(torch.tensor([[95.0], [0.0]]))
+    # Room for one: the second token goes to its own device, whose expert has the probability e^-95.
+    plan = gate(torch.ones(2, 1))
+    assert plan.to_dense()[1].argmax() == 1
+    assert torch.allclose(plan.weights_N, torch.ones(2))
+    plan.weights_N[plan.experts_N == 1].sum().backward()
+    assert gate.weight_ED.grad is not None
+    assert bool(gate.weight_ED.grad.isfinite().all())
+
+
 def test_devices_that_do_not_divide_the_experts_are_refused() -> None:
     with pytest.raises(InputError, match="devices"):
         RectifyGate(width=8, num_experts=6, devices=4)

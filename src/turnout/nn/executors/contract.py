@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from turnout.core.errors import InputError, ShapeError, sentence
 from turnout.nn.experts import Stack, stack_of
-from turnout.nn.plan import Plan, SparsePlan, same_device
+from turnout.nn.plan import Plan, SparsePlan, floating, same_device
 from turnout.nn.plan_dense import MergedPlan, SlotPlan
 
 
@@ -61,6 +61,7 @@ def _check(x_TD: Tensor, plan: Plan, stack: Stack) -> None:
                 got=tuple(x_TD.shape),
             )
         )
+    floating("x_TD", x_TD)
     if plan.num_experts != stack.num_experts:
         raise ShapeError(
             sentence(

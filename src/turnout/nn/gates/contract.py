@@ -18,7 +18,7 @@ from turnout.core.errors import InputError, ShapeError, sentence
 from turnout.core.validation import check_count
 from turnout.nn.executors.forms import outputs
 from turnout.nn.experts import Stack, stack_of
-from turnout.nn.plan import Plan, SparsePlan, equal, same_device
+from turnout.nn.plan import Plan, SparsePlan, equal, floating, same_device
 
 Sight = Literal["token", "past", "sequence", "batch"]
 """What the routing of a token may depend on: the token alone, earlier tokens of its item too, the whole item,
@@ -180,6 +180,7 @@ class Gate(nn.Module, ABC):
             raise ShapeError(
                 sentence(f"{name}: x_TD", allowed=f"(T, D) with D = {self.width}", got=tuple(x_TD.shape))
             )
+        floating(f"{name}: x_TD", x_TD)
         own, theirs = (None if m is None else next(m.parameters(), None) for m in (self, context.experts))
         same_device(x_TD, context.mask_BS, context.token_ids_BS, context.state, own, theirs)
         context.validate(x_TD.shape[0])

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from turnout.core.errors import InputError, sentence
-from turnout.core.validation import check_count
+from turnout.core.validation import check_count, check_number
 from turnout.nn.balance.switch import balance_loss
 from turnout.nn.gates.contract import (
     Gate,
@@ -54,6 +54,7 @@ class DeepSeekMoEGate(Gate):
         super().__init__(width=width, num_experts=num_experts)
         check_k("DeepSeekMoEGate", k, num_experts)
         check_count("DeepSeekMoEGate: num_shared", num_shared, low=0)
+        check_number("DeepSeekMoEGate: scale", scale)
         if k + num_shared > num_experts:
             allowed = f"k + num_shared <= E = {num_experts}"
             raise InputError(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from turnout.core.errors import InputError, sentence
-from turnout.core.validation import check_choice
+from turnout.core.validation import check_choice, check_number
 from turnout.nn.gates.contract import (
     Gate,
     GateContext,
@@ -75,8 +75,9 @@ class TopKGate(Gate):
         )
         for name, value, allowed in knobs:
             check_choice(f"TopKGate: {name}", value, allowed)
-        if not 0 <= jitter < 1:
-            raise InputError(sentence("TopKGate: jitter", allowed="0 <= jitter < 1", got=jitter))
+        check_number("TopKGate: jitter", jitter, low=0.0, high=1.0, allow_high=False)
+        if scale is not None:
+            check_number("TopKGate: scale", scale)
         self._check_groups(num_groups, topk_group, group_score)
         self.score, self.weight, self.scale, self.is_biased = score, weight, scale, is_biased
         self.num_groups, self.topk_group, self.group_score = num_groups, topk_group, group_score
