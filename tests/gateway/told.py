@@ -40,6 +40,8 @@ class Say:
     headers: Mapping[str, str] = field(default_factory=dict)
     is_cut: bool = False
     """Whether the connection is broken after the last block."""
+    wait_s: float = 0.002
+    """After each block."""
 
 
 class Told:
@@ -69,7 +71,7 @@ class Told:
         await response.prepare(request)
         for block in say.blocks:
             await response.write(block)
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(say.wait_s)
         if say.is_cut:
             assert request.transport is not None
             request.transport.abort()

@@ -46,6 +46,12 @@ class Alarm:
         self._bell = bell_of(task.get_loop())
         self._bell.add(self)
 
+    def hasten(self, when_s: float) -> None:
+        """Ring at a time, if that is the earlier one."""
+        if when_s < self.due_s:
+            self.due_s = when_s
+            self._bell.add(self)
+
     def is_cause(self) -> bool:
         """Whether a cancellation that came is the alarm's alone, which is then taken back; asked once."""
         if not self._has_rung:

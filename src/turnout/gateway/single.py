@@ -40,6 +40,7 @@ async def ask_one(exchange: Exchange, candidate: Candidate, leave: Pass) -> Answ
         model=model,
         decision_id=account.decision_id,
         protocol=exchange.protocol.name,
+        deadline_s=exchange.deadline_s,
         client_headers=exchange.headers,
         headers=() if exchange.ruling is None else exchange.ruling.request_headers,
     )

@@ -21,7 +21,8 @@ MAX_HELD_BYTES = 1_000_000
 """Bytes of one unfinished event that are held back; beyond it they are forwarded unread."""
 
 _ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
-_BOUNDARY = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+BOUNDARY = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+"""What stands between two events."""
 _SAYS_FINISH = b'"finish_reason"'
 _GOES_ON = (b'"finish_reason":null', b'"finish_reason": null')
 _MARK = re.compile(rb'"usage"\s*:\s*\{|\[DONE\]|"error"')
@@ -161,7 +162,7 @@ class EventScanner(Scanner):
         # Only a block in which some event does not begin like a chunk is cut apart.
         num_good = whole.count(b'data: {"') + whole.count(b'data:{"') + whole.count(b"\n\n" + DONE)
         if num_good < num_events and not self.has_bad_event:
-            self.has_bad_event = any(_is_bad(event) for event in _BOUNDARY.split(whole))
+            self.has_bad_event = any(_is_bad(event) for event in BOUNDARY.split(whole))
         if b'"usage"' not in whole and b"[DONE]" not in whole and b'"error"' not in whole:
             return whole
         kept, at = [], 0
@@ -169,7 +170,7 @@ class EventScanner(Scanner):
             if match.start() < at:
                 continue
             start = event_start(whole, at, match.start())
-            boundary = _BOUNDARY.search(whole, match.end())
+            boundary = BOUNDARY.search(whole, match.end())
             stop = len(whole) if boundary is None else boundary.end()
             kept.append(whole[at:start])
             if not self._is_stripped(whole[start:stop]):
@@ -222,11 +223,6 @@ def _num_framed(whole: bytes, before: bytes, after: bytes) -> int:
     return len(events)
 
 
-def starts_with_error(first: bytes) -> bool:
-    """Whether the first bytes of a stream are an error in place of an answer."""
-    return re.match(rb'\s*data: ?\{\s*"error"\s*:\s*[{"]', first) is not None
-
-
 def event_start(data: bytes, low: int, high: int) -> int:
     """Return the place after the last end of an event in `data[low:high]`, or `low`."""
     if high == len(data) and high - low > 1 and data.endswith(b"\n\n"):
@@ -237,7 +233,7 @@ def event_start(data: bytes, low: int, high: int) -> int:
 
 def events_in(whole: bytes) -> list[bytes]:
     """Return the events of a block that holds whole ones."""
-    return [event for event in _BOUNDARY.split(whole) if event]
+    return [event for event in BOUNDARY.split(whole) if event]
 
 
 def event_data(event: bytes) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import final
 
 import msgspec
@@ -19,8 +18,6 @@ from turnout.gateway.translate.json_form import INSTRUCTED, is_instructed
 from turnout.gateway.translate.messages_answer_as_chat import chat_completion
 from turnout.gateway.translate.messages_stream_as_chat import MessagesAsChat
 from turnout.gateway.translate.words import chat_error
-
-_ERROR = re.compile(rb'\s*(?:event: ?error\r?\n|data: ?\{\s*"type"\s*:\s*"error")')
 
 _OWN = "messages"
 _CLIENT_HEADERS = (b"anthropic-version", b"anthropic-beta")
@@ -83,10 +80,6 @@ class AnthropicDialect(Dialect):
     def added(self, call: Call) -> Headers:
         """Say where the model alone keeps the form of its answer."""
         return INSTRUCTED if call.protocol != _OWN and is_instructed(call.request.members) else []
-
-    def starts_with_error(self, first: bytes) -> bool:
-        """Whether a stream begins with an `error` event."""
-        return _ERROR.match(first) is not None
 
 
 def _passed(call: Call) -> dict[str, str]:

@@ -10,7 +10,6 @@ from turnout.gateway.providers.base import Call, KeptCall
 from turnout.gateway.providers.body import embeddings_body, responses_body, upstream_body, upstream_model
 from turnout.gateway.providers.dialect import Dialect, Outgoing
 from turnout.gateway.settings_providers import AzureSettings
-from turnout.gateway.stream import starts_with_error
 
 _PATHS = {
     "chat": "/openai/deployments/{name}/chat/completions",
@@ -62,7 +61,3 @@ class AzureDialect(Dialect):
         query = self._query + (f"&{call.query}" if call.query else "")
         url = self._base + _PATHS["responses"] + call.path + query
         return Outgoing(url=url, headers=self._headers, body=call.body)
-
-    def starts_with_error(self, first: bytes) -> bool:
-        """Whether a stream begins with an error object."""
-        return starts_with_error(first)

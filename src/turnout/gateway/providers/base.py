@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import ClassVar, final
@@ -39,6 +40,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """What rules send upstream besides the provider's own; names in lower case."""
     client_headers: Sequence[tuple[bytes, bytes]] = ()
     """What the client sent; a dialect picks what its API knows."""
+    deadline_s: float = math.inf
+    """When something of an answer must be there, by the event loop's clock."""
     work: Work = msgspec.field(default_factory=Work)
     """Filled by the provider while it works."""
 

@@ -11,8 +11,10 @@ from turnout.core.errors import ConfigError, sentence
 from turnout.gateway.errors import ApiError, Headers
 from turnout.gateway.providers.base import Call, Fault, Reply
 from turnout.gateway.providers.dialect import Dialect, Outgoing
+from turnout.gateway.providers.opening import BEGUN, SILENT, Opening
 from turnout.gateway.providers.sigv4 import AwsKeys, signed
 from turnout.gateway.settings_providers import BedrockSettings
+from turnout.gateway.translate.aws_events import AwsEventCutter
 from turnout.gateway.translate.chat_request_as_messages import messages_body
 from turnout.gateway.translate.converse_as_messages import ConverseAsChat, chat_of_converse, converse_error
 from turnout.gateway.translate.events import BadEventError, Translator
@@ -20,6 +22,7 @@ from turnout.gateway.translate.json_form import INSTRUCTED, is_instructed
 from turnout.gateway.translate.messages_as_converse import converse_request
 
 _SERVICE = "bedrock"
+_ANNOUNCED = ("messageStart", "contentBlockStart")
 
 
 @final
@@ -101,9 +104,18 @@ class BedrockDialect(Dialect):
         """Say where the model alone keeps the form of its answer."""
         return INSTRUCTED if is_instructed(call.request.members) else []
 
-    def starts_with_error(self, first: bytes) -> bool:
-        """Whether a stream begins with an exception in place of an answer."""
-        return b":exception-type" in first[:256]
+    def opening(self, held: bytes) -> Opening:
+        """Return what the messages that are whole say; what cannot be read is left to who translates it."""
+        try:
+            messages = AwsEventCutter().feed(held)
+        except BadEventError:
+            return BEGUN
+        for headers, payload in messages:
+            if headers.get(":message-type", "event") != "event":
+                return Opening("failed", payload)
+            if headers.get(":event-type") not in _ANNOUNCED:
+                return BEGUN
+        return SILENT
 
 
 def read_aws_keys(name: str, settings: BedrockSettings) -> AwsKeys | None:

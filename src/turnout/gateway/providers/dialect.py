@@ -11,6 +11,7 @@ import msgspec
 from turnout.core.candidate import Candidate
 from turnout.gateway.errors import Headers
 from turnout.gateway.providers.base import Call, KeptCall, Reply
+from turnout.gateway.providers.opening import Opening, read_opening
 from turnout.gateway.translate.events import Translator
 
 
@@ -55,6 +56,6 @@ class Dialect(ABC):
         """Return what translates a stream into the language of the call; None passes it on as it is."""
         return None
 
-    @abstractmethod
-    def starts_with_error(self, first: bytes) -> bool:
-        """Whether the first bytes of a stream are an error in place of an answer."""
+    def opening(self, held: bytes) -> Opening:
+        """Return what the first bytes of a stream say."""
+        return read_opening(held)

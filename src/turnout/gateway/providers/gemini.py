@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import final
 from urllib.parse import quote
 
@@ -20,8 +19,6 @@ from turnout.gateway.translate.gemini_answer_as_chat import (
     gemini_error,
 )
 from turnout.gateway.translate.refusal import plain
-
-_ERROR = re.compile(rb'\s*data: ?\{\s*"error"\s*:')
 
 
 @final
@@ -64,10 +61,6 @@ class GeminiDialect(Dialect):
         n = plain(call.request.members.get("n"))
         num_choices = n if isinstance(n, int) else 1
         return GeminiAsChat(asks_usage=call.request.asks_usage, num_choices=num_choices)
-
-    def starts_with_error(self, first: bytes) -> bool:
-        """Whether a stream begins with an error object."""
-        return _ERROR.match(first) is not None
 
 
 def _no_answer(error: Exception) -> Fault:

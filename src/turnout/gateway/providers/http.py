@@ -25,6 +25,8 @@ from turnout.gateway.settings_providers import UpstreamSettings
 from turnout.gateway.translate.events import Translated
 
 _OVERLOADED = (503, 529)
+_SPARE_S = 0.05
+"""Before the deadline of a request, at which nothing would be passed on any more."""
 _PASSED = frozenset(
     b"content-type request-id retry-after retry-after-ms x-request-id x-should-retry x-amzn-errortype"
     b" x-amzn-requestid".split()
@@ -89,11 +91,11 @@ class HttpProvider(Provider):
             self._client = None
 
     async def ask(self, call: Call) -> Reply:
-        """Send the request; a stream's reply is returned once its first bytes are there."""
+        """Send the request; a stream's reply is returned once something of an answer is there."""
         sent = self.dialect.outgoing(call)
         if call.headers:
             sent = msgspec.structs.replace(sent, headers=_headers_of(sent.headers, call.headers))
-        return await self._exchange("POST", sent, lambda response: self._reply(call, response))
+        return await self._exchange("POST", sent, lambda response, alarm: self._reply(call, response, alarm))
 
     def keeps(self, kind: str) -> bool:
         """Whether the upstream has OpenAI's Responses, or Conversations."""
@@ -108,7 +110,7 @@ class HttpProvider(Provider):
             sent = msgspec.structs.replace(sent, headers=_headers_of(sent.headers, call.headers))
         return await self._exchange(call.method, sent, self._kept_reply)
 
-    async def _kept_reply(self, response: Response) -> Reply:
+    async def _kept_reply(self, response: Response, alarm: Alarm) -> Reply:
         headers = _passed(response)
         try:
             if response.status == 200 and response.content_type == self._stream_type:
@@ -120,7 +122,7 @@ class HttpProvider(Provider):
             raise
 
     async def _exchange(
-        self, method: str, sent: Outgoing, read: Callable[[Response], Awaitable[Reply]]
+        self, method: str, sent: Outgoing, read: Callable[[Response, Alarm], Awaitable[Reply]]
     ) -> Reply:
         """Send what is to be sent, and return what `read` makes of the response; raises `Fault`."""
         if self._client is None:
@@ -129,7 +131,7 @@ class HttpProvider(Provider):
         try:
             response = await self._client.send(method, sent.url, sent.headers, sent.body)
             try:
-                return await read(response)
+                return await read(response, alarm)
             except BrokenError as error:
                 raise cut(self.name, error, may_fall_back=True) from error
         except ConnectTimeoutError as error:
@@ -146,12 +148,11 @@ class HttpProvider(Provider):
         finally:
             alarm.stop()
 
-    async def _reply(self, call: Call, response: Response) -> Reply:
+    async def _reply(self, call: Call, response: Response, alarm: Alarm) -> Reply:
         is_events = response.content_type == self._stream_type
         try:
             if response.status == 200 and call.request.is_stream and is_events:
-                first = await response.read_some()
-                self._check_first(first)
+                first = await self._opening(response, alarm, call.deadline_s - _SPARE_S)
                 return self._streamed(call, response, first)
             body = await response.read()
         except BaseException:
@@ -193,19 +194,38 @@ class HttpProvider(Provider):
         error = ApiError(502, message, code="upstream_error", kind="upstream_error")
         return Fault(error, is_charge_unknown=True)
 
-    def _check_first(self, first: bytes) -> None:
-        """Raise where a stream ends, or fails, before it has begun: then the next candidate can be asked."""
-        if not first:
-            raise cut(self.name, EOFError(), may_fall_back=True)
-        if self.dialect.starts_with_error(first):
-            got = first[:120].decode("utf-8", "replace")
-            message = sentence(
-                f"the upstream {self.name!r} began its stream with an error",
-                allowed="an event with a choice",
-                got=got,
-                do="read the upstream's own message, or ask again",
-            )
-            raise Fault(ApiError(502, message, code="upstream_error", kind="upstream_error"))
+    async def _opening(self, response: Response, alarm: Alarm, until_s: float) -> bytes:
+        """Return the bytes of a stream up to the first that says something of an answer.
+
+        Raises `Fault` where it ends, or fails, before: then the next candidate can be asked. One that is
+        still silent when the time is up is passed on as it is.
+        """
+        held = await response.read_some()
+        block = held
+        try:
+            while block:
+                opening = self.dialect.opening(held)
+                if opening.look == "begun":
+                    return held
+                if opening.look == "failed":
+                    raise self._failed(opening.error)
+                alarm.hasten(until_s)
+                block = await response.read_some()
+                held += block
+        except asyncio.CancelledError:
+            if alarm.is_cause():
+                return held
+            raise
+        raise cut(self.name, EOFError(), may_fall_back=True)
+
+    def _failed(self, error: bytes) -> Fault:
+        message = sentence(
+            f"the upstream {self.name!r} began its stream with an error",
+            allowed="an event with a choice",
+            got=error[:120].decode("utf-8", "replace"),
+            do="read the upstream's own message, or ask again",
+        )
+        return Fault(ApiError(502, message, code="upstream_error", kind="upstream_error"))
 
     def _slow(self, what: str, limit: str, *, was_sent: bool) -> Fault:
         message = sentence(

@@ -9,7 +9,6 @@ from turnout.gateway.providers.base import Call, KeptCall
 from turnout.gateway.providers.body import embeddings_body, responses_body, upstream_body, upstream_model
 from turnout.gateway.providers.dialect import Dialect, Outgoing
 from turnout.gateway.settings_providers import OpenAISettings
-from turnout.gateway.stream import starts_with_error
 
 _PATHS = {
     "chat": "/chat/completions",
@@ -57,7 +56,3 @@ class OpenAIDialect(Dialect):
             return None
         url = self._urls[call.kind] + call.path + (f"?{call.query}" if call.query else "")
         return Outgoing(url=url, headers=self._headers, body=call.body)
-
-    def starts_with_error(self, first: bytes) -> bool:
-        """Whether a stream begins with an error object."""
-        return starts_with_error(first)
