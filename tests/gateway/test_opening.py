@@ -168,7 +168,9 @@ def test_what_an_opening_says(held: bytes, look: str) -> None:
 
 
 def test_an_opening_of_bedrock_is_read_too() -> None:
-    dialect = BedrockDialect(settings=BedrockSettings(base_url="http://x", region="r"), api_key="k", keys=None)
+    dialect = BedrockDialect(
+        settings=BedrockSettings(base_url="http://x", region="r"), api_key="k", keys=None
+    )
     start = frame("messageStart", {"role": "assistant"})
     failed = frame("throttlingException", {"message": "slow down"}, message="exception")
     assert dialect.opening(start + failed[:20]).look == "silent"

@@ -9,14 +9,16 @@ from turnout.core.errors import sentence
 from turnout.gateway.errors import ApiError
 from turnout.gateway.providers.base import Call, Fault, Reply
 from turnout.gateway.providers.dialect import Dialect, Outgoing
+from turnout.gateway.providers.opening import Opening, read_opening
 from turnout.gateway.settings_providers import GeminiSettings
 from turnout.gateway.translate.chat_request_as_gemini import gemini_request
-from turnout.gateway.translate.events import Translator
+from turnout.gateway.translate.events import BadEventError, EventCutter, Translator, read_object
 from turnout.gateway.translate.gemini_answer_as_chat import (
     GeminiAsChat,
     NotAnAnswerError,
     chat_of_gemini,
     gemini_error,
+    is_lost,
 )
 from turnout.gateway.translate.refusal import plain
 
@@ -61,6 +63,19 @@ class GeminiDialect(Dialect):
         n = plain(call.request.members.get("n"))
         num_choices = n if isinstance(n, int) else 1
         return GeminiAsChat(asks_usage=call.request.asks_usage, num_choices=num_choices)
+
+    def opening(self, held: bytes) -> Opening:
+        """Return what the first bytes of a stream say; an answer that was lost is none."""
+        opening = read_opening(held)
+        if opening.look != "begun":
+            return opening
+        for data in EventCutter().feed(held):
+            try:
+                told = read_object(data)
+                return Opening("failed", data) if is_lost(told) else opening
+            except (BadEventError, AttributeError, TypeError):
+                break
+        return opening
 
 
 def _no_answer(error: Exception) -> Fault:

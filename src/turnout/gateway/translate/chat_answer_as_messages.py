@@ -9,6 +9,7 @@ import msgspec
 from turnout.core.errors import sentence
 from turnout.gateway.errors import ApiError
 from turnout.gateway.providers.base import Fault, Reply
+from turnout.gateway.translate.chat_said import texts_of
 from turnout.gateway.translate.messages_blocks import tool_input
 from turnout.gateway.translate.words import STOP_OF_FINISH, messages_error, messages_usage
 
@@ -24,11 +25,12 @@ class _Call(msgspec.Struct):
 
 
 class _Message(msgspec.Struct):
-    content: str | None = None
+    content: str | list[dict[str, Any]] | None = None
     refusal: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
     tool_calls: list[_Call] | None = None
+    function_call: _Function | None = None
 
 
 class _Choice(msgspec.Struct):
@@ -58,26 +60,31 @@ def messages_reply(reply: Reply, upstream: str) -> Reply:
         choice = completion.choices[0]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, IndexError) as error:
         raise no_completion(upstream, error) from error
+    blocks = _blocks(choice.message, completion.id)
     body = {
         "id": message_id(completion.id),
         "type": "message",
         "role": "assistant",
         "model": completion.model,
-        "content": _blocks(choice.message),
-        **stop(choice.finish_reason, choice.stop_reason),
+        "content": blocks,
+        **stop(choice.finish_reason, choice.stop_reason, has_calls=any("input" in block for block in blocks)),
         "usage": messages_usage(completion.usage or {}),
     }
     return Reply(status=200, headers=reply.headers, body=msgspec.json.encode(body))
 
 
-def _blocks(message: _Message) -> list[dict[str, Any]]:
+def _blocks(message: _Message, answer_id: str) -> list[dict[str, Any]]:
     blocks: list[dict[str, Any]] = []
-    if thoughts := message.reasoning_content or message.reasoning:
+    text, thoughts = texts_of(message.content)
+    if thoughts := message.reasoning_content or message.reasoning or thoughts:
         # Nobody signed them; when they come back, they are left out again.
         blocks.append({"type": "thinking", "thinking": thoughts, "signature": ""})
-    if text := message.content or message.refusal:
+    if text := text or message.refusal or "":
         blocks.append({"type": "text", "text": text})
-    for call in message.tool_calls or []:
+    calls = message.tool_calls or []
+    if message.function_call is not None and not calls:
+        calls = [_Call(id=f"call_{answer_id}", function=message.function_call)]
+    for call in calls:
         given = tool_input(call.function.arguments)
         blocks.append({"type": "tool_use", "id": call.id, "name": call.function.name, "input": given})
     return blocks
@@ -88,8 +95,13 @@ def message_id(chat_id: str) -> str:
     return chat_id if chat_id.startswith("msg_") else f"msg_{chat_id}"
 
 
-def stop(finish: str | None, matched: str | int | None) -> dict[str, str | None]:
-    """Return why the answer ended, and at which stop sequence where the upstream says so, as vLLM does."""
+def stop(finish: str | None, matched: str | int | None, *, has_calls: bool) -> dict[str, str | None]:
+    """Return why the answer ended, and at which stop sequence where the upstream says so, as vLLM does.
+
+    Some servers say `stop` after calls of tools; an agent would leave them undone.
+    """
+    if has_calls and finish not in ("length", "content_filter"):
+        finish = "tool_calls"
     if finish == "stop" and isinstance(matched, str):
         return {"stop_reason": "stop_sequence", "stop_sequence": matched}
     return {"stop_reason": STOP_OF_FINISH.get(finish or "stop", "end_turn"), "stop_sequence": None}

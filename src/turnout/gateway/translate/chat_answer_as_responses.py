@@ -8,6 +8,7 @@ import msgspec
 
 from turnout.gateway.providers.base import Reply
 from turnout.gateway.translate.chat_answer_as_messages import no_completion
+from turnout.gateway.translate.chat_said import calls_of, said_of
 from turnout.gateway.translate.responses_items import (
     call_item,
     ended,
@@ -48,18 +49,18 @@ def responses_reply(reply: Reply, request: ChatRequest, upstream: str) -> Reply:
 
 def _items(choice: dict[str, Any], answer_id: str, is_sealed: bool) -> list[dict[str, Any]]:
     message, items = choice["message"], list[dict[str, Any]]()
-    thoughts = message.get("reasoning_content") or message.get("reasoning") or ""
+    text, thoughts = said_of(message)
     blocks = message.get("thinking_blocks") if is_sealed else None
     if thoughts or blocks:
         items.append(reasoning_item(0, answer_id, thoughts, blocks))
     part: dict[str, Any] | None = None
-    if message.get("content"):
-        part = text_part(message["content"], message.get("annotations") or [], logprobs_of(choice))
+    if text:
+        part = text_part(text, message.get("annotations") or [], logprobs_of(choice))
     elif message.get("refusal"):
         part = {"type": "refusal", "refusal": message["refusal"]}
     if part is not None:
         items.append(message_item(len(items), answer_id, part))
-    for call in message.get("tool_calls") or []:
+    for call in calls_of(message, answer_id):
         tool, word = (call["custom"], "input") if call.get("custom") else (call["function"], "arguments")
         told = {"call_id": call["id"], "name": tool["name"], word: tool.get(word) or ""}
         items.append(call_item(len(items), answer_id, told, "completed"))

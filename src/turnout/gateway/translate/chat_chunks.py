@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any
 
+from turnout.gateway.translate.call_line import CallLine
+from turnout.gateway.translate.chat_said import calls_of
 from turnout.gateway.translate.events import BadEventError, EventCutter, Translator, read_object
 
 
@@ -17,6 +19,8 @@ class ChatChunks(Translator):
 
     def __init__(self) -> None:
         self._cutter = EventCutter()
+        self._line = CallLine()
+        self._answer_id = ""
         self._usage: dict[str, Any] = {}
         self._finish: str | None = None
         self._has_begun = False
@@ -58,7 +62,10 @@ class ChatChunks(Translator):
             if chunk.get("error") is not None:
                 self._is_over = True
                 return self._error(chunk["error"])
-            told = b"" if self._has_begun else self._start(chunk)
+            told = b""
+            if not self._has_begun:
+                self._answer_id = str(chunk.get("id", ""))
+                told = self._start(chunk)
             self._has_begun = True
             if chunk.get("usage") is not None:
                 self._usage.update(chunk["usage"])
@@ -71,6 +78,10 @@ class ChatChunks(Translator):
         if choice.get("finish_reason") is not None:
             self._finish = choice["finish_reason"]
         return told
+
+    def _calls_of(self, delta: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the pieces of calls in a delta."""
+        return calls_of(delta, self._answer_id)
 
     def _last(self) -> bytes:
         self._is_over = True

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any, final
 
+from turnout.gateway.translate.call_line import Told, ToolCall
 from turnout.gateway.translate.chat_answer_as_messages import message_id, stop
 from turnout.gateway.translate.chat_chunks import ChatChunks
-from turnout.gateway.translate.events import BadEventError, write_event
+from turnout.gateway.translate.chat_said import said_of
+from turnout.gateway.translate.events import write_event
 from turnout.gateway.translate.words import messages_kind, messages_usage
 
 
@@ -20,8 +22,8 @@ class ChatAsMessages(ChatChunks):
 
     def __init__(self) -> None:
         super().__init__()
-        self._open: tuple[str, int] | None = None
-        self._call_id: str | None = None
+        self._open: str | None = None
+        self._has_calls = False
         self._num_blocks = 0
         self._matched: str | int | None = None
 
@@ -40,40 +42,39 @@ class ChatAsMessages(ChatChunks):
 
     def _delta(self, delta: dict[str, Any], choice: dict[str, Any]) -> bytes:
         told = b""
-        if thoughts := delta.get("reasoning_content") or delta.get("reasoning"):
+        text, thoughts = said_of(delta)
+        if thoughts:
             told += self._piece("thinking", {"type": "thinking_delta", "thinking": thoughts})
-        if text := delta.get("content") or delta.get("refusal"):
+        if text := text or delta.get("refusal") or "":
             told += self._piece("text", {"type": "text_delta", "text": text})
-        for call in delta.get("tool_calls") or []:
-            told += self._call(call)
+        for call in self._calls_of(delta):
+            told += self._calls(self._line.feed(call))
         if choice.get("finish_reason") is not None:
             self._matched = choice.get("stop_reason")
         return told
 
     def _piece(self, kind: str, delta: dict[str, Any]) -> bytes:
         told = b""
-        if self._open is None or self._open[0] != kind:
+        if self._open != kind:
+            told = self._calls(self._line.end())
             empty = {"type": kind, kind: ""} | ({"signature": ""} if kind == "thinking" else {})
-            told = self._begin(kind, 0, empty)
+            told += self._begin(kind, empty)
         return told + self._more(delta)
 
-    def _call(self, call: dict[str, Any]) -> bytes:
-        index, function, told = call.get("index", 0), call.get("function") or {}, b""
-        # Some servers give every call the index 0; a new id is a new call whatever its index says.
-        is_new = bool(call.get("id")) and call["id"] != self._call_id
-        if is_new or self._open != ("tool_use", index):
-            if not call.get("id") or not function.get("name"):
-                raise BadEventError(f"a piece of the tool call {index} that is not open")
-            empty = {"type": "tool_use", "id": call["id"], "name": function["name"], "input": {}}
-            self._call_id = call["id"]
-            told = self._begin("tool_use", index, empty)
-        if pieces := function.get("arguments"):
-            told += self._more({"type": "input_json_delta", "partial_json": pieces})
-        return told
+    def _calls(self, told: list[Told]) -> bytes:
+        return b"".join([self._call(call, text) for call, text in told])
 
-    def _begin(self, kind: str, number: int, empty: dict[str, Any]) -> bytes:
+    def _call(self, call: ToolCall, text: str) -> bytes:
+        if text:
+            return self._more({"type": "input_json_delta", "partial_json": text})
+        self._has_calls = True
+        return self._begin(
+            "tool_use", {"type": "tool_use", "id": call.call_id, "name": call.name, "input": {}}
+        )
+
+    def _begin(self, kind: str, empty: dict[str, Any]) -> bytes:
         told = self._close()
-        self._open = (kind, number)
+        self._open = kind
         return told + _write(
             {"type": "content_block_start", "index": self._num_blocks, "content_block": empty}
         )
@@ -89,12 +90,13 @@ class ChatAsMessages(ChatChunks):
         return _write({"type": "content_block_stop", "index": self._num_blocks - 1})
 
     def _stop(self) -> bytes:
+        told = self._calls(self._line.end()) + self._close()
         delta = {
             "type": "message_delta",
-            "delta": stop(self._finish, self._matched),
+            "delta": stop(self._finish, self._matched, has_calls=self._has_calls),
             "usage": messages_usage(self._usage),
         }
-        return self._close() + _write(delta) + _write({"type": "message_stop"})
+        return told + _write(delta) + _write({"type": "message_stop"})
 
     def _error(self, error: Any) -> bytes:
         text = error.get("message") if isinstance(error, dict) else error

@@ -7,11 +7,17 @@ from typing import Any, final
 
 import msgspec
 
+from turnout.core.errors import sentence
 from turnout.gateway.stream import DONE
 from turnout.gateway.translate.events import BadEventError, EventCutter, Translator, read_object, write_event
 
 _FINISH = {"STOP": "stop", "MAX_TOKENS": "length"}
-_BROKEN = ("MALFORMED_FUNCTION_CALL", "OTHER", "FINISH_REASON_UNSPECIFIED", "UNEXPECTED_TOOL_CALL")
+_LOST = ("MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS", "MALFORMED_RESPONSE")
+"""Reasons of a call, or an answer, that was written and not delivered: what is left is no answer."""
+_VAGUE = ("OTHER", "FINISH_REASON_UNSPECIFIED")
+
+
+_TYPE = "upstream_error"
 
 
 class NotAnAnswerError(ValueError):
@@ -107,9 +113,11 @@ class _Reader:
         reason = candidate.get("finishReason")
         if reason is None:
             return None
+        if reason in _LOST:
+            raise NotAnAnswerError(_lost(candidate))
         if reason == "STOP" and self._num_calls.get(candidate.get("index", 0)):
             return "tool_calls"
-        return "stop" if reason in _BROKEN else _FINISH.get(reason, "content_filter")
+        return "stop" if reason in _VAGUE else _FINISH.get(reason, "content_filter")
 
 
 def _whole(reader: _Reader, candidate: dict[str, Any]) -> dict[str, Any]:
@@ -171,6 +179,11 @@ class GeminiAsChat(Translator):
             reader = self._reader = self._reader or _Reader(told)
             self._usage.update(told.get("usageMetadata") or {})
             return b"".join([self._choice(reader, candidate) for candidate in reader.candidates(told)])
+        except NotAnAnswerError as error:
+            self._is_over = True
+            return write_event(
+                {"error": {"message": str(error), "type": _TYPE, "param": None, "code": _TYPE}}
+            )
         except (KeyError, TypeError, AttributeError) as error:
             raise BadEventError(f"a chunk that is none: {error}") from error
 
@@ -188,6 +201,23 @@ class GeminiAsChat(Translator):
     def _head(self) -> dict[str, Any]:
         head = {} if self._reader is None else self._reader.head
         return {**head, "object": "chat.completion.chunk"}
+
+
+def is_lost(told: dict[str, Any]) -> bool:
+    """Whether an event says no more than that the answer was lost."""
+    candidates = told.get("candidates") or []
+    return bool(candidates) and all(
+        one.get("finishReason") in _LOST and not (one.get("content") or {}).get("parts") for one in candidates
+    )
+
+
+def _lost(candidate: dict[str, Any]) -> str:
+    return sentence(
+        "the upstream wrote a call of a tool, or an answer, that it could not deliver",
+        allowed="an answer that is whole",
+        got=f"{candidate['finishReason']} {candidate.get('finishMessage') or ''}".strip()[:200],
+        do="ask again",
+    )
 
 
 def _error(error: Any) -> dict[str, Any]:

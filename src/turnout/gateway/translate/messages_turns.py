@@ -35,6 +35,7 @@ class Block(msgspec.Struct):
     input: msgspec.Raw = msgspec.Raw(b"{}")
     tool_use_id: str = ""
     content: msgspec.Raw = _NULL
+    is_error: bool | None = None
 
 
 class Turn(msgspec.Struct):
@@ -104,6 +105,8 @@ def _user(blocks: list[Block], language: str) -> list[dict[str, Any]]:
         texts = (
             content if isinstance(content, str) else "\n".join(b.text for b in content if b.type == "text")
         )
+        if block.is_error and not texts.lower().startswith("error"):
+            texts = f"Error: {texts}"  # chat has no other place to say so
         results.append({"role": "tool", "tool_call_id": block.tool_use_id, "content": texts})
         if not isinstance(content, str):
             parts += [_part(inner, language) for inner in content if inner.type != "text"]
