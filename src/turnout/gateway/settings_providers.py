@@ -125,6 +125,8 @@ class LocalSettings(Settings, frozen=True, kw_only=True, tag_field="kind", tag="
     """Most requests that are read together."""
     max_waiting: Count = 256
     """Most requests that wait; one more is answered with 503, or goes to the next ranked candidate."""
+    max_running: Count = 64
+    """Most requests that are answered at a time; each keeps a cache."""
     max_output_tokens: Count = 1024
     """Most tokens of an answer, whatever the request asks for."""
     temperature: Annotated[float, msgspec.Meta(ge=0, le=100)] = 0.0

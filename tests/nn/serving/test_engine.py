@@ -76,6 +76,22 @@ def test_requests_that_wait_together_are_read_together_and_answered_as_if_alone(
     assert max(rows for rows, tokens in seen if tokens == 1) <= 4
 
 
+def test_no_more_rows_run_than_may_and_none_is_lost() -> None:
+    """Requests that come one by one make groups of their own, each with a cache."""
+    gate = Gate()
+    with serving(variants={"full": gate}, max_batch=2, max_running=3) as engine:
+        ears = [Ear() for _ in range(9)]
+        most = []
+        step = engine._step
+        engine._step = lambda *args: (most.append(sum(len(g.rows) for _, g in engine._groups)), step(*args))  # type: ignore[method-assign,assignment,func-returns-value]
+        gate.opened.set()
+        for ear in ears:
+            engine.submit(Generation(prompt="ab=", variant="full"), ear)
+        found = {"".join(ear.pieces()[0]) for ear in ears}
+    assert found == {"bcabcabc"}
+    assert 1 <= max(most) <= 3
+
+
 def test_variants_take_turns() -> None:
     order: list[str] = []
 

@@ -52,6 +52,12 @@ def test_a_knob_decides_how_deep_a_variant_runs(folder: Path) -> None:
     assert depths["tiny[effort=none]"] == [[0, 0, 0]]
 
 
+def test_a_knob_out_of_range_is_refused_where_it_is_opened(folder: Path) -> None:
+    save_variants(folder, [Variant(model="tiny", knob=3.0)])
+    with pytest.raises(InputError, match=r"the variant 'tiny'.*allowed: .*; got: 3"):
+        LocalModel.load(folder)
+
+
 def test_variants_that_are_served_together_do_not_mix(folder: Path) -> None:
     model = LocalModel.load(folder)
     alone = {name: ask(model, name, "ab=") for name in model.variants}

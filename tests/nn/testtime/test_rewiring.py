@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
+from transformers.generation.streamers import BaseStreamer
 
 from tests.nn.given import NAME, given
 from tests.nn.moe_models import decisive, tokens
@@ -269,6 +270,32 @@ def test_a_kept_cache_saves_work_and_without_steps_changes_nothing() -> None:
     assert kept.generating_flops is not None
     assert plain.generating_flops is not None
     assert kept.generating_flops < plain.generating_flops
+
+
+class Told(BaseStreamer):
+    """A streamer that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.got: list[list[int]] = []
+        self.ends = 0
+
+    def put(self, value: Tensor) -> None:
+        assert self.ends == 0
+        self.got.append(value.flatten().tolist())
+
+    def end(self) -> None:
+        self.ends += 1
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_streamer_hears_one_prompt_one_answer_and_one_end(kept) -> None:
+    model, ids_BT, told, plain = decisive("olmoe"), tokens(batch=1), Told(), Told()
+    rewiring = Rewiring(model=model, steps=0, every_tokens=3, is_cache_kept=kept)
+    options: dict[str, Any] = {"max_new_tokens": 8, "do_sample": False, "eos_token_id": -1}
+    rewiring.generate(ids_BT, streamer=told, **options)
+    model.generate(input_ids=ids_BT, streamer=plain, **options)
+    assert told.got == plain.got
+    assert told.ends == plain.ends == 1
 
 
 def test_works_inside_inference_mode() -> None:

@@ -110,6 +110,28 @@ def test_generation_that_makes_no_sense_is_refused(options) -> None:
         rewiring.generate(tokens(), **{"max_new_tokens": 4, "do_sample": True, **options})
 
 
+WHOLE = [
+    {"forced_eos_token_id": 2},
+    {"begin_suppress_tokens": [3, 4]},
+    {"encoder_repetition_penalty": 1.5},
+    {"exponential_decay_length_penalty": (2, 1.5)},
+    {"guidance_scale": 1.5},
+    {"max_time": 5.0},
+]
+
+
+@pytest.mark.parametrize("option", WHOLE, ids=lambda option: next(iter(option)))
+@pytest.mark.parametrize("where", ["call", "model"])
+def test_what_means_the_whole_answer_is_refused(option, where) -> None:
+    """A stretch would take its own start and end for those of the answer, and write another one."""
+    model = decisive("olmoe")
+    if where == "model":
+        model.generation_config.update(**option)
+    rewiring = Rewiring(model=model, steps=0, every_tokens=3)
+    with pytest.raises(InputError, match=f"{next(iter(option))} means the whole of a call"):
+        rewiring.generate(tokens(), max_new_tokens=9, **(option if where == "call" else {}))
+
+
 def test_prompts_padded_on_the_right_are_refused() -> None:
     """The new tokens would stand after the padding."""
     mask_BT = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])

@@ -94,6 +94,7 @@ class LocalProvider(Provider):
                 settings.folder,
                 max_batch=settings.max_batch,
                 max_waiting=settings.max_waiting,
+                max_running=settings.max_running,
                 threads=settings.threads,
             )
         except ValueError as error:

@@ -42,6 +42,8 @@ class Engine:
         Most rows that are read together.
     max_waiting:
         Most requests that wait; one more is refused with `EngineFullError`.
+    max_running:
+        Most rows that are answered at a time, in all groups: each keeps a cache. Others wait for their end.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Engine:
         variants: Mapping[str, Variant],
         max_batch: int = 16,
         max_waiting: int = 256,
+        max_running: int = 64,
     ) -> None:
         if not variants:
             raise InputError(sentence("Engine.variants", allowed="at least one", got="none"))
@@ -59,6 +62,7 @@ class Engine:
         self.variants: dict[str, Variant] = dict(variants)
         self.max_batch = check_count("Engine.max_batch", max_batch)
         self.max_waiting = check_count("Engine.max_waiting", max_waiting)
+        self.max_running = check_count("Engine.max_running", max_running)
         self.context_tokens: int = getattr(model.config, "max_position_embeddings", 2**31)
         self._can_pad = can_pad(model)
         self._ends = _end_tokens(model, tokenizer)
@@ -152,7 +156,10 @@ class Engine:
     def _next_batch(self) -> list[Row]:
         """Take the oldest waiting request and those behind it that ask for the same variant."""
         alive = [row for row in self._waiting if not row.is_cancelled]
-        batch = [row for row in alive if self._go_together(alive[0], row)][: self.max_batch]
+        room = self.max_running - sum(len(group.rows) for _, group in self._groups)
+        batch = [row for row in alive if self._go_together(alive[0], row)][
+            : min(self.max_batch, max(room, 0))
+        ]
         taken = {id(row) for row in batch}
         self._waiting = deque(row for row in alive if id(row) not in taken)
         return batch

@@ -91,7 +91,7 @@ class LocalModel:
         The depth router around the model, for variants with a knob.
     pool:
         The adapters on the model, for variants with an adapter.
-    max_batch, max_waiting:
+    max_batch, max_waiting, max_running:
         As in `Engine`.
 
     Raises `InputError` for a variant that needs a router or an adapter that is not there.
@@ -107,6 +107,7 @@ class LocalModel:
         pool: AdapterPool | None = None,
         max_batch: int = 16,
         max_waiting: int = 256,
+        max_running: int = 64,
     ) -> None:
         self.model, self.tokenizer, self.routed, self.pool = model, tokenizer, routed, pool
         check_unique("LocalModel: variants", tuple(variant.candidate for variant in variants))
@@ -120,15 +121,14 @@ class LocalModel:
             variants={name: self._opener(spec) for name, spec in self.specs.items()},
             max_batch=max_batch,
             max_waiting=max_waiting,
+            max_running=max_running,
         )
 
     @classmethod
-    def load(
-        cls, folder: str | Path, *, max_batch: int = 16, max_waiting: int = 256, threads: int | None = None
-    ) -> Self:
+    def load(cls, folder: str | Path, *, threads: int | None = None, **limits: int) -> Self:
         """Open a folder; raises `ArtifactError` where it holds no model that can be served.
 
-        `threads` are those of torch in this process; None leaves them as they are.
+        `threads` are those of torch in this process; None leaves them as they are. `limits` are the engine's.
         """
         if threads is not None:
             torch.set_num_threads(threads)
@@ -151,8 +151,7 @@ class LocalModel:
                 variants=specs,
                 routed=routed,
                 pool=pool,
-                max_batch=max_batch,
-                max_waiting=max_waiting,
+                **limits,
             )
             undo.pop_all()
         return made
@@ -209,6 +208,11 @@ class LocalModel:
                     do="save one beside the checkpoint (save_depth)",
                 )
             )
+        if spec.knob is not None:
+            try:
+                self._router.set_knob(spec.knob)  # type: ignore[union-attr, operator]
+            except InputError as error:
+                raise InputError(f"the variant {name!r}: {error}; save it again with one in range") from error
         known = () if self.pool is None else self.pool.names
         if spec.adapter is not None and spec.adapter not in known:
             raise InputError(

@@ -15,6 +15,18 @@ CACHES = ("cache", "past_key_values")
 OWNED = ("inputs", "input_ids", "attention_mask", *CACHES, "max_length", "return_dict_in_generate")
 """Arguments of `generate` that are set here."""
 
+WHOLE = (
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "begin_suppress_tokens",
+    "encoder_repetition_penalty",
+    "encoder_no_repeat_ngram_size",
+    "exponential_decay_length_penalty",
+    "guidance_scale",
+    "max_time",
+)
+"""Arguments that mean the start, the prompt or the end of one call; a stretch has its own of them."""
+
 
 class Segments:
     """Prompts and their answers so far; `active` are the items that have not ended.
@@ -40,7 +52,10 @@ class Segments:
         self.model = model
         self.ids_BT, self.mask_BT = ids_BT, mask_BT
         self.remaining = max_new_tokens
-        self.options = {k: v for k, v in options.items() if k not in ("pad_token_id", "min_new_tokens")}
+        own = ("pad_token_id", "min_new_tokens", "streamer")
+        self.options = {k: v for k, v in options.items() if k not in own}
+        streamer = options.get("streamer")
+        self._stream = None if streamer is None else _Stream(streamer)
         self.least = int(_setting(model, options, "min_new_tokens") or 0)
         self.active = list(range(len(ids_BT)))
         self.eos = _eos_ids(model, options)
@@ -60,6 +75,8 @@ class Segments:
         """Generate up to `tokens` more for the active items; those that end leave `active`."""
         rows, (ids_BT, mask_BT) = self.rows, self.context()
         count = min(tokens, self.remaining)
+        if self._stream is not None:
+            self._stream.begin_stretch()
         out = self.model.generate(
             input_ids=ids_BT,
             attention_mask=mask_BT,
@@ -68,6 +85,7 @@ class Segments:
             # At least so many in all: what is left of it, within this stretch.
             min_new_tokens=max(min(count, self.least), 0),
             pad_token_id=self.pad,
+            streamer=self._stream,
             **{cache_keyword(self.model): self._cache if is_cache_kept else None},
             **self.options,
         )
@@ -85,6 +103,8 @@ class Segments:
         if is_cache_kept and self.active:
             self._cache = find_cache(out.values())
             self._cache.batch_select_indices(going)
+        if self._stream is not None and not self.active:
+            self._stream.streamer.end()
 
     def _append(self, rows: Tensor, new_BT: Tensor, is_text_BT: Tensor) -> None:
         """Add columns to all items; those that ended before are padded."""
@@ -94,6 +114,29 @@ class Segments:
         ids[rows], mask[rows] = new_BT, is_text_BT.to(mask)
         self.ids_BT = torch.cat([self.ids_BT, ids], dim=1)
         self.mask_BT = torch.cat([self.mask_BT, mask], dim=1)
+
+
+class _Stream:
+    """Hands a caller's streamer the prompt once, the tokens of all stretches, and one end."""
+
+    def __init__(self, streamer: Any) -> None:
+        self.streamer = streamer
+        self._is_prompt_due = True
+        self._is_prompt_next = False
+
+    def begin_stretch(self) -> None:
+        """Expect the text so far, with which `generate` begins."""
+        self._is_prompt_next = True
+
+    def put(self, value: Tensor) -> None:
+        """Hand tokens on."""
+        is_told = self._is_prompt_next and not self._is_prompt_due
+        self._is_prompt_next = self._is_prompt_due = False
+        if not is_told:
+            self.streamer.put(value)
+
+    def end(self) -> None:
+        """Do nothing: the end of a stretch is no end."""
 
 
 def _setting(model: Any, options: Mapping[str, Any], name: str) -> Any:
@@ -116,6 +159,17 @@ def _check_options(model: Any, options: Mapping[str, Any]) -> None:
         if value not in (None, 1):
             raise InputError(
                 sentence(f"rewiring: {name}", allowed="1 (offsets belong to one item)", got=value)
+            )
+    for name in WHOLE:
+        value = _setting(model, options, name)
+        if value is not None and not (name == "guidance_scale" and value == 1):
+            raise InputError(
+                sentence(
+                    f"rewiring: {name} means the whole of a call, and answers are written in stretches",
+                    allowed="none",
+                    got=value,
+                    do="leave it out, or set it to None in the model's generation_config",
+                )
             )
 
 

@@ -82,3 +82,20 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(ArtifactError, match="no readable 'duo'"):
         load(model, tmp_path)
+
+
+def test_what_is_saved_of_a_wrapped_model_is_the_base(tmp_path: Path) -> None:
+    """By its own `save_pretrained`, as a trainer's checkpoint does, and then it goes on as it was."""
+    duo = make_duo()
+    ids_BT = make_ids(2, 6)
+    with torch.no_grad():
+        base = duo.model(input_ids=ids_BT).logits
+        with duo.forced([0] * duo.num_layers):
+            small = duo.model(input_ids=ids_BT).logits
+        duo.model.save_pretrained(tmp_path, state_dict=duo.model.state_dict())
+        again = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+        assert torch.equal(again(input_ids=ids_BT).logits, base)
+        with duo.forced([0] * duo.num_layers):
+            assert torch.equal(duo.model(input_ids=ids_BT).logits, small)
+    model = duo.unwrap()
+    assert "save_pretrained" not in vars(model)

@@ -164,6 +164,7 @@ class DuoModel:
         """Put the base's own feed-forwards back and return the model; calling it twice is no error."""
         for hook in self._hooks:
             hook.remove()
+        self.model.__dict__.pop("save_pretrained", None)
         for block, layer in zip(self._blocks, self.layers, strict=True):
             block.mlp = layer.big
         return self.model
@@ -175,8 +176,16 @@ class DuoModel:
     def _wrap(self) -> None:
         for block, layer in zip(self._blocks, self.layers, strict=True):
             block.mlp = layer
+        # Whoever saves the model, a trainer's checkpoints among them, means the base under its own names.
+        self.model.save_pretrained = self._save_base
         note = self._owner.register_forward_pre_hook(self._note_start, with_kwargs=True)
         self._hooks = [note, *self._guard.install(self.model)]
+
+    def _save_base(self, folder: Any, *args: Any, **options: Any) -> Any:
+        """Do what the base's own `save_pretrained` does; weights by the names of a wrapped model are none."""
+        options.pop("state_dict", None)
+        with self.bare() as model:
+            return model.save_pretrained(folder, *args, **options)
 
     def _stamp(self) -> Stamp | None:
         routers = [layer.router for layer in self.layers]
