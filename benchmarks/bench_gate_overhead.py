@@ -1,25 +1,29 @@
 """What a gate costs of its layer, and what recording costs of a model.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.bench_gate_overhead [--tokens 4096 32768] [--rounds 5]
+    OMP_NUM_THREADS=1 python -m benchmarks.bench_gate_overhead --folder DIR [--tokens 4096 32768] [--rounds 5]
 
-Processor seconds of one thread, turn by turn; recorded are medians of the ratios of a round. A gate's share
-is its forward pass, the plan included, over that of the layer with this gate; recording's is the forward pass
-of a model with `GateHook.recording` over one without, less 1.
+Every setting has a file in the folder, so that a run goes on where it was stopped; the result is written when
+all are there. Processor seconds of one thread, turn by turn; recorded are medians of the ratios of a round. A
+gate's share is its forward pass, the plan included, over that of the layer with this gate; recording's is the
+forward pass of a model with `GateHook.recording` over one without, less 1.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import itertools
+import json
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import OlmoeConfig, OlmoeForCausalLM
 
-from benchmarks.record import write
+from benchmarks.record import commit, write
 from turnout.nn import registry
 from turnout.nn.experts import Experts
 from turnout.nn.gate_hook import GateHook
@@ -42,26 +46,19 @@ def shares(part: Callable[[], object], whole: Callable[[], object], rounds: int)
     return [seconds(part) / seconds(whole) for _ in range(rounds + 1)][1:]
 
 
-def gate_rows(tokens: int, rounds: int) -> list[dict[str, Any]]:
-    rows = []
+def gate_row(name: str, num_experts: int, k: int, tokens: int, rounds: int) -> dict[str, Any]:
     x_TD = torch.randn(tokens, WIDTH)
-    for num_experts, k in LAYERS:
-        experts = Experts(width=WIDTH, inner=INNER, num_experts=num_experts)
-        for name in GATES:
-            config = {"k": k} if name in ("top_k", "loss_free") else {}
-            gate = registry.get(name)(width=WIDTH, num_experts=num_experts, **config).eval()
-            layer = MoE(gate=gate, experts=experts).eval()
-            found = shares(functools.partial(gate, x_TD), functools.partial(layer, x_TD), rounds)
-            assert layer.plan is not None
-            rows.append(
-                {
-                    "gate": name, "tokens": tokens, "experts": num_experts,
-                    "pairs_a_token": getattr(layer.plan, "num_pairs", 0) / tokens,
-                    "share": statistics.median(found), "most": max(found),
-                }
-            )  # fmt: skip
-            print(rows[-1], flush=True)
-    return rows
+    experts = Experts(width=WIDTH, inner=INNER, num_experts=num_experts)
+    config = {"k": k} if name in ("top_k", "loss_free") else {}
+    gate = registry.get(name)(width=WIDTH, num_experts=num_experts, **config).eval()
+    layer = MoE(gate=gate, experts=experts).eval()
+    found = shares(functools.partial(gate, x_TD), functools.partial(layer, x_TD), rounds)
+    assert layer.plan is not None
+    return {
+        "gate": name, "tokens": tokens, "experts": num_experts,
+        "pairs_a_token": getattr(layer.plan, "num_pairs", 0) / tokens,
+        "share": statistics.median(found), "most": max(found),
+    }  # fmt: skip
 
 
 def recording_row(tokens: int, rounds: int) -> dict[str, Any]:
@@ -79,12 +76,18 @@ def recording_row(tokens: int, rounds: int) -> dict[str, Any]:
             model(input_ids=ids_BS, use_cache=False)
 
     found = shares(recorded, lambda: model(input_ids=ids_BS, use_cache=False), rounds)
-    row = {
-        "tokens": ids_BS.numel(),
-        "layers": 2,
-        "extra": statistics.median(found) - 1,
-        "most": max(found) - 1,
-    }
+    extra, most = statistics.median(found) - 1, max(found) - 1
+    return {"tokens": ids_BS.numel(), "layers": 2, "extra": extra, "most": most}
+
+
+def kept(path: Path, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return what stands in a file, or what is measured now and put there."""
+    if not path.exists():
+        torch.manual_seed(0)
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps({**work(), "commit": commit()}), encoding="utf-8")
+        part.replace(path)
+    row: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     print(row, flush=True)
     return row
 
@@ -93,11 +96,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokens", nargs="*", type=int, default=[4096, 32768])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--folder", type=Path, required=True, help="where each setting has its file")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    torch.manual_seed(0)
-    gates = [row for tokens in options.tokens for row in gate_rows(tokens, options.rounds)]
-    recording = recording_row(min(options.tokens), options.rounds)
+    options.folder.mkdir(parents=True, exist_ok=True)
+    gates = []
+    for tokens, (num_experts, k), name in itertools.product(options.tokens, LAYERS, GATES):
+        path = options.folder / f"{name}_{num_experts}_{tokens}.json"
+        gates.append(kept(path, functools.partial(gate_row, name, num_experts, k, tokens, options.rounds)))
+    least = min(options.tokens)
+    path = options.folder / f"recording_{least}.json"
+    recording = kept(path, functools.partial(recording_row, least, options.rounds))
     write(
         "gate_overhead",
         {"gates": gates, "recording": recording, "fingerprint": "random numbers of seed 0"},

@@ -217,6 +217,22 @@ def test_deltas_of_another_shape_are_refused(deltas) -> None:
         hook.steered(deltas)
 
 
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+def test_deltas_that_are_no_numbers_are_refused_and_a_closed_expert_is_chosen_by_nobody(wrong) -> None:
+    model = decisive("olmoe")
+    hook = GateHook(model)
+    deltas = zeros(hook)
+    deltas[1] = torch.full_like(deltas[1], wrong)
+    with pytest.raises(InputError, match=r"deltas\[1\].*-inf"):
+        hook.steered(deltas)
+    deltas[1] = torch.zeros_like(deltas[1])
+    deltas[1][:, 3] = -torch.inf
+    with hook.steered(deltas), hook.recording() as records:
+        model(input_ids=tokens())
+    assert not bool((records[1][0].indices_TK == 3).any())
+    assert bool((records[0][0].indices_TK == 3).any())
+
+
 def test_an_unknown_place_is_refused() -> None:
     hook = GateHook(decisive("olmoe"))
     with pytest.raises(InputError, match="where"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from operator import attrgetter
 
 import pytest
@@ -208,6 +209,16 @@ def test_one_layer_alone_and_a_second_swap() -> None:
         GateSwap.of(model, "top_k")
     swap.remove()
     GateSwap.of(model, "top_k").remove()
+
+
+def test_a_copy_that_would_share_its_gates_is_refused_until_the_swap_is_removed() -> None:
+    model = decisive("mixtral")
+    swap = GateSwap.of(model, "top_k")
+    with pytest.raises(InputError, match="save the swap, remove it"):
+        copy.deepcopy(model)
+    swap.remove()
+    copied = copy.deepcopy(model)
+    assert torch.equal(copied(input_ids=tokens()).logits, model(input_ids=tokens()).logits)
 
 
 def test_padding_is_sent_nowhere() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -58,6 +60,17 @@ def test_a_gate_that_looks_at_experts_looks_at_those_of_a_checkpoint(family: str
         layer(x_TD)
         assert layer.plan is not None
         assert torch.equal(layer.plan.to_dense().argmax(1), norms_TE.argmax(1))
+
+
+def test_a_layer_that_has_been_trained_is_copied_without_its_plan() -> None:
+    layer = MoE(gate=TopKGate(width=8, num_experts=4), experts=Experts(width=8, inner=6, num_experts=4))
+    x_TD = torch.randn(5, 8)
+    y_TD = layer(x_TD)
+    y_TD.sum().backward()
+    other = copy.deepcopy(layer)
+    assert other.plan is None
+    assert layer.plan is not None
+    assert torch.equal(other(x_TD), y_TD)
 
 
 def test_a_gate_for_other_experts_is_refused() -> None:

@@ -131,7 +131,8 @@ class GateHook:
 
         None leaves a layer's gate alone. `where="selection"` adds them to the choice scores instead, where a
         selection-only bias goes, and keeps the weights. Raises `ShapeError` for other shapes, here or when a
-        batch of another size comes.
+        batch of another size comes, and `InputError` for deltas that are NaN or infinite; -inf closes an
+        expert.
         """
         if len(deltas) != len(self.layers):
             raise ShapeError(
@@ -143,6 +144,8 @@ class GateHook:
             if delta_BE is not None and (delta_BE.ndim != 2 or delta_BE.shape[1] != layer.num_experts):
                 allowed = f"(B, E = {layer.num_experts})"
                 raise ShapeError(sentence(f"deltas[{number}]", allowed=allowed, got=tuple(delta_BE.shape)))
+            if delta_BE is not None and not bool((delta_BE.detach() < torch.inf).all()):
+                raise InputError(sentence(f"deltas[{number}]", allowed="numbers, or -inf", got="NaN or inf"))
 
         def change(number: int, routing: Routing) -> Routing:
             delta_BE = deltas[number]

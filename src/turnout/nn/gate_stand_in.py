@@ -34,6 +34,11 @@ class StandIn:
         # None until it is known; a gate that is handed more than its block holds shows it at its first use.
         self._form = _form(layer)
 
+    def __deepcopy__(self, memo: object) -> StandIn:
+        """Refuse: the copy of a model would ask the gates of the original."""
+        what = f"{self.layer.name}: its gate was swapped, and a copy would ask the original's"
+        raise InputError(sentence(what, do="save the swap, remove it, copy the model and load the swap"))
+
     def put_in(self) -> None:
         """Make the family's gate ask."""
         self._handles = self._port.substitute()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -55,6 +56,10 @@ class MoE(nn.Module):
         self.gate, self.experts, self.shared = gate, experts, shared
         self.executor = AutoExecutor() if executor is None else executor
         self.plan: Plan | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the plan out of copies and files: it belongs to a pass, and its graph can be neither."""
+        return {**self.__dict__, "plan": None}
 
     def forward(self, x: Tensor, context: GateContext | None = None) -> Tensor:
         """Return the layer's output in the shape of `x`, (T, D) or (B, S, D).
