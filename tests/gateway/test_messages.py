@@ -277,7 +277,6 @@ def test_what_chat_cannot_say_is_refused_by_name_or_served_by_who_can(
     ("status", "kind", "error"),
     [
         (400, "invalid_request_error", anthropic.BadRequestError),
-        (401, "authentication_error", anthropic.AuthenticationError),
         (404, "not_found_error", anthropic.NotFoundError),
         (429, "rate_limit_error", anthropic.RateLimitError),
     ],

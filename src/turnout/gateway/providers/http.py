@@ -16,6 +16,7 @@ from turnout.gateway.alarm import Alarm, Patience
 from turnout.gateway.completion import read_completion
 from turnout.gateway.errors import ApiError, Headers
 from turnout.gateway.providers.base import Call, Chunks, Fault, KeptCall, Provider, Reply, TakeIn, Wait, cut
+from turnout.gateway.providers.blame import ACCOUNT, own_fault
 from turnout.gateway.providers.client import Client, ConnectTimeoutError, UnreachableError
 from turnout.gateway.providers.dialect import Dialect, Outgoing
 from turnout.gateway.providers.response import BrokenError, ClientError, Response
@@ -116,7 +117,13 @@ class HttpProvider(Provider):
             if response.status == 200 and response.content_type == self._stream_type:
                 chunks = _Arriving(self.name, response, await response.read_some(), self.settings.idle_s)
                 return Reply(status=200, headers=headers, chunks=chunks)
-            return Reply(status=response.status, headers=headers, body=await response.read())
+            body = await response.read()
+            if (
+                response.status in ACCOUNT
+                and (fault := own_fault(self.name, response.status, body)) is not None
+            ):
+                raise fault
+            return Reply(status=response.status, headers=headers, body=body)
         except BaseException:
             response.close()
             raise
@@ -167,6 +174,11 @@ class HttpProvider(Provider):
         reply = Reply(status=response.status, headers=headers, body=body, completion=completion)
         if response.status == 429 or response.status >= 500 or 300 <= response.status < 400:
             raise self._refused(call, reply)
+        if (
+            reply.status >= 400
+            and (fault := own_fault(self.name, reply.status, body, call.model)) is not None
+        ):
+            raise fault
         return self.dialect.whole(call, reply)
 
     def _streamed(self, call: Call, response: Response, first: bytes) -> Reply:
