@@ -23,6 +23,7 @@ from turnout.nn.gate_form import Handed
 from turnout.nn.gate_port import GatePort
 from turnout.nn.moe import MoELayer, find_moe_layers
 from turnout.nn.moe_rule import GateRule, find_rule
+from turnout.nn.one_thread import OneThread
 
 Where = Literal["logits", "selection"]
 
@@ -88,6 +89,7 @@ class GateHook:
         self.layers: list[MoELayer] = find_moe_layers(model)
         self.rules: list[GateRule] = [find_rule(layer) for layer in self.layers] if needs_rules else []
         self._changes: list[Change] = []
+        self._thread = OneThread("GateHook")
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self._ids: dict[str, Tensor] = {}
         self._tokens: str | None = None
@@ -109,20 +111,21 @@ class GateHook:
 
         Under activation checkpointing the backward pass asks the gates again: keep it inside the block.
         """
-        if not self._changes:
-            self._handles.append(self.model.register_forward_pre_hook(self._begin, with_kwargs=True))
-            self._handles.append(self.model.register_forward_hook(self._end, always_call=True))
-            for number, layer in enumerate(self.layers):
-                self._install(number, layer)
-        self._changes.append(change)
-        try:
-            yield
-        finally:
-            self._changes.remove(change)
+        with self._thread.held():
             if not self._changes:
-                for handle in self._handles:
-                    handle.remove()
-                self._handles.clear()
+                self._handles.append(self.model.register_forward_pre_hook(self._begin, with_kwargs=True))
+                self._handles.append(self.model.register_forward_hook(self._end, always_call=True))
+                for number, layer in enumerate(self.layers):
+                    self._install(number, layer)
+            self._changes.append(change)
+            try:
+                yield
+            finally:
+                self._changes.remove(change)
+                if not self._changes:
+                    for handle in self._handles:
+                        handle.remove()
+                    self._handles.clear()
 
     def steered(
         self, deltas: Sequence[Tensor | None], *, where: Where = "logits"
@@ -187,6 +190,7 @@ class GateHook:
             yield records
 
     def _begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._thread.check()
         given = dict(zip(inspect.signature(model.forward).parameters, args, strict=False)) | kwargs
         found = {name: given.get(name) for name in ("input_ids", "decoder_input_ids")}
         self._ids = {name: ids for name, ids in found.items() if isinstance(ids, Tensor)}

@@ -19,6 +19,7 @@ from turnout.nn.depth.duo.feedforward import DuoFeedForward
 from turnout.nn.depth.duo.flow import Flow, Record
 from turnout.nn.depth.duo.narrow import narrow
 from turnout.nn.depth.duo.router import DuoRouter
+from turnout.nn.one_thread import OneThread
 
 FRESH = "start from an empty cache, or let `adopt` take it on: its tokens keep what they took"
 
@@ -33,7 +34,8 @@ class DuoModel:
     A cache goes on under the choice, or the routers, that it was filled under; under another it is refused,
     unless `adopt` takes it on.
 
-    A backward pass under gradient checkpointing runs the layers again: keep it inside the context.
+    A backward pass under gradient checkpointing runs the layers again: keep it inside the context. Contexts
+    and forwards belong to one thread at a time.
 
     Parameters
     ----------
@@ -74,6 +76,7 @@ class DuoModel:
         self._owner = owner
         self._guard = CacheGuard(now=self._stamp, do=FRESH)
         self._hooks: list[Any] = []
+        self._thread = OneThread("DuoModel")
         self.layers: list[DuoFeedForward] = self._make()
         self._wrap()
 
@@ -202,14 +205,15 @@ class DuoModel:
                     do="route outside of `bare`, and wrap the model anew after `unwrap`",
                 )
             )
-        before = {name: getattr(self.flow, name) for name in settings}
-        for name, value in settings.items():
-            setattr(self.flow, name, value)
-        try:
-            yield
-        finally:
-            for name, value in before.items():
+        with self._thread.held():
+            before = {name: getattr(self.flow, name) for name in settings}
+            for name, value in settings.items():
                 setattr(self.flow, name, value)
+            try:
+                yield
+            finally:
+                for name, value in before.items():
+                    setattr(self.flow, name, value)
 
     def _make(self) -> list[DuoFeedForward]:
         std = float(getattr(self.model.config, "initializer_range", None) or 0.02)
@@ -246,5 +250,6 @@ class DuoModel:
         return layer.train(self.model.training)
 
     def _note_start(self, _owner: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._thread.check()
         cache = next((value for value in (*args, *kwargs.values()) if isinstance(value, Cache)), None)
         self.flow.start = 0 if cache is None else int(cache.get_seq_length())
