@@ -245,7 +245,15 @@ def test_the_official_clients_read_what_is_given_again(upstream: Upstream, tmp_p
         )
         told = [messages.messages.create(model="turnout/auto", max_tokens=9, messages=said) for _ in range(2)]
         assert told[0].content == told[1].content
-    assert len(upstream.seen) == 3
+        assert len(upstream.seen) == 3
+        # Another version, or another beta, may be answered otherwise.
+        for headers in (
+            {"anthropic-beta": "a"},
+            {"anthropic-beta": "b"},
+            {"anthropic-version": "2030-01-01"},
+        ):
+            messages.messages.create(model="turnout/auto", max_tokens=9, messages=said, extra_headers=headers)
+        assert len(upstream.seen) == 6
 
 
 def test_an_outcome_table_holds_only_what_a_model_answered(one_caching: Caching) -> None:

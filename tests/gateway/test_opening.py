@@ -21,6 +21,7 @@ from turnout.gateway.lifecycle import running
 from turnout.gateway.providers.bedrock import BedrockDialect
 from turnout.gateway.providers.opening import MOST_BYTES, read_opening
 from turnout.gateway.settings_providers import AnthropicSettings, BedrockSettings
+from turnout.gateway.stream import MAX_HELD_BYTES
 
 EVENTS = "text/event-stream"
 ERROR = {"error": {"message": "overloaded", "code": 502}}
@@ -178,3 +179,23 @@ def test_an_opening_of_bedrock_is_read_too() -> None:
     assert b"slow down" in dialect.opening(start + failed).error
     assert dialect.opening(start + frame("contentBlockDelta", {})).look == "begun"
     assert dialect.opening(b"\0" * 40).look == "begun"
+
+
+@pytest.mark.parametrize("path", ["/chat/completions", "/messages"])
+def test_an_error_after_a_torn_event_is_an_event_of_its_own(stand: Stand, tmp_path: Path, path: str) -> None:
+    # One event of more than the gateway holds back, cut in its middle.
+    begin = b'data: {"choices": [{"index": 0, "delta": {"content": "' + b"x" * (MAX_HELD_BYTES + 99)
+    if path == "/messages":
+        begin = (
+            STARTED + b'event: content_block_delta\ndata: {"type": "content_block_delta", "x": "' + begin[50:]
+        )
+    config = make_config(stand.told.base_url, tmp_path / "l.sqlite")
+    if path == "/messages":
+        ant = {"main": AnthropicSettings(base_url=stand.told.base_url)}
+        config = msgspec.structs.replace(config, providers=ant)
+    with running(config, deployment=make_deployment()) as ready:
+        other = Stand(Served(ready.base_url, tmp_path / "l.sqlite"), stand.told)
+        answer = other.ask(events(begin, is_cut=True), path, model="small")
+    last = [event for event in answer.body.split(b"\n\n") if event][-1]
+    assert b"upstream_cut" in last
+    assert last.startswith((b'data: {"error"', b"event: error\n"))

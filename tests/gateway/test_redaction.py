@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import openai
 import pytest
 
@@ -37,6 +38,25 @@ def kept(address: str) -> dict[str, Any]:
         "headers": {"authorization": address},
         "$ref": address,
     }
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        '{"role": "user", "content": "mail %s", "content": "hi"}',
+        '{"role": "user", "content": [{"type": "text", "text": "%s", "t\\u0065xt": "hi"}], "n": 1.50}',
+    ],
+)
+def test_a_member_that_comes_twice_is_sent_as_it_was_read(said: str) -> None:
+    plainly = msgspec.Raw(b'[{"role": "user", "content": "hi", "n": 1.50}]')
+    assert bytes(map_texts({"messages": plainly}, redacted)["messages"]).endswith(b"1.50}]")
+    told = bytes(map_texts({"messages": msgspec.Raw(f"[{said % ANN}]".encode())}, redacted)["messages"])
+    assert ANN.encode() not in told
+    assert b'"hi"' in told
+
+
+def redacted(text: str) -> str:
+    return text.replace(ANN, "EMAIL")
 
 
 TEXTS: dict[str, dict[str, Any]] = {

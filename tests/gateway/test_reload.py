@@ -20,6 +20,7 @@ import pytest
 from tests.gateway.client import Answer, ask, call, row
 from tests.gateway.pool import make_deployment
 from tests.gateway.settings import make_config
+from tests.gateway.test_rules import config_with
 from tests.gateway.upstream import Upstream, upstream_server
 from turnout.cli.main import main
 from turnout.core import ConfigError, Goal
@@ -338,3 +339,35 @@ def test_the_command_line_compares_checks_and_prints(
 def test_a_file_that_contradicts_itself_is_never_in_force(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="needs one of 'secret' and 'sha256'"):
         load_config(write(tmp_path, "[keys.a]\nmodels = []\n"))
+
+
+RULED = '[[rules]]\nname = "r"\nsystem_prompt = "be %s"\nrequest_headers = {x-gateway-token = "%s"}\n'
+
+
+def test_a_reload_shows_no_secret_of_a_rule(
+    upstream: Upstream, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("T_TOKEN", "sup3r-referred")
+    plain = config_with(tmp_path, RULED % ("br1ef", "sup3r-before"), upstream.base_url)
+    with standing(plain) as gateway:
+        ask(gateway.base_url, model="small")
+        assert upstream.last.headers["x-gateway-token"] == "sup3r-before"
+        answer = gateway.reload(config_with(tmp_path, RULED % ("k1nd", "env:T_TOKEN"), upstream.base_url))
+        assert answer.status == 200
+        assert [change["key"] for change in answer.json["changes"]] == ["rules"]
+        ask(gateway.base_url, model="small")
+        assert upstream.last.headers["x-gateway-token"] == "sup3r-referred"
+        missing = gateway.reload(config_with(tmp_path, RULED % ("k1nd", "env:T_NOT"), upstream.base_url))
+    for secret in ("sup3r", "br1ef", "k1nd"):
+        assert secret.encode() not in answer.body
+        assert secret not in caplog.text
+    assert "the same but for what is not shown" in caplog.text
+    assert missing.status == 409
+    assert "rules[0].request_headers.x-gateway-token" in missing.error["message"]
+
+
+def test_a_header_that_is_refused_is_not_shown(tmp_path: Path) -> None:
+    text = '[[rules]]\nname = "r"\nrequest_headers = {authorization = "Bearer s3cret"}\n'
+    with pytest.raises(ConfigError, match="no header that one may set") as caught:
+        config_with(tmp_path, text).check()
+    assert "s3cret" not in str(caught.value)

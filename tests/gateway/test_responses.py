@@ -212,6 +212,41 @@ def test_another_tenant_cannot_go_on_from_it(servers: dict[str, Told], tmp_path:
     check_advice(refused.error["message"])
 
 
+def test_an_item_that_is_referred_to_stays_with_who_keeps_it_and_with_its_tenant(
+    servers: dict[str, Told], tmp_path: Path
+) -> None:
+    message = {"type": "message", "id": "msg_77", "role": "assistant", "content": []}
+
+    def say(name: str, asked: Asked) -> Say:
+        return whole(response(name, output=[message] if name == "first" else []))
+
+    for name, server in servers.items():
+        server.say = lambda asked, name=name: say(name, asked)  # type: ignore[misc]
+    keys = {name: KeySettings(sha256=hashed(f"tk-{name}")) for name in ("ann", "bob")}
+    auth = AuthSettings(path=str(tmp_path / "keys.sqlite"))
+    config = msgspec.structs.replace(config_of(servers, tmp_path / "l.sqlite"), keys=keys, auth=auth)
+    with running(config, deployment=make_deployment((SMALL, LARGE, THINKING))) as ready:
+
+        def asked_by(name: str, given: Any, **fields: Any) -> Answer:
+            body = json.dumps({"model": "turnout/auto", "input": given, **fields}).encode()
+            headers = {"authorization": f"Bearer tk-{name}"}
+            return call(ready.base_url, "/responses", method="POST", body=body, headers=headers)
+
+        assert asked_by("ann", EASY).headers["x-turnout-provider"] == "first"
+        for reference in ({"type": "item_reference", "id": "msg_77"}, {"id": "msg_77"}):
+            items = [reference, {"role": "user", "content": HARD}]
+            follow = asked_by("ann", items)
+            assert (follow.headers["x-turnout-provider"], follow.headers["x-turnout-reason"]) == (
+                "first",
+                "pinned",
+            )
+            for fields in ({}, {"model": "small"}):
+                refused = asked_by("bob", items, **fields)
+                assert (refused.status, refused.error["code"]) == (400, "previous_response_not_found")
+        sent_along = [message, {"role": "user", "content": HARD}]
+        assert asked_by("bob", sent_along).status == 200, "what is sent in full is the client's own"
+
+
 def test_encrypted_reasoning_goes_back_to_who_encrypted_it(served: Served) -> None:
     post(served, input=EASY)
     sealed = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "sealed by first"}

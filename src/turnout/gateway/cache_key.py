@@ -14,7 +14,9 @@ from turnout.gateway.cache import Asked
 from turnout.gateway.conversation import split_last_text
 from turnout.gateway.dial import goal_of
 from turnout.gateway.exchange import Exchange
+from turnout.gateway.protocols.messages import MessagesProtocol
 from turnout.gateway.protocols.responses import ResponsesProtocol
+from turnout.gateway.providers.anthropic import CLIENT_HEADERS
 from turnout.gateway.rules import Ruling
 
 _UNSEEN = frozenset({"metadata", "prompt_cache_key", "prompt_cache_retention", "safety_identifier"})
@@ -41,6 +43,7 @@ def asked_of(exchange: Exchange, ruling: Ruling, *, across_tenants: bool) -> Ask
         ruling.selector.deployment.fingerprint.encode(),
         repr(goal).encode(),
         msgspec.json.encode(request.told, order="sorted"),
+        *_headers(exchange),
         *(name.encode() + b"=" + bytes(members[name]) for name in sorted(members.keys() - _UNSEEN)),
     ):
         # With its length, so that no two lists of parts run together into the same bytes.
@@ -50,6 +53,13 @@ def asked_of(exchange: Exchange, ruling: Ruling, *, across_tenants: bool) -> Ask
         text=text or "",
         is_comparable=text is not None and exchange.protocol.is_routed,
     )
+
+
+def _headers(exchange: Exchange) -> list[bytes]:
+    """Return the headers that reach an upstream and change its answer."""
+    if exchange.protocol.name != MessagesProtocol.name:
+        return []
+    return [name + b":" + value for name, value in exchange.headers if name in CLIENT_HEADERS]
 
 
 def _is_kept_upstream(exchange: Exchange) -> bool:

@@ -13,6 +13,8 @@ from turnout.gateway.config import Config
 ABSENT = "not set"
 
 _HIDDEN = ("sha256",)
+_VEILED = ("request_headers", "system_prompt")
+_NOT_SHOWN = "(not shown)"
 _RESTART = (
     "server.host",
     "server.port",
@@ -43,14 +45,15 @@ class Change:
 
 
 def differences(before: Config, after: Config) -> list[Change]:
-    """Return every key that differs, in the order of the file; a hash is said to differ and not shown."""
+    """Return every key that differs, in the order of the file; of what may be a secret, only that it does."""
     old, new = dict(_flat(msgspec.to_builtins(before))), dict(_flat(msgspec.to_builtins(after)))
-    keys = dict.fromkeys([*old, *new])
-    return [
-        Change(key=key, before=_shown(key, old), after=_shown(key, new))
-        for key in keys
-        if old.get(key, ABSENT) != new.get(key, ABSENT)
-    ]
+    changed = [key for key in dict.fromkeys([*old, *new]) if old.get(key, ABSENT) != new.get(key, ABSENT)]
+    return [_change(key, _shown(key, old), _shown(key, new)) for key in changed]
+
+
+def _change(key: str, before: Any, after: Any) -> Change:
+    is_told = before != after
+    return Change(key=key, before=before, after=after if is_told else "the same but for what is not shown")
 
 
 def _flat(value: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, Any]]:
@@ -70,4 +73,19 @@ def _quoted(name: str) -> str:
 def _shown(key: str, values: Mapping[str, Any]) -> Any:
     if key not in values:
         return ABSENT
-    return "(a hash)" if key.rpartition(".")[2] in _HIDDEN else values[key]
+    return "(a hash)" if key.rpartition(".")[2] in _HIDDEN else _veiled(values[key])
+
+
+def _veiled(value: Any) -> Any:
+    """Return a value without what may be a secret: headers for others, and instructions."""
+    if isinstance(value, list):
+        return [_veiled(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {name: _hidden(item) if name in _VEILED else _veiled(item) for name, item in value.items()}
+
+
+def _hidden(value: Any) -> Any:
+    if isinstance(value, dict):
+        return dict.fromkeys(value, _NOT_SHOWN)
+    return value if value is None else _NOT_SHOWN

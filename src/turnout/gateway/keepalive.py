@@ -60,6 +60,11 @@ class KeepAlive:
         self._scanner = scanner
         self._num_quiet = 0
 
+    @property
+    def is_torn(self) -> bool:
+        """Whether an event may have been sent in part."""
+        return self._scanner is not None and self._scanner.is_torn
+
     async def settle(self) -> None:
         """Wait until a comment that is being sent is out."""
         if self._ping is not None and not self._ping.done():
@@ -84,8 +89,7 @@ class KeepAlive:
         num_events = 0 if self._scanner is None else self._scanner.num_events
         self._num_quiet = self._num_quiet + 1 if num_events == self._num_events else 0
         self._num_events = num_events
-        is_torn = self._scanner is not None and self._scanner.is_torn
-        if self._num_quiet >= _LOOKS and not is_torn and (self._ping is None or self._ping.done()):
+        if self._num_quiet >= _LOOKS and not self.is_torn and (self._ping is None or self._ping.done()):
             self._num_quiet = 0
             self._ping = self._bell.loop.create_task(self._send())
         self._again()

@@ -24,6 +24,7 @@ CAPACITY = 1_000_000
 _PRUNE_EVERY = 1000
 
 _CONVERSATION = "conversation:"
+_ITEM = "item:"
 _SEAL = "sha256:"
 
 _TABLE = """
@@ -52,6 +53,11 @@ def conversation_name(conversation_id: str) -> str:
 def conversation_in(name: str) -> str | None:
     """Return the id of the conversation that a name stands for; None where it is another thing's."""
     return name.removeprefix(_CONVERSATION) if name.startswith(_CONVERSATION) else None
+
+
+def item_name(item_id: str) -> str:
+    """Return the name of an item among pins, which a request can refer to in place of sending it."""
+    return _ITEM + item_id
 
 
 def seal(encrypted: str) -> str:

@@ -8,6 +8,7 @@ is signed or sealed, credentials for other servers, numbers, and the names of me
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -58,7 +59,29 @@ def map_texts(members: Members, change: Change) -> Members:
 def _mapped(raw: msgspec.Raw, name: str, change: Change) -> msgspec.Raw:
     value = decode_value(raw)
     new = _walk(value, name, {}, change)
-    return raw if new == value else msgspec.Raw(msgspec.json.encode(new))
+    if new == value and not _has_twins(raw):
+        return raw
+    return msgspec.Raw(msgspec.json.encode(new))
+
+
+def _has_twins(raw: msgspec.Raw) -> bool:
+    """Whether an object has a member twice: its bytes hold a value that nobody has looked at."""
+    if b"{" not in bytes(raw):
+        return False
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        if len({name for name, _ in pairs}) < len(pairs):
+            raise _TwinsError
+
+    try:
+        json.JSONDecoder(object_pairs_hook=look).decode(bytes(raw).decode("utf-8", "surrogatepass"))
+    except (_TwinsError, ValueError, RecursionError):
+        return True
+    return False
+
+
+class _TwinsError(Exception):
+    pass
 
 
 def _walk(value: Any, name: str, holder: Mapping[str, Any], change: Change) -> Any:

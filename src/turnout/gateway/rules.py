@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
+import msgspec
 import numpy as np
 
 from turnout.core.candidate import Candidate
@@ -17,6 +18,7 @@ from turnout.gateway.cache import AnswerCache
 from turnout.gateway.conditions import holds
 from turnout.gateway.config import Config
 from turnout.gateway.providers.base import unrouted_of
+from turnout.gateway.secret import is_reference, read_secret
 from turnout.gateway.select import Selector
 from turnout.gateway.settings_rules import RuleSettings
 from turnout.gateway.signals.base import Facts
@@ -66,7 +68,7 @@ class Rules:
     def __init__(self, *, config: Config, deployment: Deployment, clock: Clock) -> None:
         self.config = config
         self.deployment = deployment
-        self.rules = tuple(config.rules)
+        self.rules = tuple(_with_secrets(rule, place) for place, rule in enumerate(config.rules))
         self.board = Board(settings=config.signals)
         self.caches = {
             rule.name: AnswerCache(settings=rule.cache, clock=clock, where=f"rules[{place}].cache")
@@ -145,6 +147,16 @@ def selector_for(config: Config, deployment: Deployment, rules: tuple[RuleSettin
 def _first(rules: tuple[RuleSettings, ...], key: str) -> Any:
     """Return what the first rule that states `key` says; None where none does."""
     return next((value for rule in rules if (value := getattr(rule, key)) is not None), None)
+
+
+def _with_secrets(rule: RuleSettings, place: int) -> RuleSettings:
+    """Return a rule with the secrets that its headers refer to; raises `ConfigError` where one is missing."""
+    read = {
+        name: read_secret(value, f"rules[{place}].request_headers.{name}")
+        for name, value in rule.request_headers.items()
+        if is_reference(value)
+    }
+    return msgspec.structs.replace(rule, request_headers={**rule.request_headers, **read}) if read else rule
 
 
 def _headers(rules: tuple[RuleSettings, ...], key: str) -> Headers:

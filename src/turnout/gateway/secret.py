@@ -36,6 +36,11 @@ def check_reference(reference: str, where: str) -> None:
         raise ConfigError(sentence(what, allowed=FORMS, do="name its place"))
 
 
+def is_reference(value: str) -> bool:
+    """Whether a value that may also be written out refers to a secret."""
+    return value.startswith(("env:", "file:"))
+
+
 def _read(name: str, where: str) -> str:
     try:
         return Path(name).read_text(encoding="utf-8")

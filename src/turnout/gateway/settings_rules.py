@@ -196,7 +196,7 @@ def _check_header(where: str, name: str, value: str) -> None:
                 allowed="a name of letters, digits and hyphens, other than the gateway's own and "
                 + ", ".join(_RESERVED)
                 + ", with a value of printable ASCII",
-                got=f"{name}: {value}",
+                got=f"{name}: (a value that is not shown)",
                 do="rename it, or leave it out",
             )
         )

@@ -11,6 +11,9 @@ from turnout.gateway.quick_cycle import QuickCycle
 from turnout.gateway.relay import Relay, pin_made
 from turnout.gateway.reply import reply_headers, send_body, start_events
 
+_TORN = b"\n\n"
+"""Ends an event that was forwarded in parts, so that the next one is seen."""
+
 
 async def send_whole(exchange: Exchange, reply: Reply) -> None:
     """Send a whole answer; its row is complete before its first byte leaves."""
@@ -55,7 +58,8 @@ async def forward(exchange: Exchange, reply: Reply, chunks: Chunks) -> None:
     account.faults.append(f"{account.provider}: {fault.code}")
     account.end(fault.status, fault.code)
     event = exchange.protocol.error_event(fault.message, code=fault.code)
-    await exchange.send({"type": "http.response.body", "body": event, "more_body": True})
+    body = _TORN + event if scanner.is_torn else event
+    await exchange.send({"type": "http.response.body", "body": body, "more_body": True})
 
 
 async def send_late(exchange: Exchange, reply: Reply) -> None:
@@ -75,7 +79,8 @@ async def send_late(exchange: Exchange, reply: Reply) -> None:
 async def send_last(exchange: Exchange, message: str, *, code: str) -> None:
     """End a stream with an error event."""
     event = exchange.protocol.error_event(message, code=code)
-    await exchange.send({"type": "http.response.body", "body": event, "more_body": False})
+    body = _TORN + event if exchange.keep is not None and exchange.keep.is_torn else event
+    await exchange.send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 async def _begin(exchange: Exchange, reply: Reply) -> QuickCycle | None:

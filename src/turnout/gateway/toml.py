@@ -222,6 +222,7 @@ def _resolve(config: Config, folder: Path) -> Config:
         else msgspec.structs.replace(config.rollout, deployment=str(folder / config.rollout.deployment)),
         providers=providers,
         sequencers=sequencers,
+        rules=[_resolve_rule(rule, folder) for rule in config.rules],
         signals={name: _resolve_signal(entry, folder) for name, entry in config.signals.items()},
         ledger=msgspec.structs.replace(config.ledger, path=str(folder / config.ledger.path)),
         auth=msgspec.structs.replace(config.auth, path=str(folder / config.auth.path)),
@@ -235,6 +236,11 @@ def _resolve(config: Config, folder: Path) -> Config:
         ),
         keys={name: _resolve_key(key, folder) for name, key in config.keys.items()},
     )
+
+
+def _resolve_rule(rule: RuleSettings, folder: Path) -> RuleSettings:
+    headers = {name: resolved(value, folder) for name, value in rule.request_headers.items()}
+    return msgspec.structs.replace(rule, request_headers=headers)
 
 
 def _resolve_key(key: KeySettings, folder: Path) -> KeySettings:

@@ -6,7 +6,7 @@ from typing import final
 
 import msgspec
 
-from turnout.gateway.pins_store import conversation_name, seal
+from turnout.gateway.pins_store import conversation_name, item_name, seal
 from turnout.gateway.protocols.scan import NamedScanner
 from turnout.gateway.stream import CachedCount, UsageCount, event_data
 
@@ -25,6 +25,7 @@ class _Part(msgspec.Struct):
 
 class _Item(msgspec.Struct):
     type: str = ""
+    id: str | None = None
     encrypted_content: str | None = None
     content: list[_Part] | None = None
 
@@ -40,6 +41,7 @@ class Kept(msgspec.Struct):
     usage: _Usage | None = None
     output: list[_Item] = []
     conversation: _Conversation | None = None
+    store: bool | None = None
 
     @property
     def count(self) -> UsageCount | None:
@@ -63,7 +65,9 @@ class Kept(msgspec.Struct):
         sealed = [seal(item.encrypted_content) for item in self.output if item.encrypted_content]
         own = None if self.conversation is None else self.conversation.id
         conversation = [conversation_name(own)] if own else []
-        return tuple(name for name in [self.id, *conversation, *sealed] if name)
+        # What is not kept cannot be referred to.
+        items = [item_name(item.id) for item in self.output if item.id] if self.store is not False else []
+        return tuple(name for name in [self.id, *conversation, *items, *sealed] if name)
 
 
 class _Event(msgspec.Struct):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from turnout.gateway.pins_store import conversation_name, seal
+from turnout.gateway.pins_store import conversation_name, item_name, seal
 from turnout.gateway.translate.refusal import plain
 from turnout.gateway.wire import (
     CHARS_PER_TOKEN,
@@ -28,7 +28,8 @@ class _Part(msgspec.Struct):
 
 
 class _Item(msgspec.Struct):
-    type: str = "message"
+    type: str | None = None
+    id: str | None = None
     role: str | None = None
     content: str | list[_Part] | None = None
     output: msgspec.Raw = msgspec.Raw(b"")
@@ -104,6 +105,11 @@ def _needs(members: Members, items: list[_Item]) -> frozenset[str]:
     return frozenset(needs)
 
 
+def _is_reference(item: _Item) -> bool:
+    """Whether an item only names one that is kept; its type may be left out."""
+    return item.type == "item_reference" or (item.type is None and item.role is None)
+
+
 def _follows(members: Members, items: list[_Item]) -> tuple[str, ...]:
     conversation = plain(members.get("conversation"))
     if isinstance(conversation, dict):
@@ -111,6 +117,7 @@ def _follows(members: Members, items: list[_Item]) -> tuple[str, ...]:
     names = [conversation_name(conversation)] if isinstance(conversation, str) else []
     previous = plain(members.get("previous_response_id"))
     names += [previous] if isinstance(previous, str) else []
+    names += [item_name(item.id) for item in items if item.id is not None and _is_reference(item)]
     # The latest reasoning is the one that the next step goes on from.
     names += [seal(item.encrypted_content) for item in reversed(items) if item.encrypted_content]
     return tuple(names)

@@ -20,7 +20,8 @@ from turnout.gateway.translate.messages_stream_as_chat import MessagesAsChat
 from turnout.gateway.translate.words import chat_error
 
 _OWN = "messages"
-_CLIENT_HEADERS = (b"anthropic-version", b"anthropic-beta")
+CLIENT_HEADERS = (b"anthropic-version", b"anthropic-beta")
+"""Headers of a client that are passed on where it speaks Messages."""
 
 
 @final
@@ -87,7 +88,7 @@ def _passed(call: Call) -> dict[str, str]:
     return {
         name.decode(): value.decode("latin-1")
         for name, value in call.client_headers
-        if name in _CLIENT_HEADERS
+        if name in CLIENT_HEADERS
     }
 
 
