@@ -3,12 +3,15 @@
 Random decisions, of which every block is called by some sequences of the batch and by no block's all, so that
 nothing is saved by skipping a block for everybody: what is left is the price of the wrapper against the rows
 that are spared. The weights are random, since time does not depend on them. Dense and routed take turns; a
-figure is the median of their pairs' ratios. `--quick` is small and writes nothing.
+figure is the median of their pairs' ratios. The dense model is called as anybody calls it; since the wrapper
+decodes in inference mode, which the library's `generate` does not, it is also timed there. `--quick` is small
+and writes nothing.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -84,7 +87,9 @@ def measure(size: Size) -> dict[str, Any]:
         work = partial(decode, routed, ids_BT, torch.ones_like(ids_BT), new_tokens)
         work()
         found = pair(routed, Planned(counts_BL), [work], pairs)
-        lines.append({"width": width, "new_tokens": new_tokens, **found})
+        light = partial(_in_inference_mode, work)
+        beside = pair(routed, Planned(counts_BL), [light], pairs, [work])
+        lines.append({"width": width, "new_tokens": new_tokens, **found, "dense_in_inference_mode": beside})
         print(width, found["speedup_cpu"], found["speedup_cpu_interval"], file=sys.stderr, flush=True)
     return {
         "size": asdict(size),
@@ -93,6 +98,11 @@ def measure(size: Size) -> dict[str, Any]:
         "executed_share": float(counts_BL.float().mean()),
         "widths": lines,
     }
+
+
+def _in_inference_mode(work: Callable[[], Tensor]) -> Tensor:
+    with torch.inference_mode():
+        return work()
 
 
 def main(arguments: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ from transformers import (
     Qwen3Config,
     Qwen3ForCausalLM,
 )
+
+from turnout.nn.depth.contract import DepthRouter
 
 LAYERS = 4
 VOCABULARY = 48
@@ -78,6 +81,20 @@ def prompts(rows: int = 5, tokens: int = 9, *, padding: str = "left", seed: int 
         elif pads:
             ids_BT[row, -pads:], mask_BT[row, -pads:] = 0, 0
     return ids_BT, mask_BT
+
+
+class Given(DepthRouter):
+    """Decides by counts_BL that are given, one row a sequence; unlike `forced`, as any router does."""
+
+    def __init__(self, counts_BL: Tensor) -> None:
+        super().__init__()
+        self.counts_BL, self.layers = counts_BL, counts_BL.shape[1]
+
+    def decide(self, layer: int, hidden_BTD: Tensor, mask_BT: Tensor, plan: object) -> Tensor:
+        return self.counts_BL[:, layer]
+
+    def config(self) -> dict[str, Any]:
+        return {"counts_BL": self.counts_BL.tolist()}
 
 
 def random_counts(rows: int, *, seed: int = 0) -> Tensor:

@@ -6,9 +6,11 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from tests.nn.depth.families import make, prompts
+from tests.nn.depth.families import FAMILIES, Given, make, prompts, random_counts
 from tests.nn.given import given
 from turnout.nn.depth import RoutedDepth, blocks
+
+GREEDY = {"do_sample": False, "max_new_tokens": 4, "eos_token_id": None}
 
 
 @pytest.mark.parametrize(("whole_from", "rows_after"), [(0.5, [3, 1]), (0.9, [2, 1]), (0.0, [3, 3])])
@@ -61,6 +63,7 @@ def test_a_processor_runs_rows_in_pairs_and_the_odd_one_keeps_what_it_had(
     monkeypatch: pytest.MonkeyPatch, callers: int, rows_after: int
 ) -> None:
     monkeypatch.setattr(blocks, "WORTH_CPU", 0)
+    monkeypatch.setattr(blocks, "PAIRED", 0)
     routed = RoutedDepth(model=make("llama"))
     ids_BT, mask_BT = prompts(rows=7, tokens=12)
     mask_BT = torch.ones_like(mask_BT)
@@ -84,3 +87,55 @@ def test_a_processor_runs_rows_in_pairs_and_the_odd_one_keeps_what_it_had(
         with routed.forced(counts_BL[order]):
             fresh = routed.model(torch.cat([ids_BT[order], last_B1], dim=1), use_cache=False).logits[:, -1:]
     torch.testing.assert_close(moved, fresh, atol=2e-4, rtol=2e-4)
+
+
+def test_rows_of_arguments_are_chosen_for_what_differs_between_sequences_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(blocks, "WORTH_CPU", 0)
+    monkeypatch.setattr(blocks, "WORTH_PADDED", 0)
+    counts_BL = torch.tensor([[1, 1, 1, 1], [1, 0, 1, 1], [1, 1, 1, 1]])
+    routed = RoutedDepth(model=make("llama"), router=Given(counts_BL))
+    seen: list[int] = []
+    attention = routed.owner.layers[1].self_attn
+    attention.register_forward_pre_hook(
+        lambda _module, _args, given: seen.append(len(given["position_embeddings"][0])), with_kwargs=True
+    )
+    ids_BT, mask_BT = prompts(rows=3)
+    for mask, rows in ((torch.ones_like(mask_BT), 1), (mask_BT, 2)):
+        seen.clear()
+        routed.model.generate(input_ids=ids_BT, attention_mask=mask, **GREEDY)
+        assert seen[1:] == [rows] * 3
+
+
+@pytest.mark.parametrize("padding", ["left", "none"])
+def test_padding_makes_choosing_rows_dearer(monkeypatch: pytest.MonkeyPatch, padding: str) -> None:
+    monkeypatch.setattr(blocks, "WORTH_CPU", 0)
+    counts_BL = torch.tensor([[1, 1, 1, 1], [1, 0, 1, 1], [1, 1, 1, 1]])
+    routed = RoutedDepth(model=make("llama"), router=Given(counts_BL))
+    ids_BT, mask_BT = prompts(rows=3)
+    rows: list[int] = []
+    routed.owner.layers[1].mlp.register_forward_pre_hook(lambda _module, args: rows.append(len(args[0])))
+    mask_BT = mask_BT if padding == "left" else torch.ones_like(mask_BT)
+    routed.model.generate(input_ids=ids_BT, attention_mask=mask_BT, **GREEDY)
+    assert rows == [2, *[3 if padding == "left" else 2] * 3]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("padding", ["left", "none"])
+@pytest.mark.parametrize("worth", [0, 2**40])
+def test_either_way_decodes_what_is_decoded_without_a_cache(
+    monkeypatch: pytest.MonkeyPatch, family: str, padding: str, worth: int
+) -> None:
+    for name in ("WORTH_CPU", "WORTH_PADDED"):
+        monkeypatch.setattr(blocks, name, worth)
+    counts_BL = random_counts(5)
+    counts_BL[:, 1] = torch.tensor([0, 1, 1, 0, 1])
+    routed = RoutedDepth(model=make(family), router=Given(counts_BL))
+    ids_BT, mask_BT = prompts()
+    mask_BT = mask_BT if padding == "left" else torch.ones_like(mask_BT)
+    cached, plain = (
+        routed.model.generate(input_ids=ids_BT, attention_mask=mask_BT, use_cache=use, **GREEDY)
+        for use in (True, False)
+    )
+    assert torch.equal(cached, plain)

@@ -6,6 +6,8 @@ What stands in for a method is an object and no closure, so that a copy of a wra
 from __future__ import annotations
 
 import functools
+import inspect
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,15 +21,46 @@ from turnout.nn.depth.slots import Call, CallSlots, rows_of_calls
 if TYPE_CHECKING:
     from turnout.nn.depth.routed import RoutedDepth
 
-WORTH_CPU, WORTH_ELSEWHERE = 2**21, 2**28
-"""Multiplications a step that choosing rows must spare to be worth its own few small operations."""
+WORTH_CPU, WORTH_PADDED, WORTH_ELSEWHERE = 2**19, 2**21, 2**28
+"""Multiplications a step that choosing rows must spare to be worth its own few small operations.
+
+With padding the rows of masks and positions are to be chosen too.
+"""
+
+PAIRED = 2**18
+"""Weights of a block from which on a processor's products take rows in pairs: three cost as much as four."""
 
 ROW = 2**16
 """Multiplications in whose time a row passes the operations of a block that are none."""
 
+AROUND = ("transformers.modeling_layers", "transformers.utils.deprecation")
+"""Modules whose wrappers of a block's forward matter with gradients, or for arguments under an old name."""
+
+
+def own_forward(block: nn.Module) -> tuple[Callable[..., Any], frozenset[str]]:
+    """Return the forward of a block's class without the wrappers of `AROUND`, and the arguments it names.
+
+    It names none where the block has a forward of its own, which is then to be called.
+    """
+    found: Any = type(block).forward
+    if "forward" in block.__dict__:
+        return found, frozenset()
+    while found.__globals__["__name__"] in AROUND and hasattr(found, "__wrapped__"):
+        found = found.__wrapped__
+    return found, frozenset(inspect.signature(found, follow_wrapped=False).parameters)
+
+
+HANDED_OVER = ("cache", "past_key_values", "assistant_model", "custom_generate")
+"""Arguments of `generate` by which the caller has, or may have, a part in its tensors."""
+
 
 class RoutedGenerate:
-    """Stands in for a model's `generate`, to know where the prompt ends when there is no cache."""
+    """Stands in for a model's `generate`, to know where the prompt ends when there is no cache.
+
+    It runs in inference mode, where an operation costs less than under the library's `no_grad`, if nothing
+    but token ids comes out, which are then copied: with a cache or an assistant of the caller, a dictionary
+    of outputs, a watcher, or several processes it runs as the library has it.
+    """
 
     def __init__(self, *, model: Any, routed: RoutedDepth) -> None:
         self.model = model
@@ -58,7 +91,26 @@ class RoutedGenerate:
             )
         sources = (inputs, kwargs.get("input_ids"), kwargs.get("inputs_embeds"))
         with self.routed.generating(next((source for source in sources if source is not None), None)):
-            return self.call(inputs, *args, **kwargs)
+            if not self._is_alone(config, kwargs):
+                return self.call(inputs, *args, **kwargs)
+            with torch.inference_mode():
+                found = self.call(inputs, *args, **kwargs)
+        # The copy is a tensor like others, that a later training may save.
+        return found.clone() if isinstance(found, Tensor) else found
+
+    def _is_alone(self, config: Any, kwargs: dict[str, Any]) -> bool:
+        """Whether only token ids leave `generate`."""
+        as_dict = kwargs.get("return_dict_in_generate", getattr(config, "return_dict_in_generate", None))
+        if as_dict or any(kwargs.get(name) is not None for name in HANDED_OVER):
+            return False
+        return decodes_lightly(self.routed)
+
+
+def decodes_lightly(routed: RoutedDepth) -> bool:
+    """Whether inference mode may be begun: nobody keeps hidden states, no other process has weights."""
+    if torch.is_inference_mode_enabled() or routed.is_watched:
+        return False
+    return not (torch.distributed.is_available() and torch.distributed.is_initialized())
 
 
 class RoutedBlock:
@@ -74,6 +126,7 @@ class RoutedBlock:
         self.before = block.__dict__.get("forward")
         self.call = block.forward
         self.keyword = cache_keyword(block)
+        self.own, self.names = own_forward(block)
         self.weights = sum(parameter.numel() for parameter in block.parameters())
         functools.update_wrapper(self, block.forward)
         block.forward = self
@@ -111,15 +164,15 @@ class RoutedBlock:
         self, slots: CallSlots, hidden_BTD: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Tensor:
         """Do what `_call` does, where nothing is left to decide: for each further token, so in few steps."""
-        if slots.whole is None:
+        if slots.only is None:
             return self._call(slots, hidden_BTD, args, kwargs)
-        slots.active, keep_BTD = slots.whole
+        call, slots.active = slots.only
         try:
-            output: Tensor = self.call(hidden_BTD, *args, **kwargs)
+            output = self._run(call, hidden_BTD, args, kwargs)
         finally:
             slots.active = None
         slots.length += hidden_BTD.shape[1]
-        return output if keep_BTD is None else torch.where(keep_BTD, output, hidden_BTD)
+        return output
 
     def _call(
         self, slots: CallSlots, hidden_BTD: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -136,15 +189,18 @@ class RoutedBlock:
 
     def _run(self, call: Call, hidden_BTD: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         rows, makers = call.rows, call.makers
-        if rows is None:
-            output = self.call(hidden_BTD, *args, **kwargs)
-            if not isinstance(output, Tensor):
-                raise self._no_tensor(output)
-            return output if call.keep_BTD is None else torch.where(call.keep_BTD, output, hidden_BTD)
-        args, kwargs = self.routed.taken((args, kwargs), rows, len(hidden_BTD))
-        output = self.call(hidden_BTD.index_select(0, rows), *args, **kwargs)
+        hidden_RTD = hidden_BTD
+        if rows is not None:
+            hidden_RTD = hidden_BTD.index_select(0, rows)
+            args, kwargs = self.routed.taken(args, kwargs, rows, len(hidden_BTD))
+        if args or torch.is_grad_enabled() or not kwargs.keys() <= self.names:
+            output = self.call(hidden_RTD, *args, **kwargs)
+        else:
+            output = self.own(self.block, hidden_RTD, **kwargs)
         if not isinstance(output, Tensor):
             raise self._no_tensor(output)
+        if rows is None:
+            return output if call.keep_BTD is None else torch.where(call.keep_BTD, output, hidden_BTD)
         if makers is None:
             return hidden_BTD.index_copy(0, rows, output)
         return hidden_BTD.index_copy(0, makers, output.narrow(0, 0, len(makers)))
@@ -155,10 +211,10 @@ class RoutedBlock:
         if self.routed.whole_from is not None:
             return batch if rows >= self.routed.whole_from * batch else rows
         on_cpu = hidden_BTD.device.type == "cpu"
-        # The products of a processor go through rows in pairs: three take as long as four, or longer.
-        run = min(rows + rows % 2, batch) if on_cpu and rows > 1 else rows
+        run = min(rows + rows % 2, batch) if on_cpu and rows > 1 and self.weights >= PAIRED else rows
         spared = (batch - run) * (self.weights + 2 * tokens * width + ROW)
-        return batch if spared < (WORTH_CPU if on_cpu else WORTH_ELSEWHERE) else run
+        worth = WORTH_PADDED if self.routed.is_padded() else WORTH_CPU
+        return batch if spared < (worth if on_cpu else WORTH_ELSEWHERE) else run
 
     def _no_tensor(self, output: Any) -> InputError:
         return InputError(

@@ -10,11 +10,11 @@ from transformers import DynamicCache
 
 from turnout.core.errors import InputError, sentence
 from turnout.nn.caches import cache_keyword
+from turnout.nn.depth.blocks import decodes_lightly
 from turnout.nn.depth.routed import RoutedDepth
 from turnout.nn.depth.slots import take_rows
 
 
-@torch.no_grad()
 def generate_grouped(
     routed: RoutedDepth, input_ids_BT: Tensor, attention_mask_BT: Tensor | None = None, **options: Any
 ) -> Tensor:
@@ -25,6 +25,15 @@ def generate_grouped(
     answers and answers as a dict are refused with `InputError`.
     """
     _check_plain(options, routed.model.generation_config)
+    # The caches are made here and do not leave; a copy of the ids is a tensor like others.
+    with torch.inference_mode() if decodes_lightly(routed) else torch.no_grad():
+        answers_BT = _grouped(routed, input_ids_BT, attention_mask_BT, options)
+    return answers_BT.clone()
+
+
+def _grouped(
+    routed: RoutedDepth, input_ids_BT: Tensor, attention_mask_BT: Tensor | None, options: dict[str, Any]
+) -> Tensor:
     if attention_mask_BT is None:
         attention_mask_BT = torch.ones_like(input_ids_BT)
     cache, counts_BL = read_prompts(routed, input_ids_BT, attention_mask_BT)

@@ -29,6 +29,8 @@ class Pass:
     cache: Cache | None = None
     taken: dict[tuple[int, int], tuple[Any, Tensor, Any]] = field(default_factory=dict)
     _sets: list[Tensor] | None = None
+    _is_padded: bool | None = None
+    _shared: dict[tuple[int, ...], tuple[tuple[Any, ...], bool]] = field(default_factory=dict)
 
     def mask(self, hidden_BTD: Tensor) -> Tensor:
         """Return prompt_BT, true at tokens of the prompt; raises `InputError` for a row without one."""
@@ -54,6 +56,21 @@ class Pass:
         if self.prompt is not None:
             return mask_BT & (torch.arange(tokens, device=mask_BT.device) < self.prompt)
         return mask_BT
+
+    def is_padded(self) -> bool:
+        """Whether the mask that was given hides a token."""
+        if self._is_padded is None:
+            self._is_padded = self.attention_BT is not None and not bool(self.attention_BT.all())
+        return self._is_padded
+
+    def is_shared(self, values: tuple[Any, ...], batch: int) -> bool:
+        """Whether none of a block's arguments is one of which `take` takes rows."""
+        key = tuple(map(id, values))
+        known = self._shared.get(key)
+        if known is None:
+            # The values too: an id is free again once its object is gone.
+            known = self._shared[key] = (values, not _has_rows(values, batch))
+        return known[1]
 
     def take(self, value: Any, rows: Tensor, batch: int) -> Any:
         """Return the rows of every tensor in `value` that has the batch as its first axis.
@@ -86,6 +103,26 @@ class Pass:
         parts = torch.split(value.index_select(0, torch.cat(sets)), [len(known) for known in sets])
         for known, part in zip(sets, parts, strict=True):
             self.taken[id(value), id(known)] = (value, known, part)
+
+
+def _has_rows(value: Any, batch: int) -> bool:
+    if isinstance(value, Tensor):
+        return value.dim() > 1 and value.shape[0] == batch
+    parts = value.values() if isinstance(value, dict) else value
+    return isinstance(value, tuple | list | dict) and any(_has_rows(part, batch) for part in parts)
+
+
+def shared_rows(position_BT: Any) -> Any:
+    """Return the positions of one token a sequence as one row if they are equal, so that none is chosen.
+
+    What blocks are told of positions is then the same for all rows. Only a processor looks: elsewhere that
+    would wait for the device.
+    """
+    if not isinstance(position_BT, Tensor) or position_BT.dim() != 2 or position_BT.device.type != "cpu":
+        return position_BT
+    if position_BT.shape[1] != 1 or len(set(position_BT.flatten().tolist())) > 1:
+        return position_BT
+    return position_BT[:1]
 
 
 def begin(args: tuple[Any, ...], kwargs: dict[str, Any], prompt: int | Tensor | None) -> Pass:

@@ -15,7 +15,7 @@ from turnout.nn.caches import cache_keyword, serials
 from turnout.nn.decoder import check_blocks_alone, decoder_blocks
 from turnout.nn.depth.blocks import RoutedBlock, RoutedGenerate
 from turnout.nn.depth.contract import DepthRouter, check_counts
-from turnout.nn.depth.passes import Pass, begin
+from turnout.nn.depth.passes import Pass, begin, shared_rows
 from turnout.nn.depth.slots import CallSlots, adopt
 
 Watcher = Callable[[int, Tensor, Tensor], None]
@@ -76,6 +76,7 @@ class RoutedDepth:
         # A number, which stays the same in a copy of a cache.
         self._key = next(serials)
         self._keyword = cache_keyword(owner)
+        self._turns = hasattr(owner, "rotary_emb")
         self._pass: Pass | None = None
         self.going: list[CallSlots] | None = None
         self._forced_BL: Tensor | None = None
@@ -180,6 +181,11 @@ class RoutedDepth:
         finally:
             self._watcher = before
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether `watched` is in force."""
+        return self._watcher is not None
+
     def slots(self, cache: Cache, layer: int) -> CallSlots:
         """Return the cache's slots of a block; an empty cache is adopted, one of another routing refused."""
         kept = cache.layers[layer] if layer < len(cache.layers) else None
@@ -241,9 +247,18 @@ class RoutedDepth:
             )
         slots.agreed = self._forced_BL
 
-    def taken(self, value: Any, rows: Tensor, batch: int) -> Any:
+    def is_padded(self) -> bool:
+        """Whether the prompts that are being read have padding."""
+        return self._now("is_padded").is_padded()
+
+    def taken(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], rows: Tensor, batch: int
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the `rows` of a block's arguments."""
-        return self._now("taken").take(value, rows, batch)
+        now = self._now("taken")
+        if now.is_shared((*args, *kwargs.values()), batch):
+            return args, kwargs
+        return now.take(args, rows, batch), now.take(kwargs, rows, batch)
 
     def _now(self, where: str) -> Pass:
         if self._pass is None:
@@ -269,12 +284,18 @@ class RoutedDepth:
             sentence("forced: one row for each sequence", allowed=f"{batch} rows, or one for all", got=rows)
         )
 
-    def _begin(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _begin(
+        self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         self.going = self._going(args, kwargs)
         if self.going is None:
             self._pass = begin(args, kwargs, self._prompt)
-        else:
-            self._pass = Pass(attention_BT=None, prompt=None, cache=kwargs[self._keyword])
+            return None
+        self._pass = Pass(attention_BT=None, prompt=None, cache=kwargs[self._keyword])
+        position_BT = kwargs.get("position_ids")
+        if self._turns and position_BT is not None and any(slots.chooses for slots in self.going):
+            kwargs["position_ids"] = shared_rows(position_BT)
+        return args, kwargs
 
     def _going(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[CallSlots] | None:
         """Return the slots by block where every decision of this batch was taken before; None elsewhere.
@@ -302,4 +323,5 @@ class RoutedDepth:
     def _end(self, _module: nn.Module, _args: tuple[Any, ...], _output: Any) -> None:
         now, self._pass, self.going = self._pass, None, None
         if now is not None and len(now.counts) == self.layers:
-            self._counts_BL = torch.stack([now.counts[layer] for layer in range(self.layers)], dim=1)
+            with torch.inference_mode(mode=False):
+                self._counts_BL = torch.stack([now.counts[layer] for layer in range(self.layers)], dim=1)

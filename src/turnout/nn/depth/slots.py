@@ -82,7 +82,8 @@ class CallSlots(CacheLayerMixin):  # type: ignore[misc]
         self.calls: list[Call] = []
         self.slots: list[Any] = []
         self.is_settled = False
-        self.whole: tuple[Any, Tensor | None] | None = None
+        self.only: tuple[Call, Any] | None = None
+        self.chooses = False
         self.active: Any = None
         self.agreed: Tensor | None = None
 
@@ -114,12 +115,13 @@ class CallSlots(CacheLayerMixin):  # type: ignore[misc]
                 more = (0,) * (2 * slot.keys.dim() - 1) + (run - len(call.rows),)
                 slot.keys, slot.values = functional.pad(slot.keys, more), functional.pad(slot.values, more)
                 self.calls[number] = Call(_filled(call.rows, self.batch, run), makers=call.rows)
-        self._find_whole()
+        self._find_only()
 
-    def _find_whole(self) -> None:
-        """Note the slot of the one call that all rows run, and who keeps it; None for another plan."""
-        is_whole = self.is_settled and len(self.calls) == 1 and self.calls[0].rows is None
-        self.whole = (self.slots[0], self.calls[0].keep_BTD) if is_whole else None
+    def _find_only(self) -> None:
+        """Note the one call of a settled plan, with its slot; None for a plan of none or of several."""
+        self.chooses = any(call.rows is not None for call in self.calls)
+        has_one = self.is_settled and len(self.calls) == 1
+        self.only = (self.calls[0], self.slots[0]) if has_one else None
 
     def _keep(self, counts_B: Tensor, number: int) -> Tensor:
         # As wide as what it chooses from, which is faster than to broadcast it at every step.
@@ -217,7 +219,7 @@ class CallSlots(CacheLayerMixin):  # type: ignore[misc]
                 taken = indices[rows]
             self.slots[number].batch_select_indices(places[number][taken])
         del self.slots[len(self.calls) :]
-        self._find_whole()
+        self._find_only()
 
     def taken(self, indices: Tensor) -> CallSlots:
         """Return a copy that holds the rows `indices`; this one stays as it is."""
