@@ -65,6 +65,31 @@ def test_rows_are_there_after_closing_in_a_folder_that_was_missing(tmp_path: Pat
     assert sorted(p.name for p in path.parent.iterdir()) == ["ledger.sqlite"], "no lock and no journal remain"
 
 
+@pytest.mark.parametrize("count", [1, 17, 150])
+def test_rows_that_say_different_things_are_written_as_they_are(tmp_path: Path, count: int) -> None:
+    path = tmp_path / "ledger.sqlite"
+    made: list[DecisionRow | ResultRow] = []
+    said: list[dict[str, object]] = [{}, {"key": "k", "tenant": "t"}, {"price": 2.5, "chosen": None}]
+    more: list[dict[str, object]] = [
+        {},
+        {"error": "cut", "usd": None},
+        {"cached_tokens": 0, "is_replay": True},
+    ]
+    for number in range(count):
+        made.append(decision(number, is_stream=number % 2 == 1, **said[number % 3]))
+        made.append(result(number, usage_estimated=number % 5 == 0, **more[number % 3]))
+    ledger = open_ledger(path, flush_ms=100)
+    for row_ in made:
+        ledger.add(row_)
+    ledger.close()
+    connection = sqlite3.connect(path)
+    for kind, table in ((DecisionRow, "decisions"), (ResultRow, "results")):
+        names = ", ".join(kind.__struct_fields__)
+        found = connection.execute(f"SELECT {names} FROM {table} ORDER BY decision_id").fetchall()
+        assert found == [msgspec.structs.astuple(row_) for row_ in made if type(row_) is kind]
+    connection.close()
+
+
 def test_a_request_ends_once(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path / "l.sqlite")
     account = Account(ledger=ledger, clock=ManualClock(start_s=5.0), keep_text=False)

@@ -133,25 +133,22 @@ class Account:
         self.selection = selection
         request = self.request
         columns = described if selection is None else _described(selection)
+        columns["decision_id"] = self.decision_id
+        columns["session_id"] = self.ledger.session.id
+        columns["time_s"] = self.time_s
+        columns["requested_model"] = None if request is None else request.model
+        columns["is_stream"] = request is not None and request.is_stream
         if self.key is not None:
             columns["key"], columns["tenant"] = self.key.name, self.key.tenant
         if request is not None and self.keep_text:
             columns["text"], columns["task"] = request.text, request.told.task
             if request.told.tags:
                 columns["tags"] = msgspec.json.encode(request.told.tags).decode()
-        self.ledger.add(
-            DecisionRow(
-                decision_id=self.decision_id,
-                session_id=self.ledger.session.id,
-                time_s=self.time_s,
-                requested_model=None if request is None else request.model,
-                is_stream=request is not None and request.is_stream,
-                rule=self.rule,
-                branch=self.branch,
-                unit=self.unit,
-                **columns,
-            )
-        )
+        if self.rule is not None:
+            columns["rule"] = self.rule
+        if self.unit is not None:
+            columns["branch"], columns["unit"] = self.branch, self.unit
+        self.ledger.add(DecisionRow(**columns))
 
     def read_stream(self, scanner: Scanner) -> None:
         """Take over what a stream said of its usage, or estimate it by its events."""

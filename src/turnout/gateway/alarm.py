@@ -1,6 +1,6 @@
 """This module ends a wait at a time: what `asyncio.timeout_at` does, at a third of its cost.
 
-    alarm = Alarm(when_s)
+    alarm = Alarm(seconds)
     try:
         found = await wait()
     except asyncio.CancelledError:
@@ -25,25 +25,26 @@ from turnout.gateway.bell import Bell, bell_of
 
 @final
 class Alarm:
-    """Cancels the task that sets it, at a time.
+    """Cancels the task that sets it, after a time.
 
     Parameters
     ----------
-    when_s:
-        By the event loop's clock.
+    seconds:
+        Until it rings.
     """
 
     __slots__ = ("_bell", "_has_rung", "_num_before", "_task", "due_s")
 
-    def __init__(self, when_s: float) -> None:
+    def __init__(self, seconds: float) -> None:
         task: asyncio.Task[Any] | None = asyncio.current_task()
         if task is None:
             raise RuntimeError("an alarm is set inside a task")
-        self.due_s = when_s
+        loop = task.get_loop()
+        self.due_s = loop.time() + seconds
         self._task = task
         self._num_before = task.cancelling()
         self._has_rung = False
-        self._bell = bell_of(task.get_loop())
+        self._bell = bell_of(loop)
         self._bell.add(self)
 
     def hasten(self, when_s: float) -> None:

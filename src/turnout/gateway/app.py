@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Callable
-from typing import final
+from collections.abc import Callable, Coroutine
+from typing import Any, final
 
 from turnout.core.clock import Clock, SystemClock
 from turnout.core.errors import TurnoutError
@@ -106,7 +106,14 @@ class Gateway:
         if scope["type"] == "http":
             self.num_running += 1
             try:
-                await self._route(scope, receive, send)
+                handler = self.routes.find(scope)
+                if scope["path"] not in self._accounted:
+                    await guard(scope, self.parts.admission)
+                await handler(scope, receive, send)
+            except ApiError as error:
+                await send_error(send, error, [])
+            except ClientGoneError:
+                return  # nobody is left to be told anything
             finally:
                 self.num_running -= 1
         elif scope["type"] == "lifespan":
@@ -184,29 +191,14 @@ class Gateway:
         finally:
             await client.aclose()
 
-    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            handler = self.routes.find(scope)
-            if scope["path"] not in self._accounted:
-                await guard(scope, self.parts.admission)
-            await handler(scope, receive, send)
-        except ApiError as error:
-            await send_error(send, error, [])
-        except ClientGoneError:
-            return  # nobody is left to be told anything
-
     def _answers(self, protocol: Protocol) -> Handler:
         """Return the handler of a protocol's path."""
 
-        async def handle(scope: Scope, receive: Receive, send: Send) -> None:
-            parts = self.parts
-            parts.running.count += 1
-            try:
-                await serve_exchange(
-                    Exchange(parts=parts, protocol=protocol, scope=scope, receive=receive, send=send)
-                )
-            finally:
-                parts.running.count -= 1
+        # No coroutine of its own: each that waits for another one costs a request as much as a look-up.
+        def handle(scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
+            return serve_exchange(
+                Exchange(parts=self.parts, protocol=protocol, scope=scope, receive=receive, send=send)
+            )
 
         return handle
 

@@ -29,9 +29,8 @@ async def ask_down(exchange: Exchange, selection: Selection) -> Reply:
     parts = exchange.parts
     parts.retries.earn()
     parts.hedges.earn()
-    deadline_s = asyncio.get_running_loop().time() + parts.config.routing.deadline_s
-    exchange.deadline_s = deadline_s - exchange.account.elapsed_s()
-    alarm = Alarm(exchange.deadline_s)
+    alarm = Alarm(parts.config.routing.deadline_s - exchange.account.elapsed_s())
+    exchange.deadline_s = alarm.due_s
     try:
         return await _rounds(exchange, selection.ranked[: parts.config.routing.max_attempts])
     except asyncio.CancelledError as error:

@@ -32,10 +32,12 @@ async def serve_exchange(exchange: Exchange) -> None:
 
     Only a request that is refused because the ledger is full has none: rows in memory are bounded.
     """
+    parts = exchange.parts
+    parts.running.count += 1
     try:
         await _attend(exchange)
     finally:
-        parts = exchange.parts
+        parts.running.count -= 1
         if exchange.hold is not None and parts.admission is not None:
             parts.admission.leave(exchange.hold, exchange.account)
         parts.metrics.observe(exchange.account)

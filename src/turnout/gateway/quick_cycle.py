@@ -8,7 +8,7 @@ through such a cycle (`quick_cycle_of`) writes without messages: `begin`, then `
 from __future__ import annotations
 
 import asyncio
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, final
 
@@ -24,6 +24,7 @@ _UNUSUAL = frozenset({b"connection", b"transfer-encoding"})
 _LENGTH = b"content-length"
 
 Pairs = Sequence[tuple[bytes, bytes]]
+App = Callable[..., Awaitable[Any]]
 
 
 @lru_cache(maxsize=256)
@@ -53,6 +54,20 @@ _told = _Told()
 
 
 @final
+class _Unheard(asyncio.Event):
+    """Stands for the event of a request until somebody waits for it: rare, and an event is a large object."""
+
+    def set(self) -> None:
+        """Tell nobody."""
+
+    def clear(self) -> None:
+        """Take nothing back."""
+
+
+_UNHEARD = _Unheard()
+
+
+@final
 class QuickCycle(RequestResponseCycle):
     """One request and its answer on a connection."""
 
@@ -64,6 +79,13 @@ class QuickCycle(RequestResponseCycle):
     _is_bare = False
     """Whether the end of the connection is that of the answer, as HTTP/1.0 has it."""
 
+    # Of a cycle that was `begun`, until something happens.
+    message_event: asyncio.Event = _UNHEARD
+    disconnected = response_started = response_complete = False
+    more_body = True
+    chunked_encoding: bool | None = None
+    expected_content_length = 0
+
     @classmethod
     def take_over(cls, cycle: RequestResponseCycle) -> None:
         """Make a cycle that was just begun one of this class."""
@@ -73,7 +95,7 @@ class QuickCycle(RequestResponseCycle):
     def begun(cls, protocol: HttpToolsProtocol, *, is_kept: bool) -> QuickCycle:
         """Return the cycle of the request that a connection has just read the headers of."""
         cycle = cls.__new__(cls)
-        # What uvicorn's own `__init__` sets.
+        # What uvicorn's own `__init__` sets, and what differs from request to request.
         cycle.scope = protocol.scope
         cycle.transport = protocol.transport
         cycle.flow = protocol.flow
@@ -81,16 +103,10 @@ class QuickCycle(RequestResponseCycle):
         cycle.access_logger = protocol.access_logger
         cycle.access_log = protocol.access_log
         cycle.default_headers = protocol.server_state.default_headers
-        cycle.message_event = asyncio.Event()
         cycle.on_response = protocol.on_response_complete
-        cycle.disconnected = False
         cycle.keep_alive = is_kept
         cycle.waiting_for_100_continue = protocol.expect_100_continue
         cycle.body = bytearray()
-        cycle.more_body = True
-        cycle.response_started = cycle.response_complete = False
-        cycle.chunked_encoding = None
-        cycle.expected_content_length = 0
         return cycle
 
     def start(
@@ -102,10 +118,18 @@ class QuickCycle(RequestResponseCycle):
         """
         task: asyncio.Task[None] | None = None
 
+        served: App = app
+
         async def run() -> None:
             try:
-                await self.run_asgi(app)
+                result = await served(self.scope, self.receive, self.send)
+            except BaseException as error:  # noqa: BLE001 (the edge: uvicorn logs it and tells the client)
+                await self.run_asgi(_ended(None, error))
+            else:
+                if result is not None or not self.response_complete:
+                    await self.run_asgi(_ended(result))
             finally:
+                self.on_response = _nothing
                 if task is not None:
                     tasks.discard(task)
 
@@ -129,6 +153,11 @@ class QuickCycle(RequestResponseCycle):
     async def receive(self) -> Any:
         """Return the next message of ASGI's."""
         if self.more_body or self._is_heard or self.disconnected or self.waiting_for_100_continue:
+            if self.message_event is _UNHEARD:
+                self.message_event = asyncio.Event()
+                is_whole = not self.more_body and not self._is_heard
+                if self.body or is_whole or self.disconnected or self.response_complete:
+                    self.message_event.set()
             return await super().receive()
         # Nearly always: the whole body came with the headers.
         self._is_heard = True
@@ -150,7 +179,9 @@ class QuickCycle(RequestResponseCycle):
             if self._head and not self.disconnected:
                 self.transport.write(self._head)
             self._head = b""
-        elif not self.response_started and self._begin(message.get("status", 0), message.get("headers", ())):
+        elif not self.response_started and self._begin(
+            message.get("status", 0), list(message.get("headers", ()))
+        ):
             return
         await super().send(message)  # type: ignore[arg-type]
 
@@ -158,7 +189,6 @@ class QuickCycle(RequestResponseCycle):
         """Keep the head until the body comes; return whether that is possible."""
         if status in _NO_BODY or status < 200 or self.access_log or self.disconnected:
             return False
-        headers = list(headers)
         is_usual, length_at = _look_at(tuple([name for name, _ in headers]))
         if not is_usual or self.scope["method"] == "HEAD":
             return False
@@ -201,6 +231,21 @@ class QuickCycle(RequestResponseCycle):
             if not self.keep_alive:
                 self.transport.close()
             self.on_response()
+
+
+def _nothing() -> None:
+    return
+
+
+def _ended(result: object, error: BaseException | None = None) -> ASGI3Application:
+    """Return an app that ends as another one did, for uvicorn to say so."""
+
+    async def app(*_: object) -> Any:
+        if error is not None:
+            raise error
+        return result
+
+    return app
 
 
 def quick_cycle_of(send: Send | Receive) -> QuickCycle | None:

@@ -11,6 +11,7 @@ from typing import final
 from turnout.gateway.number import number_of
 
 _MIN_TOKENS = 10.0
+_MOST_TOKENS = 10 * _MIN_TOKENS
 
 
 @final
@@ -34,7 +35,8 @@ class Allowance:
 
     def earn(self) -> None:
         """Count a request."""
-        self._tokens = min(self._tokens + self.share, 10 * _MIN_TOKENS)
+        if self._tokens < _MOST_TOKENS:
+            self._tokens = min(self._tokens + self.share, _MOST_TOKENS)
 
     def spend(self) -> bool:
         """Take leave for one extra call, if there is any left."""

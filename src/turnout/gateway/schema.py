@@ -8,6 +8,7 @@ request; a decision without a result is in flight, or was lost in a crash. Unkno
 from __future__ import annotations
 
 import sqlite3
+from functools import lru_cache
 
 import msgspec
 
@@ -289,8 +290,11 @@ def read_version(connection: sqlite3.Connection) -> int:
     return version
 
 
-def insert_statement(row: type[msgspec.Struct], table: str, num_rows: int = 1) -> str:
-    """Return the INSERT of so many rows of a type, with its columns by name."""
-    names = row.__struct_fields__
+@lru_cache(maxsize=256)
+def insert_statement(
+    row: type[msgspec.Struct], table: str, num_rows: int = 1, names: tuple[str, ...] | None = None
+) -> str:
+    """Return the INSERT of so many rows of a type, with its columns by name, or with these alone."""
+    names = row.__struct_fields__ if names is None else names
     values = ", ".join([f"({', '.join('?' * len(names))})"] * num_rows)
     return f"INSERT INTO {table} ({', '.join(names)}) VALUES {values}"

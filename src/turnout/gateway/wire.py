@@ -57,6 +57,7 @@ _HALF_PAIR = re.compile(
 _members_decoder = msgspec.json.Decoder(Members)
 _messages_decoder = msgspec.json.Decoder(list[_Message])
 _typed_decoder = msgspec.json.Decoder(_Typed)
+_encode = msgspec.json.Encoder().encode
 
 
 @final
@@ -121,8 +122,9 @@ def parse_chat(body: bytes) -> ChatRequest:
 
 def render(members: Mapping[str, msgspec.Raw | bytes]) -> bytes:
     """Write members back as one JSON object; every value is copied byte for byte."""
-    parts = [msgspec.json.encode(name) + b":" + bytes(value) for name, value in members.items()]
-    return b"{" + b",".join(parts) + b"}"
+    return _encode(
+        {name: raw if type(raw) is msgspec.Raw else msgspec.Raw(raw) for name, raw in members.items()}
+    )
 
 
 def with_usage(members: Mapping[str, msgspec.Raw | bytes]) -> dict[str, msgspec.Raw | bytes]:
@@ -239,7 +241,9 @@ def _text_of(message: _Message) -> str:
 
 
 def _estimate_tokens(members: Members, messages: list[_Message]) -> int:
-    chars = sum([len(_text_of(message)) for message in messages])
+    chars = 0
+    for message in messages:
+        chars += len(message.content if type(message.content) is str else _text_of(message))
     for name in ("tools", "functions"):
         if name in members and is_given(members, name):
             chars += len(bytes(members[name]))

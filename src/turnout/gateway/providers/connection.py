@@ -44,6 +44,7 @@ class Connection(asyncio.Protocol):
         "_is_paused",
         "_is_sent",
         "_is_stuck",
+        "_loop",
         "_on_free",
         "_on_lost",
         "_parser",
@@ -55,6 +56,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, on_free: Callable[[Connection], None], on_lost: Callable[[Connection], None]) -> None:
         self._on_free = on_free
         self._on_lost = on_lost
+        self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._parser: httptools.HttpResponseParser | None = None
         self._response: Response | None = None
@@ -108,7 +110,7 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def _begin(self) -> Response:
-        response = self._response = Response(self)
+        response = self._response = Response(self, self._loop)
         return response
 
     # What the loop calls.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import final
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, final
 
 import msgspec
 
@@ -91,12 +91,12 @@ class HttpProvider(Provider):
             await self._client.close()
             self._client = None
 
-    async def ask(self, call: Call) -> Reply:
+    def ask(self, call: Call) -> Coroutine[Any, Any, Reply]:
         """Send the request; a stream's reply is returned once something of an answer is there."""
         sent = self.dialect.outgoing(call)
         if call.headers:
             sent = msgspec.structs.replace(sent, headers=_headers_of(sent.headers, call.headers))
-        return await self._exchange("POST", sent, lambda response, alarm: self._reply(call, response, alarm))
+        return self._exchange("POST", sent, lambda response, alarm: self._reply(call, response, alarm))
 
     def keeps(self, kind: str) -> bool:
         """Whether the upstream has OpenAI's Responses, or Conversations."""
@@ -134,7 +134,7 @@ class HttpProvider(Provider):
         """Send what is to be sent, and return what `read` makes of the response; raises `Fault`."""
         if self._client is None:
             raise RuntimeError(f"provider {self.name!r} was asked before it was started")
-        alarm = Alarm(asyncio.get_running_loop().time() + self.settings.first_byte_s)
+        alarm = Alarm(self.settings.first_byte_s)
         try:
             response = await self._client.send(method, sent.url, sent.headers, sent.body)
             try:

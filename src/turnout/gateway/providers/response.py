@@ -43,6 +43,8 @@ class Response:
     ----------
     connection:
         Where it comes from; it is let go when the response is whole.
+    loop:
+        The event loop of who waits.
     """
 
     __slots__ = (
@@ -52,6 +54,7 @@ class Response:
         "_held_up",
         "inflate",
         "_is_whole",
+        "_loop",
         "size",
         "_take_in",
         "_waiter",
@@ -59,8 +62,9 @@ class Response:
         "status",
     )
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, loop: asyncio.AbstractEventLoop) -> None:
         self._connection: Connection | None = connection
+        self._loop = loop
         self._waiter: asyncio.Future[None] | None = None
         self.blocks: list[bytes] = []
         """What has arrived and was not taken; the connection adds to it."""
@@ -95,11 +99,7 @@ class Response:
         while self.status == 0:
             if self._error is not None:
                 raise self._error
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
+            await self.changed()
 
     async def read(self) -> bytes:
         """Return the whole body; raises `BrokenError` where it does not come to its end."""
@@ -154,7 +154,7 @@ class Response:
 
     async def changed(self) -> None:
         """Wait until anything has happened."""
-        waiter = self._waiter = asyncio.get_running_loop().create_future()
+        waiter = self._waiter = self._loop.create_future()
         try:
             await waiter
         finally:
