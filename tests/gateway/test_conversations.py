@@ -19,7 +19,7 @@ from tests.gateway.pool import LARGE, SMALL, THINKING, make_deployment
 from tests.gateway.servers import RedisServer
 from tests.gateway.settings import make_config
 from tests.gateway.test_keys import hashed
-from tests.gateway.told import Told, told_server, whole
+from tests.gateway.told import Told, stream, told_server, whole
 from turnout.gateway.config import CandidateSettings, Config, ModelSettings
 from turnout.gateway.lifecycle import running
 from turnout.gateway.settings_keys import AuthSettings, KeySettings
@@ -336,3 +336,23 @@ def test_bytes_are_passed_on_as_they_came(stand: Served, upstreams: Upstreams) -
     assert ask(stand, "/conversations", method="POST").status == 200, "a body is not asked for"
     for bad in (b"[]", b"{", b'"x"'):
         assert ask(stand, "/conversations", method="POST", body=bad).error["code"] == "invalid_json"
+
+
+def test_a_stream_that_names_a_conversation_pins_it(stand: Served, upstreams: Upstreams) -> None:
+    """A response that begins a conversation by itself, as its stream says, pins what follows."""
+    told = {"id": "resp_s", "object": "response", "output": [], "conversation": {"id": "conv_of_stream"}}
+    events = b"".join(
+        b"event: %s\ndata: %s\n\n" % (kind.encode(), json.dumps({"type": kind, "response": told}).encode())
+        for kind in ("response.created", "response.completed")
+    )
+    upstreams.servers["first"].say = lambda _: stream(events, size=40)
+    body = {"model": "small", "input": EASY, "stream": True}
+    assert ask(stand, "/responses", method="POST", body=body).body == events
+    upstreams.servers["first"].say = upstreams.memories["first"].say
+    kept = ask(stand, "/conversations/conv_of_stream")
+    assert (kept.status, kept.json["error"]["message"]) == (
+        404,
+        "Conversation with id 'conv_of_stream' not found.",
+    )
+    assert upstreams.servers["first"].last.path == "/v1/conversations/conv_of_stream", "it was asked there"
+    assert ask(stand, "/conversations/conv_of_stream", key="two").error["code"] == "conversation_not_found"

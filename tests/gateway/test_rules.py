@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from tests.gateway.client import Answer, ask, check_advice, row
-from tests.gateway.pool import LARGE, SMALL, THINKING, make_deployment
+from tests.gateway.pool import ADAPTED, LARGE, SMALL, THINKING, make_deployment
 from tests.gateway.settings import make_config
 from tests.gateway.upstream import Upstream
 from turnout.core.clock import SystemClock
@@ -20,6 +20,7 @@ from turnout.gateway.app import build_app
 from turnout.gateway.config import Config, load_config
 from turnout.gateway.lifecycle import running
 from turnout.gateway.rules import Rules
+from turnout.gateway.settings_rules import RuleSettings
 
 SIGNALS = """
 [signals.mail]
@@ -130,6 +131,15 @@ def test_an_effort_leaves_the_candidates_that_have_it(ruled: Ruled, upstream: Up
     assert answer.headers["x-turnout-model"] == THINKING.name
     assert answer.headers["x-turnout-rule"] == ruled.row(answer)["rule"] == "thinking"
     assert upstream.last.json["reasoning_effort"] == "high"
+
+
+def test_an_adapter_leaves_the_candidates_that_have_it(upstream: Upstream, tmp_path: Path) -> None:
+    rules = [RuleSettings(name="legal", adapter="legal")]
+    config = msgspec.structs.replace(make_config(upstream.base_url, tmp_path / "l.sqlite"), rules=rules)
+    with running(config.check(), deployment=make_deployment((*POOL, ADAPTED))) as ready:
+        answer = ask(ready.base_url)
+    assert answer.headers["x-turnout-model"] == ADAPTED.name
+    assert upstream.last.json["model"] == "small:legal"
 
 
 def test_a_candidate_set_holds_for_fallbacks_too(ruled: Ruled, upstream: Upstream) -> None:
