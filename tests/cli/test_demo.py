@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from turnout.cli.main import main
+from turnout.cli.options import free_port
 
 
 def test_demo_once_prints_the_table_draws_and_asks_one_question(tmp_path: Path) -> None:
@@ -42,6 +44,15 @@ def test_a_taken_port_is_said_before_anything_is_fitted(
     assert "choose another --port" in said
     assert "server.port" not in said
     assert list((tmp_path / "demo").iterdir()) == []
+
+
+def test_without_a_wish_the_next_free_port_is_taken() -> None:
+    with contextlib.ExitStack() as taken:
+        with contextlib.suppress(OSError):  # somebody else has it: that is as good
+            taken.enter_context(socket.create_server(("127.0.0.1", 8100)))
+        port = free_port("127.0.0.1", None)
+        assert 8100 < port < 8120
+        socket.create_server(("127.0.0.1", port)).close()
 
 
 def test_a_table_without_answers_is_said_before_anything_is_fitted(

@@ -204,3 +204,28 @@ def test_load_sheds_at_once_while_the_gateway_is_full_and_serves_again_after_it(
         first.join()
         upstream.behave.clear()
         assert ask(ready.base_url, NAMED).status == 200, "the place came back"
+
+
+def test_who_served_is_said_only_where_somebody_did(upstream: Upstream, tmp_path: Path) -> None:
+    with stand(upstream, tmp_path / "l.sqlite", routing=RoutingSettings(retries=0)) as ready:
+        good = ask(ready.base_url, messages=EASY)
+        upstream.behave |= {"small": "500", "large": "500"}
+        failed = ask(ready.base_url, messages=EASY)
+        upstream.behave |= {"small": "422"}
+        refused = ask(ready.base_url, messages=EASY)
+    assert good.headers["x-turnout-model"] == "small"
+    assert "x-turnout-chosen" not in good.headers
+    assert failed.status == 502
+    assert "x-turnout-model" not in failed.headers
+    assert failed.headers["x-turnout-chosen"] == "small"
+    assert (refused.status, refused.headers["x-turnout-model"]) == (422, "small"), "it did answer"
+
+
+def test_a_rest_that_one_asks_for_is_told_where_the_last_fails(upstream: Upstream, tmp_path: Path) -> None:
+    upstream.behave |= {"small": "429", "large": "hangs up"}
+    with stand(upstream, tmp_path / "l.sqlite", routing=RoutingSettings(retries=0)) as ready:
+        answer = ask(ready.base_url, messages=EASY)
+        alone = ask(ready.base_url, messages=EASY, model="large")
+    assert (answer.status, answer.error["code"]) == (503, "upstream_unreachable")
+    assert answer.headers["retry-after"] == "7"
+    assert "retry-after" not in alone.headers

@@ -35,6 +35,7 @@ def test_every_cut_gives_the_same_bytes_and_the_same_usage(newline: bytes, sizes
     assert (scanner.usage.prompt_tokens, scanner.usage.completion_tokens) == (11, 40)
     assert scanner.is_done
     assert scanner.is_complete
+    assert scanner.num_events == len(list(events("m", wants_usage=True)))
 
 
 @hypothesis.given(sizes=st.lists(st.integers(1, 400), min_size=1, max_size=8))

@@ -50,8 +50,8 @@ def write(folder: Path, deployment: Path, upstream: Upstream, text: str = "") ->
 class Crew:
     """A gateway of several processes."""
 
-    def __init__(self, process: subprocess.Popen[str], base_url: str) -> None:
-        self.process, self.base_url = process, base_url
+    def __init__(self, process: subprocess.Popen[str], base_url: str, log: Path) -> None:
+        self.process, self.base_url, self.log = process, base_url, log
         self.root = base_url.removesuffix("/v1")
 
     @property
@@ -68,12 +68,14 @@ class Crew:
 @contextmanager
 def crew(path: Path, count: int = 2) -> Iterator[Crew]:
     command = [sys.executable, "-m", "turnout", "serve", str(path), "--workers", str(count)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    log = path.with_suffix(".log")
+    with log.open("w") as errors:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
     assert process.stdout is not None
     try:
         line = process.stdout.readline()
-        assert line, process.stderr.read() if process.stderr else ""
-        yield Crew(process, line.split()[2])
+        assert line, log.read_text()
+        yield Crew(process, line.split()[2], log)
     finally:
         if process.poll() is None:
             process.kill()
@@ -136,6 +138,8 @@ def test_workers_share_port_ledger_numbers_budgets_and_settings(
         time.sleep(1.2)
         os.kill(before[0], signal.SIGKILL)
         eventually(lambda: len([one for one in gateway.workers if one != before[0]]), 2)
+        # What may be missing is told while there is somebody to read it.
+        eventually(lambda: f"(process {before[0]}): it wrote last" in gateway.log.read_text(), True)
         eventually(counted, 76.0)
         statuses = Counter(_status(gateway, boss) for _ in range(20))
         assert statuses[200] >= 18, "at most what the dead one had accepted is lost"

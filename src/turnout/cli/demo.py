@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from turnout.cli.console import progress_bar, show, show_json
 from turnout.cli.fit import show_fit
-from turnout.cli.options import add_goal, check_free, goal_of, make_out, port, seed
+from turnout.cli.options import add_goal, free_port, goal_of, make_out, port, seed
 from turnout.core.budget import Goal
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, default=Path("turnout-demo"), help="folder (default turnout-demo)"
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to serve on (default 127.0.0.1)")
-    parser.add_argument("--port", type=port, default=8100, help="port to serve on; 0 takes a free one")
+    parser.add_argument(
+        "--port", type=port, help="port to serve on; 0 takes a free one (default 8100, or the next free one)"
+    )
     parser.add_argument("--seed", type=seed, default=0, help="seed of every random step (default 0)")
     add_goal(parser)
 
@@ -43,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     goal = goal_of(options) or GOAL
     make_out(options.out)
     # Fitting takes a while; a port that is taken should not wait for it.
-    check_free(options.host, 0 if options.once else options.port)
+    options.port = free_port(options.host, 0 if options.once else options.port)
     deployment, report, test = _study(options, goal)
     written = write_study(options.out, deployment, report, command="turnout demo")
     if not options.json:
@@ -94,7 +96,7 @@ def _config(options: argparse.Namespace, deployment: Path) -> Config:
         deployment,
         find_table(options.table),
         host=options.host,
-        port=0 if options.once else options.port,
+        port=options.port,
         ledger=options.out / "ledger.sqlite",
     )
 

@@ -17,7 +17,7 @@ import numpy as np
 from turnout.cli.console import progress_bar, show, show_json, tell
 from turnout.cli.demo import ask_once, show_once, snippets, write_study
 from turnout.cli.fit import show_fit
-from turnout.cli.options import add_goal, check_free, count, goal_of, make_out, port, seed
+from turnout.cli.options import add_goal, count, free_port, goal_of, make_out, port, seed
 from turnout.core.budget import Goal
 from turnout.core.errors import InputError, MissingExtraError, TableError, sentence
 from turnout.core.rng import make_rng
@@ -57,7 +57,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help=f"price of 1e15 executed operations (default {USD_PER_PFLOP:g})",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to serve on (default 127.0.0.1)")
-    parser.add_argument("--port", type=port, default=8100, help="port to serve on; 0 takes a free one")
+    parser.add_argument(
+        "--port", type=port, help="port to serve on; 0 takes a free one (default 8100, or the next free one)"
+    )
     parser.add_argument("--seed", type=seed, default=0, help="seed of every random step (default 0)")
     add_goal(parser)
 
@@ -67,8 +69,7 @@ def run(options: argparse.Namespace) -> int:
     goal = goal_of(options) or GOAL
     check_number("--usd-per-pflop", options.usd_per_pflop, low=0.0, allow_low=False, allow_high=False)
     _require_torch()
-    if not options.once:
-        check_free(options.host, options.port)
+    options.port = free_port(options.host, 0 if options.once else options.port)
     recorded = _recorded(options)
     _check_cut(recorded, options.seed)
     make_out(options.out)
@@ -102,7 +103,7 @@ def _write_config(options: argparse.Namespace, folders: dict[str, Path], table: 
         "",
         "[server]",
         f'host = "{options.host}"',
-        f"port = {0 if options.once else options.port}",
+        f"port = {options.port}",
         "",
         "[ledger]",
         'path = "ledger.sqlite"',

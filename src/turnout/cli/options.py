@@ -9,12 +9,22 @@ from turnout.cli.console import tell
 from turnout.core.artifact import load
 from turnout.core.budget import Goal
 from turnout.core.contracts import Embedder
-from turnout.core.errors import ArtifactError, InputError, UnknownNameError, did_you_mean, sentence
+from turnout.core.errors import (
+    ArtifactError,
+    ConfigError,
+    InputError,
+    UnknownNameError,
+    did_you_mean,
+    sentence,
+)
 from turnout.core.outcomes import OutcomeTable
 from turnout.policies import Deployment
 
 Options = argparse.ArgumentParser | argparse._ArgumentGroup
 """Where an option is added."""
+
+_PORT, _PORTS = 8100, 20
+"""The port to serve on, and how many are tried from there on."""
 
 
 def add_many(options: Options, flag: str, metavar: str, text: str) -> None:
@@ -195,6 +205,21 @@ def check_free(host: str, port: int) -> None:
     from turnout.gateway.address import check_address
 
     check_address(host, port, do="choose another --port (0 takes a free one) or --host")
+
+
+def free_port(host: str, asked: int | None) -> int:
+    """Return the port to serve on: the one that was asked for, else the first free one from 8100 on.
+
+    Raises `ConfigError` where there is none, before the work is done.
+    """
+    for tried in range(_PORT, _PORT + _PORTS) if asked is None else ():
+        try:
+            check_free(host, tried)
+        except ConfigError:
+            continue
+        return tried
+    check_free(host, _PORT if asked is None else asked)
+    return _PORT if asked is None else asked
 
 
 def make_out(path: Path) -> Path:

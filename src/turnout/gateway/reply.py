@@ -27,8 +27,9 @@ def reply_headers(account: Account) -> Headers:
     chosen = selection.ranked[0]
     served = chosen if account.served is None else account.served
     headers.append((b"x-turnout-decision-us", b"%d" % round(selection.decision_s * 1e6)))
-    headers += _of_choice(served.name, selection.reason, selection.propensity)
-    if served is not chosen:
+    is_answered = account.served is not None or (account.status or 0) < 400
+    headers += _of_choice(served.name if is_answered else None, selection.reason, selection.propensity)
+    if served is not chosen or not is_answered:
         headers.append((b"x-turnout-chosen", header_text(chosen.name)))
     if account.attempts > 1:
         headers.append((b"x-turnout-attempts", b"%d" % account.attempts))
@@ -85,9 +86,9 @@ async def send_error(send: Send, error: ApiError, headers: Headers) -> None:
 
 
 @lru_cache(maxsize=1024)
-def _of_choice(name: str, reason: str, propensity: float) -> Headers:
+def _of_choice(name: str | None, reason: str, propensity: float) -> Headers:
     return [
-        (b"x-turnout-model", header_text(name)),
+        *([] if name is None else [(b"x-turnout-model", header_text(name))]),
         (b"x-turnout-reason", header_text(reason)),
         (b"x-turnout-propensity", f"{propensity:.6g}".encode()),
     ]

@@ -154,7 +154,7 @@ class EventScanner(Scanner):
         return scanned
 
     def _scan_all(self, whole: bytes) -> bytes:
-        num_events = whole.count(b"\n\n") + whole.count(b"\r\n\r\n")
+        num_events = whole.count(b"\n\n") + whole.count(b"\r\n\r\n") + whole.count(b"\r\r")
         self.num_events += num_events
         # Counting is cheap, a pattern is not, and nearly every chunk says that it is not the last.
         if not self.is_finished and whole.count(_SAYS_FINISH) > sum([whole.count(none) for none in _GOES_ON]):

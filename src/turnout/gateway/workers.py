@@ -73,6 +73,7 @@ class Crew:
         self._told: queue.Queue[tuple[int, dict[str, Any] | None]] = queue.Queue()
         self._workers: dict[int, _Worker] = {}
         self._is_stopping = False
+        self._told_notices = frozenset[str]()
         self._folder = ""
         self._address: tuple[str, int] = "", 0
 
@@ -137,8 +138,16 @@ class Crew:
             raise ConfigError(message["error"])
         elif "ready" in message:
             worker.is_ready, worker.notices = True, message["ready"]
+            self._tell_news(worker)
         elif "reloaded" in message:
             self._signal_all(signal.SIGHUP, but=slot)
+
+    def _tell_news(self, worker: _Worker) -> None:
+        """Log what a worker found that was started again, such as rows that the dead one left open."""
+        if worker.deaths:
+            for notice in worker.notices:
+                if notice not in self._told_notices:
+                    logger.warning("worker %d: %s", worker.slot, notice)
 
     def _mourn(self, worker: _Worker) -> None:
         if self._is_stopping or worker.process.poll() is None:
@@ -159,6 +168,7 @@ class Crew:
 
     def _tell_ready(self, reserved: socket.socket) -> None:
         notices = dict.fromkeys(text for one in self._workers.values() for text in one.notices)
+        self._told_notices = frozenset(notices)
         self.ready(Ready(base_url=f"http://{shown_address(reserved)}/v1", notices=tuple(notices)))
 
     def _signal_all(self, number: int, *, but: int | None = None) -> None:
