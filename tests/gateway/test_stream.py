@@ -144,6 +144,7 @@ ODD_ONES = [
     b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}\n\n',
     b'data: {"error":{"message":"no"}}\n\n',
     b"data: {oops\n\n",
+    FRAMES[0] % b"cut\n\nin two",
     b'data: {"choices":[{"delta":{"content":"\\"},"finish_reason":"stop"}]}\n\n',
     b"data: [DONE]\n\n",
 ]
@@ -161,16 +162,17 @@ def test_events_that_differ_by_their_text_are_read_as_any_others(
     events = [FRAMES[frame] % msgspec.json.encode(text)[1:-1] for text, frame in texts]
     for place, event in odd:
         events.insert(min(place, len(events)), event)
-    quick, slow = EventScanner(strip_usage=True), EventScanner(strip_usage=True)
-    slow._num_frames = 1_000  # looks at every block as a whole
-    data, at, turn = b"".join(events), 0, 0
-    while at < len(data):
-        block = data[at : at + sizes[turn % len(sizes)]]
-        assert quick.feed(block) == slow.feed(block)
-        at, turn = at + len(block), turn + 1
-    names = ("num_events", "is_done", "is_finished", "has_error", "has_bad_event", "is_complete")
-    assert [getattr(quick, name) for name in names] == [getattr(slow, name) for name in names]
-    assert quick.usage == slow.usage
+    data, blocks = b"".join(events), list[bytes]()
+    while (at := sum(map(len, blocks))) < len(data):
+        blocks.append(data[at : at + sizes[len(blocks) % len(sizes)]])
+    for parts in (blocks, events):  # cut anywhere, and as most upstreams write them
+        quick, slow = EventScanner(strip_usage=True), EventScanner(strip_usage=True)
+        slow._num_frames = 1_000  # looks at every block as a whole
+        for part in parts:
+            assert quick.feed(part) == slow.feed(part)
+        names = ("num_events", "is_done", "is_finished", "has_error", "has_bad_event", "is_complete")
+        assert [getattr(quick, name) for name in names] == [getattr(slow, name) for name in names]
+        assert quick.usage == slow.usage
 
 
 def test_a_stream_is_looked_at_as_a_whole_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
