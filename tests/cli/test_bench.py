@@ -40,10 +40,14 @@ def test_it_compares_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[s
     result = json.loads(capsys.readouterr().out)
     assert {row["gate"] for row in result["rows"]} == {"dense", "random", "relu"}
     assert len(result["cells"]) == 6
+    assert (result["run"]["trained"], result["run"]["jobs"]) == (6, 1)
+    assert result["run"]["wall_s"] > 0
     assert (out / "gates.png").stat().st_size > 10_000
     stamps = {path: path.stat().st_mtime_ns for path in (out / "cells").iterdir()}
     assert main(call) == 0
-    assert "against dense" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "against dense" in told
+    assert "0 of 6 cells trained in 0.0 minutes, 1 at a time" in told
     assert stamps == {path: path.stat().st_mtime_ns for path in (out / "cells").iterdir()}
 
 

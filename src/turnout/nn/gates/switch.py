@@ -68,15 +68,14 @@ class SwitchGate(Gate):
         logits_TE = fp32_logits(x_TD, self.weight_ED)
         scores_TE = logits_TE.softmax(dim=-1)
         weights_TK, indices_TK = scores_TE.max(dim=-1, keepdim=True)
-        mask_T = context.mask_T()
-        wanted_TE = chosen(indices_TK, self.num_experts)
-        losses = {}
+        mask_T, losses = context.mask_T(), {}
         if self.training:
-            losses["balance"] = balance_loss(scores_TE, wanted_TE, mask_T=mask_T)
-        if mask_T is not None:
-            wanted_TE = wanted_TE * mask_T[:, None]
+            losses["balance"] = balance_loss(scores_TE, chosen(indices_TK, self.num_experts), mask_T=mask_T)
         factor, is_kept_TK, capacity, dropped_E = self._factor(), None, None, None
         if factor is not None:
+            wanted_TE = chosen(indices_TK, self.num_experts)
+            if mask_T is not None:
+                wanted_TE = wanted_TE * mask_T[:, None]
             is_kept_TE, capacity = self._kept(wanted_TE, context, factor)
             dropped_E = (wanted_TE.bool() & ~is_kept_TE).sum(dim=0)
             is_kept_TK = is_kept_TE.gather(1, indices_TK)
