@@ -11,7 +11,6 @@ and writes nothing.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import record
-from benchmarks.depth_drllm_speed import BATCH, decode, pair
+from benchmarks.depth_drllm_speed import BATCH, answer, decode, pair
 from turnout.core.rng import make_rng
 from turnout.nn.depth import RoutedDepth
 from turnout.nn.depth.contract import DepthRouter
@@ -84,12 +83,12 @@ def measure(size: Size) -> dict[str, Any]:
         routed = RoutedDepth(model=model)
         generator = torch.Generator().manual_seed(SEED)
         ids_BT = torch.randint(4, VOCABULARY, (BATCH, size.prompt_tokens), generator=generator)
-        work = partial(decode, routed, ids_BT, torch.ones_like(ids_BT), new_tokens)
+        told = (routed, ids_BT, torch.ones_like(ids_BT), new_tokens)
+        work, light = partial(answer, *told), partial(decode, *told)
         work()
         found = pair(routed, Planned(counts_BL), [work], pairs)
-        light = partial(_in_inference_mode, work)
-        beside = pair(routed, Planned(counts_BL), [light], pairs, [work])
-        lines.append({"width": width, "new_tokens": new_tokens, **found, "dense_in_inference_mode": beside})
+        beside = pair(routed, Planned(counts_BL), [light], pairs)
+        lines.append({"width": width, "new_tokens": new_tokens, **found, "both_in_inference_mode": beside})
         print(width, found["speedup_cpu"], found["speedup_cpu_interval"], file=sys.stderr, flush=True)
     return {
         "size": asdict(size),
@@ -98,11 +97,6 @@ def measure(size: Size) -> dict[str, Any]:
         "executed_share": float(counts_BL.float().mean()),
         "widths": lines,
     }
-
-
-def _in_inference_mode(work: Callable[[], Tensor]) -> Tensor:
-    with torch.inference_mode():
-        return work()
 
 
 def main(arguments: list[str]) -> None:

@@ -1,4 +1,8 @@
-"""This module times decoding under a trained depth router beside the dense model, and counts its FLOPs."""
+"""This module times decoding under a trained depth router beside the dense model, and counts its FLOPs.
+
+Both decode in inference mode, as the wrapper does by itself and the library's `generate` does not, so that a
+speedup is what routing brings and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -141,15 +145,22 @@ def _options(new_tokens: int) -> dict[str, Any]:
     return {"do_sample": False, "max_new_tokens": new_tokens, "min_new_tokens": new_tokens}
 
 
-def decode(routed: RoutedDepth, ids_BT: Tensor, mask_BT: Tensor, new_tokens: int) -> Tensor:
-    """Return what the model answers greedily, `new_tokens` each."""
+def answer(routed: RoutedDepth, ids_BT: Tensor, mask_BT: Tensor, new_tokens: int) -> Tensor:
+    """Return what the model answers greedily, `new_tokens` each, called as anybody calls it."""
     model: Any = routed.model
     out: Tensor = model.generate(input_ids=ids_BT, attention_mask=mask_BT, **_options(new_tokens))
     return out
 
 
+def decode(routed: RoutedDepth, ids_BT: Tensor, mask_BT: Tensor, new_tokens: int) -> Tensor:
+    """Return what `answer` does, in inference mode."""
+    with torch.inference_mode():
+        return answer(routed, ids_BT, mask_BT, new_tokens)
+
+
 def _grouped(routed: RoutedDepth, ids_BT: Tensor, mask_BT: Tensor, new_tokens: int) -> Tensor:
-    return generate_grouped(routed, ids_BT, mask_BT, **_options(new_tokens))
+    with torch.inference_mode():
+        return generate_grouped(routed, ids_BT, mask_BT, **_options(new_tokens))
 
 
 def pair(

@@ -13,7 +13,7 @@ GAINS = {
     "gain_over_best_fixed": "router minus best fixed",
     "regret": "regret to what searches find",
 }
-LIGHT = "dense_in_inference_mode"
+LIGHT = "both_in_inference_mode"
 SPEEDS = ("faster, wall", "faster, processor", "FLOPs, share")
 
 
