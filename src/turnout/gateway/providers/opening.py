@@ -21,7 +21,7 @@ _ANNOUNCED = frozenset(
 )
 _FAILED = frozenset({"error", "response.failed"})
 _IS_ERROR = re.compile(rb"^event: ?error\s*$", re.MULTILINE)
-_NULL = b"null"
+_SAYS = re.compile(rb'"content"\s*:\s*"[^"]')
 
 Look = Literal["silent", "begun", "failed"]
 
@@ -40,13 +40,13 @@ SILENT, BEGUN = Opening("silent"), Opening("begun")
 
 class _Choice(msgspec.Struct):
     delta: dict[str, Any] | None = None
-    finish_reason: msgspec.Raw = msgspec.Raw(_NULL)
+    finish_reason: str | None = None
     text: str | None = None
 
 
 class _Event(msgspec.Struct):
     type: str | None = None
-    error: msgspec.Raw = msgspec.Raw(_NULL)
+    error: Any = None
     choices: list[_Choice] | None = None
 
 
@@ -55,8 +55,11 @@ _decoder = msgspec.json.Decoder(_Event)
 
 def read_opening(held: bytes) -> Opening:
     """Return what the events that are whole say, in any of the APIs that write JSON as server-sent events."""
-    if len(held) > MOST_BYTES:
+    # Nearly always: a text, or before it one event of a single line.
+    if len(held) > MOST_BYTES or (b"error" not in held and _SAYS.search(held) is not None):
         return BEGUN
+    if held.startswith(b"data: {") and held.find(b"\n") == len(held) - 2 and held.endswith(b"\n\n"):
+        return _read(held[6:-2], is_error=False)
     for event in BOUNDARY.split(held[: event_start(held, 0, len(held))]):
         data = event_data(event).strip()
         if not data:
@@ -72,14 +75,14 @@ def _read(data: bytes, *, is_error: bool) -> Opening:
         told = _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Opening("failed", data) if is_error else BEGUN
-    if is_error or told.type in _FAILED or bytes(told.error) not in (_NULL, b"{}", b'""', b"false"):
+    if is_error or told.type in _FAILED or told.error:
         return Opening("failed", data)
-    if told.choices is not None:
-        return SILENT if all(_says_nothing(choice) for choice in told.choices) else BEGUN
-    return SILENT if told.type in _ANNOUNCED else BEGUN
-
-
-def _says_nothing(choice: _Choice) -> bool:
-    if bytes(choice.finish_reason) != _NULL or choice.text:
-        return False
-    return not any(value for name, value in (choice.delta or {}).items() if name != "role")
+    if told.choices is None:
+        return SILENT if told.type in _ANNOUNCED else BEGUN
+    for choice in told.choices:
+        if choice.finish_reason is not None or choice.text:
+            return BEGUN
+        for name, value in (choice.delta or {}).items():
+            if value and name != "role":
+                return BEGUN
+    return SILENT
