@@ -13,9 +13,11 @@ from torch import Tensor
 from tests.nn.depth.duo.setup import LAYERS, make_duo, make_ids
 from tests.nn.moe_models import decisive, tokens
 from turnout.core.errors import InputError
+from turnout.nn.depth.routed import RoutedDepth
 from turnout.nn.gate_hook import GateHook
 from turnout.nn.one_thread import OneThread
 from turnout.nn.testtime.rewiring import Rewiring
+from turnout.nn.tiny import tiny_llama
 
 Case = tuple[Callable[[], AbstractContextManager[object]], Callable[[], Tensor]]
 """Opens a context, and runs the model plainly."""
@@ -24,6 +26,12 @@ Case = tuple[Callable[[], AbstractContextManager[object]], Callable[[], Tensor]]
 def duo() -> Case:
     one = make_duo()
     return lambda: one.forced([0] * LAYERS), lambda: one.model(input_ids=make_ids(1, 5)).logits
+
+
+def routed() -> Case:
+    model = tiny_llama(vocab_size=30, width=32, layers=LAYERS, heads=2)
+    one = RoutedDepth(model=model)
+    return lambda: one.forced([0] * LAYERS), lambda: model(input_ids=make_ids(1, 5)).logits
 
 
 def recorded() -> Case:
@@ -38,7 +46,7 @@ def rewired() -> Case:
     return lambda: rewiring.applied(zeros), lambda: rewiring.model(input_ids=tokens(batch=1)).logits
 
 
-@pytest.mark.parametrize("make", [duo, recorded, rewired])
+@pytest.mark.parametrize("make", [duo, routed, recorded, rewired])
 def test_another_thread_neither_runs_nor_opens_inside(make: Callable[[], Case]) -> None:
     opened, run = make()
     with torch.no_grad(), ThreadPoolExecutor(1) as other:

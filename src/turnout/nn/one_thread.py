@@ -26,6 +26,10 @@ class OneThread:
         self._owner = 0
         self._depth = 0
 
+    def __reduce__(self) -> tuple[type[OneThread], tuple[str]]:
+        """A copy is nobody's yet."""
+        return OneThread, (self._what,)
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Keep other threads out; raises `InputError` where another one is in."""

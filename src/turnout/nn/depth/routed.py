@@ -17,6 +17,7 @@ from turnout.nn.depth.blocks import RoutedBlock, RoutedGenerate
 from turnout.nn.depth.contract import DepthRouter, check_counts
 from turnout.nn.depth.passes import Pass, begin, shared_rows
 from turnout.nn.depth.slots import CallSlots, adopt
+from turnout.nn.one_thread import OneThread
 
 Watcher = Callable[[int, Tensor, Tensor], None]
 """Called with the layer, its input hidden_BTD and the prompt's mask_BT."""
@@ -33,7 +34,7 @@ class RoutedDepth:
 
     The decisions are taken while the prompt is read and hold for every token that follows; they live in the
     cache, or, without one, are taken again from the prompt alone. `model.generate` works as before: greedy,
-    sampling, beams, padding on either side. One forward at a time.
+    sampling, beams, padding on either side. One thread at a time.
 
     Parameters
     ----------
@@ -83,6 +84,7 @@ class RoutedDepth:
         self._prompt: int | Tensor | None = None
         self._prompts = 0
         self._watcher: Watcher | None = None
+        self._thread = OneThread("RoutedDepth")
         self._blocks: list[RoutedBlock] = []
         self._hooks: list[Any] = []
         self._generate: RoutedGenerate | None = None
@@ -140,12 +142,9 @@ class RoutedDepth:
 
         A batch that `generate` expands (beams, several samples) takes each row as often as its prompt.
         """
-        before = self._forced_BL
-        self._forced_BL = check_counts("forced", counts, self.layers)
-        try:
+        counts_BL = check_counts("forced", counts, self.layers)
+        with self._during(_forced_BL=counts_BL):
             yield
-        finally:
-            self._forced_BL = before
 
     @contextmanager
     def prompted(self, prompt: int | Tensor) -> Iterator[None]:
@@ -153,33 +152,32 @@ class RoutedDepth:
 
         For forwards without a cache that hold more than the prompt; `generate` does it by itself.
         """
-        before = self._prompt
-        self._prompt = prompt
-        try:
+        with self._during(_prompt=prompt):
             yield
-        finally:
-            self._prompt = before
 
     @contextmanager
     def generating(self, source: Tensor | None) -> Iterator[None]:
         """Inside, `source` (token ids or embeddings) is what `generate` was given to continue."""
-        before = self._prompts
-        self._prompts = 1 if source is None else len(source)
-        try:
-            with self.prompted(1 if source is None else source.shape[1]):
-                yield
-        finally:
-            self._prompts = before
+        num_prompts, prompt = (1, 1) if source is None else (len(source), source.shape[1])
+        with self._during(_prompts=num_prompts, _prompt=prompt):
+            yield
 
     @contextmanager
     def watched(self, watcher: Watcher) -> Iterator[None]:
         """Inside, `watcher` sees the input of every block while a prompt is read."""
-        before = self._watcher
-        self._watcher = watcher
-        try:
+        with self._during(_watcher=watcher):
             yield
-        finally:
-            self._watcher = before
+
+    @contextmanager
+    def _during(self, **settings: Any) -> Iterator[None]:
+        """Inside, attributes are what is given, and no other thread runs the model."""
+        with self._thread.held():
+            before = {name: getattr(self, name) for name in settings}
+            vars(self).update(settings)
+            try:
+                yield
+            finally:
+                vars(self).update(before)
 
     @property
     def is_watched(self) -> bool:
@@ -287,6 +285,7 @@ class RoutedDepth:
     def _begin(
         self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        self._thread.check()
         self.going = self._going(args, kwargs)
         if self.going is None:
             self._pass = begin(args, kwargs, self._prompt)
