@@ -59,8 +59,8 @@ def own_fault(name: str, status: int, body: bytes, model: str = "") -> Fault | N
         error = _error_of(504, "upstream_timeout", what, allowed, status, "ask again")
         return Fault(error, may_retry=True, is_charge_unknown=True)
     if cause == "model":
-        what = f"the upstream {name!r} does not have the model {model!r}"
-        do = f"check the candidate's model, and providers.{name}"
+        what = f"the upstream {name!r} does not have the model {model!r}, or the API that was asked"
+        do = f"check the candidate's model, and base_url and apis of providers.{name}"
         return Fault(_error_of(502, "upstream_no_model", what, "a model that it serves", status, do))
     what = f"the upstream {name!r} does not let this gateway in"
     allowed, do = "a key with credit that may use the model", f"check providers.{name}"
