@@ -96,6 +96,9 @@ def note(cells: Sequence[Mapping[str, Any]]) -> str:
         text += f"; could not run, their rows say why: {', '.join(failed)}"
     if untimed := sum("error" not in cell and cell["fit_s"] is None for cell in cells):
         text += f"; {untimed} have no times, since theirs were of the clock while other work ran"
+    coarse = [cell for cell in cells if "error" not in cell and cell["fit_s"] is not None]
+    if rough := sum(cell["p50_ms"] is None for cell in coarse):
+        text += f"; {rough} have no times of decisions, since their clock stood still between ticks of 4 ms"
     return f"{text}. " + (
         f"Not run so far: {'; '.join(gaps)}" if gaps else "Every method stands in every table"
     )
