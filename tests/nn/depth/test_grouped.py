@@ -23,6 +23,21 @@ def test_groups_decode_what_the_mixed_batch_decodes(family: str) -> None:
     assert torch.equal(generate_grouped(routed, ids_BT, mask_BT, **options), mixed)
 
 
+@pytest.mark.parametrize("length", [1, 9])
+def test_groups_obey_what_is_forced_row_by_row(length: int) -> None:
+    routed = RoutedDepth(model=make("llama"), router=wild_router())
+    ids_BT, mask_BT = (part[:, -length:] for part in prompts(rows=4))
+    generator = torch.Generator().manual_seed(3)
+    counts_BL = torch.randint(3, (4, LAYERS), generator=generator)
+    counts_BL[2] = counts_BL[0]
+    options: dict[str, Any] = {"max_new_tokens": 5, "do_sample": False, "eos_token_id": None}
+    with routed.forced(counts_BL):
+        mixed = routed.model.generate(input_ids=ids_BT, attention_mask=mask_BT, **options)
+        assert torch.equal(generate_grouped(routed, ids_BT, mask_BT, **options), mixed)
+        again = routed.model.generate(input_ids=ids_BT, attention_mask=mask_BT, **options)
+        assert torch.equal(again, mixed), "it is forced as before"
+
+
 def test_each_group_runs_alone_and_the_prompt_is_read_once() -> None:
     routed = RoutedDepth(model=make("llama"), router=wild_router())
     ids_BT, _ = prompts(rows=4)

@@ -43,7 +43,8 @@ def _grouped(
         inputs = {"input_ids": input_ids_BT[rows], "attention_mask": attention_mask_BT[rows]}
         if cache is not None:
             inputs[cache_keyword(model)] = cache if len(rows) == len(input_ids_BT) else take_rows(cache, rows)
-            answers.append((rows, model.generate(**inputs, **options)))
+            with routed.kept():
+                answers.append((rows, model.generate(**inputs, **options)))
             continue
         with routed.forced(counts_BL[rows]):
             answers.append((rows, model.generate(**inputs, **options)))

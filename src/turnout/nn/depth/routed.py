@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -145,6 +145,10 @@ class RoutedDepth:
         counts_BL = check_counts("forced", counts, self.layers)
         with self._during(_forced_BL=counts_BL):
             yield
+
+    def kept(self) -> AbstractContextManager[None]:
+        """Return a context in which caches go on as they were decided, whatever `forced` says outside."""
+        return self._during(_forced_BL=None)
 
     @contextmanager
     def prompted(self, prompt: int | Tensor) -> Iterator[None]:
