@@ -6,6 +6,7 @@ import asyncio
 import math
 import random
 import secrets
+import subprocess
 import sys
 import tempfile
 import threading
@@ -128,6 +129,59 @@ def test_workers_together_never_reserve_more_than_the_budget(make: Make) -> None
     spend = run(make, lambda limits: limits.spend("a", "p"))
     assert isinstance(spend, Spend)
     assert spend.spent_usd + spend.held_usd == pytest.approx(sum(got))
+
+
+_RESERVING = """
+import asyncio, sys, time
+from pathlib import Path
+from turnout.core import ManualClock
+from turnout.gateway.keyfile import open_keyfile
+from turnout.gateway.limits_sqlite import SqliteLimits
+
+class Slow(SqliteLimits):
+    def _spend(self, key, period):
+        spend = super()._spend(key, period)
+        time.sleep(0.002)  # long enough for another one to come between reading and writing
+        return spend
+
+async def main():
+    limits = Slow(connection=open_keyfile(Path(sys.argv[1])), clock=ManualClock(start_s=1e9))
+    print("ready", flush=True)
+    sys.stdin.readline()
+    got = 0
+    for _ in range(12):
+        usd, _before = await limits.reserve("a", "p", budget_usd=0.4, wanted_usd=[0.01])
+        if usd is not None:
+            got += 1
+            limits.settle("a", "p", held_usd=usd, usd=usd)
+    print(got, flush=True)
+    await limits.close()
+
+asyncio.run(main())
+"""
+
+
+def test_processes_that_reserve_at_once_wait_for_each_other(tmp_path: Path) -> None:
+    """Each reads what is left under the lock that it writes under: none dies, and none overspends."""
+    path = tmp_path / "keys.sqlite"
+    open_keyfile(path).close()
+    command = [sys.executable, "-c", _RESERVING, str(path)]
+    workers = [
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(4)
+    ]
+    for worker in workers:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "ready\n"
+    for worker in workers:
+        assert worker.stdin is not None
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+    told = [worker.communicate(timeout=60) for worker in workers]
+    assert [worker.returncode for worker in workers] == [0] * 4, told
+    assert sum(int(said) for said, _ in told) == 40
 
 
 @settings(max_examples=50, deadline=None)

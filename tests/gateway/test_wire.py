@@ -50,7 +50,7 @@ def test_the_query_is_the_last_user_message_with_its_turns_counted() -> None:
     ]
     query = parse(messages=messages).query("id")
     assert (query.id, query.text, query.num_turns) == ("id", "se\ncond", 2)
-    assert query.input_tokens == -(-(6 + 5 + 7 + 7) // 4)
+    assert query.input_tokens == -(-(6 + 5 + len('[{"id": "1"}]') + 7 + 7) // 4)
 
 
 def test_a_request_without_a_user_has_no_text() -> None:

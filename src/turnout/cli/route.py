@@ -35,8 +35,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print a decision for each text, as the gateway would take it; 1 where nobody may serve one of them."""
-    from turnout.gateway.account import estimate_tokens
     from turnout.gateway.caps import check_cap
+    from turnout.gateway.wire import estimate_tokens
     from turnout.policies.masks import obstacles
 
     goal = goal_of(options)
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
         check_cap(deployment, goal, "--usd-per-1k")
     tags = tags_of(options.tag)
     queries = [
-        Query(id=str(row), text=text, task=options.task, input_tokens=estimate_tokens(text), tags=tags)
+        Query(id=str(row), text=text, task=options.task, input_tokens=estimate_tokens(len(text)), tags=tags)
         for row, text in enumerate(texts)
     ]
     decisions, estimate = deployment.consider(queries, goal=goal)

@@ -18,7 +18,7 @@ from turnout.gateway.ledger import Ledger
 from turnout.gateway.schema import DecisionRow, ResultRow
 from turnout.gateway.select import Selection
 from turnout.gateway.stream import Scanner, UsageCount
-from turnout.gateway.wire import CHARS_PER_TOKEN, ChatRequest
+from turnout.gateway.wire import ChatRequest, estimate_tokens
 
 CLIENT_LEFT = 499
 """Status of a request whose client closed the connection before the end."""
@@ -67,10 +67,12 @@ class Account:
     provider: str | None = None
     is_replay = False
     attempts = 0
-    num_unseen = 0
-    """Calls that were given up for another's answer: what they cost is not known."""
+    unseen: tuple[Candidate, ...] = ()
+    """Who was asked, and may charge without an answer: each is charged for the prompt, by its estimate."""
     usage: UsageCount | None = None
+    """What the provider reported; the least that it was, where `output_estimate` stands beside it."""
     output_estimate: int | None = None
+    """Output tokens by what was said, where the provider did not report them or only the first of them."""
     spent: Spent | None = None
     unknown_usd = 0.0
     """The most that charges of a sequencer which nobody reported may have come to."""
@@ -111,9 +113,14 @@ class Account:
         """Whether the token counts are no provider's own report of this call."""
         if self.spent is not None:
             return self.is_replay or self.spent.is_estimated
-        if self.num_unseen:
+        if self.unseen:
             return True
-        return self.is_replay or self.usage is None or self.usage.completion_tokens is None
+        if self.is_replay or self.usage is None or self.usage.completion_tokens is None:
+            return True
+        is_unread = (
+            not self.usage.prompt_tokens and self.request is not None and self.request.input_tokens > 0
+        )
+        return is_unread or self.output_estimate is not None
 
     @property
     def tenant(self) -> str:
@@ -150,11 +157,18 @@ class Account:
             columns["branch"], columns["unit"] = self.branch, self.unit
         self.ledger.add(DecisionRow(**columns))
 
-    def read_stream(self, scanner: Scanner) -> None:
-        """Take over what a stream said of its usage, or estimate it by its events."""
-        self.usage = scanner.usage
-        # The first event brings the role, the last is [DONE]; each in between is about one token.
-        self.output_estimate = max(0, scanner.num_events - 2)
+    def read_stream(self, scanner: Scanner, reported: UsageCount | None = None) -> None:
+        """Take over what a stream said of its usage; where that was not the last word, estimate by its text.
+
+        `reported` is what the upstream had said where the client's own stream says it at its end only.
+        """
+        self.usage = usage = scanner.usage
+        if usage is not None and scanner.is_usage_last and usage.completion_tokens:
+            return
+        tokens = estimate_tokens(scanner.said_chars())
+        if usage is None or not scanner.is_usage_last or usage.completion_tokens is None or tokens:
+            self.output_estimate = tokens
+            self.usage = _larger(usage, reported)
 
     def end(self, status: int, error: str | None = None) -> None:
         """Write the result; only the first call counts."""
@@ -182,7 +196,7 @@ class Account:
                 input_tokens=input_tokens,
                 output_tokens=output_tokens,
                 cached_tokens=cached_tokens,
-                usage_estimated=served is not None and self.is_estimated,
+                usage_estimated=(served is not None or usd is not None) and self.is_estimated,
                 usd=usd,
                 status=status,
                 error=error,
@@ -205,23 +219,40 @@ class Account:
         if self.served is None or self.request is None:
             return None, None, None
         usage = UsageCount() if self.usage is None else self.usage
-        tokens_in, tokens_out = usage.prompt_tokens, usage.completion_tokens
-        if tokens_in is None:
-            tokens_in = self.request.input_tokens
-        return tokens_in, self.output_estimate if tokens_out is None else tokens_out, usage.cached_tokens
+        tokens_out = usage.completion_tokens
+        if tokens_out is None or (self.output_estimate or 0) > tokens_out:
+            tokens_out = self.output_estimate
+        # No prompt is read in no tokens: a zero is a report that is still to come, or that never will.
+        return usage.prompt_tokens or self.request.input_tokens, tokens_out, usage.cached_tokens
 
     def _usd(self, tokens_in: int | None, tokens_out: int | None, cached: int | None) -> float | None:
         if self.spent is not None:
             return self.spent.usd
-        card = None if self.served is None else self.served.price_card
+        unseen_usd = self._unseen_usd()
+        if self.served is None:
+            return unseen_usd
+        card = self.served.price_card
         if card is None or tokens_in is None or tokens_out is None:
             return None
-        return card.usd(input_tokens=tokens_in, output_tokens=tokens_out, cached_tokens=cached or 0)
+        usd = card.usd(input_tokens=tokens_in, output_tokens=tokens_out, cached_tokens=cached or 0)
+        return usd + (unseen_usd or 0.0)
+
+    def _unseen_usd(self) -> float | None:
+        """Return what the prompt cost those who gave no answer, None where nobody is known to charge."""
+        if not self.unseen or self.request is None:
+            return None
+        cards = [candidate.price_card for candidate in self.unseen]
+        tokens = self.request.input_tokens
+        usd = [card.usd(input_tokens=tokens, output_tokens=0) for card in cards if card is not None]
+        return sum(usd) if usd else None
 
 
-def estimate_tokens(text: str) -> int:
-    """Return the estimate for an answer whose usage was not reported."""
-    return -(-len(text) // CHARS_PER_TOKEN)
+def _larger(one: UsageCount | None, other: UsageCount | None) -> UsageCount | None:
+    """Return whichever report has come further."""
+    reports = [report for report in (one, other) if report is not None]
+    return max(
+        reports, key=lambda report: (report.completion_tokens or 0, report.prompt_tokens or 0), default=None
+    )
 
 
 def _described(selection: Selection) -> dict[str, Any]:

@@ -17,8 +17,8 @@ import msgspec
 from turnout.core.candidate import Candidate
 from turnout.core.clock import Clock
 from turnout.core.errors import sentence
-from turnout.gateway.account import CLIENT_LEFT, Account
-from turnout.gateway.afford import most_output_tokens, most_usd, prompt_usd
+from turnout.gateway.account import Account
+from turnout.gateway.afford import most_output_tokens, most_usd
 from turnout.gateway.books import Books
 from turnout.gateway.errors import ApiError
 from turnout.gateway.key import Key, period_of
@@ -38,8 +38,6 @@ class Hold:
     tokens: Rate | None = None
     period: str | None = None
     usd: float = 0.0
-    prompt_usd: float = 0.0
-    """What the prompt alone costs, for an upstream that was asked and whose answer nobody waited for."""
 
 
 @final
@@ -108,7 +106,6 @@ class Admission:
             raise _unpriced(key, selection.ranked[0])
         held = await self._reserve(hold, [usd for _, usd in most])
         ranked = tuple(candidate for candidate, usd in most if usd <= held)
-        hold.prompt_usd = max(prompt_usd(request, candidate) for candidate in ranked)
         dropped = [one.name for one in selection.ranked[:num_asked] if one not in ranked]
         return msgspec.structs.replace(selection, ranked=ranked), dropped
 
@@ -135,10 +132,6 @@ class Admission:
         if hold.period is None:
             return
         usd = (account.usd or 0.0) + account.unknown_usd
-        if account.num_unseen:
-            usd += account.num_unseen * hold.prompt_usd
-        elif account.usd is None and account.status == CLIENT_LEFT and account.attempts:
-            usd = hold.prompt_usd
         self.limits.settle(hold.key.name, hold.period, held_usd=hold.usd, usd=usd)
 
     async def close(self) -> None:

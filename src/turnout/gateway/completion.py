@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from turnout.gateway.stream import UsageCount
+from turnout.gateway.stream import UsageCount, read_usage
 
 
 class Message(msgspec.Struct):
@@ -42,5 +42,27 @@ def read_completion(body: bytes) -> Completion | None:
 
 
 def parse_completion(body: bytes) -> Completion:
-    """Read a body; raises what msgspec does, `UnicodeDecodeError` or `RecursionError` where it is none."""
-    return _decoder.decode(body)
+    """Read a body; raises what msgspec does, `UnicodeDecodeError` or `RecursionError` where it is none.
+
+    One member of another kind than it should be loses itself, not the others.
+    """
+    try:
+        return _decoder.decode(body)
+    except msgspec.ValidationError:
+        told = msgspec.json.decode(body, type=dict[str, Any])
+    choices = told.get("choices")
+    return Completion(
+        usage=read_usage(told.get("usage")),
+        choices=list(map(_odd_choice, choices)) if isinstance(choices, list) else [],
+    )
+
+
+def _odd_choice(choice: Any) -> Choice:
+    message = choice.get("message") if isinstance(choice, dict) else None
+    if not isinstance(message, dict):
+        return Choice()
+    content = message.get("content")
+    return Choice(
+        message=Message(content=content if isinstance(content, str) else None),
+        finish_reason=choice.get("finish_reason"),
+    )

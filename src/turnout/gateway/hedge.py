@@ -32,16 +32,15 @@ async def ask_hedged(
         if not done and (second := _second(exchange, others)) is not None:
             asked.add(second[0])
             running.append(asyncio.create_task(ask_one(exchange, *second)))
-        return await _first(running)
+        return await _first(exchange, running)
     except BaseException:
         # A request that ends here takes no answer, not even one that came in the same instant.
         for task in running:
             if task.done() and not task.cancelled() and task.exception() is None:
-                _drop(task.result())
+                _drop(exchange, task.result())
         raise
     finally:
         losers = [task for task in running if not task.done()]
-        exchange.account.num_unseen += len(losers)
         for task in losers:
             task.cancel()
         if losers:
@@ -63,20 +62,21 @@ def _second(exchange: Exchange, others: tuple[Candidate, ...]) -> tuple[Candidat
     return None
 
 
-async def _first(running: list[asyncio.Task[Answer]]) -> Answer:
+async def _first(exchange: Exchange, running: list[asyncio.Task[Answer]]) -> Answer:
     """Return the first answer that is none of the faults; raises the first candidate's fault at the end."""
     waiting = set(running)
     while waiting:
         done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         good = [task for task in running if task in done and task.exception() is None]
         for late in good[1:]:
-            _drop(late.result())
+            _drop(exchange, late.result())
         if good:
             return good[0].result()
     return running[0].result()  # raises its fault
 
 
-def _drop(answer: Answer) -> None:
+def _drop(exchange: Exchange, answer: Answer) -> None:
+    exchange.account.unseen += (answer.candidate,)
     if answer.reply.chunks is not None:
         answer.reply.chunks.close()
     answer.leave.abandoned()

@@ -9,12 +9,11 @@ from typing import final
 import msgspec
 
 from turnout.core.candidate import Candidate
-from turnout.gateway.account import estimate_tokens
 from turnout.gateway.completion import Choice, parse_completion
 from turnout.gateway.providers.base import Call, Chunks, Fault, Place, Provider
 from turnout.gateway.sequence_hear import hear_chunks
 from turnout.gateway.stream import UsageCount
-from turnout.gateway.wire import ChatRequest, parse_chat, render
+from turnout.gateway.wire import ChatRequest, estimate_tokens, parse_chat, render
 from turnout.sequential.live_client import Ask, Hear, Told, cut_short
 
 _DROPPED = ("model", "stream", "stream_options", "n")
@@ -104,11 +103,14 @@ class ProviderClient:
         self, text: str, reported: UsageCount | None, request: ChatRequest, error: str | None
     ) -> Told:
         usage = reported or UsageCount()
-        tokens_in, tokens_out = usage.prompt_tokens, usage.completion_tokens
+        # A prompt or a text that took no tokens is not believed: some servers fill in zeros.
+        tokens_in, tokens_out = usage.prompt_tokens or None, usage.completion_tokens
+        if tokens_out == 0 and text:
+            tokens_out = None
         if tokens_in is None or tokens_out is None:
             self.is_estimated = True
             tokens_in = request.input_tokens if tokens_in is None else tokens_in
-            tokens_out = estimate_tokens(text) if tokens_out is None else tokens_out
+            tokens_out = estimate_tokens(len(text)) if tokens_out is None else tokens_out
         return Told(
             text=text,
             input_tokens=tokens_in,

@@ -10,6 +10,7 @@ from turnout.gateway.providers.base import Chunks, Fault, Reply
 from turnout.gateway.quick_cycle import QuickCycle
 from turnout.gateway.relay import Relay, pin_made
 from turnout.gateway.reply import reply_headers, send_body, start_events
+from turnout.gateway.stream import read_usage
 
 _TORN = b"\n\n"
 """Ends an event that was forwarded in parts, so that the next one is seen."""
@@ -23,7 +24,7 @@ async def send_whole(exchange: Exchange, reply: Reply) -> None:
         account.usage, estimate = exchange.protocol.read_answer(reply)
         if made := exchange.protocol.made(reply.body):
             await pin_made(exchange, made)
-        if estimate is not None and account.is_estimated:
+        if estimate or account.usage is None or account.usage.completion_tokens is None:
             account.output_estimate = estimate
     account.end(reply.status, None if reply.status < 400 else f"upstream_{reply.status}")
     _tell_breaker(exchange, is_good=True)
@@ -48,7 +49,7 @@ async def forward(exchange: Exchange, reply: Reply, chunks: Chunks) -> None:
         fault = None if scanner.is_done else error.error
     finally:
         chunks.close()
-        account.read_stream(scanner)
+        account.read_stream(scanner, read_usage(chunks.reported))
         if keep is not None:
             keep.stop()
     _tell_breaker(exchange, is_good=fault is None)

@@ -51,12 +51,16 @@ async def ask_one(exchange: Exchange, candidate: Candidate, leave: Pass) -> Answ
             reply = await _ask_translated(exchange.protocol, provider, call)
     except Fault as fault:
         account.faults.append(f"{candidate.name}: {fault.error.code}")
+        if fault.is_charge_unknown:
+            account.unseen += (candidate,)
         leave.failed(fault)
         raise
     except asyncio.CancelledError:
         if call.work.output_tokens is not None:
             # Nobody waits any more, but the prompt was read and tokens were written.
             account.served, account.output_estimate = candidate, call.work.output_tokens
+        else:
+            account.unseen += (candidate,)
         if asyncio.get_running_loop().time() >= exchange.deadline_s:
             account.faults.append(f"{candidate.name}: deadline_exceeded")
             leave.failed()
@@ -92,6 +96,9 @@ def _spared(exchange: Exchange, candidate: Candidate) -> ChatRequest:
 def take(exchange: Exchange, answer: Answer) -> Reply:
     """Make an answer the request's own: who served, and whose breaker hears how it ends."""
     account = exchange.account
+    if account.served is not None:
+        # Whoever counted along and was given up for this answer.
+        account.unseen, account.output_estimate = (*account.unseen, account.served), None
     account.served = answer.candidate
     account.provider, account.is_replay = answer.provider.name, answer.provider.is_replay
     answer.leave.answered()

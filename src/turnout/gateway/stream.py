@@ -6,6 +6,7 @@ carry usage or an error, never for one with text.
 
 from __future__ import annotations
 
+import random
 import re
 from abc import ABC, abstractmethod
 from typing import final
@@ -13,6 +14,7 @@ from typing import final
 import msgspec
 
 from turnout.gateway.errors import error_body
+from turnout.gateway.heard import Sample, chars_of_events
 
 DONE = b"data: [DONE]\n\n"
 """The event that ends a complete stream."""
@@ -20,6 +22,7 @@ DONE = b"data: [DONE]\n\n"
 MAX_HELD_BYTES = 1_000_000
 """Bytes of one unfinished event that are held back; beyond it they are forwarded unread."""
 
+_chance = random.Random()
 _ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 BOUNDARY = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 """What stands between two events."""
@@ -78,13 +81,51 @@ _chunk_decoder = msgspec.json.Decoder(_Chunk)
 _object_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
+def read_usage(told: object) -> UsageCount | None:
+    """Return what can be read of a usage object with members of other kinds; None where that is nothing."""
+    if not isinstance(told, dict):
+        return None
+    details = told.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else None
+    return UsageCount(
+        prompt_tokens=whole_count(told.get("prompt_tokens")),
+        completion_tokens=whole_count(told.get("completion_tokens")),
+        prompt_tokens_details=CachedCount(cached_tokens=whole_count(cached)),
+    )
+
+
+def whole_count(value: object) -> int | None:
+    """Return a count, also one that is written as 10.0; None for what is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
+        return None
+    return _plausible(int(value))
+
+
+def _odd_chunk(data: bytes) -> _Chunk:
+    """Return what can be read of a chunk of which some member is of another kind than it should be."""
+    try:
+        told = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _Chunk()
+    if not isinstance(told, dict):
+        return _Chunk()
+    choices = told.get("choices")
+    return _Chunk(
+        usage=read_usage(told.get("usage")),
+        choices=[msgspec.Raw(b"null")] if choices else None,
+        error=msgspec.Raw(msgspec.json.encode(told.get("error"))),
+    )
+
+
 class Scanner(ABC):
     """Reads along with one stream on its way to the client."""
 
     usage: UsageCount | None = None
     """What the stream said of its usage, once it has."""
+    is_usage_last: bool = False
+    """Whether that is what the whole answer took, and not what it had taken so far."""
     num_events: int = 0
-    """Events so far; an estimate of tokens where no usage comes."""
+    """Events with a text so far, by a count that may take in others."""
     is_done: bool = False
     """Whether the answer is complete and said so: whatever happens after it is no failure."""
     has_error: bool = False
@@ -101,9 +142,23 @@ class Scanner(ABC):
     def is_complete(self) -> bool:
         """Whether a stream that ends here has come to its end, and was not cut."""
 
+    def __init__(self) -> None:
+        self._sample = Sample()
+
     @abstractmethod
     def feed(self, block: bytes) -> bytes:
         """Return the bytes to forward now; an unfinished event is held until its end arrives."""
+
+    def _hear(self, whole: bytes) -> None:
+        """Take note of what is forwarded, for an estimate."""
+        sample = self._sample
+        sample.num_bytes += len(whole)
+        if sample.num_bytes >= sample.keep_from:
+            sample.keep(whole)
+
+    def said_chars(self) -> int:
+        """Return the characters that the stream has said so far, by an estimate."""
+        return self._sample.chars()
 
 
 @final
@@ -117,6 +172,7 @@ class EventScanner(Scanner):
     """
 
     def __init__(self, *, strip_usage: bool) -> None:
+        super().__init__()
         self.strip_usage = strip_usage
         self.usage: UsageCount | None = None
         self.num_events = 0
@@ -126,7 +182,9 @@ class EventScanner(Scanner):
         self.has_bad_event = False
         self._held = b""
         self._frame: tuple[bytes, bytes] | None = None
-        self._num_frames = 0
+        self._frame_bytes = self._num_frames = 0
+        self._framed_bytes = self._keep_from = 0
+        self._framed: list[tuple[int, bytes]] = []
 
     @property
     def is_complete(self) -> bool:
@@ -137,23 +195,46 @@ class EventScanner(Scanner):
         """Return the bytes to forward now; an unfinished event is held until its end arrives."""
         if self._frame is not None and not self._held and _is_framed(block, *self._frame):
             self.num_events += 1
+            self._framed_bytes += len(block) - self._frame_bytes
+            if self._framed_bytes >= self._keep_from:
+                self._keep(block)
             return block
         data = self._held + block if self._held else block
         end = event_start(data, 0, len(data))
         if end == 0 and len(data) > MAX_HELD_BYTES:
             self._held, self.is_torn = b"", True
+            self._hear(data)
             return data
         whole, self._held = (data, b"") if end == len(data) else (data[:end], data[end:])
         return self._scan(whole) if whole else b""
+
+    def said_chars(self) -> int:
+        """Return the characters in events that were read and, by their bytes, in those of a known frame."""
+        num_bytes = sum([num for num, _ in self._framed])
+        chars = sum([chars_of_events(block) for _, block in self._framed])
+        # A character may be written in up to six bytes.
+        framed = self._framed_bytes * chars / num_bytes if num_bytes else self._framed_bytes
+        return super().said_chars() + round(framed)
+
+    def _keep(self, block: bytes) -> None:
+        """Keep a block of a known frame, for how many bytes a character takes: one for half as many again."""
+        self._framed.append((len(block) - block.count(b"\n\n") * self._frame_bytes, block))
+        self._keep_from = 1 + round(self._framed_bytes * (1.2 + 0.6 * _chance.random()))
 
     def _scan(self, whole: bytes) -> bytes:
         """Read the events that carry a mark; the others, which are nearly all, say nothing new but a text."""
         if self._frame is not None and (num_events := _num_framed(whole, *self._frame)):
             self.num_events += num_events
+            self._framed_bytes += len(whole) - num_events * self._frame_bytes
+            if self._framed_bytes >= self._keep_from:
+                self._keep(whole)
             return whole
+        self._hear(whole)
         scanned = self._scan_all(whole)
         if self._num_frames < _MOST_FRAMES and scanned is whole and not self.is_finished:
             self._frame, self._num_frames = _frame_of(whole), self._num_frames + 1
+            if self._frame is not None:
+                self._frame_bytes = sum(map(len, self._frame)) + len(b"\n\n")
         return scanned
 
     def _scan_all(self, whole: bytes) -> bytes:
@@ -185,16 +266,19 @@ class EventScanner(Scanner):
         data = event_data(event)
         if data.strip() == b"[DONE]":
             self.is_done = True
+            self.is_usage_last |= self.usage is not None
             return False
         try:
             chunk = _chunk_decoder.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             self.has_bad_event |= _is_bad(event)
-            return False
+            chunk = _odd_chunk(data)
         if bytes(chunk.error) != b"null":
             self.has_error = True
         if chunk.usage is None:
             return False
+        # Some servers count along in every chunk: only the count after the last text is that of the answer.
+        self.is_usage_last = self.is_finished
         self.usage = chunk.usage
         return self.strip_usage and not chunk.choices
 
@@ -206,7 +290,8 @@ def _frame_of(whole: bytes) -> tuple[bytes, bytes] | None:
     if said is None or b"\r" in event or not event.startswith(b'data: {"'):
         return None
     end = event.find(b'"', said.end())
-    return (event[: said.end()], event[end:]) if end >= 0 else None
+    # A mark within the text is no end of it.
+    return (event[: said.end()], event[end:]) if end >= 0 and event[end - 1 : end] != b"\\" else None
 
 
 def _is_framed(block: bytes, before: bytes, after: bytes) -> bool:

@@ -7,6 +7,7 @@ that a decision sets (the model's name, an effort, a token budget) are written a
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import final
@@ -30,6 +31,8 @@ Members = dict[str, msgspec.Raw]
 
 _TELLING = frozenset({"tools", "functions", "logprobs", "response_format", "modalities"})
 """Members that may say what a candidate must be able to do."""
+_READ = ("tools", "functions", "response_format", "documents")
+"""Members that a model reads besides the messages."""
 _NOTHING = frozenset[str]()
 _EMPTY = frozenset({b"null", b"[]", b"{}", b"false", b'""'})
 _BODY = "a JSON object with the fields 'model' and 'messages'"
@@ -42,9 +45,17 @@ class _Part(msgspec.Struct):
     text: str | None = None
 
 
+ABSENT_RAW = msgspec.Raw(b"")
+"""A member that is not there."""
+
+
 class _Message(msgspec.Struct):
     role: str
     content: str | list[_Part] | None = None
+    tool_calls: msgspec.Raw = ABSENT_RAW
+    function_call: msgspec.Raw = ABSENT_RAW
+    reasoning_content: msgspec.Raw = ABSENT_RAW
+    reasoning: msgspec.Raw = ABSENT_RAW
 
 
 class _Typed(msgspec.Struct):
@@ -73,7 +84,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     num_turns: int
     """Number of user messages."""
     input_tokens: int
-    """Estimate: characters of all messages and tool definitions over `CHARS_PER_TOKEN`; media count 0."""
+    """Estimate: characters of all that a model reads over `CHARS_PER_TOKEN`; media count 0."""
     needs: frozenset[str]
     """Capabilities that a candidate must have."""
     is_stream: bool
@@ -82,6 +93,8 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Whether the client asked a stream for its usage chunk."""
     follows: tuple[str, ...] = ()
     """Names of what only the upstream that made it can go on from, the most telling first."""
+    limits: tuple[str, ...] = ("max_completion_tokens", "max_tokens")
+    """Members in which the request's API reads how long the answer may be."""
     dial: Goal | None = None
     """The dial that the body sets, where it sets one."""
     told: Told = NOTHING
@@ -118,6 +131,11 @@ def parse_chat(body: bytes) -> ChatRequest:
         is_stream=parse_flag(members, "stream"),
         asks_usage=_asks_usage(members),
     )
+
+
+def estimate_tokens(chars: int) -> int:
+    """Return the estimate for a text whose tokens nobody reported."""
+    return -(-chars // CHARS_PER_TOKEN)
 
 
 def render(members: Mapping[str, msgspec.Raw | bytes]) -> bytes:
@@ -244,10 +262,13 @@ def _estimate_tokens(members: Members, messages: list[_Message]) -> int:
     chars = 0
     for message in messages:
         chars += len(message.content if type(message.content) is str else _text_of(message))
-    for name in ("tools", "functions"):
-        if name in members and is_given(members, name):
-            chars += len(bytes(members[name]))
-    return -(-chars // CHARS_PER_TOKEN)
+        if message.tool_calls is not ABSENT_RAW or message.function_call is not ABSENT_RAW:
+            chars += len(bytes(message.tool_calls)) + len(bytes(message.function_call))
+        if message.reasoning_content is not ABSENT_RAW or message.reasoning is not ABSENT_RAW:
+            chars += max(len(bytes(message.reasoning_content)), len(bytes(message.reasoning)))
+    if not members.keys().isdisjoint(_READ):
+        chars += sum([len(bytes(members[name])) for name in _READ if is_given(members, name)])
+    return estimate_tokens(chars)
 
 
 def _needs_of(members: Members, messages: list[_Message]) -> frozenset[str]:
@@ -275,6 +296,18 @@ def _type_of(members: Members, name: str) -> str:
         return _typed_decoder.decode(members.get(name, b"{}")).type
     except (msgspec.DecodeError, RecursionError):
         return ""
+
+
+def number_of(members: Mapping[str, msgspec.Raw | bytes], name: str) -> float | None:
+    """Return a number, also one in quotes, as many servers take it; None for what is none."""
+    raw = members.get(name)
+    if raw is None:
+        return None
+    try:
+        value = msgspec.json.decode(raw, type=float | None, strict=False)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return value if value is not None and math.isfinite(value) else None
 
 
 def is_given(members: Mapping[str, msgspec.Raw | bytes], name: str) -> bool:

@@ -13,12 +13,12 @@ import msgspec
 
 from turnout.core.candidate import Candidate
 from turnout.core.errors import sentence
-from turnout.gateway.account import estimate_tokens, new_decision_id
+from turnout.gateway.account import new_decision_id
 from turnout.gateway.completion import parse_completion
 from turnout.gateway.errors import ApiError
 from turnout.gateway.providers.base import Call, Fault, Reply
 from turnout.gateway.stream import UsageCount
-from turnout.gateway.wire import ChatRequest, parse_chat, render
+from turnout.gateway.wire import ChatRequest, estimate_tokens, parse_chat, render
 from turnout.recording.pool import Member
 from turnout.recording.prompts import Messages
 
@@ -160,7 +160,7 @@ def _said(member: Member, request: ChatRequest, reply: Reply, *, most: float, la
     if tokens_in is None:
         tokens_in = request.input_tokens
     if tokens_out is None and text is not None:
-        tokens_out = estimate_tokens(text)
+        tokens_out = estimate_tokens(len(text))
     usd = _usd(member.candidate, tokens_in, tokens_out, usage.cached_tokens)
     is_replay = member.provider.is_replay
     charged = 0.0 if is_replay else most if is_estimated or usd is None else usd

@@ -10,10 +10,11 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 from turnout.gateway.errors import ApiError
+from turnout.gateway.heard import chars_of_answer
 from turnout.gateway.providers.base import Reply
 from turnout.gateway.stream import Scanner, UsageCount
 from turnout.gateway.translate.events import Translator
-from turnout.gateway.wire import ChatRequest
+from turnout.gateway.wire import ChatRequest, estimate_tokens
 
 
 class Protocol(ABC):
@@ -38,7 +39,10 @@ class Protocol(ABC):
 
     @abstractmethod
     def read_answer(self, reply: Reply) -> tuple[UsageCount | None, int | None]:
-        """Return the usage that a whole answer reports, and its length in tokens as its text suggests."""
+        """Return the usage that a whole answer reports.
+
+        Where it reports no output, the second is the answer's length in tokens, as its text suggests.
+        """
 
     def made(self, body: bytes) -> tuple[str, ...]:
         """Return the names of what the upstream keeps of a whole answer (`ChatRequest.follows`)."""
@@ -66,3 +70,13 @@ class Protocol(ABC):
     @abstractmethod
     def error_event(self, message: str, *, code: str) -> bytes:
         """Return the event that ends a stream that was cut."""
+
+
+def said_tokens(usage: UsageCount | None, body: bytes) -> int | None:
+    """Return the tokens that a whole answer's text suggests, where its usage knows of none.
+
+    A text that took no tokens is not believed: some servers fill in zeros.
+    """
+    if usage is not None and usage.completion_tokens:
+        return None
+    return estimate_tokens(chars_of_answer(body))

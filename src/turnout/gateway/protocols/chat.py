@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar, final
 
-from turnout.gateway.account import estimate_tokens
 from turnout.gateway.completion import read_completion
 from turnout.gateway.errors import ApiError
-from turnout.gateway.protocols.base import Protocol
+from turnout.gateway.protocols.base import Protocol, said_tokens
 from turnout.gateway.providers.base import Reply
 from turnout.gateway.reply import error_reply
 from turnout.gateway.stream import EventScanner, Scanner, UsageCount, error_event
@@ -30,12 +29,10 @@ class ChatProtocol(Protocol):
         return EventScanner(strip_usage=not request.asks_usage)
 
     def read_answer(self, reply: Reply) -> tuple[UsageCount | None, int | None]:
-        """Return usage and length; nothing of a body that cannot be read."""
+        """Return usage, and where it says nothing of the answer, its length."""
         completion = reply.completion or read_completion(reply.body)
-        if completion is None:
-            return None, None
-        texts = [choice.message.content or "" for choice in completion.choices if choice.message]
-        return completion.usage, sum(estimate_tokens(text) for text in texts)
+        usage = None if completion is None else completion.usage
+        return usage, said_tokens(usage, reply.body)
 
     def error_reply(self, error: ApiError) -> Reply:
         """Return OpenAI's error object."""

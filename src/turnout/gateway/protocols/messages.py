@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, ClassVar, final
 
 import msgspec
 
-from turnout.gateway.account import estimate_tokens
 from turnout.gateway.errors import ApiError
-from turnout.gateway.protocols.base import Protocol
+from turnout.gateway.protocols.base import Protocol, said_tokens
 from turnout.gateway.protocols.messages_scan import MessagesScanner, usage_count
 from turnout.gateway.protocols.messages_wire import parse_messages
 from turnout.gateway.providers.base import Reply
@@ -23,13 +23,8 @@ from turnout.gateway.translate.words import messages_kind
 from turnout.gateway.wire import ChatRequest, parse_chat
 
 
-class _Block(msgspec.Struct):
-    text: str | None = None
-
-
 class _Answer(msgspec.Struct):
-    usage: dict[str, object] | None = None
-    content: list[_Block] = []
+    usage: Any = None
 
 
 _decoder = msgspec.json.Decoder(_Answer)
@@ -52,13 +47,12 @@ class MessagesProtocol(Protocol):
         return MessagesScanner()
 
     def read_answer(self, reply: Reply) -> tuple[UsageCount | None, int | None]:
-        """Return usage and length; nothing of a body that cannot be read."""
-        try:
-            answer = _decoder.decode(reply.body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return None, None
-        usage = None if answer.usage is None else usage_count(answer.usage)
-        return usage, sum(estimate_tokens(block.text or "") for block in answer.content)
+        """Return usage, and where it says nothing of the answer, its length."""
+        usage = None
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            told = _decoder.decode(reply.body).usage
+            usage = usage_count(told) if isinstance(told, dict) else None
+        return usage, said_tokens(usage, reply.body)
 
     def to_chat(self, request: ChatRequest) -> ChatRequest:
         """Return the request as a chat request; raises `Fault` for what chat cannot say."""

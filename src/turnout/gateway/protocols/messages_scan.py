@@ -8,11 +8,11 @@ from typing import Any, final
 import msgspec
 
 from turnout.gateway.protocols.scan import NamedScanner
-from turnout.gateway.stream import CachedCount, UsageCount, event_data
+from turnout.gateway.stream import CachedCount, UsageCount, event_data, whole_count
 
 
 class _Usage(msgspec.Struct):
-    usage: dict[str, Any] | None = None
+    usage: Any = None
 
 
 class _Delta(msgspec.Struct):
@@ -22,7 +22,7 @@ class _Delta(msgspec.Struct):
 class _Event(msgspec.Struct):
     type: str = ""
     message: _Usage = msgspec.field(default_factory=_Usage)
-    usage: dict[str, Any] | None = None
+    usage: Any = None
     delta: _Delta | None = None
 
 
@@ -52,14 +52,16 @@ class MessagesScanner(NamedScanner):
         elif told.type == "message_delta":
             self._count(told.usage)
             self.is_finished |= told.delta is not None and told.delta.stop_reason is not None
+            # What the start says is what the prompt took, and the first token.
+            self.is_usage_last = self.is_finished and told.usage is not None
         elif told.type == "message_stop":
             self.is_done = True
         elif told.type == "error":
             self.has_error = True
 
-    def _count(self, usage: Mapping[str, Any] | None) -> None:
+    def _count(self, usage: object) -> None:
         """Take over counts; those of later events include the earlier ones."""
-        if usage is not None:
+        if isinstance(usage, dict):
             self._counted.update({name: count for name, count in usage.items() if count is not None})
             self.usage = usage_count(self._counted)
 
@@ -67,12 +69,10 @@ class MessagesScanner(NamedScanner):
 def usage_count(usage: Mapping[str, Any]) -> UsageCount:
     """Return what is accounted: input with what a cache gave and took, output, and what a cache gave."""
     names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
-    counts = [usage.get(name) for name in names]
-    tokens_in = [count for count in counts if isinstance(count, int)]
-    tokens_out = usage.get("output_tokens")
-    cached = counts[1]
+    counts = [whole_count(usage.get(name)) for name in names]
+    tokens_in = [count for count in counts if count is not None]
     return UsageCount(
         prompt_tokens=sum(tokens_in) if tokens_in else None,
-        completion_tokens=tokens_out if isinstance(tokens_out, int) else None,
-        prompt_tokens_details=CachedCount(cached_tokens=cached) if isinstance(cached, int) else None,
+        completion_tokens=whole_count(usage.get("output_tokens")),
+        prompt_tokens_details=CachedCount(cached_tokens=counts[1]),
     )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from turnout.gateway.expected import mismatch
+from turnout.gateway.heard import chars_of_raw
 from turnout.gateway.wire import (
+    ABSENT_RAW,
     CHARS_PER_TOKEN,
     ChatRequest,
     Members,
@@ -25,7 +27,10 @@ _DO = 'send for example [{"role": "user", "content": "hello"}]'
 class _Block(msgspec.Struct):
     type: str = ""
     text: str | None = None
-    content: msgspec.Raw = msgspec.Raw(b"")
+    content: msgspec.Raw = ABSENT_RAW
+    input: msgspec.Raw = ABSENT_RAW
+    thinking: msgspec.Raw = ABSENT_RAW
+    source: msgspec.Raw = ABSENT_RAW
 
 
 class _Message(msgspec.Struct):
@@ -37,6 +42,9 @@ class _Format(msgspec.Struct):
     format: msgspec.Raw = msgspec.Raw(b"null")
 
 
+_READ = ("tools", "system", "output_config")
+"""Members that a model reads besides the messages."""
+_TOLD = ("document", "search_result")
 _messages_decoder = msgspec.json.Decoder(list[_Message])
 _format_decoder = msgspec.json.Decoder(_Format)
 
@@ -60,6 +68,7 @@ def parse_messages(body: bytes) -> ChatRequest:
         needs=_needs(members, messages),
         is_stream=parse_flag(members, "stream"),
         asks_usage=True,
+        limits=("max_tokens",),
     )
 
 
@@ -92,9 +101,15 @@ def _estimate_tokens(members: Members, messages: list[_Message]) -> int:
     chars = sum(len(_text(message)) for message in messages)
     for message in messages:
         if isinstance(message.content, list):
-            chars += sum(len(bytes(b.content)) for b in message.content if b.type == "tool_result")
-    chars += sum(len(bytes(members[name])) for name in ("tools", "system") if is_given(members, name))
+            chars += sum(map(_besides, message.content))
+    chars += sum(len(bytes(members[name])) for name in _READ if is_given(members, name))
     return -(-chars // CHARS_PER_TOKEN)
+
+
+def _besides(block: _Block) -> int:
+    """Return the characters that a block has besides its text: calls, results, thoughts, documents."""
+    chars = len(bytes(block.input)) + len(bytes(block.thinking)) + chars_of_raw(block.content)
+    return chars + (chars_of_raw(block.source) if block.type in _TOLD else 0)
 
 
 def _needs(members: Members, messages: list[_Message]) -> frozenset[str]:

@@ -10,9 +10,8 @@ from typing import Any, ClassVar, final
 
 import msgspec
 
-from turnout.gateway.account import estimate_tokens
 from turnout.gateway.errors import ApiError
-from turnout.gateway.protocols.base import Protocol
+from turnout.gateway.protocols.base import Protocol, said_tokens
 from turnout.gateway.protocols.responses_scan import Kept, ResponsesScanner
 from turnout.gateway.protocols.responses_wire import parse_responses
 from turnout.gateway.providers.base import Reply
@@ -43,9 +42,10 @@ class ResponsesProtocol(Protocol):
         return ResponsesScanner()
 
     def read_answer(self, reply: Reply) -> tuple[UsageCount | None, int | None]:
-        """Return usage and length; nothing of a body that cannot be read."""
+        """Return usage, and where it says nothing of the answer, its length."""
         kept = _read(reply.body)
-        return (None, None) if kept is None else (kept.count, sum(map(estimate_tokens, kept.texts)))
+        usage = None if kept is None else kept.count
+        return usage, said_tokens(usage, reply.body)
 
     def made(self, body: bytes) -> tuple[str, ...]:
         """Return the names of the response, of its conversation and of its encrypted reasoning."""

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Any, final
 
 import msgspec
 
 from turnout.gateway.pins_store import conversation_name, item_name, seal
 from turnout.gateway.protocols.scan import NamedScanner
-from turnout.gateway.stream import CachedCount, UsageCount, event_data
+from turnout.gateway.stream import UsageCount, event_data, read_usage
 
 _ENDS = ("response.completed", "response.incomplete", "response.failed")
-
-
-class _Usage(msgspec.Struct):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    input_tokens_details: CachedCount | None = None
-
-
-class _Part(msgspec.Struct):
-    text: str | None = None
 
 
 class _Item(msgspec.Struct):
     type: str = ""
     id: str | None = None
     encrypted_content: str | None = None
-    content: list[_Part] | None = None
 
 
 class _Conversation(msgspec.Struct):
@@ -38,7 +27,8 @@ class Kept(msgspec.Struct):
     """The part of a response that is read here."""
 
     id: str = ""
-    usage: _Usage | None = None
+    usage: Any = None
+    """An object of counts; what is none is no reason to lose the rest."""
     output: list[_Item] = []
     conversation: _Conversation | None = None
     store: bool | None = None
@@ -46,18 +36,16 @@ class Kept(msgspec.Struct):
     @property
     def count(self) -> UsageCount | None:
         """The usage, in the words of the account."""
-        if self.usage is None:
+        if not isinstance(self.usage, dict):
             return None
-        return UsageCount(
-            prompt_tokens=self.usage.input_tokens,
-            completion_tokens=self.usage.output_tokens,
-            prompt_tokens_details=self.usage.input_tokens_details,
+        details = self.usage.get("input_tokens_details")
+        return read_usage(
+            {
+                "prompt_tokens": self.usage.get("input_tokens"),
+                "completion_tokens": self.usage.get("output_tokens"),
+                "prompt_tokens_details": details,
+            }
         )
-
-    @property
-    def texts(self) -> list[str]:
-        """What was said."""
-        return [part.text for item in self.output for part in item.content or [] if part.text is not None]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -96,4 +84,5 @@ class ResponsesScanner(NamedScanner):
             self.made = told.response.names
             self.usage = told.response.count or self.usage
             self.is_done |= told.type in _ENDS
+            self.is_usage_last = self.is_done and self.usage is not None
         self.has_error |= told.type in ("error", "response.failed")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
+from turnout.gateway.heard import chars_of_raw
 from turnout.gateway.pins_store import conversation_name, item_name, seal
 from turnout.gateway.translate.refusal import plain
 from turnout.gateway.wire import (
+    ABSENT_RAW,
     CHARS_PER_TOKEN,
     ChatRequest,
     Members,
@@ -32,7 +34,11 @@ class _Item(msgspec.Struct):
     id: str | None = None
     role: str | None = None
     content: str | list[_Part] | None = None
-    output: msgspec.Raw = msgspec.Raw(b"")
+    output: msgspec.Raw = ABSENT_RAW
+    arguments: msgspec.Raw = ABSENT_RAW
+    input: msgspec.Raw = ABSENT_RAW
+    action: msgspec.Raw = ABSENT_RAW
+    summary: msgspec.Raw = ABSENT_RAW
     encrypted_content: str | None = None
 
 
@@ -44,6 +50,8 @@ class _Text(msgspec.Struct):
     format: _Form | None = None
 
 
+_READ = ("tools", "instructions", "text", "prompt")
+"""Members that a model reads besides the input."""
 _input_decoder = msgspec.json.Decoder(str | list[_Item])
 _text_decoder = msgspec.json.Decoder(_Text)
 
@@ -64,6 +72,7 @@ def parse_responses(body: bytes) -> ChatRequest:
         needs=_needs(members, items),
         is_stream=parse_flag(members, "stream"),
         asks_usage=True,
+        limits=("max_output_tokens",),
         follows=_follows(members, items),
     )
 
@@ -86,9 +95,16 @@ def _text(item: _Item) -> str:
 
 
 def _estimate_tokens(members: Members, items: list[_Item]) -> int:
-    chars = sum(len(_text(item)) + len(bytes(item.output)) for item in items)
-    chars += sum(len(bytes(members[name])) for name in ("tools", "instructions") if is_given(members, name))
+    chars = sum(len(_text(item)) + _besides(item) for item in items)
+    chars += sum(len(bytes(members[name])) for name in _READ if is_given(members, name))
     return -(-chars // CHARS_PER_TOKEN)
+
+
+def _besides(item: _Item) -> int:
+    """Return the characters that an item has besides its text: calls of tools, their results, thoughts."""
+    thoughts = max(len(bytes(item.summary)), len(item.encrypted_content or ""))
+    parts = (item.arguments, item.input, item.action)
+    return sum([len(bytes(part)) for part in parts]) + chars_of_raw(item.output) + thoughts
 
 
 def _needs(members: Members, items: list[_Item]) -> frozenset[str]:

@@ -9,8 +9,6 @@ from typing import ClassVar
 from turnout.gateway.stream import MAX_HELD_BYTES, Scanner, UsageCount, event_start
 
 _BOUNDARY = re.compile(rb"\r\n\r\n|\n\n|\r\r")
-_ROLE_AND_END = 2
-"""What the account takes off the number of events."""
 
 
 class NamedScanner(Scanner):
@@ -22,8 +20,9 @@ class NamedScanner(Scanner):
     """Stands once in every event with a piece of text."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.usage: UsageCount | None = None
-        self.num_events = _ROLE_AND_END
+        self.num_events = 0
         self.is_done = False
         self.is_finished = False
         self.has_error = False
@@ -37,18 +36,40 @@ class NamedScanner(Scanner):
 
     def feed(self, block: bytes) -> bytes:
         """Return the bytes to forward now; an unfinished event is held until its end arrives."""
-        data = self._held + block if self._held else block
+        if self._held or not block.endswith(b"\n\n"):
+            return self._feed_rest(block)
+        # Nearly always: upstreams write whole events.
+        sample = self._sample
+        sample.num_bytes += len(block)
+        if sample.num_bytes >= sample.keep_from:
+            sample.keep(block)
+        self._scan(block)
+        return block
+
+    def _feed_rest(self, block: bytes) -> bytes:
+        """Take a block that begins or ends within an event."""
+        data = self._held + block
         end = event_start(data, 0, len(data))
         if end == 0 and len(data) > MAX_HELD_BYTES:
             self._held, self.is_torn = b"", True
+            self._hear(data)
             return data
-        whole, self._held = (data, b"") if end == len(data) else (data[:end], data[end:])
-        self.num_events += whole.count(self.text_mark)
-        if any(mark in whole for mark in self.marks):
-            for event in _BOUNDARY.split(whole):
-                if any(mark in event for mark in self.marks):
-                    self.read(event)
+        whole, self._held = data[:end], data[end:]
+        if whole:
+            self._hear(whole)
+            self._scan(whole)
         return whole
+
+    def _scan(self, whole: bytes) -> None:
+        self.num_events += whole.count(self.text_mark)
+        for mark in self.marks:
+            if mark in whole:
+                break
+        else:
+            return
+        for event in _BOUNDARY.split(whole):
+            if any(mark in event for mark in self.marks):
+                self.read(event)
 
     @abstractmethod
     def read(self, event: bytes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import msgspec
 
@@ -68,6 +68,11 @@ TakeIn = Callable[[bytes], Wait | None]
 
 class Chunks(ABC):
     """Bytes of a stream as they arrive."""
+
+    @property
+    def reported(self) -> Mapping[str, Any]:
+        """What the upstream has told of its usage, in chat's words, and the stream does not say yet."""
+        return {}
 
     @abstractmethod
     async def read(self) -> bytes:

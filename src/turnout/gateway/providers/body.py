@@ -7,7 +7,7 @@ import msgspec
 from turnout.core.candidate import Candidate
 from turnout.gateway.providers.base import Call
 from turnout.gateway.settings_providers import OpenAIBodySettings
-from turnout.gateway.wire import render, with_usage
+from turnout.gateway.wire import number_of, render, with_usage
 
 _LIMITS = ("max_completion_tokens", "max_tokens")
 
@@ -40,7 +40,7 @@ def responses_body(call: Call) -> bytes:
         reasoning = _members(members, "reasoning")
         members["reasoning"] = render({**reasoning, "effort": msgspec.json.encode(candidate.effort)})
     if candidate.max_output_tokens is not None:
-        own = _number(members, "max_output_tokens")
+        own = number_of(members, "max_output_tokens")
         if own is None or own > candidate.max_output_tokens:
             members["max_output_tokens"] = str(candidate.max_output_tokens).encode()
     return render(members)
@@ -59,18 +59,11 @@ def upstream_model(candidate: Candidate, settings: OpenAIBodySettings) -> str:
 
 
 def _set_limit(members: dict[str, msgspec.Raw | bytes], limit: int, default_field: str) -> None:
-    given = [name for name in _LIMITS if _number(members, name) is not None]
+    given = [name for name in _LIMITS if number_of(members, name) is not None]
     for name in given or [default_field]:
-        own = _number(members, name)
+        own = number_of(members, name)
         if own is None or own > limit:
             members[name] = str(limit).encode()
-
-
-def _number(members: dict[str, msgspec.Raw | bytes], name: str) -> float | None:
-    try:
-        return msgspec.json.decode(members.get(name, b"null"), type=float | None)
-    except msgspec.DecodeError:
-        return None
 
 
 def _members(members: dict[str, msgspec.Raw | bytes], name: str) -> dict[str, msgspec.Raw]:

@@ -11,7 +11,7 @@ from turnout.gateway.errors import ApiError
 from turnout.gateway.providers.base import Fault, Reply
 from turnout.gateway.translate.chat_said import texts_of
 from turnout.gateway.translate.messages_blocks import tool_input
-from turnout.gateway.translate.words import STOP_OF_FINISH, messages_error, messages_usage
+from turnout.gateway.translate.words import STOP_OF_FINISH, counts_of, messages_error, messages_usage
 
 
 class _Function(msgspec.Struct):
@@ -43,7 +43,7 @@ class _Completion(msgspec.Struct):
     choices: list[_Choice]
     id: str = ""
     model: str = ""
-    usage: dict[str, Any] | None = None
+    usage: Any = None
 
 
 _decoder = msgspec.json.Decoder(_Completion)
@@ -68,7 +68,7 @@ def messages_reply(reply: Reply, upstream: str) -> Reply:
         "model": completion.model,
         "content": blocks,
         **stop(choice.finish_reason, choice.stop_reason, has_calls=any("input" in block for block in blocks)),
-        "usage": messages_usage(completion.usage or {}),
+        "usage": messages_usage(counts_of(completion.usage)),
     }
     return Reply(status=200, headers=reply.headers, body=msgspec.json.encode(body))
 

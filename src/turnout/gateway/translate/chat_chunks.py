@@ -8,6 +8,7 @@ from typing import Any
 from turnout.gateway.translate.call_line import CallLine
 from turnout.gateway.translate.chat_said import calls_of
 from turnout.gateway.translate.events import BadEventError, EventCutter, Translator, read_object
+from turnout.gateway.translate.words import counts_of
 
 
 class ChatChunks(Translator):
@@ -25,6 +26,11 @@ class ChatChunks(Translator):
         self._finish: str | None = None
         self._has_begun = False
         self._is_over = False
+
+    @property
+    def reported(self) -> dict[str, Any]:
+        """The usage so far, in chat's words."""
+        return self._usage
 
     def feed(self, block: bytes) -> bytes:
         """Return the events of what has arrived; raises `BadEventError`."""
@@ -67,8 +73,7 @@ class ChatChunks(Translator):
                 self._answer_id = str(chunk.get("id", ""))
                 told = self._start(chunk)
             self._has_begun = True
-            if chunk.get("usage") is not None:
-                self._usage.update(chunk["usage"])
+            self._usage.update(counts_of(chunk.get("usage")))
             return told + b"".join([self._choice(choice) for choice in chunk.get("choices") or []])
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise BadEventError(f"a chunk that is none: {error}") from error

@@ -17,7 +17,7 @@ from turnout.gateway.translate.chat_tools import Function, read_functions
 from turnout.gateway.translate.gemini_parts import contents, system_parts
 from turnout.gateway.translate.refusal import plain, refuse
 from turnout.gateway.translate.rest import CHAT_HINTS, CHAT_NEUTRAL, Rest
-from turnout.gateway.wire import Members
+from turnout.gateway.wire import Members, number_of
 
 LANGUAGE = "Gemini's generateContent"
 
@@ -89,8 +89,8 @@ def _choice(members: Members) -> dict[str, Any] | None:
 
 
 def _limits(members: Members, candidate: Candidate) -> dict[str, Any]:
-    given = [plain(members.get(name)) for name in ("max_completion_tokens", "max_tokens")]
-    limits = [number for number in [*given, candidate.max_output_tokens] if isinstance(number, int)]
+    given = [number_of(members, name) for name in ("max_completion_tokens", "max_tokens")]
+    limits = [int(number) for number in [*given, candidate.max_output_tokens] if number is not None]
     told: dict[str, Any] = {"maxOutputTokens": min(limits)} if limits else {}
     stop = plain(members.get("stop"))
     if stop:

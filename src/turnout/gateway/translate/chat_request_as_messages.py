@@ -20,7 +20,7 @@ from turnout.gateway.translate.json_form import form_of
 from turnout.gateway.translate.messages_blocks import turns
 from turnout.gateway.translate.refusal import plain
 from turnout.gateway.translate.rest import CHAT_HINTS, CHAT_NEUTRAL, Rest
-from turnout.gateway.wire import Members
+from turnout.gateway.wire import Members, number_of
 
 LANGUAGE = "Anthropic's Messages"
 
@@ -87,8 +87,8 @@ def messages_body(
 
 
 def _limit(members: Members, candidate: Candidate, default: int | None) -> int | None:
-    given = [plain(members.get(name)) for name in ("max_completion_tokens", "max_tokens")]
-    limits = [number for number in [*given, candidate.max_output_tokens] if isinstance(number, int)]
+    given = [number_of(members, name) for name in ("max_completion_tokens", "max_tokens")]
+    limits = [int(number) for number in [*given, candidate.max_output_tokens] if number is not None]
     return min(limits) if limits else default
 
 

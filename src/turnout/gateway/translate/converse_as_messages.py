@@ -94,6 +94,11 @@ class ConverseAsChat(Translator):
         self._open: set[int] = set()
         self._is_stopped = False
 
+    @property
+    def reported(self) -> dict[str, Any]:
+        """The usage so far, in chat's words."""
+        return self._inner.reported
+
     def feed(self, block: bytes) -> bytes:
         """Return the chunks of what has arrived; raises `BadEventError`."""
         return b"".join([self._event(headers, payload) for headers, payload in self._cutter.feed(block)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, final
 
 import msgspec
@@ -48,6 +49,11 @@ class EventCutter:
 class Translator(ABC):
     """Turns the blocks of one stream into those of another language."""
 
+    @property
+    def reported(self) -> Mapping[str, Any]:
+        """The usage so far, in chat's words; empty where none was told."""
+        return {}
+
     @abstractmethod
     def feed(self, block: bytes) -> bytes:
         """Return what the client may be told now; raises `BadEventError`."""
@@ -76,6 +82,11 @@ class Translated(Chunks):
         self._translator = translator
         self._upstream = upstream
         self._is_over = False
+
+    @property
+    def reported(self) -> Mapping[str, Any]:
+        """What the translator has read of the usage, or whoever wrote for it."""
+        return self._translator.reported or self._chunks.reported
 
     async def read(self) -> bytes:
         """Return what has been translated, nothing at the end; raises `Fault` for what cannot be read."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any, final
 
 import msgspec
@@ -10,6 +11,7 @@ import msgspec
 from turnout.core.errors import sentence
 from turnout.gateway.stream import DONE
 from turnout.gateway.translate.events import BadEventError, EventCutter, Translator, read_object, write_event
+from turnout.gateway.translate.words import counts_of
 
 _FINISH = {"STOP": "stop", "MAX_TOKENS": "length"}
 _LOST = ("MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS", "MALFORMED_RESPONSE")
@@ -36,7 +38,7 @@ def chat_of_gemini(body: bytes) -> bytes:
         raise NotAnAnswerError("no candidates")
     head = {**reader.head, "object": "chat.completion"}
     return msgspec.json.encode(
-        {**head, "choices": choices, "usage": gemini_usage(told.get("usageMetadata") or {})}
+        {**head, "choices": choices, "usage": gemini_usage(counts_of(told.get("usageMetadata")))}
     )
 
 
@@ -50,7 +52,7 @@ def gemini_error(body: bytes) -> bytes:
         return body
 
 
-def gemini_usage(usage: dict[str, Any]) -> dict[str, Any]:
+def gemini_usage(usage: Mapping[str, Any]) -> dict[str, Any]:
     """Return chat's usage; thoughts are counted apart there and are part of the output here."""
     thoughts = usage.get("thoughtsTokenCount") or 0
     tokens_in = (usage.get("promptTokenCount") or 0) + (usage.get("toolUsePromptTokenCount") or 0)
@@ -158,6 +160,11 @@ class GeminiAsChat(Translator):
         self._ended: set[int] = set()
         self._is_over = False
 
+    @property
+    def reported(self) -> dict[str, Any]:
+        """The usage so far, in chat's words."""
+        return gemini_usage(self._usage) if self._usage else {}
+
     def feed(self, block: bytes) -> bytes:
         """Return the chunks of what has arrived; raises `BadEventError`."""
         return b"".join([self._event(read_object(data)) for data in self._cutter.feed(block)])
@@ -177,7 +184,7 @@ class GeminiAsChat(Translator):
                 self._is_over = True
                 return write_event({"error": _error(told["error"])})
             reader = self._reader = self._reader or _Reader(told)
-            self._usage.update(told.get("usageMetadata") or {})
+            self._usage.update(counts_of(told.get("usageMetadata")))
             return b"".join([self._choice(reader, candidate) for candidate in reader.candidates(told)])
         except NotAnAnswerError as error:
             self._is_over = True

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from turnout.gateway.translate.json_form import object_in
-from turnout.gateway.translate.words import FINISH_OF_STOP, chat_usage
+from turnout.gateway.translate.words import FINISH_OF_STOP, chat_usage, counts_of
 
 
 class _Block(msgspec.Struct):
@@ -26,7 +26,7 @@ class _Message(msgspec.Struct):
     content: list[msgspec.Raw]
     stop_reason: str | None = None
     stop_sequence: str | None = None
-    usage: dict[str, Any] = {}
+    usage: Any = None
 
 
 _decoder = msgspec.json.Decoder(_Message)
@@ -65,7 +65,7 @@ def chat_completion(body: bytes, *, only_object: bool = False) -> bytes:
     if told.stop_sequence is not None:
         choice["stop_reason"] = told.stop_sequence
     head = {"id": told.id, "object": "chat.completion", "created": int(time.time()), "model": told.model}
-    return msgspec.json.encode({**head, "choices": [choice], "usage": chat_usage(told.usage)})
+    return msgspec.json.encode({**head, "choices": [choice], "usage": chat_usage(counts_of(told.usage))})
 
 
 def tool_call(call_id: str, name: str, arguments: str) -> dict[str, Any]:

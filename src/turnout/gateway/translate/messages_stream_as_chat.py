@@ -10,7 +10,7 @@ import msgspec
 from turnout.gateway.stream import DONE
 from turnout.gateway.translate.events import BadEventError, EventCutter, Translator, read_object, write_event
 from turnout.gateway.translate.json_form import ObjectCutter
-from turnout.gateway.translate.words import FINISH_OF_STOP, chat_usage
+from turnout.gateway.translate.words import FINISH_OF_STOP, chat_usage, counts_of
 
 
 @final
@@ -39,6 +39,11 @@ class MessagesAsChat(Translator):
         self._is_finished = False
         self._is_over = False
 
+    @property
+    def reported(self) -> dict[str, Any]:
+        """The usage so far, in chat's words."""
+        return chat_usage(self._usage) if self._usage else {}
+
     def feed(self, block: bytes) -> bytes:
         """Return the chunks of what has arrived; raises `BadEventError`."""
         return b"".join([self._event(read_object(data)) for data in self._cutter.feed(block)])
@@ -61,9 +66,8 @@ class MessagesAsChat(Translator):
             if kind == "content_block_stop":
                 return self._close(event["index"])
             if kind == "message_delta":
-                self._usage.update(
-                    {name: value for name, value in event.get("usage", {}).items() if value is not None}
-                )
+                told = counts_of(event.get("usage")).items()
+                self._usage.update({name: value for name, value in told if value is not None})
                 return self._finish(event["delta"])
             if kind == "message_stop":
                 self._is_over = True
@@ -76,7 +80,7 @@ class MessagesAsChat(Translator):
         return b""  # ping, and kinds to come: the API says that unknown ones are to be passed over
 
     def _start(self, message: dict[str, Any]) -> bytes:
-        self._usage.update(message.get("usage") or {})
+        self._usage.update(counts_of(message.get("usage")))
         self._head = {
             "id": message["id"],
             "object": "chat.completion.chunk",

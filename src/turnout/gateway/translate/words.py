@@ -40,6 +40,11 @@ _KIND_OF_STATUS = {
 }
 
 
+def counts_of(usage: object) -> Mapping[str, Any]:
+    """Return a usage object; an answer is not lost for one that is none."""
+    return usage if isinstance(usage, dict) else {}
+
+
 def chat_usage(usage: Mapping[str, Any]) -> dict[str, Any]:
     """Return chat's usage of one of Messages, whose input leaves out what a cache gave or took."""
     read, written = _count(usage, "cache_read_input_tokens"), _count(usage, "cache_creation_input_tokens")
