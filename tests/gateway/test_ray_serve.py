@@ -152,12 +152,12 @@ def test_one_replica_switches_nobody_and_says_how_all_are_switched(
                 assert f"`turnout promote` or `turnout rollback` with {str(trial.path)!r}" in message
                 assert "`serve deploy`" in message
             assert trial.path.read_text() == before
-            assert trial.ask("hello").headers["x-turnout-model"] == "large"
+            assert trial.ask("hello").headers["x-turnout-chosen"] == "large"
             # What the sentence says works, also where Ray's proxy listens at the address of the file.
             url = ["--url", ready.base_url.removesuffix("/v1")]
             assert main(["promote", str(trial.path), *url, "--force"]) == 0
             assert "`serve deploy`" in capsys.readouterr().err
-            assert trial.ask("hello").headers["x-turnout-model"] == "large", "until the replica is replaced"
+            assert trial.ask("hello").headers["x-turnout-chosen"] == "large", "until the replica is replaced"
             assert main(["rollback", str(trial.path), *url]) == 0
             assert trial.path.read_text() == before
         # Nobody listens at the address of the settings, as on Ray; who reads the file starts anew.
@@ -165,4 +165,4 @@ def test_one_replica_switches_nobody_and_says_how_all_are_switched(
         gateway = ray_serve.build_replica(str(trial.path))
         with running(gateway.config, source=gateway.reloader.source) as ready:
             trial.base_url = ready.base_url
-            assert trial.ask("hello").headers["x-turnout-model"] == "small"
+            assert trial.ask("hello").headers["x-turnout-chosen"] == "small"

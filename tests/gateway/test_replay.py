@@ -122,7 +122,7 @@ def test_an_unknown_question_names_the_way_to_a_real_provider(replay: Served, is
 
 def test_an_answer_that_was_not_recorded_is_not_taken_from_another(replay: Served) -> None:
     answer = ask(replay.base_url, messages=question("why?"))
-    assert answer.headers["x-turnout-model"] == "large"
+    assert answer.headers["x-turnout-chosen"] == "large"
     assert (answer.status, answer.error["code"]) == (404, "replay_missing_answer")
     assert "'large'" in answer.error["message"]
 

@@ -285,7 +285,8 @@ def test_a_stream_that_is_cut_ends_in_an_error(client: openai.OpenAI, stand: Ser
     answer = post(stand, stream=True)
     assert answer.body.rstrip().split(b"\n\n")[-1].startswith(b"event: error\n")
     assert b"response.completed" not in answer.body
-    told.say = lambda _: stream(sse(CHUNKS[0], {"error": {"message": "overloaded", "code": 529}}, done=False))
+    error = {"error": {"message": "overloaded", "code": 529}}
+    told.say = lambda _: stream(sse(*CHUNKS[:2], error, done=False))
     events = client.responses.create(model="small", input="x", stream=True)
     with pytest.raises(openai.APIError, match="overloaded"), events:
         list(events)
