@@ -58,7 +58,7 @@ REMOVALS = (
        "await asyncio.to_thread(selector.choose, request,", "selector.choose(request,"),
     of(4, "production-stack 448",
        "test_attempt.py::test_load_sheds_at_once_while_the_gateway_is_full_and_serves_again_after_it",
-       "gate.py", "if len(self._waiting) >= self.settings.max_queued:", "if False:"),
+       "gate.py", "and len(self._waiting) >= self.settings.max_queued:", "and False:"),
     of(5, "litellm 13264 13957 16021 36114 36168",
        "test_pains.py::test_golden_rows_of_streams_and_of_those_that_were_cut", "stream.py",
        "self.usage = chunk.usage"),

@@ -44,8 +44,7 @@ class Gate:
         if self.num_running < self.settings.max_running and not self._waiting:
             self.num_running += 1
             return
-        if len(self._waiting) >= self.settings.max_queued:
-            raise self._refusal(f"{len(self._waiting)} requests wait already")
+        self.check()
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:
