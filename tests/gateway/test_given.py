@@ -10,33 +10,23 @@ import asyncio
 import contextlib
 import json
 import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import msgspec
 import pytest
 
 from tests.gateway.client import ask, call, row
 from tests.gateway.converse_told import delta, frame
+from tests.gateway.of_each_kind import KINDS, config_of, listening, pool_of
 from tests.gateway.pool import make_deployment
 from tests.gateway.raw_upstream import request_of
-from tests.gateway.settings import make_config
 from tests.gateway.test_keys import SECRET, hashed
-from turnout.core import Candidate, PriceCard
-from turnout.gateway.config import CandidateSettings
+from turnout.core import PriceCard
 from turnout.gateway.lifecycle import running
 from turnout.gateway.settings_keys import AuthSettings, KeySettings
-from turnout.gateway.settings_providers import (
-    AnthropicSettings,
-    BedrockSettings,
-    GeminiSettings,
-    OpenAISettings,
-)
 
-KINDS = ("openai", "chat only", "anthropic", "gemini", "bedrock")
 CARD = PriceCard(input_usd_per_mtok=1.0, output_usd_per_mtok=4.0)
 TURNS = {"messages": [{"role": "user", "content": "x" * 400}], "max_tokens": 100_000}
 PATHS = {
@@ -198,48 +188,19 @@ class Teller:
 
 @pytest.fixture(scope="module")
 def teller() -> Iterator[Teller]:
-    made, started, stop = Teller(), threading.Event(), asyncio.Event()
-    loop = asyncio.new_event_loop()
-
-    async def main() -> None:
-        server = await asyncio.start_server(made.handle, "127.0.0.1", 0)
-        made.root = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        started.set()
-        await stop.wait()
-        server.close()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(main(),), daemon=True)
-    thread.start()
-    started.wait(10)
-    yield made
-    loop.call_soon_threadsafe(stop.set)
-    thread.join()
-    loop.close()
+    made = Teller()
+    with listening(made):
+        yield made
 
 
 @pytest.fixture(scope="module")
 def stand(teller: Teller, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """A gateway before one upstream of each kind; each candidate has its own."""
     ledger = tmp_path_factory.mktemp("given") / "l.sqlite"
-    plain = make_config(teller.root, ledger)
-    slow: Any = {"first_byte_s": 30.0, "idle_s": 30.0}
-    providers = {
-        "openai": OpenAISettings(base_url=f"{teller.root}/v1", **slow),
-        "chat only": OpenAISettings(base_url=f"{teller.root}/v1", apis=["chat"], **slow),
-        "anthropic": AnthropicSettings(base_url=f"{teller.root}/v1", **slow),
-        "gemini": GeminiSettings(base_url=teller.root, **slow),
-        "bedrock": BedrockSettings(base_url=teller.root, api_key_env="BEARER", **slow),
-    }
-    config = msgspec.structs.replace(
-        plain,
-        providers=providers,
-        default_provider="openai",
-        candidates={kind: CandidateSettings(provider=kind) for kind in KINDS},
-    )
-    pool = tuple(Candidate(model=kind, price_card=CARD, context_tokens=400_000) for kind in KINDS)
+    config = config_of(teller.root, ledger)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BEARER", "x")
-        with running(config.check(), deployment=make_deployment(pool)) as ready:
+        with running(config.check(), deployment=make_deployment(pool_of(CARD))) as ready:
             yield ready.base_url, ledger
 
 
@@ -329,39 +290,17 @@ ODD = [
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Odd, str, Path]]:
     """A gateway before an upstream that speaks three APIs and reports its usage in odd ways."""
-    upstream, loop, stop = Odd(), asyncio.new_event_loop(), asyncio.Event()
-    started = threading.Event()
-
-    async def main() -> None:
-        server = await asyncio.start_server(upstream.handle, "127.0.0.1", 0)
-        upstream.root = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        started.set()
-        await stop.wait()
-        server.close()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(main(),), daemon=True)
-    thread.start()
-    started.wait(10)
-    folder = tmp_path_factory.mktemp("odd")
-    plain = make_config(upstream.root, folder / "l.sqlite")
-    config = msgspec.structs.replace(
-        plain,
-        providers={
-            "openai": OpenAISettings(base_url=f"{upstream.root}/v1"),
-            "chat only": OpenAISettings(base_url=f"{upstream.root}/v1", apis=["chat"]),
-            "anthropic": AnthropicSettings(base_url=f"{upstream.root}/v1"),
-        },
-        default_provider="openai",
-        candidates={kind: CandidateSettings(provider=kind) for kind in KINDS[:3]},
-        auth=AuthSettings(path=str(folder / "keys.sqlite")),
-        keys={"team": KeySettings(sha256=hashed(), budget_usd=100.0)},
-    )
-    pool = tuple(Candidate(model=kind, price_card=CARD, context_tokens=400_000) for kind in KINDS[:3])
-    with running(config.check(), deployment=make_deployment(pool)) as ready:
-        yield upstream, ready.base_url, folder / "l.sqlite"
-    loop.call_soon_threadsafe(stop.set)
-    thread.join()
-    loop.close()
+    upstream, folder, kinds = Odd(), tmp_path_factory.mktemp("odd"), KINDS[:3]
+    with listening(upstream):
+        config = config_of(
+            upstream.root,
+            folder / "l.sqlite",
+            kinds,
+            auth=AuthSettings(path=str(folder / "keys.sqlite")),
+            keys={"team": KeySettings(sha256=hashed(), budget_usd=100.0)},
+        )
+        with running(config.check(), deployment=make_deployment(pool_of(CARD, kinds))) as ready:
+            yield upstream, ready.base_url, folder / "l.sqlite"
 
 
 @pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "stream"])

@@ -17,28 +17,20 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-import msgspec
 import pytest
 
 from tests.gateway.converse_told import delta, frame
+from tests.gateway.of_each_kind import KINDS, config_of, listening, pool_of
 from tests.gateway.pool import make_deployment
 from tests.gateway.raw_upstream import request_of
-from tests.gateway.settings import make_config
 from tests.gateway.test_keys import SECRET, hashed
-from turnout.core import Candidate, PriceCard
-from turnout.gateway.config import CandidateSettings
+from turnout.core import PriceCard
+from turnout.gateway.config import ServerSettings
 from turnout.gateway.lifecycle import running
 from turnout.gateway.settings_keys import KeySettings
-from turnout.gateway.settings_providers import (
-    AnthropicSettings,
-    BedrockSettings,
-    GeminiSettings,
-    OpenAISettings,
-)
 
 MOST_S = 0.1
 TRIES = 3
-KINDS = ("openai", "chat only", "anthropic", "gemini", "bedrock")
 CARD = PriceCard(input_usd_per_mtok=0.001, output_usd_per_mtok=1.0)
 OUTPUT_TOKENS = 100_000
 TURNS = {"messages": [{"role": "user", "content": "x"}], "max_tokens": OUTPUT_TOKENS}
@@ -122,49 +114,23 @@ class Patient:
 
 @pytest.fixture(scope="module")
 def patient() -> Iterator[Patient]:
-    made, started, stop = Patient(), threading.Event(), asyncio.Event()
-    loop = asyncio.new_event_loop()
-
-    async def main() -> None:
-        server = await asyncio.start_server(made.handle, "127.0.0.1", 0)
-        made.root = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        started.set()
-        await stop.wait()
-        server.close()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(main(),))
-    thread.start()
-    started.wait(10)
-    yield made
-    loop.call_soon_threadsafe(stop.set)
-    thread.join()
-    loop.close()
+    made = Patient()
+    with listening(made):
+        yield made
 
 
 @pytest.fixture(scope="module")
 def base_url(patient: Patient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A gateway with one place, before one upstream of each kind; each candidate has its own."""
-    plain = make_config(patient.root, tmp_path_factory.mktemp("leaving") / "l.sqlite")
-    slow: Any = {"first_byte_s": 30.0, "idle_s": 30.0}
-    providers = {
-        "openai": OpenAISettings(base_url=f"{patient.root}/v1", **slow),
-        "chat only": OpenAISettings(base_url=f"{patient.root}/v1", apis=["chat"], **slow),
-        "anthropic": AnthropicSettings(base_url=f"{patient.root}/v1", **slow),
-        "gemini": GeminiSettings(base_url=patient.root, **slow),
-        "bedrock": BedrockSettings(base_url=patient.root, api_key_env="BEARER", **slow),
-    }
-    config = msgspec.structs.replace(
-        plain,
-        providers=providers,
-        default_provider="openai",
-        candidates={kind: CandidateSettings(provider=kind) for kind in KINDS},
-        server=msgspec.structs.replace(plain.server, max_running=1, max_queued=0),
+    config = config_of(
+        patient.root,
+        tmp_path_factory.mktemp("leaving") / "l.sqlite",
+        server=ServerSettings(port=0, max_body_mb=4.0, max_running=1, max_queued=0),
         keys={"poor": KeySettings(sha256=hashed(), budget_usd=1.5 * OUTPUT_TOKENS / 1e6)},
     )
-    pool = tuple(Candidate(model=kind, price_card=CARD, context_tokens=400_000) for kind in KINDS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BEARER", "x")
-        with running(config.check(), deployment=make_deployment(pool)) as ready:
+        with running(config.check(), deployment=make_deployment(pool_of(CARD))) as ready:
             yield ready.base_url
 
 
