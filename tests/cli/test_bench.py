@@ -83,6 +83,9 @@ def test_ctrl_c_ends_cells_that_run_at_once(tmp_path: Path) -> None:
         assert running.returncode == 130
         assert b"Traceback" not in said
         assert b"the same command goes on there" in said
+        deadline = time.monotonic() + 20.0
+        while _members(running.pid) and time.monotonic() < deadline:
+            time.sleep(0.1)  # the one that watches over what they shared ends when it sees that they have
         assert not _members(running.pid)
     finally:
         with contextlib.suppress(ProcessLookupError):

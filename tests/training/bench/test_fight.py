@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from turnout.core import OutcomeTable, Query
 from turnout.core.errors import InputError, UnknownNameError
 from turnout.core.estimate import Estimate
 from turnout.routers import BestSingleRouter, RidgeRouter
+from turnout.training.bench import fight as fight_module
 from turnout.training.bench.cell import run_cell
 from turnout.training.bench.contestants import METHODS, Contestant, fit_contestant
 from turnout.training.bench.fight import fight, read_cell
@@ -168,8 +170,12 @@ def test_a_cell_that_breaks_or_whose_process_is_killed_says_so_and_the_others_go
     assert read_cell(tmp_path / "cells", place, "knn", seed=0) is None
 
 
-def test_a_cell_that_takes_too_long_says_so_and_can_be_tried_again(place: Path, tmp_path: Path) -> None:
-    (late,) = fight([place], ["avengers"], tmp_path, limit_s=1)
+def test_a_cell_that_takes_too_long_says_so_and_can_be_tried_again(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("turnout.training.bench.fight._send", _send_never)
+        (late,) = fight([place], ["avengers"], tmp_path, limit_s=1)
     assert late["error"] == "not done after 1 s of the processor"
     assert "not done after 1 s" in to_text([late])
     assert read_cell(tmp_path, place, "avengers", seed=0) is None
@@ -178,6 +184,17 @@ def test_a_cell_that_takes_too_long_says_so_and_can_be_tried_again(place: Path, 
     assert 0.0 < cell["p50_ms"] <= cell["p99_ms"]
     with pytest.raises(InputError, match="limit_s"):
         fight([place], ["avengers"], tmp_path, limit_s=0)
+
+
+def _send_never(*given: Any) -> None:
+    """Send a cell whose work has no end, in the process that is given to it."""
+    fight_module._work = _spin  # type: ignore[assignment]
+    fight_module._send(*given)
+
+
+def _spin(*_: object) -> None:
+    while True:
+        pass
 
 
 def _die(*_: object) -> None:

@@ -212,6 +212,7 @@ class Rewiring:
                 delta_BE.requires_grad_(moves)
             with self.hook.steered(deltas, where=self.where):
                 loss_B = next_token_loss(self.model, ids_BT, mask_BT)
+            check_finite("rewiring: the loss of a context", [loss_B.detach()], do="take smaller steps")
             # The sum, so that an item's gradient is what it would be alone.
             leaves = [d for d, moves in zip(deltas, moving, strict=True) if moves]
             # Nobody is chosen where the model itself computes no numbers, which its loss then shows.
@@ -219,7 +220,6 @@ class Rewiring:
             gradients = [next(found) if moves else None for moves in moving]
             deltas = tuple(descent.step(deltas, gradients, weights_BL))
             losses.append(loss_B.detach())
-        check_finite("rewiring: the loss of a context", losses, do="take smaller steps")
         return deltas, torch.stack(losses), confidence_BL, weights_BL
 
     def _confidence(self, ids_BT: Tensor, mask_BT: Tensor, start: tuple[Tensor, ...]) -> Tensor:
