@@ -83,7 +83,7 @@ _object_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 def read_usage(told: object) -> UsageCount | None:
     """Return what can be read of a usage object with members of other kinds; None where that is nothing."""
-    if not isinstance(told, dict):
+    if not told or not isinstance(told, dict):
         return None
     details = told.get("prompt_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, dict) else None
@@ -211,10 +211,18 @@ class EventScanner(Scanner):
     def said_chars(self) -> int:
         """Return the characters in events that were read and, by their bytes, in those of a known frame."""
         num_bytes = sum([num for num, _ in self._framed])
-        chars = sum([chars_of_events(block) for _, block in self._framed])
+        # Where nothing is masked, what stands between the frames is the text itself, a byte a character.
+        chars = sum(
+            [
+                num if block.isascii() and b"\\" not in block else chars_of_events(block)
+                for num, block in self._framed
+            ]
+        )
         # A character may be written in up to six bytes.
         framed = self._framed_bytes * chars / num_bytes if num_bytes else self._framed_bytes
-        return super().said_chars() + round(framed)
+        # A short stream may come as one block, of which no frame was taken on its way.
+        frame = self._frame or _frame_of(self._sample.first_event())
+        return self._sample.chars(frame) + round(framed)
 
     def _keep(self, block: bytes) -> None:
         """Keep a block of a known frame, for how many bytes a character takes: one for half as many again."""
@@ -225,17 +233,24 @@ class EventScanner(Scanner):
         """Read the events that carry a mark; the others, which are nearly all, say nothing new but a text."""
         if self._frame is not None and (num_events := _num_framed(whole, *self._frame)):
             self.num_events += num_events
-            self._framed_bytes += len(whole) - num_events * self._frame_bytes
-            if self._framed_bytes >= self._keep_from:
-                self._keep(whole)
+            self._hear_framed(whole, num_events)
             return whole
-        self._hear(whole)
         scanned = self._scan_all(whole)
         if self._num_frames < _MOST_FRAMES and scanned is whole and not self.is_finished:
             self._frame, self._num_frames = _frame_of(whole), self._num_frames + 1
             if self._frame is not None:
                 self._frame_bytes = sum(map(len, self._frame)) + len(b"\n\n")
+                if num_events := _num_framed(whole, *self._frame):
+                    self._hear_framed(whole, num_events)
+                    return whole
+        self._hear(whole)
         return scanned
+
+    def _hear_framed(self, whole: bytes, num_events: int) -> None:
+        """Take note of events of the known frame, for an estimate."""
+        self._framed_bytes += len(whole) - num_events * self._frame_bytes
+        if self._framed_bytes >= self._keep_from:
+            self._keep(whole)
 
     def _scan_all(self, whole: bytes) -> bytes:
         num_events = whole.count(b"\n\n") + whole.count(b"\r\n\r\n") + whole.count(b"\r\r")
