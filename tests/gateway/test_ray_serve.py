@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import sqlite3
 import sys
 import time
@@ -12,6 +14,7 @@ from typing import Any
 import openai
 import pytest
 
+from tests.gateway.client import rows
 from tests.gateway.rolling import Trial
 from tests.gateway.scripted import scripted_server
 from tests.gateway.upstream import NUM_EVENTS, Upstream
@@ -63,6 +66,49 @@ def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"turnout\[serve\]"):
         ray_serve.application(path)
+
+
+@pytest.mark.parametrize(("is_ray", "ending"), [(True, (499, "client_left")), (False, (503, "shutdown"))])
+def test_what_rays_proxy_cancels_has_been_left(
+    is_ray: bool, ending: tuple[int, str], tmp_path: Path, upstream: Upstream
+) -> None:
+    """Ray may cancel a request before it tells that its client left; elsewhere only a drain cancels one."""
+    gateway = ray_serve.build_replica(str(settings_file(tmp_path, upstream.base_url)))
+    upstream.behave.update(dict.fromkeys(gateway.parts.places, "drips"))
+    served = ray_serve.BehindProxy(gateway) if is_ray else gateway
+    asked = {"model": "turnout/auto", "messages": ASK, "stream": True}
+    body = {"type": "http.request", "body": json.dumps(asked).encode(), "more_body": False}
+    scope: dict[str, Any] = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/chat/completions",
+        "headers": [],
+        "client": None,
+    }
+
+    async def live() -> None:
+        inbox = iter([body])
+        begun = asyncio.Event()
+
+        async def receive() -> Any:
+            if (message := next(inbox, None)) is None:
+                await asyncio.Event().wait()
+            return message
+
+        async def send(message: Any) -> None:
+            if message.get("body"):
+                begun.set()
+
+        await gateway.start()
+        request = asyncio.create_task(served(scope, receive, send))
+        await begun.wait()
+        request.cancel()
+        await asyncio.wait([request])
+        await gateway.stop()
+
+    asyncio.run(live())
+    assert upstream.last.gone.wait(5)
+    assert [(row["status"], row["error"]) for row in rows(tmp_path / "ledger.sqlite")] == [ending]
 
 
 @pytest.fixture(scope="module")

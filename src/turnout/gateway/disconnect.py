@@ -15,6 +15,10 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 
+CANCELLED_IS_GONE = "turnout.cancelled_is_gone"
+"""Key of a scope whose server cancels a request when its client leaves, as Ray's proxy does."""
+
+
 class ClientGoneError(Exception):
     """The client closed its connection; nobody is left to be told anything."""
 

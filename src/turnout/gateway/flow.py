@@ -13,7 +13,7 @@ from turnout.gateway.answer_again import answer_again
 from turnout.gateway.ask import read_request
 from turnout.gateway.attempt import ask_down
 from turnout.gateway.body import read_body
-from turnout.gateway.disconnect import Attended, ClientGoneError
+from turnout.gateway.disconnect import CANCELLED_IS_GONE, Attended, ClientGoneError
 from turnout.gateway.errors import ApiError, internal_error
 from turnout.gateway.exchange import Exchange
 from turnout.gateway.keepalive import KeepAlive
@@ -69,7 +69,11 @@ async def _attend(exchange: Exchange) -> None:
     except ClientGoneError:
         account.end(CLIENT_LEFT, "client_left")
     except asyncio.CancelledError:
-        # Only the end of a drain cancels a request, and nobody waits for this task to say so.
+        # Nobody waits for this task to say so.
+        if CANCELLED_IS_GONE in exchange.scope:
+            account.end(CLIENT_LEFT, "client_left")
+            return
+        # Elsewhere only the end of a drain cancels a request.
         account.end(503, "shutdown")
         await _send_shutdown(exchange)
     except Exception:  # The edge: the client gets a typed failure, the log the traceback.

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 
 from turnout.core.errors import ConfigError, InputError, sentence
 from turnout.gateway.app import Gateway, build_app
 from turnout.gateway.config import load_config
+from turnout.gateway.disconnect import CANCELLED_IS_GONE, Receive, Scope, Send
 from turnout.gateway.lifecycle import set_up_telemetry
 from turnout.gateway.rollout_admin import ReplicasFile
 
@@ -55,8 +56,8 @@ def application(
         what, do = "Ray Serve is not installed", "run pip install 'turnout[serve]'"
         raise ConfigError(sentence(what, allowed="ray[serve]", got=str(error), do=do)) from error
 
-    def build() -> Gateway:
-        return build_replica(settings)
+    def build() -> BehindProxy:
+        return BehindProxy(build_replica(settings))
 
     @serve.ingress(build)
     class Replica:
@@ -91,6 +92,19 @@ def from_arguments(arguments: Mapping[str, str]) -> Application:
         what, allowed = "an argument of the gateway on Ray is no number", "num_replicas=2, num_cpus=0.5"
         raise ConfigError(sentence(what, allowed=allowed, got=str(error), do="write a number")) from error
     return application(arguments["path"], num_replicas=counts[0], num_cpus=counts[1])
+
+
+@final
+class BehindProxy:
+    """A gateway whose server cancels a request when its client leaves, sometimes before it says so."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+        scope[CANCELLED_IS_GONE] = True
+        await self._gateway(scope, receive, send)
 
 
 def build_replica(path: str) -> Gateway:
