@@ -4,34 +4,92 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from turnout.gateway.frame import Frame
 from turnout.gateway.heard import chars_of_events
 from turnout.gateway.stream import EventScanner
 
 HEAD, TAIL = (
     b'data: {"id": "x", "choices": [{"index": 0, "delta": {"content": "',
-    b'"}, "finish_reason": null}]}',
+    b'"}, "finish_reason": null}]}\n\n',
 )
 LAST = b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
 TEXTS = st.lists(st.text(max_size=8), max_size=30)
 
 
+def event(text: str) -> bytes:
+    """Return an event whose text is masked where JSON asks for it."""
+    return HEAD + json.dumps(text, ensure_ascii=False).encode()[1:-1] + TAIL
+
+
 def stream_of(texts: list[str]) -> bytes:
-    """Return events whose texts are masked where JSON asks for it."""
-    events = [HEAD + json.dumps(text, ensure_ascii=False).encode()[1:-1] + TAIL + b"\n\n" for text in texts]
-    return b"".join(events) + LAST
+    return b"".join(map(event, texts)) + LAST
 
 
-@given(TEXTS)
-def test_a_frame_changes_no_count(texts: list[str]) -> None:
-    block = stream_of(texts)
-    assert chars_of_events(block, (HEAD, TAIL)) == chars_of_events(block) == sum(map(len, texts))
+@given(st.lists(st.text(max_size=8), min_size=1, max_size=30))
+def test_a_frame_counts_what_parsing_does_or_nothing(texts: list[str]) -> None:
+    frame, block = Frame(HEAD, TAIL), b"".join(map(event, texts))
+    if frame.count(block):
+        assert (frame.num_chars, frame.num_events) == (chars_of_events(block), len(texts))
+    else:
+        assert any(text.endswith("\\") for text in texts)
+    assert chars_of_events(block) == sum(map(len, texts))
 
 
-@given(TEXTS)
-def test_a_stream_that_came_as_one_block_is_counted_exactly(texts: list[str]) -> None:
-    scanner = EventScanner(strip_usage=False)
-    scanner.feed(stream_of(texts))
+@given(TEXTS, st.lists(st.integers(1, 400), min_size=1, max_size=8))
+def test_a_stream_is_counted_exactly_however_it_is_cut(texts: list[str], sizes: list[int]) -> None:
+    scanner, data, at, turn = EventScanner(strip_usage=False), stream_of(texts), 0, 0
+    while at < len(data):
+        size = sizes[turn % len(sizes)]
+        scanner.feed(data[at : at + size])
+        at, turn = at + size, turn + 1
     assert scanner.said_chars() == sum(map(len, texts))
+    assert scanner.num_events == len(texts) + 2
+    assert scanner.is_done
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        HEAD + b'a"b' + TAIL,
+        HEAD + b"a\\" + TAIL,
+        HEAD + b"a\\" + TAIL + event("b"),
+        HEAD + b"a" + TAIL[:-2] + b"\n" + TAIL,
+        HEAD + b"a\nb" + TAIL,
+        HEAD + b"\xff" + TAIL,
+        HEAD + b"\\x" + TAIL,
+        HEAD + TAIL[1:],
+        event("a") + LAST,
+        b": a comment\n\n" + event("a"),
+    ],
+)
+def test_what_differs_in_more_than_its_text_is_in_no_frame(wrong: bytes) -> None:
+    frame = Frame(HEAD, TAIL)
+    assert not frame.count(wrong)
+    assert (frame.num_chars, frame.num_events) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        b'{"content": "a", "reasoning": "b"}',
+        b'{"content": "a", "tool_calls": [{"index": 0, "function": {"arguments": "x"}}]}',
+        b'{"role": "assistant"}',
+        b'{"content": ""',
+    ],
+)
+def test_an_event_that_says_more_than_a_text_is_no_frame(more: bytes) -> None:
+    assert Frame.of(b'data: {"choices": [{"delta": ' + more + b"}]}\n\n") is None
+
+
+def test_thoughts_and_arguments_are_in_frames_too() -> None:
+    call = b'{"tool_calls": [{"index": 0, "function": {"arguments": "abc"}}]}'
+    for delta in (b'{"content": null, "reasoning_content": "abc"}', call):
+        one = b'data: {"choices": [{"delta": ' + delta + b"}]}\n\n"
+        frame, block = Frame.of(one), one + one.replace(b"abc", b'{\\"a\\":')
+        assert frame is not None
+        assert frame.count(block)
+        assert frame.num_chars == 8 == chars_of_events(block)

@@ -162,6 +162,8 @@ class Account:
 
         `reported` is what the upstream had said where the client's own stream says it at its end only.
         """
+        if self.status is not None:
+            return  # the row is written
         self.usage = usage = scanner.usage
         if usage is not None and scanner.is_usage_last and usage.completion_tokens:
             return

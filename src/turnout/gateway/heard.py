@@ -1,8 +1,9 @@
 """This module estimates how much an answer said, for one that came without a usage: by its characters.
 
-A stream's blocks are not read on their way. A few are kept, one for every so many bytes, and read where the
-stream has ended and nobody said what it took. Each is kept with a chance in proportion to its length, so its
-share of text stands for as many bytes as the next one's (sampling in proportion to size).
+Blocks of a stream that are in no frame (`turnout.gateway.frame`) are not read on their way. A few are kept,
+one for every so many bytes, and read where the stream has ended and nobody said what it took. Each is kept
+with a chance in proportion to its length, so its share of text stands for as many bytes as the next one's
+(sampling in proportion to size).
 """
 
 from __future__ import annotations
@@ -64,17 +65,10 @@ class Sample:
         if self._stride:
             self.keep_from = max(self.num_bytes, self.keep_from + self._wait())
 
-    def first_event(self) -> bytes:
-        """Return the first event of the first block that is kept, with its end; nothing of one in parts."""
-        first = self._kept[0] if self._kept else b""
-        event, end, _ = first.partition(b"\n\n") if isinstance(first, bytes) else (b"", b"", b"")
-        return event + end
-
-    def chars(self, frame: tuple[bytes, bytes] | None = None) -> int:
-        """Return the characters of the whole stream; `frame` stands around the text of most events."""
+    def chars(self) -> int:
+        """Return the characters of all blocks."""
         read = [
-            one if isinstance(one, _Read) else _Read(len(one), chars_of_events(one, frame))
-            for one in self._kept
+            one if isinstance(one, _Read) else _Read(len(one), chars_of_events(one)) for one in self._kept
         ]
         # A block stands for its own bytes, or for as many as one was kept for.
         weights = [max(1.0, self._stride / one.num_bytes) for one in read]
@@ -104,25 +98,9 @@ def _num_held(kept: list[bytes | _Read]) -> int:
     return sum([0 if isinstance(one, _Read) else len(one) for one in kept])
 
 
-def chars_of_events(block: bytes, frame: tuple[bytes, bytes] | None = None) -> int:
-    """Return the characters that a block of server-sent events says, in any of the APIs spoken here.
-
-    An event whose plain text stands in the `frame`, which is known to hold a text and nothing else that is
-    said, is not parsed.
-    """
-    events = _BOUNDARY.split(block)
-    if frame is None:
-        return sum(map(_chars_of_event, events))
-    before, after = frame
-    framed, num = len(before) + len(after), 0
-    for event in events:
-        if event.startswith(before) and event.endswith(after):
-            text = event[len(before) : len(event) - len(after)]
-            if len(event) >= framed and text.isascii() and b'"' not in text and b"\\" not in text:
-                num += len(text)
-                continue
-        num += _chars_of_event(event)
-    return num
+def chars_of_events(block: bytes) -> int:
+    """Return the characters that a block of server-sent events says, in any of the APIs spoken here."""
+    return sum(map(_chars_of_event, _BOUNDARY.split(block)))
 
 
 def chars_of_answer(body: bytes) -> int:

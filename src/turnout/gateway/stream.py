@@ -6,7 +6,6 @@ carry usage or an error, never for one with text.
 
 from __future__ import annotations
 
-import random
 import re
 from abc import ABC, abstractmethod
 from typing import final
@@ -14,7 +13,8 @@ from typing import final
 import msgspec
 
 from turnout.gateway.errors import error_body
-from turnout.gateway.heard import Sample, chars_of_events
+from turnout.gateway.frame import Frame
+from turnout.gateway.heard import Sample
 
 DONE = b"data: [DONE]\n\n"
 """The event that ends a complete stream."""
@@ -22,16 +22,14 @@ DONE = b"data: [DONE]\n\n"
 MAX_HELD_BYTES = 1_000_000
 """Bytes of one unfinished event that are held back; beyond it they are forwarded unread."""
 
-_chance = random.Random()
 _ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 BOUNDARY = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 """What stands between two events."""
 _SAYS_FINISH = b'"finish_reason"'
 _GOES_ON = (b'"finish_reason":null', b'"finish_reason": null')
 _MARK = re.compile(rb'"usage"\s*:\s*\{|\[DONE\]|"error"')
-_MOST_FRAMES = 8
-"""Of one stream; an upstream whose events differ in more than their text is not looked at so."""
-_SAYS = re.compile(rb'"content"\s*:\s*"')
+_MOST_LOOKS = 8
+"""For a frame in one stream; an upstream whose events differ in more than their text has none."""
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
 
 
@@ -124,8 +122,6 @@ class Scanner(ABC):
     """What the stream said of its usage, once it has."""
     is_usage_last: bool = False
     """Whether that is what the whole answer took, and not what it had taken so far."""
-    num_events: int = 0
-    """Events with a text so far, by a count that may take in others."""
     is_done: bool = False
     """Whether the answer is complete and said so: whatever happens after it is no failure."""
     has_error: bool = False
@@ -144,6 +140,12 @@ class Scanner(ABC):
 
     def __init__(self) -> None:
         self._sample = Sample()
+        self._num_events = 0
+
+    @property
+    def num_events(self) -> int:
+        """Events with a text so far, by a count that may take in others."""
+        return self._num_events
 
     @abstractmethod
     def feed(self, block: bytes) -> bytes:
@@ -175,16 +177,19 @@ class EventScanner(Scanner):
         super().__init__()
         self.strip_usage = strip_usage
         self.usage: UsageCount | None = None
-        self.num_events = 0
         self.is_done = False
         self.is_finished = False
         self.has_error = False
         self.has_bad_event = False
         self._held = b""
-        self._frame: tuple[bytes, bytes] | None = None
-        self._frame_bytes = self._num_frames = 0
-        self._framed_bytes = self._keep_from = 0
-        self._framed: list[tuple[int, bytes]] = []
+        self._frame: Frame | None = None
+        self._frames: list[Frame] = []
+        self._num_looks = 0
+
+    @property
+    def num_events(self) -> int:
+        """Events so far."""
+        return self._num_events + sum([frame.num_events for frame in self._frames])
 
     @property
     def is_complete(self) -> bool:
@@ -193,11 +198,7 @@ class EventScanner(Scanner):
 
     def feed(self, block: bytes) -> bytes:
         """Return the bytes to forward now; an unfinished event is held until its end arrives."""
-        if self._frame is not None and not self._held and _is_framed(block, *self._frame):
-            self.num_events += 1
-            self._framed_bytes += len(block) - self._frame_bytes
-            if self._framed_bytes >= self._keep_from:
-                self._keep(block)
+        if self._frame is not None and not self._held and self._frame.count(block):
             return block
         data = self._held + block if self._held else block
         end = event_start(data, 0, len(data))
@@ -209,52 +210,46 @@ class EventScanner(Scanner):
         return self._scan(whole) if whole else b""
 
     def said_chars(self) -> int:
-        """Return the characters in events that were read and, by their bytes, in those of a known frame."""
-        num_bytes = sum([num for num, _ in self._framed])
-        # Where nothing is masked, what stands between the frames is the text itself, a byte a character.
-        chars = sum(
-            [
-                num if block.isascii() and b"\\" not in block else chars_of_events(block)
-                for num, block in self._framed
-            ]
-        )
-        # A character may be written in up to six bytes.
-        framed = self._framed_bytes * chars / num_bytes if num_bytes else self._framed_bytes
-        # A short stream may come as one block, of which no frame was taken on its way.
-        frame = self._frame or _frame_of(self._sample.first_event())
-        return self._sample.chars(frame) + round(framed)
-
-    def _keep(self, block: bytes) -> None:
-        """Keep a block of a known frame, for how many bytes a character takes: one for half as many again."""
-        self._framed.append((len(block) - block.count(b"\n\n") * self._frame_bytes, block))
-        self._keep_from = 1 + round(self._framed_bytes * (1.2 + 0.6 * _chance.random()))
+        """Return the characters said so far: of events in a frame as they are, of others by an estimate."""
+        return self._sample.chars() + sum([frame.num_chars for frame in self._frames])
 
     def _scan(self, whole: bytes) -> bytes:
-        """Read the events that carry a mark; the others, which are nearly all, say nothing new but a text."""
-        if self._frame is not None and (num_events := _num_framed(whole, *self._frame)):
-            self.num_events += num_events
-            self._hear_framed(whole, num_events)
+        """Read what is not in a frame; what is, which is nearly all, says nothing new but a text."""
+        start = end = 0
+        if self._frame is not None:
+            start, end = self._framed(whole, self._frame)
+        if not end and (frame := self._next_frame(whole)) is not None:
+            start, end = self._framed(whole, frame)
+            if end:
+                self._frame = frame
+                self._frames.append(frame)
+        if end == len(whole) and not start:
             return whole
-        scanned = self._scan_all(whole)
-        if self._num_frames < _MOST_FRAMES and scanned is whole and not self.is_finished:
-            self._frame, self._num_frames = _frame_of(whole), self._num_frames + 1
-            if self._frame is not None:
-                self._frame_bytes = sum(map(len, self._frame)) + len(b"\n\n")
-                if num_events := _num_framed(whole, *self._frame):
-                    self._hear_framed(whole, num_events)
-                    return whole
-        self._hear(whole)
-        return scanned
+        if not end:
+            return self._scan_all(whole)
+        first, last = whole[:start], whole[end:]
+        return b"".join([first and self._scan_all(first), whole[start:end], last and self._scan_all(last)])
 
-    def _hear_framed(self, whole: bytes, num_events: int) -> None:
-        """Take note of events of the known frame, for an estimate."""
-        self._framed_bytes += len(whole) - num_events * self._frame_bytes
-        if self._framed_bytes >= self._keep_from:
-            self._keep(whole)
+    def _framed(self, whole: bytes, frame: Frame) -> tuple[int, int]:
+        """Return from where to where a block holds events of a frame, which are counted; 0, 0 for none."""
+        start, end = frame.cut(whole)
+        return (start, end) if end and frame.count(whole[start:end]) else (0, 0)
+
+    def _next_frame(self, whole: bytes) -> Frame | None:
+        """Return the frame of a block's second or only event; None where more than a text is in it."""
+        if self._num_looks >= _MOST_LOOKS or self.is_finished:
+            return None
+        self._num_looks += 1
+        start = whole.find(b"\n\n") + 2
+        event = whole[start : whole.find(b"\n\n", start) + 2] if 2 <= start < len(whole) else whole
+        if _MARK.search(event) is not None or _FINISH.search(event) is not None:
+            return None
+        return Frame.of(event)
 
     def _scan_all(self, whole: bytes) -> bytes:
+        self._hear(whole)
         num_events = whole.count(b"\n\n") + whole.count(b"\r\n\r\n") + whole.count(b"\r\r")
-        self.num_events += num_events
+        self._num_events += num_events
         # Counting is cheap, a pattern is not, and nearly every chunk says that it is not the last.
         if not self.is_finished and whole.count(_SAYS_FINISH) > sum([whole.count(none) for none in _GOES_ON]):
             self.is_finished = _FINISH.search(whole) is not None
@@ -296,46 +291,6 @@ class EventScanner(Scanner):
         self.is_usage_last = self.is_finished
         self.usage = chunk.usage
         return self.strip_usage and not chunk.choices
-
-
-def _frame_of(whole: bytes) -> tuple[bytes, bytes] | None:
-    """Return what stands before and after the text of a block's last event; None where there is no text."""
-    event = whole[:-2].rpartition(b"\n\n")[2]
-    said = _SAYS.search(event)
-    if said is None or b"\r" in event or not event.startswith(b'data: {"'):
-        return None
-    end = event.find(b'"', said.end())
-    # A mark within the text is no end of it.
-    return (event[: said.end()], event[end:]) if end >= 0 and event[end - 1 : end] != b"\\" else None
-
-
-def _is_framed(block: bytes, before: bytes, after: bytes) -> bool:
-    """Whether a block is one event that `_num_framed` would count: most are, and it is seen sooner here."""
-    end = len(block) - len(after) - 2
-    return (
-        block.startswith(before)
-        and block.endswith(b"\n\n")
-        and block.startswith(after, end)
-        and block.find(b'"', len(before)) == end
-        and block.find(b"\n", len(before)) == len(block) - 2
-    )
-
-
-def _num_framed(whole: bytes, before: bytes, after: bytes) -> int:
-    """Return the number of events of a block where all differ from one that was read by their text alone.
-
-    Between `before`, which opens a text, and `after`, which begins with the sign that ends it, no such sign
-    may stand: a text that holds one, masked, is no longer seen from outside, and is looked at as a whole.
-    """
-    events = whole.split(b"\n\n")
-    if events.pop():
-        return 0
-    low, size = len(before), len(after)
-    for event in events:
-        is_framed = event.startswith(before) and event.endswith(after)
-        if not is_framed or event.find(b'"', low) != len(event) - size:
-            return 0
-    return len(events)
 
 
 def event_start(data: bytes, low: int, high: int) -> int:

@@ -22,7 +22,6 @@ class NamedScanner(Scanner):
     def __init__(self) -> None:
         super().__init__()
         self.usage: UsageCount | None = None
-        self.num_events = 0
         self.is_done = False
         self.is_finished = False
         self.has_error = False
@@ -61,7 +60,7 @@ class NamedScanner(Scanner):
         return whole
 
     def _scan(self, whole: bytes) -> None:
-        self.num_events += whole.count(self.text_mark)
+        self._num_events += whole.count(self.text_mark)
         for mark in self.marks:
             if mark in whole:
                 break

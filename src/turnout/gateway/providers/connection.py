@@ -36,6 +36,7 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_blocks",
         "_coding",
         "_has_length",
         "_head_bytes",
@@ -51,6 +52,7 @@ class Connection(asyncio.Protocol):
         "_response",
         "_transport",
         "idle_since_s",
+        "on_body",
     )
 
     def __init__(self, on_free: Callable[[Connection], None], on_lost: Callable[[Connection], None]) -> None:
@@ -65,6 +67,9 @@ class Connection(asyncio.Protocol):
         self._is_interim = self._is_kept = self._has_length = False
         self._head_bytes = 0
         self._coding = b""
+        self._blocks: list[bytes] = []
+        self.on_body = self._blocks.append
+        """Takes a part of a body from the parser: many come at once, and none costs a call of ours."""
         self.idle_since_s = 0.0
         """When it was last given back, by the loop's clock."""
 
@@ -109,8 +114,14 @@ class Connection(asyncio.Protocol):
             self._is_paused = False
             self._transport.resume_reading()
 
+    def _rest(self) -> None:
+        """Read no more until somebody has taken what is there."""
+        if not self._is_paused and self._transport is not None:
+            self._is_paused = True
+            self._transport.pause_reading()
+
     def _begin(self) -> Response:
-        response = self._response = Response(self, self._loop)
+        response = self._response = Response(self, self._loop, self._blocks)
         return response
 
     # What the loop calls.
@@ -133,11 +144,16 @@ class Connection(asyncio.Protocol):
         response = self._response
         try:
             self._parser.feed_data(data)
+            if response.inflate is not None:
+                response.unpack(self._blocks)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade, zlib.error) as error:
             cause = error.__context__
             told = cause if isinstance(cause, BrokenError) else BrokenError(str(error) or "no HTTP")
             self._fail(told)
         # Once for all that came at once, however many parts the parser cut it into.
+        response.size += len(data)
+        if response.size > HIGH_BYTES and self._response is response:
+            self._rest()
         response.tell()
 
     def pause_writing(self) -> None:
@@ -156,7 +172,7 @@ class Connection(asyncio.Protocol):
         response, self._response = self._response, None
         if response is not None:
             if response.status and not self._has_length and exc is None:
-                response.finish()
+                response.finish(self._blocks)
             elif response.status or self._head_bytes:
                 response.fail(BrokenError("closed in the middle of a response"))
             else:
@@ -199,26 +215,14 @@ class Connection(asyncio.Protocol):
         self._response.read_as(self._coding)
         self._response.status = status
 
-    def on_body(self, body: bytes) -> None:
-        """Hand on a part of the body."""
-        response = self._response
-        if response is None or self._transport is None:
-            return
-        if response.inflate is not None:
-            body = response.inflate.decompress(body)
-        if body:
-            response.blocks.append(body)
-            response.size += len(body)
-            if response.size > HIGH_BYTES and not self._is_paused:
-                self._is_paused = True
-                self._transport.pause_reading()
-
     def on_message_complete(self) -> None:
         """Let the response go, and the connection too."""
         if self._is_interim or self._response is None:
             return
-        response, self._response = self._response, None
-        response.finish()
+        response = self._response
+        response.finish(self._blocks)
+        self._response = None
+        self._blocks.clear()
         self.go_on()
         self._head_bytes = 0
         if self._is_kept and self._is_sent and self.is_open:

@@ -45,6 +45,8 @@ class Response:
         Where it comes from; it is let go when the response is whole.
     loop:
         The event loop of who waits.
+    blocks:
+        What the connection adds to as it arrives.
     """
 
     __slots__ = (
@@ -62,14 +64,14 @@ class Response:
         "status",
     )
 
-    def __init__(self, connection: Connection, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, connection: Connection, loop: asyncio.AbstractEventLoop, blocks: list[bytes]) -> None:
         self._connection: Connection | None = connection
         self._loop = loop
         self._waiter: asyncio.Future[None] | None = None
-        self.blocks: list[bytes] = []
-        """What has arrived and was not taken; the connection adds to it."""
+        self.blocks = blocks
+        """What has arrived and was not taken; the connection adds to it until the body is whole."""
         self.size = 0
-        """Bytes of them."""
+        """Bytes of them, and of what stood around them."""
         self._error: Exception | None = None
         self._is_whole = False
         self.inflate: zlib._Decompress | None = None
@@ -161,10 +163,12 @@ class Response:
             self._waiter = None
 
     def _take(self) -> bytes:
-        blocks, self.blocks, self.size = self.blocks, [], 0
+        blocks, self.size = self.blocks, 0
+        block = blocks[0] if len(blocks) == 1 else b"".join(blocks)
+        blocks.clear()
         if self._connection is not None:
             self._connection.go_on()
-        return blocks[0] if len(blocks) == 1 else b"".join(blocks)
+        return block
 
     def tell(self) -> None:
         """Hand on what has arrived where somebody takes it at once; else wake whoever waits for it."""
@@ -192,10 +196,24 @@ class Response:
             return
         if coding not in _CODINGS:
             raise BrokenError(f"content-encoding {coding[:20].decode('latin-1')}")
-        self.inflate = zlib.decompressobj(_CODINGS[coding])
+        self.inflate, self.blocks = zlib.decompressobj(_CODINGS[coding]), []
 
-    def finish(self) -> None:
-        """Note that the body is whole."""
+    def unpack(self, blocks: list[bytes]) -> None:
+        """Undo the coding of what has arrived; raises `zlib.error`."""
+        assert self.inflate is not None
+        taken = blocks[:]
+        blocks.clear()
+        for block in taken:
+            if part := self.inflate.decompress(block):
+                self.blocks.append(part)
+                self.size += len(part)
+
+    def finish(self, blocks: list[bytes]) -> None:
+        """Note that the body is whole, with the last of what has arrived; raises `zlib.error`."""
+        if self.inflate is None:
+            self.blocks = blocks[:]
+        else:
+            self.unpack(blocks)
         self._connection, self._is_whole = None, True
         if self.inflate is not None:
             if rest := self.inflate.flush():
