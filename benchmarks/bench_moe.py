@@ -4,7 +4,7 @@
     OMP_NUM_THREADS=1 python -m benchmarks.bench_moe --folder DIR --write
 
 The first measures every setting that the folder lacks, each into a file of its own, so that it goes on where
-it was stopped: 13 minutes for all on an idle machine. The second makes benchmarks/results/moe.json and the
+it was stopped: 16 minutes for all on an idle machine. The second makes benchmarks/results/moe.json and the
 table in benchmarks/nn/NOTES.md of what is there.
 
 Times are processor seconds of one thread. In every round each contestant has a turn, in a new order and
@@ -12,8 +12,10 @@ with cold caches, as between the layers of a model; recorded are medians of the 
 interval of their median. A backend far behind the fastest one in the first round drops out.
 
 Two floors hold the same operations as large products without any expert: by torch's own products (`floor`),
-and in the fastest form of `turnout.nn.executors.forms` (`fast_floor`). Predictions stand in
-benchmarks/nn/NOTES.md.
+and in the fastest form of `turnout.nn.executors.forms` (`fast_floor`). `products` are the same operations
+again, one expert after the other: as many rows as it has, its own weights, and nothing else, no gathering,
+activation or adding up, into memory that was there before. What these take above the floor no order of work
+on whole tokens removes. Predictions stand in benchmarks/nn/NOTES.md.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ from turnout.nn.executors.auto import make_executor
 from turnout.nn.plan import SparsePlan
 
 WIDTH = INNER = 1024
-OURS = "turnout auto"
+OURS, PRODUCTS = "turnout auto", "products"
 THEIRS = ("eager", "grouped_mm", "batched_mm")
 MAX_COPIED_ROWS = 32
 """`batched_mm` copies the weights of each pair; beyond so many pairs that is left out."""
@@ -129,6 +131,32 @@ def floors(rows: int, dtype: torch.dtype, *, backward: bool) -> dict[str, Run]:
     return {"floor": own, "fast_floor": fast}
 
 
+def products(experts: OlmoeExperts, indices_TK: Tensor, *, backward: bool) -> Run:
+    """Return the floor's products expert by expert, each of as many rows as the choices give it."""
+    up_EFD, down_EDI = experts.gate_up_proj.detach(), experts.down_proj.detach()
+    counts = torch.bincount(indices_TK.flatten(), minlength=experts.num_experts).tolist()
+    kind = up_EFD.dtype
+    x, dy, y, dx = (torch.randn(max(counts), WIDTH).to(kind) for _ in range(4))
+    inner, dinner = (torch.randn(max(counts), INNER).to(kind) for _ in range(2))
+    h, dh = (torch.randn(max(counts), 2 * INNER).to(kind) for _ in range(2))
+    grads = (torch.zeros_like(up_EFD), torch.zeros_like(down_EDI)) if backward else None
+
+    def run() -> Tensor:
+        for expert, n in enumerate(counts):
+            if n:
+                forms.outputs_into(h[:n], x[:n], up_EFD[expert])
+                forms.outputs_into(y[:n], inner[:n], down_EDI[expert])
+        for expert, n in enumerate(counts if grads is not None else ()):
+            if n and grads is not None:
+                forms.inputs_into(dinner[:n], dy[:n], down_EDI[expert])
+                forms.inputs_into(dx[:n], dh[:n], up_EFD[expert])
+                forms.weights_into(grads[0][expert], dh[:n], x[:n])
+                forms.weights_into(grads[1][expert], dy[:n], inner[:n])
+        return y
+
+    return run
+
+
 class Cell:
     """One setting: everybody's turns, and what comes of them."""
 
@@ -144,6 +172,7 @@ class Cell:
         self.floors = floors(min(rows, FLOOR_ROWS), dtype, backward=self.is_backward)
         self.scale = dict.fromkeys(self.floors, max(rows / FLOOR_ROWS, 1.0))
         self.everybody |= self.floors
+        self.everybody[PRODUCTS] = products(self.experts, indices_TK, backward=self.is_backward)
         self.outputs: dict[str, Tensor] = {}
         self.cache = torch.ones(CACHE_NUMBERS)
 
@@ -155,7 +184,8 @@ class Cell:
     def turn(self, name: str) -> float:
         """Return the processor seconds of one pass."""
         self.cache.sum()
-        is_graph = self.is_backward and name not in self.floors
+        is_bare = name in self.floors or name == PRODUCTS
+        is_graph = self.is_backward and not is_bare
         start = time.process_time()
         with torch.set_grad_enabled(is_graph):
             y = self.everybody[name]()
@@ -164,7 +194,7 @@ class Cell:
             # Giving the gradients' memory back is a part of a step.
             self.experts.zero_grad(set_to_none=True)
         seconds = time.process_time() - start
-        if name not in self.floors and name not in self.outputs:
+        if not is_bare and name not in self.outputs:
             self.outputs[name] = y.detach().float()
         return seconds * self.scale.get(name, 1.0)
 
@@ -203,6 +233,8 @@ class Cell:
             "over_backend": rivals | {name: 1 / times for name, times in behind.items()},
             "over_floor": _interval(ratios["floor"], rng),
             "over_fast_floor": _interval(ratios["fast_floor"], rng),
+            "over_products": _interval(ratios[PRODUCTS], rng),
+            "products_over_floor": _interval([one[PRODUCTS] / one["floor"] for one in rounds], rng),
         }
 
 

@@ -26,6 +26,8 @@ COLUMNS = (
     "the best",
     "over the floor",
     "over the fast floor",
+    "its products alone, over the floor",
+    "over its products alone",
     "not reached",
 )
 
@@ -40,7 +42,9 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
             f"| {'skewed' if row['skewed'] else 'even'} "
             f"| {'forward, backward' if row['backward'] else 'forward'} "
             f"| {best['value']:.2f} ({best['low']:.2f} to {best['high']:.2f}) | {row['best_backend']} "
-            f"| {floor['value']:.2f} | {row['over_fast_floor']['value']:.2f} | {_missed(row)} |"
+            f"| {floor['value']:.2f} | {row['over_fast_floor']['value']:.2f} "
+            f"| {row['products_over_floor']['value']:.2f} | {row['over_products']['value']:.2f} "
+            f"| {_missed(row)} |"
         )
     head = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
     return "\n".join([*head, *lines, ""])
@@ -51,11 +55,12 @@ def write(rows: Sequence[Mapping[str, Any]]) -> None:
     slow = sum("slower" in _missed(row) for row in rows)
     many = [row for row in rows if row["tokens"] == MANY_TOKENS]
     above = sum("above" in _missed(row) for row in many)
+    bare = sum("above" in _missed(row) and row["products_over_floor"]["value"] > MOST for row in many)
     commits = sorted({f"`{row['commit']}`" for row in rows})
     told = (
         f"{len(rows)} settings, measured at {', '.join(commits)}. Slower than the\n"
         f"best backend beyond the interval: {slow}. Above {MOST} of the floor at {MANY_TOKENS:,} tokens: "
-        f"{above} of {len(many)}."
+        f"{above} of {len(many)},\nand in {bare} of these the products alone are."
     )
     text = NOTES.read_text(encoding="utf-8")
     before, after = text.split(BEGIN)[0], text.split(END)[1]

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from tests.nn.moe_models import decisive
 from turnout.core.errors import InputError, ShapeError
@@ -11,6 +12,7 @@ from turnout.nn.experts import Experts, stack_of
 from turnout.nn.gates.autonomy import AutonomyGate
 from turnout.nn.gates.compete import CompeteGate
 from turnout.nn.gates.contract import GateContext
+from turnout.nn.gates.switch import SwitchGate
 from turnout.nn.gates.top_k import TopKGate
 from turnout.nn.mixture import MoE
 from turnout.nn.moe import find_moe_layers
@@ -71,6 +73,25 @@ def test_a_layer_that_has_been_trained_is_copied_without_its_plan() -> None:
     assert other.plan is None
     assert layer.plan is not None
     assert torch.equal(other(x_TD), y_TD)
+
+
+@pytest.mark.parametrize("is_reentrant", [False, True])
+def test_losses_that_would_teach_nothing_under_checkpointing_are_refused(is_reentrant: bool) -> None:
+    gate = SwitchGate(width=8, num_experts=4)
+    layer = MoE(gate=gate, experts=Experts(width=8, inner=6, num_experts=4)).train()
+    x_TD = torch.randn(5, 8, requires_grad=True)
+    y_TD = checkpoint(layer, x_TD, use_reentrant=is_reentrant)
+    assert layer.plan is not None
+    assert set(layer.plan.losses) == {"balance"}
+    if is_reentrant:
+        with pytest.raises(InputError, match=r"losses balance of the gate.*use_reentrant=False"):
+            sum(layer.plan.losses.values())
+        with torch.no_grad():
+            assert float(layer.plan.losses["balance"]) > 0
+        y_TD.sum().backward()
+        return
+    (gradient_ED,) = torch.autograd.grad(layer.plan.losses["balance"], gate.weight_ED, retain_graph=True)
+    assert bool(gradient_ED.any())
 
 
 def test_a_gate_for_other_experts_is_refused() -> None:

@@ -24,6 +24,7 @@ from turnout.nn.gate_port import PROBE_TOKENS
 from turnout.nn.gate_stand_in import StandIn, width_of
 from turnout.nn.gates.contract import Gate, GateContext
 from turnout.nn.moe import MoELayer, find_moe_layers
+from turnout.nn.no_graph import no_graph
 from turnout.nn.plan import Plan, SparsePlan
 from turnout.nn.sidecar import load_sidecar, save_sidecar
 
@@ -128,7 +129,7 @@ class GateSwap(nn.Module):
         """
         for plan, has_graph in zip(self.plans, self._has_graph, strict=True):
             if plan is not None and plan.losses and torch.is_grad_enabled() and not has_graph:
-                raise _no_graph(f"losses {', '.join(sorted(plan.losses))} of the gates")
+                raise no_graph(f"losses {', '.join(sorted(plan.losses))} of the gates")
         named = [item for plan in self.plans if plan is not None for item in plan.losses.items()]
         factors, names = factors or {}, sorted({name for name, _ in named})
         if named and (unknown := sorted(set(factors) - set(names))):
@@ -204,7 +205,7 @@ class GateSwap(nn.Module):
             before = self.plans[index - 1] if index else None
             has_graph = torch.is_grad_enabled()
             if before is not None and before.state is not None and has_graph > self._has_graph[index - 1]:
-                raise _no_graph(f"{layer.name}: the state that the layer before left")
+                raise no_graph(f"{layer.name}: the state that the layer before left")
             context = self._pass.context(
                 x_TD, number, self.num_layers, layer.experts, None if before is None else before.state
             )
@@ -262,17 +263,6 @@ def _check(layer: MoELayer, gate: Gate) -> None:
             plan = gate.eval()(x_TD.to(_weight(layer).device), GateContext(experts=layer.experts))
         gate.train(was_training)
         _choices(layer, plan, torch.float32)
-
-
-def _no_graph(what: str) -> InputError:
-    return InputError(
-        sentence(
-            what,
-            allowed="a forward pass that records gradients",
-            got="one under torch.no_grad, as reentrant checkpointing makes it",
-            do="checkpoint with use_reentrant=False, or read it under torch.no_grad too",
-        )
-    )
 
 
 def _weight(layer: MoELayer) -> Tensor:

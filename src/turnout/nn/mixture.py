@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from turnout.core.errors import InputError, ShapeError, sentence
 from turnout.nn.executors.auto import AutoExecutor
 from turnout.nn.executors.contract import Executor
 from turnout.nn.gates.contract import Gate, GateContext
+from turnout.nn.no_graph import LossesWithoutGraph
 from turnout.nn.plan import Plan
 
 
@@ -28,7 +30,9 @@ class MoE(nn.Module):
     executor
         How the plan is run; `AutoExecutor` if None.
 
-    `plan` keeps the last forward pass's plan, with its gradients, for losses and analysis; None before.
+    `plan` keeps the last forward pass's plan, with its gradients, for losses and analysis; None before. Of a
+    pass in training that recorded no gradients, such as the first one under reentrant checkpointing, its
+    losses are refused with an `InputError` where gradients are recorded: they would teach nothing.
     Raises `ShapeError` for a gate that was made for other experts.
     """
 
@@ -75,7 +79,8 @@ class MoE(nn.Module):
             context = replace(context, experts=self.experts)
         plan = self.gate(x_TD, context)
         assert isinstance(plan, Plan)
-        self.plan = plan
+        is_mute = self.training and plan.losses and not torch.is_grad_enabled()
+        self.plan = replace(plan, losses=LossesWithoutGraph(plan.losses)) if is_mute else plan
         y_TD = self.executor.run(x_TD, plan, self.experts)
         if self.shared is not None:
             mask_T = context.mask_T()

@@ -7,14 +7,18 @@ import json
 from collections.abc import Iterator
 
 import pytest
+import torch
 
 from benchmarks import bench_moe, moe_table
+from turnout.nn.flops import executed_flops
 
 ROW = {
     "experts": 16, "k": 2, "tokens": 4096, "dtype": "float32", "skewed": False, "backward": False,
     "commit": "c", "best_backend": "eager", "over_best_backend": {"value": 0.9, "low": 0.8, "high": 1.1},
     "over_floor": {"value": 1.1, "low": 1.0, "high": 1.2},
     "over_fast_floor": {"value": 1.3, "low": 1.0, "high": 2.0},
+    "products_over_floor": {"value": 1.05, "low": 1.0, "high": 2.0},
+    "over_products": {"value": 1.04, "low": 1.0, "high": 2.0},
 }  # fmt: skip
 
 
@@ -52,14 +56,39 @@ def test_the_table_marks_what_is_slower_or_above_the_floor(monkeypatch, tmp_path
     slow = {**ROW, "over_best_backend": {"value": 1.1, "low": 1.05, "high": 1.2}}
     high = {**ROW, "over_floor": {"value": 1.2, "low": 1.1, "high": 1.3}}
     few = {**high, "tokens": 16}
+    bare = {**high, "products_over_floor": {"value": 1.17, "low": 1.1, "high": 1.3}}
     notes = tmp_path / "NOTES.md"
     notes.write_text(f"before\n{moe_table.BEGIN}\nold\n{moe_table.END}\nafter\n")
     monkeypatch.setattr(moe_table, "NOTES", notes)
-    moe_table.write([ROW, slow, high, few])
+    moe_table.write([ROW, slow, high, few, bare])
     text = notes.read_text()
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")
     assert "old" not in text
     lines = [line for line in text.splitlines() if line.startswith("| 16, 2")]
-    assert [line.split("|")[-2].strip() for line in lines] == ["", "slower", "above 1.15", ""]
-    assert "beyond the interval: 1. Above 1.15 of the floor at 4,096 tokens: 1 of 3." in text
+    assert [line.split("|")[-2].strip() for line in lines] == ["", "slower", "above 1.15", "", "above 1.15"]
+    assert [line.split("|")[-4].strip() for line in lines][-2:] == ["1.05", "1.17"]
+    told = " ".join(text.split())
+    assert "beyond the interval: 1. Above 1.15 of the floor at 4,096 tokens: 2 of 4," in told
+    assert "in 1 of these the products alone are." in told
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_products_and_floor_are_the_operations_of_the_layer(options, backward) -> None:
+    experts = bench_moe.experts_of(16, torch.float32)
+    weights_TK, indices_TK = bench_moe.choices(33, 16, 2, skewed=True)
+    x_TD = torch.randn(33, 16, requires_grad=backward)
+    run = bench_moe.runners(experts, x_TD, weights_TK, indices_TK)[bench_moe.OURS]
+
+    def layer() -> None:
+        with torch.set_grad_enabled(backward):
+            y_TD = run()
+        if backward:
+            y_TD.sum().backward()
+
+    _, flops = executed_flops(layer)
+    experts.zero_grad()
+    bare = [bench_moe.products(experts, indices_TK, backward=backward)]
+    bare += bench_moe.floors(66, torch.float32, backward=backward).values()
+    with torch.no_grad():
+        assert [executed_flops(one)[1] for one in bare] == [flops] * 3

@@ -13,7 +13,7 @@ from tests.nn.moe_models import decisive
 from turnout.core.errors import InputError, MissingExtraError
 from turnout.nn.executors import grouped
 from turnout.nn.executors.auto import EXECUTORS, AutoExecutor, make_executor
-from turnout.nn.executors.blocks import BLOCK_ROWS
+from turnout.nn.executors.blocks import BLOCK_ROWS, EVEN_ROWS, blocks_of
 from turnout.nn.executors.grouped import GroupedExecutor
 from turnout.nn.executors.loop import LoopExecutor
 from turnout.nn.executors.precision import WIDE_ROWS, has_half
@@ -112,6 +112,39 @@ def test_stretches_and_chunks_of_an_expert_add_up(dtype) -> None:
     plan = plans(num_tokens)["all to one"]
     x_TD = torch.randn(num_tokens, 6).to(dtype)
     expected = results("loop", x_TD, plan, experts, plan.weights_N)
+    require_same(results("segments", x_TD, plan, experts, plan.weights_N), expected, dtype)
+
+
+def test_rows_past_a_stretch_belong_to_nobody() -> None:
+    """Products of many rows in half precision go over some of the next expert's, or of the next block's."""
+    experts = make("swiglu and biases", torch.bfloat16, width=6, inner=4)
+    counts = [EVEN_ROWS + 1, 3, BLOCK_ROWS - EVEN_ROWS + 6, EVEN_ROWS + 2, 0, EVEN_ROWS + 3]
+    num_tokens = sum(counts)
+    indices_TK = torch.repeat_interleave(torch.arange(6), torch.tensor(counts))[:, None]
+    plan = SparsePlan.from_choices(torch.rand(num_tokens, 1), indices_TK, num_experts=6)
+    plan.weights_N.requires_grad_()
+    assert any(s.reach > s.end for block in blocks_of(plan.offsets_E, is_even=True) for s in block.stretches)
+    x_TD = torch.randn(num_tokens, 6).bfloat16()
+    expected = results("loop", x_TD, plan, experts, plan.weights_N)
+    require_same(results("segments", x_TD, plan, experts, plan.weights_N), expected, torch.bfloat16)
+    with torch.no_grad():
+        y_TD = SegmentExecutor().run(x_TD, plan, experts)
+    require_same({"y": y_TD}, {"y": expected["y"]}, torch.bfloat16)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("setting", ["swiglu", "swiglu and biases"])
+def test_weights_of_nothing_and_of_nearly_nothing_have_their_gradient(dtype, setting) -> None:
+    experts = make(setting, dtype, width=16, inner=8)
+    weights_TK = torch.rand(9, 2)
+    weights_TK[2:5, 0] = torch.tensor([0.0, 1e-38, -1e-30])
+    plan = SparsePlan.from_choices(weights_TK, torch.rand(9, 6).argsort(1)[:, :2], num_experts=6)
+    is_small_N = plan.weights_N.abs() < 1e-20
+    assert int(is_small_N.sum()) == 3
+    plan.weights_N.requires_grad_()
+    x_TD = torch.randn(9, 16).to(dtype)
+    expected = results("loop", x_TD, plan, experts, plan.weights_N)
+    assert bool((expected["leaf"][is_small_N].abs() > 1e-3).all())
     require_same(results("segments", x_TD, plan, experts, plan.weights_N), expected, dtype)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from turnout.nn.executors.blocks import BLOCK_ROWS, CHUNK_ROWS, blocks_of, segments_of
+from turnout.nn.executors.blocks import BLOCK_ROWS, EVEN, EVEN_ROWS, blocks_of, segments_of
 from turnout.nn.executors.memory import LARGE_BYTES, release, scratch
 from turnout.nn.executors.sums import TokenSums
 
@@ -43,23 +43,33 @@ def test_a_weight_in_single_precision_is_not_rounded_to_half() -> None:
 
 
 def test_rows_are_cut_evenly_and_none_is_lost() -> None:
-    counts = [0, 1, CHUNK_ROWS, CHUNK_ROWS + 18, 3 * BLOCK_ROWS + 5, 0, 7]
+    counts = [0, 1, BLOCK_ROWS, BLOCK_ROWS + 18, 3 * BLOCK_ROWS + 5, 0, 7]
     offsets_E = torch.tensor(counts, dtype=torch.int32).cumsum(0, dtype=torch.int32)
     blocks = blocks_of(offsets_E)
     stretches = [stretch for block in blocks for stretch in block.stretches]
-    chunks = [chunk for stretch in stretches for chunk in stretch.chunks]
-    assert [chunk.start for chunk in chunks] == [0, *(chunk.end for chunk in chunks[:-1])]
-    found = [sum(chunk.num_rows for chunk in chunks if chunk.expert == e) for e in range(len(counts))]
+    assert [stretch.start for stretch in stretches] == [0, *(stretch.end for stretch in stretches[:-1])]
+    assert all(stretch.reach == stretch.end for stretch in stretches)
+    found = [sum(s.num_rows for s in stretches if s.expert == e) for e in range(len(counts))]
     assert found == counts
-    assert max(chunk.num_rows for chunk in chunks) <= 1.5 * CHUNK_ROWS
-    # No expert with as many rows as a chunk has a part of a few.
-    assert min(chunk.num_rows for chunk in chunks if counts[chunk.expert] >= CHUNK_ROWS) >= CHUNK_ROWS * 2 / 3
-    assert all(
-        len([s for s in stretches if s.expert == e and s.is_first]) == (n > 0) for e, n in enumerate(counts)
-    )
-    assert [(chunk.expert, chunk.num_rows) for chunk in segments_of(offsets_E)] == [
+    assert max(block.num_rows for block in blocks) <= 1.5 * BLOCK_ROWS
+    # No expert with as many rows as a block has a part of a few.
+    assert min(s.num_rows for s in stretches if counts[s.expert] >= BLOCK_ROWS) >= BLOCK_ROWS * 2 / 3
+    for e, n in enumerate(counts):
+        own = [s for s in stretches if s.expert == e]
+        assert [s.is_first for s in own] == [True, *[False] * (len(own) - 1)] * bool(n)
+        assert [s.is_last for s in own] == [*[False] * (len(own) - 1), True] * bool(n)
+    assert [(segment.expert, segment.num_rows) for segment in segments_of(offsets_E)] == [
         (expert, count) for expert, count in enumerate(counts) if count
     ]
+
+
+def test_products_of_many_rows_go_over_an_even_number_but_never_past_the_last_pair() -> None:
+    counts = [EVEN_ROWS + 1, EVEN_ROWS - 1, EVEN_ROWS, 2, EVEN_ROWS + EVEN - 1]
+    offsets_E = torch.tensor(counts, dtype=torch.int32).cumsum(0, dtype=torch.int32)
+    stretches = [stretch for block in blocks_of(offsets_E, is_even=True) for stretch in block.stretches]
+    over = [stretch.reach - stretch.end for stretch in stretches]
+    assert over == [EVEN - 1, 0, 0, 0, 0]
+    assert stretches[-1].reach == sum(counts)
 
 
 def test_scratch_memory_of_nearly_the_same_size_is_used_again() -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from turnout.nn.executors.blocks import Chunk, segments_of
+from turnout.nn.executors.blocks import Stretch, segments_of
 from turnout.nn.executors.contract import Executor
 from turnout.nn.executors.forms import inputs, outputs, weights_into
 from turnout.nn.executors.loop import LoopExecutor
@@ -92,7 +92,7 @@ class _SegmentProduct(torch.autograd.Function):
     """Writes each expert's gradient into its place, where autograd would make one of the size of all."""
 
     @staticmethod
-    def forward(ctx: Any, x_NK: Tensor, weight_EJK: Tensor, chunks: list[Chunk]) -> Tensor:
+    def forward(ctx: Any, x_NK: Tensor, weight_EJK: Tensor, chunks: list[Stretch]) -> Tensor:
         ctx.save_for_backward(x_NK, weight_EJK)
         ctx.chunks = chunks
         y_NJ = x_NK.new_empty(x_NK.shape[0], weight_EJK.shape[1])
@@ -118,7 +118,7 @@ class _SegmentProduct(torch.autograd.Function):
         return dx_NK, dweight_EJK, None
 
 
-def weight_gradient(dy_NJ: Tensor, x_NK: Tensor, weight_EJK: Tensor, segments: list[Chunk]) -> Tensor:
+def weight_gradient(dy_NJ: Tensor, x_NK: Tensor, weight_EJK: Tensor, segments: list[Stretch]) -> Tensor:
     """Return the gradient in the weights (E, J, K): dy^T x of each segment, 0 for experts without rows."""
     dweight_EJK = fresh_gradient(weight_EJK, {segment.expert for segment in segments})
     for segment in segments:
