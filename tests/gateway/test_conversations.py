@@ -356,3 +356,29 @@ def test_a_stream_that_names_a_conversation_pins_it(stand: Served, upstreams: Up
     )
     assert upstreams.servers["first"].last.path == "/v1/conversations/conv_of_stream", "it was asked there"
     assert ask(stand, "/conversations/conv_of_stream", key="two").error["code"] == "conversation_not_found"
+
+
+@pytest.mark.parametrize("how", ["written", "listed", "read"])
+def test_an_item_of_a_conversation_can_be_referred_to_where_it_is_kept(
+    stand: Served, upstreams: Upstreams, how: str
+) -> None:
+    with client_of(stand) as client:
+        made = client.conversations.create(items=[] if how == "written" else [HELLO])  # type: ignore[list-item]
+        if how == "written":
+            client.conversations.items.create(made.id, items=[{"role": "user", "content": "more"}])
+        elif how == "listed":
+            client.conversations.items.list(made.id)
+        item_id = upstreams.memories["second"].items[made.id][-1]["id"]
+        if how == "read":
+            client.conversations.items.retrieve(item_id, conversation_id=made.id)
+    body = {
+        "model": "turnout/auto",
+        "input": [{"type": "item_reference", "id": item_id}, {"role": "user", "content": EASY}],
+    }
+    followed = ask(stand, "/responses", method="POST", body=body)
+    assert (followed.headers["x-turnout-provider"], followed.headers["x-turnout-reason"]) == (
+        "second",
+        "pinned",
+    )
+    refused = ask(stand, "/responses", method="POST", body=body, key="two")
+    assert (refused.status, refused.error["code"]) == (400, "previous_response_not_found")

@@ -136,12 +136,27 @@ def test_attempts_are_bounded(gateway: Served, upstream: Upstream) -> None:
     assert faults == "small: upstream_error; small[adapter=legal]: upstream_error; large: upstream_error"
 
 
-def test_a_rate_limit_that_remains_is_passed_on_with_its_headers(gateway: Served, upstream: Upstream) -> None:
+def test_a_rate_limit_that_remains_is_told_without_the_words_about_our_account(
+    gateway: Served, upstream: Upstream
+) -> None:
     upstream.behave["small"] = "429"
     answer = ask(gateway.base_url, WITH_NAME)
-    assert (answer.status, answer.error["message"]) == (429, "told to say 429")
+    assert (answer.status, answer.error["code"]) == (429, "upstream_rate_limited")
     assert answer.headers["retry-after"] == "7"
     assert answer.headers["x-ratelimit-remaining-requests"] == "0"
+    assert b"told to say" not in answer.body
+    assert row(gateway.ledger, answer.decision_id)["error"] == "upstream_rate_limited"
+
+
+@pytest.mark.parametrize("how", ["429", "answers"])
+def test_headers_that_name_the_account_are_not_passed_on(
+    gateway: Served, upstream: Upstream, how: str
+) -> None:
+    upstream.behave["small"] = "429" if how == "429" else "well"
+    answer = ask(gateway.base_url, WITH_NAME)
+    assert answer.status == (429 if how == "429" else 200)
+    assert "openai-version" in answer.headers
+    assert "openai-organization" not in answer.headers
 
 
 @pytest.mark.parametrize("status", [400, 404, 413, 422])

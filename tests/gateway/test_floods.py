@@ -17,6 +17,7 @@ from tests.gateway.client import ask, call, row
 from tests.gateway.pool import make_deployment
 from tests.gateway.settings import make_config
 from tests.gateway.upstream import Upstream
+from turnout.gateway import attended
 from turnout.gateway.attended import MAX_HEAD_BYTES, MAX_HEADERS
 from turnout.gateway.lifecycle import running
 
@@ -159,3 +160,45 @@ def test_http_1_0_gets_a_stream_as_it_is(gateway: Any, upstream: Upstream) -> No
     head, _, events = answer.partition(b"\r\n\r\n")
     assert b"transfer-encoding" not in head.lower()
     assert events == b"".join(event for event in upstream.sent if b'"usage": {' not in event)
+
+
+@pytest.mark.parametrize("after_an_answer", [False, True])
+def test_a_head_that_drips_in_is_a_408_in_time(
+    upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after_an_answer: bool
+) -> None:
+    monkeypatch.setattr(attended, "HEAD_S", 0.5)
+    with served(upstream, tmp_path) as (base_url, _), connected(base_url) as client:
+        if after_an_answer:
+            client.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert read_all(client).startswith(b"HTTP/1.1 200 ")
+        client.settimeout(0.1)
+        began_s, found = time.monotonic(), b""
+        client.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\nx-a: ")
+        while not found and time.monotonic() - began_s < 5:
+            with contextlib.suppress(TimeoutError):
+                found = client.recv(65536)
+            if not found:
+                client.sendall(b"a")
+        assert 0.4 < time.monotonic() - began_s < 2
+        assert found.startswith(b"HTTP/1.1 408 ")
+        assert b"head_timeout" in found
+
+
+def test_a_connection_without_a_byte_is_closed_in_time(
+    upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attended, "HEAD_S", 0.3)
+    with served(upstream, tmp_path) as (base_url, _), connected(base_url) as client:
+        client.settimeout(5)
+        assert client.recv(1) == b""
+
+
+def test_the_time_for_a_head_ends_with_it(
+    upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attended, "HEAD_S", 0.3)
+    with served(upstream, tmp_path) as (base_url, _), connected(base_url) as client:
+        client.sendall(POST + b"content-length: %d\r\n\r\n" % len(BODY) + BODY[:10])
+        time.sleep(0.6)
+        client.sendall(BODY[10:])
+        assert read_all(client).startswith(b"HTTP/1.1 200 ")

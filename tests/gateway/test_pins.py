@@ -130,3 +130,27 @@ def test_a_file_does_not_grow_without_end(
     loop.run_until_complete(run())
     with contextlib.closing(sqlite3.connect(tmp_path / "pins.sqlite")) as connection:
         assert connection.execute("SELECT count(*) FROM pins").fetchone() == (100,)
+
+
+def test_how_long_something_is_lasts_and_older_files_and_entries_are_read(
+    tmp_path: Path, redis: RedisServer
+) -> None:
+    long = Pin(maker="small", tenant="ann", tokens=7)
+    with contextlib.closing(sqlite3.connect(tmp_path / "pins.sqlite")) as connection, connection:
+        connection.execute(
+            "CREATE TABLE pins (id INTEGER PRIMARY KEY, name BLOB UNIQUE, maker TEXT, tenant TEXT)"
+        )
+        connection.execute("INSERT INTO pins (name, maker, tenant) VALUES (?, 'large', 'bob')", (b"old",))
+
+    from redis.asyncio import Redis
+
+    async def test() -> None:
+        client = Redis.from_url(redis.url)
+        await client.set("long:pin:" + b"old".hex(), b'["large","bob"]')
+        for store in (SqlitePins(path=tmp_path / "pins.sqlite"), RedisPins(client=client, prefix="long")):
+            assert await store.find(b"old") == Pin(maker="large", tenant="bob")
+            await store.note([b"new"], long)
+            assert await store.find(b"new") == long
+            await store.close()
+
+    asyncio.run(test())

@@ -19,7 +19,7 @@ from tests.gateway.settings import make_config
 from tests.gateway.test_keys import hashed
 from tests.gateway.told import Asked, Say, Told, stream, told_server, whole
 from turnout.gateway.config import CandidateSettings, Config, ModelSettings
-from turnout.gateway.lifecycle import running
+from turnout.gateway.lifecycle import Ready, running
 from turnout.gateway.settings_keys import AuthSettings, KeySettings
 from turnout.gateway.settings_providers import OpenAISettings
 
@@ -312,3 +312,41 @@ def test_a_request_without_a_model_is_the_routers(served: Served) -> None:
 def test_a_wrong_body_is_a_400(served: Served, body: bytes) -> None:
     answer = call(served.base_url, "/responses", method="POST", body=body)
     assert (answer.status, answer.error["type"]) == (400, "invalid_request_error")
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+@pytest.mark.parametrize("follows", [{"previous_response_id": "resp_long"}, {"conversation": "conv_long"}])
+def test_what_a_request_goes_on_from_is_reserved_too(
+    servers: dict[str, Told], tmp_path: Path, is_stream: bool, follows: dict[str, str]
+) -> None:
+    usage = USAGE | {"input_tokens": 200_000, "output_tokens": 100_000, "total_tokens": 300_000}
+    kept = response("long", usage=usage, conversation={"id": "conv_long"})
+    begun = kept | {"status": "in_progress", "output": [], "usage": None}
+    told: list[dict[str, Any]] = [
+        {"type": "response.created", "response": begun},
+        {"type": "response.completed", "response": kept},
+    ]
+    streamed = b"".join(
+        b"event: %b\ndata: %b\n\n" % (one["type"].encode(), json.dumps(one).encode()) for one in told
+    )
+    servers["first"].say = lambda _: stream(streamed) if is_stream else whole(kept)
+    # The first answer costs 0.06 USD, and to read it again 0.03.
+    keys = {"ann": KeySettings(sha256=hashed("tk-ann"), budget_usd=0.08)}
+    auth = AuthSettings(path=str(tmp_path / "keys.sqlite"), reserve_output_tokens=10)
+    config = msgspec.structs.replace(config_of(servers, tmp_path / "l.sqlite"), keys=keys, auth=auth)
+
+    def asked(ready: Ready, **fields: Any) -> Answer:
+        body = {"model": "small", "input": EASY, "stream": is_stream, "max_output_tokens": 10, **fields}
+        headers = {"authorization": "Bearer tk-ann"}
+        return call(
+            ready.base_url, "/responses", method="POST", body=json.dumps(body).encode(), headers=headers
+        )
+
+    with running(config, deployment=make_deployment((SMALL, LARGE, THINKING))) as ready:
+        assert asked(ready).status == 200
+        refused = asked(ready, **follows)
+        assert (refused.status, refused.error["code"]) == (429, "insufficient_quota")
+    with running(config, deployment=make_deployment((SMALL, LARGE, THINKING))) as ready:
+        assert asked(ready, **follows).status == 429, "the file beside the ledger knows"
+        servers["first"].say = lambda _: whole(response("first", usage=None, output=[]))
+        assert asked(ready, stream=False).status == 200, "what goes on from nothing is as cheap as ever"

@@ -162,3 +162,13 @@ def test_an_upstream_that_fails_is_told_as_such(stand: Served, servers: dict[str
         assert ask(stand, "resp_first").error["code"] == "upstream_cut"
     finally:
         first.say = before
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/x"), ("POST", "/x"), ("DELETE", "/x"), ("GET", "/x/messages")]
+)
+def test_stored_chat_completions_are_refused_in_a_sentence(gateway: Served, method: str, path: str) -> None:
+    body = b"{}" if method == "POST" else None
+    answer = call(gateway.base_url, f"/chat/completions{path}", method=method, body=body)
+    assert (answer.status, answer.error["code"]) == (404, "completions_not_kept")
+    assert "or use Responses" in answer.error["message"]

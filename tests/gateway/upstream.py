@@ -14,6 +14,9 @@ from aiohttp import web
 NUM_EVENTS = 40
 """Text events of one stream."""
 
+ACCOUNT = {"openai-organization": "org-secret", "openai-version": "2020-10-01"}
+"""Headers that OpenAI's answers have, too."""
+
 
 @dataclass
 class Seen:
@@ -65,7 +68,7 @@ class Upstream:
             how = how.removeprefix("late").strip()
         if how.isdigit():
             error = {"message": f"told to say {how}", "type": "told", "param": None, "code": "told"}
-            headers = {"x-ratelimit-remaining-requests": "0"}
+            headers = {"x-ratelimit-remaining-requests": "0", **ACCOUNT}
             if how in ("429", "503", "529"):
                 headers["retry-after"] = "7"
             return web.json_response({"error": error}, status=int(how), headers=headers)
@@ -89,7 +92,7 @@ class Upstream:
         if how == "bare":
             message = {"role": "assistant", "content": "x" * 40}
             return web.json_response({"choices": [{"message": message}]})
-        return web.Response(body=completion(asked["model"]), content_type="application/json")
+        return web.Response(body=completion(asked["model"]), content_type="application/json", headers=ACCOUNT)
 
     def _how(self, model: str) -> str:
         """Return how to behave now: what is next in the model's script, else what it always does."""

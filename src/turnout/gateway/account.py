@@ -225,7 +225,7 @@ class Account:
         if tokens_out is None or (self.output_estimate or 0) > tokens_out:
             tokens_out = self.output_estimate
         # No prompt is read in no tokens: a zero is a report that is still to come, or that never will.
-        return usage.prompt_tokens or self.request.input_tokens, tokens_out, usage.cached_tokens
+        return usage.prompt_tokens or self.request.prompt_tokens, tokens_out, usage.cached_tokens
 
     def _usd(self, tokens_in: int | None, tokens_out: int | None, cached: int | None) -> float | None:
         if self.spent is not None:
@@ -244,7 +244,7 @@ class Account:
         if not self.unseen or self.request is None:
             return None
         cards = [candidate.price_card for candidate in self.unseen]
-        tokens = self.request.input_tokens
+        tokens = self.request.prompt_tokens
         usd = [card.usd(input_tokens=tokens, output_tokens=0) for card in cards if card is not None]
         return sum(usd) if usd else None
 

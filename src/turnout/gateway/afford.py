@@ -29,7 +29,8 @@ def most_usd(request: ChatRequest, candidate: Candidate, otherwise: int) -> floa
     if card is None:
         return None
     tokens_out = most_output_tokens(request, candidate, otherwise)
-    return card.usd(input_tokens=TOKENS_PER_ESTIMATE * request.input_tokens + 16, output_tokens=tokens_out)
+    tokens_in = TOKENS_PER_ESTIMATE * request.input_tokens + 16 + request.kept_tokens
+    return card.usd(input_tokens=tokens_in, output_tokens=tokens_out)
 
 
 def _count(request: ChatRequest, name: str) -> int | None:

@@ -39,6 +39,7 @@ from turnout.gateway.routes import Handler, Routes
 from turnout.gateway.shared import check_redis, redis_client
 from turnout.gateway.shared_breakers import SharedBreakers
 from turnout.gateway.stored import StoredResponses
+from turnout.gateway.stored_chat import StoredChat
 from turnout.gateway.ui.endpoints import Ui
 from turnout.policies.deployment import Deployment
 
@@ -89,6 +90,7 @@ class Gateway:
             self.routes.add("POST", protocol.path, self._answers(protocol))
         for endpoint in (ReadOnly, Explain, Feedback, StoredResponses, Conversations, Ui):
             endpoint(parts=lambda: self.parts).add_to(self.routes)
+        StoredChat().add_to(self.routes)
         for calls in (Admin, RolloutAdmin):
             calls(reloader=self.reloader).add_to(self.routes)
         self.notices: tuple[str, ...] = ()

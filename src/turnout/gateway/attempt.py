@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+from typing import NoReturn
 
 from turnout.core.candidate import Candidate
 from turnout.core.errors import sentence
@@ -59,10 +60,10 @@ async def _rounds(exchange: Exchange, ranked: tuple[Candidate, ...]) -> Reply:
             places = [exchange.parts.places[candidate.name] for candidate in ranked]
             raise exchange.parts.breakers.refusal(places)
         if not again or not _may_retry(exchange, number):
-            return _end(last, exchange.account.attempts, rest_s)
+            _end(last, exchange.account.attempts, rest_s)
         wait_s = _wait_s(exchange, number, [faults[candidate] for candidate in again])
         if asyncio.get_running_loop().time() + wait_s >= exchange.deadline_s:
-            return _end(last, exchange.account.attempts, rest_s)
+            _end(last, exchange.account.attempts, rest_s)
         await asyncio.sleep(wait_s)
         ranked, number = again, number + 1
 
@@ -108,19 +109,17 @@ def _wait_s(exchange: Exchange, number: int, faults: list[Fault]) -> float:
     return max(own_s, min(asked_s, default=0.0))
 
 
-def _end(last: Fault, attempts: int, rest_s: float | None) -> Reply:
-    """Return the upstream's own refusal, or raise the gateway's.
+def _end(last: Fault, attempts: int, rest_s: float | None) -> NoReturn:
+    """Raise what the client is told.
 
     Where the last failed otherwise and an earlier one only asked for a rest, the client is told how long.
     """
     # Others were asked already: a client that tries again on its own would multiply the load.
     more = [(b"x-should-retry", b"false")] if attempts > 1 else []
-    if last.reply is not None:
-        passed = [header for header in last.reply.headers if not more or header[0] != more[0][0]]
-        return Reply(status=last.reply.status, headers=[*passed, *more], body=last.reply.body)
     if rest_s is not None and last.error.status >= 500:
         more.append((b"retry-after", b"%d" % max(1, math.ceil(rest_s))))
-    last.error.headers.extend(more)
+    told = [header for header in last.error.headers if not more or header[0] != more[0][0]]
+    last.error.headers[:] = [*told, *more]
     raise last.error from last
 
 

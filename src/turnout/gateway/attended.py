@@ -37,6 +37,9 @@ MAX_HEAD_BYTES = 2**16
 MAX_HEADERS = 256
 """Headers of a request; more are answered with 431."""
 
+HEAD_S = 30.0
+"""Seconds from the first byte of a request, or of a new connection, to the end of its headers; then 408."""
+
 _INVALID = "Invalid HTTP request received."
 _ABOUT_UPGRADE = (b"upgrade", b"http2-settings", b"connection")
 
@@ -61,7 +64,14 @@ class AttendedProtocol(HttpToolsProtocol):
         self._num_bytes = 0
         """Bytes that came since a request, or a part of its body, was whole."""
         self.due_s = math.inf
-        """When the connection has been idle for too long; infinity while it is not idle."""
+        """When the connection is closed, for it was idle, or a head came, for too long; else infinity."""
+        self._is_idle = False
+        """Whether a request was answered and nothing of the next has come."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take over the transport, and wait for a first head."""
+        super().connection_made(transport)
+        self._wait(HEAD_S)
 
     def on_message_begin(self) -> None:
         """Let the request be told."""
@@ -85,8 +95,9 @@ class AttendedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what has arrived; headers without an end are cut."""
-        if self.due_s != math.inf:
-            self._unset_keepalive_if_required()
+        if self._is_idle:
+            # The rest of the head has its time from here on, however slowly it drips in.
+            self._is_idle, self.due_s = False, self._bell.loop.time() + HEAD_S
         self._num_bytes += len(data)
         while True:
             try:
@@ -105,6 +116,7 @@ class AttendedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Begin the request; its answer is written more quickly."""
+        self._unset_keepalive_if_required()
         if self._num_bytes > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
             self._check_head()
         parser = self.parser
@@ -167,6 +179,7 @@ class AttendedProtocol(HttpToolsProtocol):
 
     def _refuse(self, *, is_too_large: bool) -> None:
         """Answer what cannot be read, and close the connection."""
+        self._unset_keepalive_if_required()
         if not is_too_large:
             self.logger.warning(_INVALID)
             self.send_400_response(_INVALID)
@@ -196,14 +209,24 @@ class AttendedProtocol(HttpToolsProtocol):
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
             return
-        self.due_s = self._bell.loop.time() + self.timeout_keep_alive
-        self._bell.add(self)
+        self._is_idle = True
+        self._wait(self.timeout_keep_alive)
 
     def ring(self) -> None:
-        """Close a connection that was idle for too long."""
-        self.timeout_keep_alive_handler()
+        """Close a connection on which nothing came, or no whole head, for too long."""
+        self.due_s = math.inf
+        if self._is_idle or not self._num_bytes:
+            self.timeout_keep_alive_handler()
+        elif not self.transport.is_closing():
+            self.connections.discard(self)
+            turn_deaf(self.transport, _too_slow())
+
+    def _wait(self, seconds: float) -> None:
+        self.due_s = self._bell.loop.time() + seconds
+        self._bell.add(self)
 
     def _unset_keepalive_if_required(self) -> None:
+        self._is_idle = False
         if self.due_s != math.inf:
             self.due_s = math.inf
             self._bell.remove(self)
@@ -235,9 +258,25 @@ def _too_large() -> bytes:
         allowed=f"{MAX_HEAD_BYTES} bytes, in at most {MAX_HEADERS} headers",
         do="send fewer, or shorter ones",
     )
-    body = error_body(message, kind="invalid_request_error", param=None, code="head_too_large")
+    return _last_answer(
+        b"431 Request Header Fields Too Large", message, "invalid_request_error", "head_too_large"
+    )
+
+
+def _too_slow() -> bytes:
+    message = sentence(
+        "the request's line and headers did not come to their end in time",
+        allowed=f"{HEAD_S:g} s",
+        do="send them faster",
+    )
+    return _last_answer(b"408 Request Timeout", message, "timeout_error", "head_timeout")
+
+
+def _last_answer(status: bytes, message: str, kind: str, code: str) -> bytes:
+    """Return an answer after which the connection is closed, as it is written."""
+    body = error_body(message, kind=kind, param=None, code=code)
     head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
-    return b"HTTP/1.1 431 Request Header Fields Too Large\r\n" + head + body
+    return b"HTTP/1.1 %b\r\n" % status + head + body
 
 
 def _nothing() -> None:

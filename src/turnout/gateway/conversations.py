@@ -113,12 +113,13 @@ class Conversations:
         # The id takes in what no other path does; nothing may climb out of a conversation by its item.
         if len(rest) > 2 or (rest and rest[0] != "items") or {"", ".", ".."} & {made_id, *rest}:
             raise unknown_path(scope["path"], [ONE, ITEMS, ITEM])
-        provider = await find_keeper(parts, scope, kind=KIND, name=conversation_name(made_id))
-        if provider is None:
+        keeper = await find_keeper(parts, scope, kind=KIND, name=conversation_name(made_id))
+        if keeper is None:
             raise unknown_conversation(made_id)
         members, ruling = await _read(parts, scope, receive)
         path = "/" + "/".join(quote(part, safe="") for part in (made_id, *rest))
-        await pass_on(provider, _call(scope, path, members, ruling), scope, receive, send, told(ruling))
+        call = _call(scope, path, members, ruling)
+        await pass_on(parts, keeper, call, (scope, receive, send), told(ruling))
 
 
 async def _read(parts: Parts, scope: Scope, receive: Receive) -> tuple[Members, Ruling | None]:
@@ -159,7 +160,7 @@ async def _made_by(ranked: list[Maker], call: KeptCall) -> tuple[Maker, Reply]:
         if reply.status in _NO_SUCH_PATH:
             without.append(f"{maker.provider.name}: {reply.status}")
             continue
-        if reply.status < 500 and reply.status != 429:
+        if reply.status < 500:
             return maker, reply
         failed = (maker, reply)
     if failed is None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
+import msgspec
+
 from turnout.core.errors import sentence
 from turnout.gateway.account import CLIENT_LEFT
 from turnout.gateway.admission import Admission, Hold
@@ -126,12 +128,10 @@ async def _produce(exchange: Exchange) -> None:
         await send_whole(exchange, selection)
         return
     if exchange.request.follows:
-        selection = keep_to(
-            await parts.pins.find_for(exchange.request.follows, account.tenant),
-            selection,
-            known=parts.selector.known,
-            places=parts.places,
-        )
+        pin = await parts.pins.find_for(exchange.request.follows, account.tenant)
+        selection = keep_to(pin, selection, known=parts.selector.known, places=parts.places)
+        if pin is not None and pin.tokens:
+            exchange.request = msgspec.structs.replace(exchange.request, kept_tokens=pin.tokens)
     if parts.prices is not None:
         selection = parts.prices.applied(selection)
     account.decide(selection)

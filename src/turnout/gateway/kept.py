@@ -7,15 +7,30 @@ ledger.
 
 from __future__ import annotations
 
+import msgspec
+
 from turnout.gateway.disconnect import Attended, Receive, Scope, Send
 from turnout.gateway.door import KEY
 from turnout.gateway.errors import Headers
 from turnout.gateway.parts import Parts
+from turnout.gateway.pins_store import Pin, item_name
 from turnout.gateway.protocols.responses import ResponsesProtocol
 from turnout.gateway.providers.base import Chunks, Fault, KeptCall, Provider, Reply
 from turnout.gateway.reply import send_body, start_events
 
 _PROTOCOL = ResponsesProtocol()
+
+
+class _Item(msgspec.Struct):
+    id: str | None = None
+
+
+class _Told(msgspec.Struct):
+    id: str | None = None
+    data: list[_Item] | None = None
+
+
+_told_decoder = msgspec.json.Decoder(_Told)
 
 
 def tenant_of(scope: Scope) -> str:
@@ -24,24 +39,34 @@ def tenant_of(scope: Scope) -> str:
     return "" if key is None else key.tenant
 
 
-async def find_keeper(parts: Parts, scope: Scope, *, kind: str, name: str) -> Provider | None:
+class Keeper(msgspec.Struct, frozen=True):
+    """Who keeps something, and who made it there."""
+
+    provider: Provider
+    pin: Pin
+
+
+async def find_keeper(parts: Parts, scope: Scope, *, kind: str, name: str) -> Keeper | None:
     """Return who keeps what is known by `name`; None where it is not there for who asks."""
     pin = await parts.pins.find((name,))
     if pin is None or pin.tenant != tenant_of(scope):
         return None
     place = parts.places.get(pin.maker)
-    return place[0] if place is not None and place[0].keeps(kind) else None
+    return Keeper(place[0], pin) if place is not None and place[0].keeps(kind) else None
 
 
 async def pass_on(
-    provider: Provider, call: KeptCall, scope: Scope, receive: Receive, send: Send, headers: Headers
+    parts: Parts, keeper: Keeper, call: KeptCall, connection: tuple[Scope, Receive, Send], headers: Headers
 ) -> None:
-    """Ask, and send what comes with `headers` besides.
+    """Ask, and send what comes with `headers` besides; items that are told can be referred to from then on.
 
     Raises `ApiError` where nothing did, and `ClientGoneError`.
     """
+    scope, receive, send = connection
     with Attended(receive, scope):
-        reply = await ask(provider, call)
+        reply = await ask(keeper.provider, call)
+        if reply.status == 200 and (names := _items_in(call, reply.body)):
+            await parts.pins.remember(names, Pin(maker=keeper.pin.maker, tenant=keeper.pin.tenant))
         if reply.chunks is not None:
             await _forward(send, reply, reply.chunks, headers)
     if reply.chunks is None:
@@ -55,9 +80,18 @@ async def ask(provider: Provider, call: KeptCall) -> Reply:
     try:
         return await provider.ask_kept(call)
     except Fault as fault:
-        if fault.reply is None:
-            raise fault.error from fault
-        return fault.reply
+        raise fault.error from fault
+
+
+def _items_in(call: KeptCall, body: bytes) -> list[str]:
+    """Return the names of the items that an answer tells of, where it was asked about items."""
+    if call.path.split("/")[2:3] not in (["items"], ["input_items"]) or call.method == "DELETE":
+        return []
+    try:
+        told = _told_decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return []
+    return [item_name(item.id) for item in (told, *(told.data or ())) if item.id]
 
 
 async def _forward(send: Send, reply: Reply, chunks: Chunks, headers: Headers) -> None:

@@ -22,6 +22,7 @@ from turnout.gateway.app import Gateway, build_app
 from turnout.gateway.attended import AttendedProtocol
 from turnout.gateway.config import Config, load_config
 from turnout.gateway.garbage import RareSearch
+from turnout.gateway.one_thread import OneThread
 from turnout.gateway.rollout_admin import SettingsFile
 from turnout.policies.deployment import Deployment
 
@@ -156,6 +157,7 @@ class Server(uvicorn.Server):
         self.listener = listener
         self.on_ready = ready
         self._search = RareSearch()
+        self._one_thread = OneThread()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reloading: asyncio.Future[Any] | None = None
 
@@ -171,6 +173,7 @@ class Server(uvicorn.Server):
             raise self.gateway.startup_error from None
         finally:
             self._search.stop()
+            self._one_thread.stop()
             log.removeFilter(self._is_news)
             self.listener.close()
 
@@ -182,6 +185,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then say so."""
         self._loop = asyncio.get_running_loop()
+        self._one_thread.start()
         await super().startup(sockets)
         if self.started:
             self._search.start()

@@ -20,7 +20,7 @@ KEPT_S = 30 * 86_400
 LASTS_S = 365 * 86_400
 """It keeps a conversation until it is deleted; here its name goes a year after the last response to it."""
 
-_decode = msgspec.json.Decoder(tuple[str, str]).decode
+_decode = msgspec.json.Decoder(tuple[str | int, ...]).decode
 
 
 @final
@@ -46,7 +46,7 @@ class RedisPins(PinStore):
 
         try:
             for digest in digests:
-                value = msgspec.json.encode((pin.maker, pin.tenant))
+                value = msgspec.json.encode((pin.maker, pin.tenant, pin.tokens))
                 await self.client.set(self._name(digest), value, ex=LASTS_S if lasts else KEPT_S)
             self._is_away = False
         except (RedisError, OSError, TimeoutError) as error:
@@ -64,8 +64,8 @@ class RedisPins(PinStore):
             return None
         if found is None:
             return None
-        maker, tenant = _decode(found)
-        return Pin(maker=maker, tenant=tenant)
+        maker, tenant, *tokens = _decode(found)  # older entries have no tokens
+        return Pin(maker=str(maker), tenant=str(tenant), tokens=int(tokens[0]) if tokens else 0)
 
     async def close(self) -> None:
         """Close the client."""

@@ -28,9 +28,12 @@ _ITEM = "item:"
 _SEAL = "sha256:"
 
 _TABLE = """
-CREATE TABLE IF NOT EXISTS pins (id INTEGER PRIMARY KEY, name BLOB UNIQUE, maker TEXT, tenant TEXT)
+CREATE TABLE IF NOT EXISTS pins (
+    id INTEGER PRIMARY KEY, name BLOB UNIQUE, maker TEXT, tenant TEXT, tokens INTEGER NOT NULL DEFAULT 0
+)
 """
-_NOTE = "INSERT OR REPLACE INTO pins (name, maker, tenant) VALUES (?, ?, ?)"
+_ADD_TOKENS = "ALTER TABLE pins ADD COLUMN tokens INTEGER NOT NULL DEFAULT 0"
+_NOTE = "INSERT OR REPLACE INTO pins (name, maker, tenant, tokens) VALUES (?, ?, ?, ?)"
 _PRUNE = "DELETE FROM pins WHERE id <= (SELECT max(id) FROM pins) - ?"
 
 
@@ -43,6 +46,8 @@ class Pin:
     """Name of the candidate."""
     tenant: str = ""
     """Whose key asked; empty where nobody needs a key."""
+    tokens: int = 0
+    """Tokens that a model reads for who goes on from it, as the upstream counted them; 0 for unknown."""
 
 
 def conversation_name(conversation_id: str) -> str:
@@ -58,6 +63,11 @@ def conversation_in(name: str) -> str | None:
 def item_name(item_id: str) -> str:
     """Return the name of an item among pins, which a request can refer to in place of sending it."""
     return _ITEM + item_id
+
+
+def is_part(name: str) -> bool:
+    """Whether a name stands for a part of an answer, and not for all that was said up to its end."""
+    return name.startswith((_ITEM, _SEAL))
 
 
 def seal(encrypted: str) -> str:
@@ -108,6 +118,9 @@ class SqlitePins(PinStore):
             # A pin that a power cut takes is no more than forgotten.
             self._connection.execute("PRAGMA synchronous=OFF")
             self._connection.execute(_TABLE)
+            if "tokens" not in [row[1] for row in self._connection.execute("PRAGMA table_info(pins)")]:
+                # Workers open the file one after the other; an older gateway made it.
+                self._connection.execute(_ADD_TOKENS)
         except sqlite3.Error as error:
             self._give_up(error)
 
@@ -116,7 +129,8 @@ class SqlitePins(PinStore):
         if self._connection is None:
             return
         try:
-            self._connection.executemany(_NOTE, [(digest, pin.maker, pin.tenant) for digest in digests])
+            rows = [(digest, pin.maker, pin.tenant, pin.tokens) for digest in digests]
+            self._connection.executemany(_NOTE, rows)
             self._num_notes += 1
             if self._num_notes % _PRUNE_EVERY == 0:
                 self._connection.execute(_PRUNE, (CAPACITY,))
@@ -129,12 +143,12 @@ class SqlitePins(PinStore):
             return None
         try:
             found = self._connection.execute(
-                "SELECT maker, tenant FROM pins WHERE name = ?", (digest,)
+                "SELECT maker, tenant, tokens FROM pins WHERE name = ?", (digest,)
             ).fetchone()
         except sqlite3.Error as error:
             self._give_up(error)
             return None
-        return None if found is None else Pin(maker=found[0], tenant=found[1])
+        return None if found is None else Pin(maker=found[0], tenant=found[1], tokens=found[2])
 
     async def close(self) -> None:
         """Close the file."""

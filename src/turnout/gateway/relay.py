@@ -6,13 +6,15 @@ before the client can ask about them, and servers that take messages alone.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import final
 
 from turnout.gateway.exchange import Exchange
-from turnout.gateway.pins_store import Pin
+from turnout.gateway.pins_store import Pin, is_part
 from turnout.gateway.providers.base import Wait
 from turnout.gateway.quick_cycle import QuickCycle
+from turnout.gateway.stream import UsageCount
 
 _BAD_EVENT = "upstream_bad_event"
 
@@ -53,7 +55,7 @@ class Relay:
     async def _pass_on(self, whole: bytes) -> None:
         if self.scanner.made != self._pinned:
             self._pinned = self.scanner.made
-            await pin_made(self._exchange, self._pinned)
+            await pin_made(self._exchange, self._pinned, self.scanner.usage)
         if whole:
             await self._exchange.send({"type": "http.response.body", "body": whole, "more_body": True})
         self._note()
@@ -68,8 +70,16 @@ class Relay:
             account.end(self._status)
 
 
-async def pin_made(exchange: Exchange, names: tuple[str, ...]) -> None:
-    """Remember what the upstream keeps, before the client can ask about it."""
-    account = exchange.account
-    if names and account.served is not None:
-        await exchange.parts.pins.remember(names, Pin(maker=account.served.name, tenant=account.tenant))
+async def pin_made(exchange: Exchange, names: tuple[str, ...], usage: UsageCount | None) -> None:
+    """Remember what the upstream keeps, and how long it is, before the client can ask about it."""
+    account, pins = exchange.account, exchange.parts.pins
+    if account.served is None:
+        return
+    parts = [name for name in names if is_part(name)]
+    pin = Pin(maker=account.served.name, tenant=account.tenant)
+    if parts:
+        await pins.remember(parts, pin)
+    if len(parts) < len(names):
+        # Who goes on from an answer reads what it was made from, and the answer.
+        tokens = 0 if usage is None else (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
+        await pins.remember([name for name in names if not is_part(name)], replace(pin, tokens=tokens))

@@ -23,7 +23,7 @@ async def send_whole(exchange: Exchange, reply: Reply) -> None:
     if is_answer:
         account.usage, estimate = exchange.protocol.read_answer(reply)
         if made := exchange.protocol.made(reply.body):
-            await pin_made(exchange, made)
+            await pin_made(exchange, made, account.usage)
         if estimate or account.usage is None or account.usage.completion_tokens is None:
             account.output_estimate = estimate
     account.end(reply.status, None if reply.status < 400 else f"upstream_{reply.status}")

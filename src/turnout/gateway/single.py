@@ -75,13 +75,7 @@ async def ask_one(exchange: Exchange, candidate: Candidate, leave: Pass) -> Answ
 async def _ask_translated(protocol: Protocol, provider: Provider, call: Call) -> Reply:
     """Ask in chat, which every provider speaks, and say the reply in the client's own API."""
     chat = msgspec.structs.replace(call, request=protocol.to_chat(call.request), protocol=CHAT)
-    try:
-        reply = await provider.ask(chat)
-    except Fault as fault:
-        if fault.reply is not None:
-            fault.reply = protocol.from_chat(fault.reply, call.request, provider.name)
-        raise
-    return protocol.from_chat(reply, call.request, provider.name)
+    return protocol.from_chat(await provider.ask(chat), call.request, provider.name)
 
 
 def _spared(exchange: Exchange, candidate: Candidate) -> ChatRequest:

@@ -62,8 +62,8 @@ class StoredResponses:
             allowed = ["GET", "DELETE", "GET /input_items", "POST /cancel"]
             raise unknown_path(scope["path"], allowed)
         parts = self._parts()
-        provider = await find_keeper(parts, scope, kind=KIND, name=made_id)
-        if provider is None:
+        keeper = await find_keeper(parts, scope, kind=KIND, name=made_id)
+        if keeper is None:
             raise _not_there(made_id)
         path = "/" + quote(made_id, safe="") + (f"/{what}" if what else "")
         _, ruling = await ruled(parts, scope, {})
@@ -74,7 +74,7 @@ class StoredResponses:
             query=scope["query_string"].decode("latin-1"),
             headers=() if ruling is None else ruling.request_headers,
         )
-        await pass_on(provider, call, scope, receive, send, told(ruling))
+        await pass_on(parts, keeper, call, (scope, receive, send), told(ruling))
 
 
 def _not_there(made_id: str) -> ApiError:

@@ -85,6 +85,8 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Number of user messages."""
     input_tokens: int
     """Estimate: characters of all that a model reads over `CHARS_PER_TOKEN`; media count 0."""
+    kept_tokens: int = 0
+    """Tokens of what the upstream keeps and reads before it, where that is known."""
     needs: frozenset[str]
     """Capabilities that a candidate must have."""
     is_stream: bool
@@ -101,6 +103,11 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """The task and the tags that the client tells the router."""
     is_translated: bool = False
     """Whether the members were written here, for a client that speaks another API."""
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Estimate of what is charged as input."""
+        return self.input_tokens + self.kept_tokens
 
     def query(self, decision_id: str) -> Query:
         """Return what the router sees."""

@@ -113,8 +113,6 @@ class Fault(ProviderError):
         Whether the next ranked candidate may be asked instead.
     may_retry:
         Whether the same candidate may be asked once more, after a wait.
-    reply:
-        The upstream's own error reply, where it is passed on as it is.
     is_failure:
         Whether the upstream failed, which its breaker counts; a question that it cannot answer is none.
     is_limit:
@@ -131,7 +129,6 @@ class Fault(ProviderError):
         *,
         may_fall_back: bool = True,
         may_retry: bool = False,
-        reply: Reply | None = None,
         is_failure: bool = True,
         is_limit: bool = False,
         retry_after_s: float | None = None,
@@ -141,7 +138,6 @@ class Fault(ProviderError):
         self.error = error
         self.may_fall_back = may_fall_back
         self.may_retry = may_retry
-        self.reply = reply
         self.is_failure = is_failure
         self.is_limit = is_limit
         self.retry_after_s = retry_after_s

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from turnout.core.errors import sentence
-from turnout.gateway.errors import ApiError
+from turnout.gateway.errors import ApiError, Headers
 from turnout.gateway.providers.base import Fault
 
 logger = logging.getLogger(__name__)
@@ -65,6 +65,22 @@ def own_fault(name: str, status: int, body: bytes, model: str = "") -> Fault | N
     what = f"the upstream {name!r} does not let this gateway in"
     allowed, do = "a key with credit that may use the model", f"check providers.{name}"
     return Fault(_error_of(502, "upstream_refused", what, allowed, status, do))
+
+
+def limited(name: str, body: bytes, headers: Headers) -> ApiError:
+    """Return what a client is told of an upstream's rate limit, with how long to wait.
+
+    The limit is that of our account there, and what the upstream says of it may name whose that is.
+    """
+    logger.warning("the upstream %r limits its rate (%s)", name, _word(body))
+    message = sentence(
+        f"the upstream {name!r} limits how much this gateway may ask",
+        allowed="a request after the time that retry-after says, where it is there",
+        got="status 429",
+        do="ask again later",
+    )
+    told = [header for header in headers if header[0] != b"content-type"]
+    return ApiError(429, message, code="upstream_rate_limited", kind="rate_limit_error", headers=told)
 
 
 def _error_of(status: int, code: str, what: str, allowed: str, got: int, do: str) -> ApiError:

@@ -16,7 +16,7 @@ from turnout.gateway.alarm import Alarm, Patience
 from turnout.gateway.completion import read_completion
 from turnout.gateway.errors import ApiError, Headers
 from turnout.gateway.providers.base import Call, Chunks, Fault, KeptCall, Provider, Reply, TakeIn, Wait, cut
-from turnout.gateway.providers.blame import ACCOUNT, own_fault
+from turnout.gateway.providers.blame import ACCOUNT, limited, own_fault
 from turnout.gateway.providers.client import Client, ConnectTimeoutError, UnreachableError
 from turnout.gateway.providers.dialect import Dialect, Outgoing
 from turnout.gateway.providers.response import BrokenError, ClientError, Response
@@ -33,6 +33,8 @@ _PASSED = frozenset(
     b" x-amzn-requestid".split()
 )
 _PASSED_PREFIXES = (b"x-ratelimit-", b"openai-", b"anthropic-")
+_OURS = frozenset(b"openai-organization openai-project anthropic-organization-id".split())
+"""Whose account it is."""
 _EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
 
 
@@ -123,6 +125,8 @@ class HttpProvider(Provider):
                 and (fault := own_fault(self.name, response.status, body)) is not None
             ):
                 raise fault
+            if response.status == 429:
+                raise Fault(limited(self.name, body, headers))
             return Reply(status=response.status, headers=headers, body=body)
         except BaseException:
             response.close()
@@ -173,7 +177,7 @@ class HttpProvider(Provider):
         headers = self._headers(call, response)
         reply = Reply(status=response.status, headers=headers, body=body, completion=completion)
         if response.status == 429 or response.status >= 500 or 300 <= response.status < 400:
-            raise self._refused(call, reply)
+            raise self._refused(reply)
         if (
             reply.status >= 400
             and (fault := own_fault(self.name, reply.status, body, call.model)) is not None
@@ -258,19 +262,18 @@ class HttpProvider(Provider):
         error = ApiError(503, message, code="upstream_unreachable", kind="upstream_error")
         return Fault(error, may_retry=True, is_charge_unknown=was_sent)
 
-    def _refused(self, call: Call, reply: Reply) -> Fault:
+    def _refused(self, reply: Reply) -> Fault:
         got = f"status {reply.status}: {reply.body[:80].decode('utf-8', 'replace')}"
         message = sentence(
             f"the upstream {self.name!r} failed",
             allowed="an answer or a client error",
             got=got,
-            do="ask again later" if reply.status == 429 else "read the upstream's log, or ask again",
+            do="read the upstream's log, or ask again",
         )
         retry_after_s = read_retry_after(reply.headers, time.time())
         if reply.status == 429:
-            reply = self.dialect.whole(call, reply)
-            error = ApiError(429, message, code="upstream_rate_limited", kind="rate_limit_error")
-            return Fault(error, may_retry=True, reply=reply, is_limit=True, retry_after_s=retry_after_s)
+            error = limited(self.name, reply.body, reply.headers)
+            return Fault(error, may_retry=True, is_limit=True, retry_after_s=retry_after_s)
         return Fault(
             ApiError(502, message, code="upstream_error", kind="upstream_error"),
             may_retry=reply.status >= 500,
@@ -356,7 +359,7 @@ def _passed(response: Response) -> Headers:
     return [
         (name, value)
         for name, value in response.headers
-        if name in _PASSED or name.startswith(_PASSED_PREFIXES)
+        if name in _PASSED or (name.startswith(_PASSED_PREFIXES) and name not in _OURS)
     ]
 
 
