@@ -1,6 +1,6 @@
-"""This module measures what a batch that disagrees costs beside the dense model, at several widths.
+"""This module measures what a batch that disagrees costs beside the dense model, at several sizes.
 
-Random decisions, of which every block is called by some sequences of the batch and by no block's all, so that
+Random decisions, of which every block is called by some sequences of the batch and never by all, so that
 nothing is saved by skipping a block for everybody: what is left is the price of the wrapper against the rows
 that are spared. The weights are random, since time does not depend on them. Dense and routed take turns; a
 figure is the median of their pairs' ratios. The dense model is called as anybody calls it; since the wrapper
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import record
-from benchmarks.depth_drllm_speed import BATCH, answer, decode, pair
+from benchmarks.depth_drllm_speed import answer, decode, pair
 from turnout.core.rng import make_rng
 from turnout.nn.depth import RoutedDepth
 from turnout.nn.depth.contract import DepthRouter
@@ -39,13 +39,14 @@ class Size:
     prompt_tokens: int = 16
     executed: float = 0.67
     """Expected share of the sequences that call a block."""
-    widths: tuple[tuple[int, int, int], ...] = (
-        (64, 60, 48), (128, 40, 48), (256, 30, 48), (512, 20, 32), (768, 14, 24), (1024, 10, 24),
+    widths: tuple[tuple[int, int, int, tuple[int, ...]], ...] = (
+        (64, 30, 32, (2, 4, 8, 16)), (128, 24, 32, (2, 4, 8, 16)), (256, 16, 32, (2, 4, 8, 16)),
+        (512, 12, 24, (8,)), (768, 8, 16, (8,)), (1024, 6, 16, (8,)),
     )  # fmt: skip
-    """(width, pairs, new tokens)."""
+    """(width, pairs, new tokens, sequences)."""
 
 
-QUICK = Size(layers=3, widths=((32, 2, 4),))
+QUICK = Size(layers=3, widths=((32, 2, 4, (2, 3)),))
 
 
 class Planned(DepthRouter):
@@ -64,39 +65,37 @@ class Planned(DepthRouter):
         return {"counts_BL": self.counts_BL.tolist()}
 
 
-def mixed_counts(size: Size) -> Tensor:
+def mixed_counts(size: Size, batch: int) -> Tensor:
     """Return counts_BL of 0 and 1 where every block has sequences that call it and some that do not."""
     rng = make_rng(SEED, "mixed")
-    counts_BL = torch.from_numpy((rng.random((BATCH, size.layers)) < size.executed).astype("int64"))
+    counts_BL = torch.from_numpy((rng.random((batch, size.layers)) < size.executed).astype("int64"))
     for layer in range(size.layers):
-        counts_BL[layer % BATCH, layer], counts_BL[(layer + 1) % BATCH, layer] = 1, 0
+        counts_BL[layer % batch, layer], counts_BL[(layer + 1) % batch, layer] = 1, 0
     return counts_BL
 
 
 def measure(size: Size) -> dict[str, Any]:
-    """Return one line a width."""
-    counts_BL = mixed_counts(size)
+    """Return one line a width and number of sequences."""
     lines = []
-    for width, pairs, new_tokens in size.widths:
+    for width, pairs, new_tokens, batches in size.widths:
         heads = max(4, width // HEAD)
         model = tiny_llama(vocab_size=VOCABULARY, width=width, layers=size.layers, heads=heads, seed=SEED)
         routed = RoutedDepth(model=model)
-        generator = torch.Generator().manual_seed(SEED)
-        ids_BT = torch.randint(4, VOCABULARY, (BATCH, size.prompt_tokens), generator=generator)
-        told = (routed, ids_BT, torch.ones_like(ids_BT), new_tokens)
-        work, light = partial(answer, *told), partial(decode, *told)
-        work()
-        found = pair(routed, Planned(counts_BL), [work], pairs)
-        beside = pair(routed, Planned(counts_BL), [light], pairs)
-        lines.append({"width": width, "new_tokens": new_tokens, **found, "both_in_inference_mode": beside})
-        print(width, found["speedup_cpu"], found["speedup_cpu_interval"], file=sys.stderr, flush=True)
-    return {
-        "size": asdict(size),
-        "batch": BATCH,
-        "callers_of_each_block": counts_BL.sum(0).tolist(),
-        "executed_share": float(counts_BL.float().mean()),
-        "widths": lines,
-    }
+        for batch in batches:
+            counts_BL = mixed_counts(size, batch)
+            generator = torch.Generator().manual_seed(SEED)
+            ids_BT = torch.randint(4, VOCABULARY, (batch, size.prompt_tokens), generator=generator)
+            told = (routed, ids_BT, torch.ones_like(ids_BT), new_tokens)
+            work, light = partial(answer, *told), partial(decode, *told)
+            work()
+            found = pair(routed, Planned(counts_BL), [work], pairs)
+            beside = pair(routed, Planned(counts_BL), [light], pairs)
+            about: dict[str, Any] = {"width": width, "batch": batch, "new_tokens": new_tokens}
+            about |= {"executed_share": float(counts_BL.float().mean())}
+            lines.append({**about, **found, "both_in_inference_mode": beside})
+            speeds = (round(one["speedup_cpu"], 3) for one in (found, beside))
+            print(width, batch, *speeds, file=sys.stderr, flush=True)
+    return {"size": asdict(size), "widths": lines}
 
 
 def main(arguments: list[str]) -> None:

@@ -1,7 +1,7 @@
 """This module times decoding under a trained depth router beside the dense model, and counts its FLOPs.
 
 Both decode in inference mode, as the wrapper does by itself and the library's `generate` does not, so that a
-speedup is what routing brings and nothing else.
+speedup is what routing brings and nothing else; mixed batches are timed as they are called, too.
 """
 
 from __future__ import annotations
@@ -125,12 +125,14 @@ def measure_mixed(
         called.append(float(most_L.float().mean()))
         uncalled.append(float((most_L == 0).float().mean()))
         paths.append(len(groups(routed.counts_BL)))
+    called_as = [partial(answer, routed, *batch, new_tokens) for batch in batches]
     split = [partial(_grouped, routed, *batch, new_tokens) for batch in batches]
     found: dict[str, Any] = {
         "called_share_mixed": called,
         "uncalled_share_mixed": uncalled,
         "paths_mixed": paths,
         "batch_8_mixed": pair(routed, router, mixed, repeats),
+        "batch_8_mixed_as_called": pair(routed, router, called_as, repeats),
         "batch_8_mixed_split_into_groups": pair(routed, router, mixed, repeats, split),
     }
     if isinstance(router, DrLLMRouter) and router.repeats:

@@ -14,6 +14,13 @@ GAINS = {
     "regret": "regret to what searches find",
 }
 LIGHT = "both_in_inference_mode"
+MIXES = (
+    "batch_8_mixed",
+    "batch_8_mixed_as_called",
+    "batch_8_mixed_without_repeats",
+    "batch_8_mixed_split_into_groups",
+)
+"""How a batch that disagrees is decoded: in inference mode, or dense as the library has it."""
 SPEEDS = ("faster, wall", "faster, processor", "FLOPs, share")
 
 
@@ -84,7 +91,7 @@ def _depth_speed(result: Result) -> Iterator[str]:
         "dense over routed:"
     )
     yield ""
-    mixes = ("batch_8_mixed", "batch_8_mixed_without_repeats", "batch_8_mixed_split_into_groups")
+    mixes = [name for name in MIXES if name in speed]
     share = f"{speed['executed_share_alone']:.2f}"
     times: list[Sequence[str]] = [
         (name.replace("_", " "), share, *_speeds(speed[name]))
@@ -112,30 +119,31 @@ def _budget(row: Result, *gains: str) -> Iterator[str]:
 def mixed(data: Result) -> Iterator[str]:
     """The price of a batch that disagrees."""
     result = data["result"]
-    yield (
-        f"{result['batch']} sequences, {result['size']['layers']} blocks, each called by "
-        f"{min(result['callers_of_each_block'])} to {max(result['callers_of_each_block'])} of them, "
-        f"{result['executed_share']:.2f} of all calls; reading the prompt and decoding, dense over routed."
-    )
     lines = result["widths"]
+    yield (
+        f"{result['size']['layers']} blocks, each called by some sequences of the batch and never by all; "
+        "reading the prompt and decoding, dense over routed."
+    )
     has_light = all(LIGHT in line for line in lines)
     if has_light:
         yield (
-            "The wrapper decodes in inference mode, which the library's `generate` does not; the last column "
-            "has the dense model there, too."
+            "Both are called as anybody calls them: the wrapper decodes in inference mode, which the "
+            "library's `generate` does not. The last column has the dense model there, too."
         )
     yield ""
-    names = ("width", "new_tokens", "pairs")
+    names = ("width", "batch", "new_tokens", "pairs")
     rows = [
         (
-            *(str(line[name]) for name in names),
+            *(str(line.get(name, result.get(name))) for name in names),
+            f"{line.get('executed_share', result.get('executed_share')):.2f}",
             *_speeds(line),
             *((faster(line[LIGHT], "wall"),) if has_light else ()),
         )
         for line in lines
     ]
+    heads = ("width", "sequences", "new tokens", "pairs", "share of calls", *SPEEDS)
     light = ("both in inference mode",) if has_light else ()
-    yield from table(("width", "new tokens", "pairs", *SPEEDS, *light), rows)
+    yield from table((*heads, *light), rows)
 
 
 def _speeds(line: Result) -> Iterator[str]:

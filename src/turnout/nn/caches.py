@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import Cache
 
@@ -20,6 +21,9 @@ from turnout.nn.decoder import decoder_blocks
 
 MADE_UNDER = "_turnout_made_under"
 """The attribute by which a cache remembers, for each guard, the stamp that it was filled under."""
+
+BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int32}
+"""Whole numbers by the bytes of a weight; narrower than those they are added up in."""
 
 serials = itertools.count(1)
 """Numbers that are never used twice in a process; unlike objects they stay equal in a copy."""
@@ -99,6 +103,24 @@ class CacheGuard:
         if known.get(self.serial) != now:
             # A new dictionary: a shallow copy of the cache keeps its own.
             setattr(cache, MADE_UNDER, {**known, self.serial: now})
+
+
+def digest(weights: Iterable[Tensor]) -> int:
+    """Return a number that changes with the bits of weights, and with nothing else.
+
+    A weight that is edited through `.data` counts no version up, so that only its bits tell. Whole numbers,
+    so that the order of a sum does not matter. Meant for routers, which are small beside their base.
+    """
+    alike: dict[tuple[object, object], list[Tensor]] = {}
+    for weight in weights:
+        alike.setdefault((weight.device, weight.dtype), []).append(weight.detach().reshape(-1))
+    found = 0
+    for (_, dtype), flat in alike.items():
+        bits_N = torch.cat(flat).view(BITS[getattr(dtype, "itemsize", 1)]).long()
+        # Odd factors, so that no bit is lost, and different ones, so that an exchange is seen.
+        places_N = torch.arange(1, 2 * len(bits_N), 2, device=bits_N.device)
+        found = 31 * found + int((bits_N * places_N).sum())
+    return found
 
 
 def cache_keyword(model: Any) -> str:

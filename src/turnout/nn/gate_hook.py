@@ -240,7 +240,8 @@ def _for_tokens(routing: Routing, delta_BE: Tensor) -> Tensor:
                 "deltas and batch",
                 allowed=f"B = {delta_BE.shape[0]} items, as the deltas have",
                 got=f"B = {batch_size}, {num_tokens} tokens",
-                do="make the deltas for this batch",
+                do="make the deltas for this batch; where depth differs between sequences a block sees some "
+                "of them: give all one depth",
             )
         )
     return delta_BE.repeat_interleave(num_tokens // batch_size, dim=0)

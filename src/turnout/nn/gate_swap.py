@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from turnout.core.errors import ArtifactError, InputError, ShapeError, sentence
 from turnout.nn import registry
-from turnout.nn.fingerprint import fingerprint
+from turnout.nn.fingerprint import fingerprint, stored_weights
 from turnout.nn.gate_pass import ForwardPass
 from turnout.nn.gate_port import PROBE_TOKENS
 from turnout.nn.gate_stand_in import StandIn, width_of
@@ -172,7 +172,7 @@ class GateSwap(nn.Module):
         Raises `ArtifactError` for another base, by its weights, and for a file that does not fit.
         """
         config, tensors = load_sidecar(folder, KIND)
-        found = base_fingerprint(model)
+        found = base_fingerprint(model, like=config["base"])
         if config["base"] != found:
             raise ArtifactError(
                 sentence(
@@ -216,9 +216,9 @@ class GateSwap(nn.Module):
         return ask
 
 
-def base_fingerprint(model: nn.Module) -> str:
-    """Return sixteen hex digits that name a model's weights, whatever gates were put in."""
-    return fingerprint(dict(model.named_parameters()))
+def base_fingerprint(model: nn.Module, *, like: object = None) -> str:
+    """Return what names a model's weights, whatever gates were put in; in the form of `like`."""
+    return fingerprint(stored_weights(model, like=like), like=like)
 
 
 def _choices(layer: MoELayer, plan: Plan, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:

@@ -19,6 +19,8 @@ from turnout.nn.adapters import (
     SingleAdapter,
     read_lora,
 )
+from turnout.nn.adapters.contract import Context
+from turnout.nn.depth import RoutedDepth
 
 IDS = helpers.tokens()
 VECTORS = torch.eye(6)
@@ -112,6 +114,29 @@ def test_the_number_of_copies_must_be_said() -> None:
         generate(IDS, max_new_tokens=2, num_beams=2)
     with pool.only(["a", "b", "c"], copies=2):
         generate(IDS, max_new_tokens=2, num_beams=2)
+
+
+def test_who_sees_some_of_the_batch_is_not_told_of_copies() -> None:
+    """Where depth differs between sequences a block is called with those that call it."""
+    pool = helpers.pool()
+    routed = RoutedDepth(model=pool.model)
+    with (
+        pool.only(["a", "b", None]),
+        routed.forced([[1, 0], [1, 1], [1, 1]]),
+        pytest.raises(InputError, match=r"got: \(2, 9, 32\); .*depth differs") as caught,
+    ):
+        pool.model(IDS)
+    assert "copies" not in str(caught.value)
+    with pool.only(["a", "b", None]), routed.forced([1, 0]):
+        pool.model(IDS)
+    with pool.only(["a", "b"]), pytest.raises(InputError, match=r"name as many items as the batch has$"):
+        pool.model(IDS)
+
+
+def test_a_module_inside_experts_sees_tokens_and_no_items() -> None:
+    context = Context(names=("a", "b"))
+    with pytest.raises(InputError, match=r"tokens without their items.*leave it out of the targets"):
+        context.per_item("tasks", torch.zeros(2, 2), torch.zeros(18, 32))
 
 
 def test_a_route_holds_for_its_thread_alone() -> None:

@@ -258,7 +258,10 @@ def test_continuing_a_conversation_keeps_the_decisions() -> None:
     with torch.no_grad():
         routed.model(ids_BT, **given(cache))
         decided = routed.counts_BL
-        routed.model(torch.full((3, 5), 9), **given(cache))
+        with pytest.raises(InputError, match=r"'9 tokens, then 5'; read .* whole, or go on .*`kept\(\)`"):
+            routed.model(torch.full((3, 5), 9), **given(cache))
+        with routed.kept():
+            routed.model(torch.full((3, 5), 9), **given(cache))
     assert cache.get_seq_length() == 14
     assert torch.equal(torch.stack([s.counts_B for s in cache.layers], 1), decided)
 

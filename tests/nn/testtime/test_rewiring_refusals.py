@@ -7,6 +7,7 @@ import torch
 
 from tests.nn.moe_models import decisive, tokens
 from turnout.core.errors import InputError, ShapeError
+from turnout.nn.depth import RoutedDepth
 from turnout.nn.testtime.rewiring import Rewiring
 from turnout.nn.tiny import tiny_llama
 
@@ -67,6 +68,22 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         rewiring.adapt(tokens(), start=rewiring.zeros(3))
     with pytest.raises(InputError, match="at least one item"):
         rewiring.adapt(torch.ones(0, 4, dtype=torch.long))
+
+
+def test_vectors_of_items_are_refused_where_a_block_sees_some_of_them() -> None:
+    """Depth that differs between the items of a batch calls a block with those that it is for."""
+    model = decisive("olmoe")
+    rewiring = Rewiring(model=model)
+    routed = RoutedDepth(model=model)
+    deltas = rewiring.zeros(2)
+    with (
+        rewiring.applied(deltas),
+        routed.forced([[1, 0, 1], [1, 1, 1]]),
+        pytest.raises(ShapeError, match=r"got: 'B = 1, .*give all one depth"),
+    ):
+        model(tokens(batch=2))
+    with rewiring.applied(deltas), routed.forced([1, 0, 1]):
+        model(tokens(batch=2))
 
 
 @pytest.mark.parametrize(

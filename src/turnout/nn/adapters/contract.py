@@ -52,7 +52,7 @@ class Context:
         """Return what is known per item in the shape (B, 1, X), to stand beside the tokens of `u`.
 
         A single item serves any input. Raises `InputError` when the items and `u` do not agree, or when
-        `u` has lost its batch axis (as inside experts) and there are several items.
+        `u` has lost its batch axis (as inside experts) and there are several items; it says which.
         """
         if value_BX.shape[0] == 1:
             return value_BX.reshape(*([1] * (u.dim() - 1)), -1)
@@ -63,10 +63,27 @@ class Context:
                     f"{what}: one for each item of the batch",
                     allowed=f"{value_BX.shape[0]} items, each {self.copies} times, of shape (B, T, D)",
                     got=tuple(u.shape),
-                    do="give `copies` when `generate` repeats items (the number of beams or of answers)",
+                    do=_remedy(u, items=value_BX.shape[0], expected=repeated.shape[0]),
                 )
             )
         return repeated[:, None, :]
+
+
+def _remedy(u: Tensor, *, items: int, expected: int) -> str:
+    """Return what to do about an input whose rows are not those of the batch's items."""
+    if u.dim() != 3:
+        return (
+            "this module sees tokens without their items, as those inside experts do: "
+            "give all items one adapter, or leave it out of the targets"
+        )
+    if u.shape[0] > items and u.shape[0] % items == 0:
+        return "give `copies` when `generate` repeats items (the number of beams or of answers)"
+    if u.shape[0] < expected:
+        return (
+            "name as many items as the batch has; where depth differs between sequences a block sees some "
+            "of them: give all items one adapter, or one depth"
+        )
+    return "name as many items as the batch has"
 
 
 class AdapterRouter(ABC):

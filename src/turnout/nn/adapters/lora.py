@@ -51,6 +51,6 @@ def scale_of(*, alpha: float, rank: int, is_rank_stabilised: bool) -> float:
     return alpha / (math.sqrt(rank) if is_rank_stabilised else rank)
 
 
-def base_fingerprint(linears: Mapping[str, nn.Linear]) -> str:
-    """Return `fingerprint` of the weights of linear modules, by path."""
-    return fingerprint({path: module.weight for path, module in linears.items()})
+def base_fingerprint(linears: Mapping[str, nn.Linear], *, like: object = None) -> str:
+    """Return `fingerprint` of the weights of linear modules, by path; in the form of `like`."""
+    return fingerprint({path: module.weight for path, module in linears.items()}, like=like)

@@ -96,7 +96,8 @@ def check_base(model: nn.Module, lora: Lora, linears: Mapping[str, nn.Linear]) -
     """
     names = [str(n).rstrip("/").rpartition("/")[2] for n in (lora.base_name, base_name(model)) if n]
     if lora.base_fingerprint is not None:
-        allowed, got = base_fingerprint(linears), lora.base_fingerprint
+        got = lora.base_fingerprint
+        allowed = base_fingerprint(linears, like=got)
         is_other = allowed != got
     else:
         allowed, got = base_name(model) or "", lora.base_name or ""

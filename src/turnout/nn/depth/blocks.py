@@ -152,7 +152,7 @@ class RoutedBlock:
         slots = self.routed.slots(cache, self.layer)
         if slots.counts_B is None:
             counts_B = self.routed.decide(self.layer, hidden_states)
-            slots.begin(counts_B, width=hidden_states.shape[-1])
+            slots.begin(counts_B, width=hidden_states.shape[-1], is_read=self.routed.reads)
         else:
             self.routed.check_continued(slots, hidden_states)
         hidden_states = self._call(slots, hidden_states, args, kwargs)

@@ -11,7 +11,7 @@ from turnout.core.registry import find_registry
 from turnout.nn.decoder import decoder_blocks
 from turnout.nn.depth.contract import DepthRouter
 from turnout.nn.depth.routed import RoutedDepth, width_of
-from turnout.nn.fingerprint import fingerprint
+from turnout.nn.fingerprint import fingerprint, stored_weights
 from turnout.nn.sidecar import load_sidecar, save_sidecar
 
 KIND = "depth"
@@ -44,8 +44,9 @@ def load_depth(
     """
     config, tensors = load_sidecar(folder, KIND)
     owner, name = decoder_blocks(model)
-    base = _base(owner, len(getattr(owner, name)))
-    saved = {key: (config.get("base") or {}).get(key) for key in base}
+    known = config.get("base") or {}
+    base = _base(owner, len(getattr(owner, name)), like=known.get("weights"))
+    saved = {key: known.get(key) for key in base}
     if is_same_base:
         saved["weights"] = base["weights"]
     if saved != base:
@@ -69,7 +70,7 @@ def load_depth(
     return RoutedDepth(model=model, router=router.eval(), strict=strict)
 
 
-def _base(decoder: nn.Module, layers: int) -> dict[str, int | str]:
+def _base(decoder: nn.Module, layers: int, *, like: object = None) -> dict[str, int | str]:
     # Of the decoder, which is the same with and without its head.
-    weights = fingerprint(dict(decoder.named_parameters()))
+    weights = fingerprint(stored_weights(decoder, like=like), like=like)
     return {"layers": layers, "width": width_of(decoder), "weights": weights}

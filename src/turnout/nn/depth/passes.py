@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
-from turnout.core.errors import InputError, sentence
+from turnout.core.errors import InputError, ShapeError, sentence
 from turnout.nn.caches import find_cache
-from turnout.nn.depth.slots import check_kind, sets_of_rows
+from turnout.nn.depth.slots import CallSlots, check_kind, sets_of_rows
 
 
 @dataclass
@@ -147,4 +147,36 @@ def begin(args: tuple[Any, ...], kwargs: dict[str, Any], prompt: int | Tensor | 
                 do="wrap the family's class for text alone if its class for images builds masks itself",
             )
         )
+    if cache is not None:
+        _check_finished(cache)
+    if mask is not None and isinstance(source, Tensor):
+        _check_mask(mask, source, 0 if cache is None else int(cache.get_seq_length()))
     return Pass(attention_BT=mask, prompt=prompt, cache=cache)
+
+
+def _check_finished(cache: Cache) -> None:
+    """Raise `InputError` for a cache that some blocks wrote into and others did not."""
+    lengths = {layer.length for layer in cache.layers if isinstance(layer, CallSlots)}
+    if len(lengths) > 1:
+        raise InputError(
+            sentence(
+                "depth routing: this cache was left by a forward that did not reach its end",
+                allowed="as many tokens in every block",
+                got=sorted(lengths),
+                do="start from an empty cache",
+            )
+        )
+
+
+def _check_mask(mask_BT: Tensor, source: Tensor, past: int) -> None:
+    """Raise `ShapeError` for a mask that says nothing of a token, or something of one that is not there."""
+    wanted = (source.shape[0], past + source.shape[1])
+    if tuple(mask_BT.shape) != wanted:
+        tokens = f"{source.shape[1]} tokens" + (f" after {past} in the cache" if past else "")
+        raise ShapeError(
+            sentence(
+                "depth routing: attention_mask",
+                allowed=f"{wanted}, one for each of {wanted[0]} sequences and {tokens}",
+                got=tuple(mask_BT.shape),
+            )
+        )

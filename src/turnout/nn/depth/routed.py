@@ -83,6 +83,7 @@ class RoutedDepth:
         self._forced_BL: Tensor | None = None
         self._prompt: int | Tensor | None = None
         self._prompts = 0
+        self._is_kept = False
         self._watcher: Watcher | None = None
         self._thread = OneThread("RoutedDepth")
         self._blocks: list[RoutedBlock] = []
@@ -147,8 +148,12 @@ class RoutedDepth:
             yield
 
     def kept(self) -> AbstractContextManager[None]:
-        """Return a context in which caches go on as they were decided, whatever `forced` says outside."""
-        return self._during(_forced_BL=None)
+        """Return a context in which caches go on as they were decided, whatever `forced` says outside.
+
+        Several tokens at once may follow in it, such as the next turn of a conversation; elsewhere they are
+        taken for the rest of a prompt, of which a router should have seen the whole, and refused.
+        """
+        return self._during(_forced_BL=None, _is_kept=True)
 
     @contextmanager
     def prompted(self, prompt: int | Tensor) -> Iterator[None]:
@@ -182,6 +187,11 @@ class RoutedDepth:
                 yield
             finally:
                 vars(self).update(before)
+
+    @property
+    def reads(self) -> bool:
+        """Whether what is decided now depends on the prompt: by a router that reads hidden states."""
+        return self._forced_BL is None and self.router is not None and self.router.width is not None
 
     @property
     def is_watched(self) -> bool:
@@ -234,6 +244,8 @@ class RoutedDepth:
                     got=len(hidden_BTD),
                 )
             )
+        if hidden_BTD.shape[1] > 1 and slots.is_read and not self._is_kept:
+            self._check_whole(slots.length, hidden_BTD.shape[1])
         counts_B = slots.counts_B
         if self._forced_BL is None or slots.agreed is self._forced_BL or counts_B is None:
             return
@@ -248,6 +260,20 @@ class RoutedDepth:
                 )
             )
         slots.agreed = self._forced_BL
+
+    def _check_whole(self, read: int, tokens: int) -> None:
+        """Raise `InputError` if these tokens are the rest of a prompt of which the first `read` decided."""
+        # In `generate` the prompt's length is known; several tokens after it are an assistant's.
+        if self._prompts and isinstance(self._prompt, int) and read >= self._prompt:
+            return
+        raise InputError(
+            sentence(
+                "depth routing: the depth of this cache was decided on the tokens that it holds",
+                allowed="a prompt that is read in one forward, then one token at a time",
+                got=f"{read} tokens, then {tokens}",
+                do="read the prompt again as a whole, or go on as decided inside `kept()`",
+            )
+        )
 
     def is_padded(self) -> bool:
         """Whether the prompts that are being read have padding."""
@@ -310,16 +336,19 @@ class RoutedDepth:
         source = source if source is not None else kwargs.get("inputs_embeds")
         if args or self._forced_BL is not None or not isinstance(source, Tensor):
             return None
-        if not isinstance(cache, DynamicCache) or len(cache.layers) != self.layers or not source.shape[1]:
+        if not isinstance(cache, DynamicCache) or len(cache.layers) != self.layers:
+            return None
+        # Several tokens are rare here, and may be a prompt's second piece.
+        if source.shape[1] != 1:
             return None
         if mask is not None and (not isinstance(mask, Tensor) or mask.dim() != 2):
             return None
-        key, rows = self._key, source.shape[0]
         layers: list[Any] = cache.layers
+        key, rows, length = self._key, source.shape[0], cache.get_seq_length()
         for slots in layers:
             if type(slots) is not CallSlots or not slots.is_settled or slots.key != key:
                 return None
-            if slots.batch != rows:
+            if slots.batch != rows or slots.length != length:
                 return None
         return layers
 

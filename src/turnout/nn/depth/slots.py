@@ -86,10 +86,14 @@ class CallSlots(CacheLayerMixin):  # type: ignore[misc]
         self.chooses = False
         self.active: Any = None
         self.agreed: Tensor | None = None
+        self.is_read = False
 
-    def begin(self, counts_B: Tensor, *, width: int) -> None:
-        """Fix the decisions of all sequences; they hold until `reset`. `width` is that of hidden states."""
-        self.counts_B, self.batch, self.width = counts_B, len(counts_B), width
+    def begin(self, counts_B: Tensor, *, width: int, is_read: bool = False) -> None:
+        """Fix the decisions of all sequences; they hold until `reset`. `width` is that of hidden states.
+
+        `is_read` says that they were read from the tokens of this forward, which should be all of the prompt.
+        """
+        self.counts_B, self.batch, self.width, self.is_read = counts_B, len(counts_B), width, is_read
         self.calls = [Call(rows) for rows in rows_of_calls(counts_B)]
         self.slots = [self._slot() for _ in self.calls]
 

@@ -146,6 +146,7 @@ def test_a_mixed_batch_says_how_many_paths_it_mixes_and_what_no_row_calls() -> N
     found = measure_mixed(wrapped(4), Planned(plan_BL), TOKENIZER, prompts, repeats=1, new_tokens=2)
     assert (found["paths_mixed"], found["uncalled_share_mixed"]) == ([2], [0.25])
     assert found["called_share_mixed"] == [1.0]
+    assert found["batch_8_mixed_as_called"]["pairs"] == 1
     assert found["batch_8_mixed"]["pairs"] == found["batch_8_mixed_split_into_groups"]["pairs"] == 1
 
 

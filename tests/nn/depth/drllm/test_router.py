@@ -67,7 +67,9 @@ def test_same_seed_same_router() -> None:
     assert not torch.equal(first.state_dict()[KEY], other.state_dict()[KEY])
 
 
-@pytest.mark.parametrize("bad", [{"knob": 1.1}, {"layers": 0}, {"width": 0}, {"windows": 0}])
+@pytest.mark.parametrize(
+    "bad", [{"knob": 1.1}, {"layers": 0}, {"width": 0}, {"width": "a"}, {"bottleneck": 2.5}, {"windows": 0}]
+)
 def test_arguments_out_of_range_are_refused(bad: dict) -> None:
     with pytest.raises(InputError, match=next(iter(bad))):
         DrLLMRouter(**{"layers": 2, "width": 16, **bad})

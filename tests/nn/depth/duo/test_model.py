@@ -8,7 +8,6 @@ import torch
 from transformers import (
     DeepseekV3Config,
     DeepseekV3ForCausalLM,
-    DynamicCache,
     Gemma2Config,
     Gemma2ForCausalLM,
     OlmoeConfig,
@@ -24,7 +23,6 @@ from transformers import (
 
 from tests.nn.depth.duo.setup import LAYERS, make_batch, make_choice, make_duo, make_ids, pad_left
 from turnout.core.errors import InputError, ShapeError
-from turnout.nn.caches import cache_keyword
 from turnout.nn.depth.duo import DuoModel
 from turnout.nn.tiny import tiny_llama
 
@@ -249,64 +247,6 @@ def test_a_choice_that_does_not_fit_the_batch_is_refused() -> None:
         duo.model(input_ids=make_ids(3, 5))
     with duo.forced(make_choice(2, 6)), pytest.raises(InputError, match="ends before the text"):
         duo.model.generate(input_ids=make_ids(2, 5), max_new_tokens=4, do_sample=False, eos_token_id=None)
-
-
-def _continued(duo: DuoModel, cache: DynamicCache) -> torch.Tensor:
-    with torch.no_grad():
-        ids_BT = make_ids(2, 1)
-        logits_BTV = duo.model(input_ids=ids_BT, use_cache=True, **{cache_keyword(duo.model): cache}).logits
-    return torch.as_tensor(logits_BTV)
-
-
-def _filled(duo: DuoModel) -> DynamicCache:
-    cache = DynamicCache()
-    with torch.no_grad():
-        duo.model(input_ids=make_ids(2, 5), use_cache=True, **{cache_keyword(duo.model): cache})
-    return cache
-
-
-def test_a_cache_made_under_another_choice_is_refused_until_it_is_adopted() -> None:
-    duo = make_duo()
-    with duo.forced([0, 0, 1, 0]):
-        cache = _filled(duo)
-        _continued(duo, cache)
-    # Let go and taken up again, the same choice goes on.
-    with duo.forced([0, 0, 1, 0]):
-        _continued(duo, cache)
-    base = _filled(duo)
-    with duo.forced([1, 1, 1, 1]):
-        _continued(duo, base)
-    with pytest.raises(InputError, match="keys that were made under another routing; start from an empty"):
-        _continued(duo, cache)
-    for other in (duo.forced([1, 0, 1, 0]), duo.routed(), duo.random(torch.Generator()), duo.soft(0.5)):
-        with other, pytest.raises(InputError, match="another routing"):
-            _continued(duo, cache)
-    with duo.routed(), pytest.raises(InputError, match="another routing"):
-        _continued(duo, base)
-    with duo.routed():
-        duo.adopt(cache)
-        _continued(duo, cache)
-
-
-def test_routers_that_moved_do_not_go_on_with_the_cache_of_those_before() -> None:
-    duo = make_duo()
-    with duo.routed():
-        cache = _filled(duo)
-        _continued(duo, cache)
-        duo.layers[0].router.shift_ += 0.5
-        with pytest.raises(InputError, match="another routing"):
-            _continued(duo, cache)
-
-
-def test_rows_of_a_cache_go_on_under_their_own_choices() -> None:
-    duo = make_duo()
-    with duo.forced([[0, 0, 1, 0], [1, 0, 0, 1]]):
-        cache = _filled(duo)
-    with duo.forced([[1, 0, 0, 1], [0, 0, 1, 0]]), pytest.raises(InputError, match="another routing"):
-        _continued(duo, cache)
-    cache.batch_select_indices(torch.tensor([1]))
-    with duo.forced([[1, 0, 0, 1]]), torch.no_grad():
-        duo.model(input_ids=make_ids(1, 1), use_cache=True, **{cache_keyword(duo.model): cache})
 
 
 def test_routing_a_model_that_was_unwrapped_is_refused() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from turnout.core.errors import InputError, sentence
+from turnout.core.validation import check_count
 from turnout.nn.depth.contract import REPEAT, DepthRouter, check_layers
 from turnout.nn.depth.drllm.knob import NEUTRAL, blend, check_knob, published_scale
 from turnout.nn.depth.windows import WINDOWS, Windows, make_windows
@@ -38,7 +38,7 @@ class DrLLMRouter(DepthRouter):
     seed
         Of the initial weights.
 
-    Raises `InputError` for a knob outside [-1, 1].
+    Raises `InputError` for a knob outside [-1, 1], and for sizes that are no whole numbers of at least 1.
 
     Source: S12, Dr.LLM, arXiv 2510.12773, section 3.2.
     """
@@ -59,8 +59,7 @@ class DrLLMRouter(DepthRouter):
     ) -> None:
         super().__init__()
         for name, value in (("width", width), ("bottleneck", bottleneck), ("windows", windows)):
-            if value < 1:
-                raise InputError(sentence(f"DrLLMRouter: {name}", allowed="at least 1", got=value))
+            check_count(f"DrLLMRouter: {name}", value)
         self.layers = check_layers("DrLLMRouter", layers)
         self.width, self.bottleneck, self.windows, self.seed = width, bottleneck, windows, seed
         self.knob = check_knob("DrLLMRouter", knob)

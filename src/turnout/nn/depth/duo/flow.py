@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from turnout.core.errors import InputError, ShapeError, sentence
-from turnout.nn.caches import Stamp
+from turnout.nn.caches import Stamp, digest
 from turnout.nn.depth.duo.choices import BIG
 
 
@@ -66,11 +66,12 @@ class Flow:
             return Stamp(who="forced", items=rows, copies=self.beams)
         if self.generator is not None:
             return Stamp(who=("random", id(self.generator)))
-        # Whatever moved a weight in place has counted its version up.
-        moved = tuple(0 if weight.is_inference() else weight._version for weight in weights)
+        if self.temperature is None and not self.is_routed:
+            return None
+        moved = digest(weights)
         if self.temperature is not None:
             return Stamp(who=("soft", self.temperature, moved))
-        return Stamp(who=("routed", moved)) if self.is_routed else None
+        return Stamp(who=("routed", moved))
 
     def forced_BT(self, layer: int, num_rows: int, num_columns: int) -> Tensor:
         """Return the forced choice of a layer for this pass, (B, T)."""

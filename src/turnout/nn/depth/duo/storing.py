@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from turnout.core.errors import ArtifactError, sentence
 from turnout.nn.depth.duo.model import DuoModel
-from turnout.nn.fingerprint import fingerprint
+from turnout.nn.fingerprint import fingerprint, stored_weights
 from turnout.nn.sidecar import load_sidecar, save_sidecar
 
 KIND = "duo"
@@ -45,7 +45,7 @@ def load(model: PreTrainedModel, folder: str | Path, *, is_same_base: bool = Fal
     `is_same_base` vouches for weights that are the same in another form, such as after quantisation.
     """
     config, tensors = load_sidecar(folder, KIND)
-    found = base_fingerprint(model)
+    found = base_fingerprint(model, like=config.get("base"))
     if config.get("base") != found and not is_same_base:
         raise ArtifactError(
             sentence(
@@ -70,15 +70,15 @@ def load(model: PreTrainedModel, folder: str | Path, *, is_same_base: bool = Fal
     return duo
 
 
-def base_fingerprint(model: nn.Module) -> str:
+def base_fingerprint(model: nn.Module, *, like: object = None) -> str:
     """Return `fingerprint` of the base's weights, wrapped or not."""
     named = {}
-    for name, parameter in model.named_parameters():
+    for name, parameter in stored_weights(model, like=like).items():
         parts = name.split(".")
         if "mlp" in parts and parts[parts.index("mlp") + 1] in PARTS:
             continue
         named[name.replace(".mlp.big.", ".mlp.")] = parameter
-    return fingerprint(named)
+    return fingerprint(named, like=like)
 
 
 def _tensors(duo: DuoModel) -> dict[str, Tensor]:
