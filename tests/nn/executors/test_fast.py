@@ -76,8 +76,6 @@ def results(
     y_TD = make_executor(executor).run(x_TD, plan, experts)
     random = torch.Generator().manual_seed(2)
     loss = (y_TD.float() * torch.randn(y_TD.shape, generator=random)).sum()
-    # Without pairs the loop's result hangs on nothing.
-    loss = loss + 0 * leaf.sum()
     leaves = {"x": x_TD, "leaf": leaf} | dict(experts.named_parameters())
     grads = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
     return {"y": y_TD.detach()} | dict(zip(leaves, grads, strict=True))
@@ -161,6 +159,26 @@ def test_segments_are_right_to_the_digits_of_double_precision() -> None:
 
     inputs = [leaf.detach().double().requires_grad_() for leaf in leaves]
     assert torch.autograd.gradcheck(run, inputs)
+
+
+@pytest.mark.parametrize("executor", FAST)
+@pytest.mark.parametrize("setting", list(SETTINGS))
+def test_under_autocast_results_and_gradients_are_the_loops(executor, setting) -> None:
+    experts = make(setting, torch.float32, width=16, inner=8)
+    plan = plans(11)["spread"]
+    x_TD = torch.randn(11, 16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        x_TD.requires_grad_()
+        y_TD = make_executor(executor).run(x_TD, plan, experts)
+    loss = (y_TD * torch.randn(y_TD.shape, generator=torch.Generator().manual_seed(2))).sum()
+    names = {"x": x_TD, "leaf": plan.weights_N} | dict(experts.named_parameters())
+    found = dict(zip(names, torch.autograd.grad(loss, list(names.values())), strict=True))
+    expected = results("loop", x_TD.detach(), plan, experts, plan.weights_N)
+    found["y"] = y_TD.detach()
+    assert {name: value.dtype for name, value in found.items()} == dict.fromkeys(expected, torch.float32)
+    for name, value in expected.items():
+        scale = max(float(value.abs().max()), 1.0)
+        assert float((found[name] - value).abs().max()) < 4e-2 * scale, name
 
 
 @pytest.mark.parametrize("executor", FAST)

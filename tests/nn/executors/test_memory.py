@@ -8,7 +8,10 @@ import pytest
 import torch
 
 from turnout.nn.executors import memory
+from turnout.nn.executors.auto import make_executor
 from turnout.nn.executors.memory import fresh_gradient, release
+from turnout.nn.experts import Experts
+from turnout.nn.plan import SparsePlan
 
 WEIGHT = torch.empty(8, 512, 512)
 
@@ -35,6 +38,47 @@ def test_idle_experts_are_zero_in_new_memory_and_in_used() -> None:
     assert not again[[0, 1, 3, 4, 5, 6]].any()
     del again
     assert not fresh_gradient(WEIGHT, set()).any()
+
+
+@pytest.mark.parametrize("shape", [(8, 512, 512), (5, 601, 501)], ids=["whole pages", "pages of two experts"])
+@pytest.mark.parametrize("busy", [{0, 1}, {3}, set()])
+def test_idle_experts_are_zero_whoever_wrote_into_the_memory_meanwhile(
+    shape: tuple[int, int, int], busy: set[int]
+) -> None:
+    """Autograd adds a second gradient in place, and clipping multiplies all of it, with NaN too."""
+    weight = torch.empty(shape)
+    fresh_gradient(weight, {0, 2}).fill_(float("nan"))
+    for step in range(3):
+        grad = fresh_gradient(weight, busy)
+        grad[list(busy)] = 1.0
+        idle = sorted(set(range(shape[0])) - busy)
+        assert not grad[idle].any(), f"step {step}"
+        assert (grad[list(busy)] == 1.0).all()
+        grad.add_(1.0)
+        del grad
+
+
+@pytest.mark.parametrize("name", ["auto", "segments", "grouped", "batched"])
+def test_gradients_of_other_steps_never_come_back(name: str) -> None:
+    torch.manual_seed(0)
+    experts = Experts(width=256, inner=256, num_experts=8)
+    executor = make_executor(name)
+
+    def step(chosen: list[int]) -> None:
+        indices_T1 = torch.tensor(chosen)[torch.randint(len(chosen), (32, 1))]
+        plan = SparsePlan.from_choices(torch.rand(32, 1), indices_T1, num_experts=8)
+        executor.run(torch.randn(32, 256), plan, experts).square().mean().backward()
+
+    step([0, 1])
+    step([2, 3])
+    torch.nn.utils.clip_grad_norm_(experts.parameters(), float("nan"))
+    experts.zero_grad(set_to_none=True)
+    for _ in range(4):
+        step([0, 1])
+        for weight in experts.parameters():
+            assert weight.grad is not None
+            assert not weight.grad[2:].any()
+        experts.zero_grad(set_to_none=True)
 
 
 def test_memory_that_somebody_reads_is_not_handed_out_again() -> None:

@@ -33,7 +33,8 @@ class _BatchedProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_NK: Tensor, weight_EJK: Tensor, experts_N: Tensor, offsets_E: Tensor) -> Tensor:
         ctx.save_for_backward(x_NK, weight_EJK, experts_N, offsets_E)
-        return torch.bmm(weight_EJK[experts_N], x_NK[:, :, None]).squeeze(2)
+        # Under autocast a product is of half precision, and autograd calls `backward` outside of it.
+        return torch.bmm(weight_EJK[experts_N], x_NK[:, :, None]).squeeze(2).to(x_NK.dtype)
 
     @staticmethod
     @once_differentiable

@@ -17,7 +17,7 @@ class LoopExecutor(Executor):
 
     def run_pairs(self, x_TD: Tensor, plan: SparsePlan, stack: Stack) -> Tensor:
         """Return the sum over each token's pairs of weight times expert."""
-        y_TD = torch.zeros(x_TD.shape, dtype=wide(x_TD.dtype), device=x_TD.device)
+        y_TD = _zeros(x_TD, plan.weights_N, stack)
         for expert in range(plan.num_experts):
             is_here_N = plan.experts_N == expert
             tokens_N = plan.tokens_N[is_here_N]
@@ -38,11 +38,12 @@ class LoopExecutor(Executor):
             slots_ZD = (dispatch_SZ.T @ x_SD).to(stack.up_EFD.dtype)
             outs = [stack.one(e, slots_ZD[e * size : (e + 1) * size]) for e in range(plan.num_experts)]
             items.append(plan.combine_BSZ[item].to(exact) @ torch.cat(outs).to(exact))
-        return torch.cat(items).to(x_TD.dtype) if items else torch.zeros_like(x_TD)
+        y_TD = torch.cat(items) if items else _zeros(x_TD, plan.combine_BSZ, stack)
+        return y_TD.to(x_TD.dtype)
 
     def run_merged(self, x_TD: Tensor, plan: MergedPlan, stack: Stack) -> Tensor:
         """Return each token's output of its group's merged expert; 0 at padding."""
-        y_TD = torch.zeros(x_TD.shape, dtype=wide(x_TD.dtype), device=x_TD.device)
+        y_TD = _zeros(x_TD, plan.mix_GE, stack)
         for group, mix_E in enumerate(plan.mix_GE):
             is_here_T = plan.groups_T == group
             if plan.mask_T is not None:
@@ -53,6 +54,15 @@ class LoopExecutor(Executor):
                 out_ND = merged.one(0, x_TD[tokens_N].to(merged.up_EFD.dtype)).to(y_TD.dtype)
                 y_TD = y_TD.index_add(0, tokens_N, out_ND)
         return y_TD.to(x_TD.dtype)
+
+
+def _zeros(x_TD: Tensor, weights: Tensor, stack: Stack) -> Tensor:
+    """Return zeros (T, D), of single precision at least, with a graph also where no expert runs."""
+    y_TD = torch.zeros(x_TD.shape, dtype=wide(x_TD.dtype), device=x_TD.device)
+    for one in (x_TD, weights, stack.up_EFD, stack.down_EDI):
+        if one.requires_grad:
+            y_TD = y_TD + one.flatten()[:0].sum().to(y_TD.dtype)
+    return y_TD
 
 
 def merge(stack: Stack, mix_GE: Tensor) -> Stack:

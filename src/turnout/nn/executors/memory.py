@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 import mmap
+import sys
 import weakref
 from collections import deque
 from dataclasses import dataclass, field
@@ -30,11 +31,14 @@ KEPT_BYTES = 2**33
 
 @dataclass(eq=False)
 class _Pages:
-    """Memory of one shape and precision; experts that are not `dirty` are 0."""
+    """Memory of one shape and precision."""
 
     key: tuple[torch.Size, torch.dtype]
     memory: mmap.mmap
-    dirty: set[int] = field(default_factory=set)
+    busy: set[int] = field(default_factory=set)
+    """Experts whose gradients the last step wrote."""
+    is_new: bool = True
+    """Nobody has had it yet, so that it is 0."""
     is_lent: bool = False
 
 
@@ -49,13 +53,34 @@ def fresh_gradient(weight_EJK: Tensor, busy: set[int]) -> Tensor:
     if is_ours and hasattr(mmap, "MAP_ANONYMOUS"):
         pages = _pages(weight_EJK.shape, weight_EJK.dtype)
         grad_EJK = _tensor(pages)
-        idle &= pages.dirty
-        pages.dirty = (pages.dirty - idle) | busy
-    else:
-        grad_EJK = torch.empty(weight_EJK.shape, dtype=weight_EJK.dtype, device=weight_EJK.device)
+        if not pages.is_new:
+            _clear(grad_EJK, pages, idle)
+        pages.busy, pages.is_new = set(busy), False
+        return grad_EJK
+    grad_EJK = torch.empty(weight_EJK.shape, dtype=weight_EJK.dtype, device=weight_EJK.device)
     for expert in idle:
         grad_EJK[expert].zero_()
     return grad_EJK
+
+
+def _clear(grad_EJK: Tensor, pages: _Pages, idle: set[int]) -> None:
+    """Make the idle experts 0, whoever wrote there: autograd and users add to gradients and scale them.
+
+    Those that were busy will be again, and are written. Of the others, nearly always 0 already and nearly all
+    of the memory, the system takes the pages back and gives zeros to who reads them.
+    """
+    gives_zeros = sys.platform == "linux" and hasattr(mmap, "MADV_DONTNEED")
+    size = grad_EJK[0].numel() * grad_EJK.itemsize
+    bytes_N = grad_EJK.view(-1).view(torch.uint8)
+    for expert in idle:
+        start, stop = expert * size, (expert + 1) * size
+        first, last = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, stop // mmap.PAGESIZE * mmap.PAGESIZE
+        if not gives_zeros or expert in pages.busy or first >= last:
+            bytes_N[start:stop].zero_()
+            continue
+        bytes_N[start:first].zero_()
+        pages.memory.madvise(mmap.MADV_DONTNEED, first, last - first)
+        bytes_N[last:stop].zero_()
 
 
 def scratch(rows_N: int, width: int, like: Tensor, dtype: torch.dtype) -> Tensor:
@@ -115,7 +140,7 @@ def _wait(pages: _Pages) -> None:
             continue
         if total <= KEPT_BYTES:
             if hasattr(mmap, "MADV_FREE"):
-                # What it reads as afterwards is what was written, or 0: as dirty as before.
+                # What it reads as afterwards is what was written, or 0.
                 one.memory.madvise(mmap.MADV_FREE)
             one.is_lent = True
             _waiting.appendleft(one)
