@@ -2,7 +2,9 @@
 
 Mixed load on the loopback: whole answers, streams, clients that leave in the middle, an upstream that fails
 one request in fifty, by status or by a cut connection. Memory is read every few seconds; growth is the median
-of the last minute over that of minute 2. In the end every request has exactly one row.
+of the last minute over that of minute 2. In the end every request has exactly one row, every client that left
+is charged for no less than it saw and no more than there was, by the price card of who served it, and what
+the key has spent is what the ledger adds up to.
 
     python -m benchmarks.bench_gateway_soak [minutes]
 """
@@ -10,13 +12,17 @@ of the last minute over that of minute 2. In the end every request has exactly o
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
+import math
 import os
 import random
+import re
 import sqlite3
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +42,28 @@ from benchmarks.gateway_load import (
     two_cores,
     write_config,
 )
+from turnout.core import OutcomeTable
 from turnout.datasets import load
+from turnout.gateway import spend_summary
 
 CLIENTS, REQUESTS_PER_S = 16, 200.0
 FAULTS, LEAVERS = 0.02, 0.05
 EVERY_S = 2.0
+EVENTS, GAP_MS = 20, 2.0
+KEY = "sk-soak"
+MOST_CHARS = EVENTS * len("1234567.123456 ")
+"""Of one answer in a stream; an event says when it was written, see `loopback`."""
+_SAID = re.compile(rb'"content": "([^"]*)"')
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leaver:
+    """A client that left, by its own account."""
+
+    decision_id: str
+    is_stream: bool
+    num_chars: int
+    """Characters of the answer that it saw."""
 
 
 class Load:
@@ -51,7 +74,7 @@ class Load:
         self.bodies = [body_of(text, way, stream=i % 2 == 0) for i, text in enumerate(asked)]
         self.rng = random.Random(SEED)
         self.sent = 0
-        self.left = 0
+        self.left: list[Leaver] = []
         self.statuses: dict[str, int] = {}
 
     async def client(self, session: aiohttp.ClientSession, until_s: float) -> None:
@@ -64,18 +87,19 @@ class Load:
 
     async def ask(self, session: aiohttp.ClientSession) -> None:
         """Ask once; some leave after the first bytes."""
-        body = self.bodies[self.sent % len(self.bodies)]
+        number = self.sent % len(self.bodies)
         leaves = self.rng.random() < LEAVERS
         self.sent += 1
-        async with session.post(
-            self.url, data=body, headers={"content-type": "application/json"}
-        ) as response:
+        headers = {"content-type": "application/json", "authorization": f"Bearer {KEY}"}
+        async with session.post(self.url, data=self.bodies[number], headers=headers) as response:
             key = str(response.status)
             self.statuses[key] = self.statuses.get(key, 0) + 1
-            await response.content.readany()
+            seen = await response.content.readany()
             if leaves:
-                self.left += 1
                 response.close()
+                found = response.headers["x-turnout-decision-id"]
+                chars = sum(map(len, _SAID.findall(seen)))
+                self.left.append(Leaver(decision_id=found, is_stream=number % 2 == 0, num_chars=chars))
                 return
             await response.read()
 
@@ -105,20 +129,71 @@ def ledger_rows(path: Path) -> dict[str, int]:
     return {"requests": distinct, "twice": decisions - distinct + results - ended, "open": distinct - ended}
 
 
+def leavers_rows(path: Path, left: list[Leaver], table: OutcomeTable) -> dict[str, float]:
+    """Return what those who left were charged for; raises `RuntimeError` where one of it is wrong."""
+    cards = {candidate.name: candidate.price_card for candidate in table.candidates}
+    connection = sqlite3.connect(path)
+    query = (
+        "SELECT served, input_tokens, output_tokens, usage_estimated, usd, attempts FROM requests"
+        " WHERE decision_id = ?"
+    )
+    found = {"whole": 0.0, "streams": 0.0, "chars_seen": 0.0, "chars_charged": 0.0}
+    for one in left:
+        served, tokens_in, tokens_out, is_estimated, usd, attempts = connection.execute(
+            query, (one.decision_id,)
+        ).fetchone()
+        card = cards[served]
+        assert card is not None
+        expected = card.usd(input_tokens=tokens_in, output_tokens=tokens_out)
+        # Whoever was asked before and cut the connection is charged for the prompt, by an estimate.
+        is_priced = usd >= expected if attempts > 1 else math.isclose(usd, expected)
+        is_known = tokens_out > 0 and (not is_estimated or attempts > 1)
+        if one.is_stream:
+            is_known = bool(is_estimated) and one.num_chars <= 4 * tokens_out < MOST_CHARS + 4
+            found["chars_seen"] += one.num_chars
+            found["chars_charged"] += 4 * tokens_out
+        found["streams" if one.is_stream else "whole"] += 1
+        if not is_priced or not is_known:
+            raise RuntimeError(f"{one} and its row: {served} {tokens_in} {tokens_out} {is_estimated} {usd}")
+    connection.close()
+    return found
+
+
+def money(folder: Path) -> dict[str, float]:
+    """Return what the ledger and the key's own account come to; raises `RuntimeError` where they differ."""
+    connection = sqlite3.connect(folder / "keys.sqlite")
+    spent, held = connection.execute("SELECT sum(spent_usd), sum(held_usd) FROM spend").fetchone()
+    connection.close()
+    found = {"ledger_usd": spend_summary(folder / "turnout.sqlite").usd, "key_usd": spent, "held_usd": held}
+    if not math.isclose(spent, found["ledger_usd"], rel_tol=1e-9) or abs(held) > 1e-9:
+        raise RuntimeError(f"the key has spent something else than the ledger says: {found}")
+    return found
+
+
+def with_key(config: Path) -> Path:
+    """Have the gateway ask for a key, whose budget every request reserves from."""
+    digest = hashlib.sha256(KEY.encode()).hexdigest()
+    more = f'[auth]\npath = "keys.sqlite"\n[keys.soak]\nsha256 = "{digest}"\nbudget_usd = 1e6\n'
+    config.write_text(config.read_text(encoding="utf-8") + more, encoding="utf-8")
+    return config
+
+
 def main(arguments: list[str]) -> None:
     """Measure and write the result."""
     minutes = float(arguments[0]) if arguments else 15.0
     table, cores = load("reason18"), two_cores()
     asked = texts(table)
-    command = ["-m", "benchmarks.loopback", "20", "0", str(FAULTS)]
+    command = ["-m", "benchmarks.loopback", str(EVENTS), str(GAP_MS), str(FAULTS)]
     with tempfile.TemporaryDirectory() as name, process(command, cores.others) as (port, _):
         folder = Path(name)
-        config = write_config(folder, table, f"http://127.0.0.1:{port.strip()}/v1")
+        config = with_key(write_config(folder, table, f"http://127.0.0.1:{port.strip()}/v1"))
         with process(["-c", SERVE, str(config)], cores.gateway) as (line, child):
             pin(0, cores.others)
             busy = Load(Way(url=line.strip()), asked)
             seen = np.array(asyncio.run(run(busy, child, minutes * 60)))
         ledger = ledger_rows(folder / "turnout.sqlite")
+        leavers = leavers_rows(folder / "turnout.sqlite", busy.left, table)
+        told = money(folder)
     early = np.median(seen[(seen[:, 0] >= 60) & (seen[:, 0] < 120), 1]) if minutes > 2 else seen[0, 1]
     late = np.median(seen[seen[:, 0] >= seen[-1, 0] - 60, 1])
     result: dict[str, Any] = {
@@ -128,7 +203,9 @@ def main(arguments: list[str]) -> None:
         "rss_growth": float(late / early - 1),
         "rss_max_mb": float(seen[:, 1].max()),
         "sent": busy.sent,
-        "left_early": busy.left,
+        "left_early": len(busy.left),
+        "leavers": leavers,
+        "money": told,
         "statuses": busy.statuses,
         "ledger": ledger,
         "table": {"name": "reason18", "fingerprint": table.fingerprint},
