@@ -131,6 +131,28 @@ def test_checkpointed_gates_learn_what_others_learn(gate, config) -> None:
         assert torch.allclose(same, expected, rtol=1e-4, atol=1e-7), name
 
 
+@pytest.mark.parametrize("is_reentrant", [False, True])
+@pytest.mark.parametrize(("gate", "config"), [("loss_free", {"rule": "violation"}), ("relu", {"k": 1})])
+def test_what_is_learned_without_a_gradient_is_counted_once_under_checkpointing(
+    gate, config, is_reentrant
+) -> None:
+    found = []
+    for is_checkpointed in (False, True):
+        model, ids_BT = decisive("mixtral").train(), tokens()
+        torch.manual_seed(0)
+        swap = GateSwap.of(model, gate, **config)
+        if is_checkpointed:
+            model.activation_checkpointing_enable({"use_reentrant": is_reentrant})
+            model.enable_input_require_grads()
+        model(input_ids=ids_BT, labels=ids_BT).loss.backward()
+        counted = {name: value.clone() for name, value in swap.gates.named_buffers()}
+        swap.after_step()
+        found.append([counted, dict(swap.gates.named_buffers())])
+    assert any(bool(value.any()) for value in found[0][0].values())
+    for plain, checkpointed in zip(*found, strict=True):
+        assert all(torch.equal(value, checkpointed[name]) for name, value in plain.items())
+
+
 def test_reentrant_checkpointing_is_refused_where_a_gate_would_lose_what_it_learns() -> None:
     ids_BT, grads = tokens(), []
     for is_reentrant in (False, True):
@@ -165,6 +187,39 @@ def test_reentrant_checkpointing_is_refused_where_a_gate_would_lose_what_it_lear
         assert one is not None
         assert other is not None
         assert torch.allclose(one, other, rtol=1e-4, atol=1e-7)
+
+
+def test_arguments_by_expert_come_back_from_the_side_file(tmp_path) -> None:
+    alpha = (0.5, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0, 2.0)
+    swap = GateSwap.of(decisive("olmoe"), "dirichlet", alpha=alpha)
+    swap.save(tmp_path)
+    again = GateSwap.load(decisive("olmoe"), tmp_path)
+    assert [gate.alpha for gate in again.gates] == [alpha] * len(swap.gates)
+
+
+def test_arguments_that_json_does_not_give_back_are_not_saved(tmp_path) -> None:
+    class Named(TopKGate):
+        def __init__(self, *, width: int, num_experts: int, k: int = 2, names: tuple[str, ...] = ()) -> None:
+            super().__init__(width=width, num_experts=num_experts, k=k)
+            self.names = names
+
+    swap = GateSwap(decisive("olmoe"), lambda _layer: Named(width=32, num_experts=8, names=("a", "b")))
+    with pytest.raises(InputError, match=r"can't be saved.*'a', 'b'"):
+        swap.save(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_removed_swap_leaves_the_next_one_alone() -> None:
+    model = decisive("olmoe")
+    plain = model(input_ids=tokens()).logits
+    first = GateSwap.of(model, "top_k")
+    first.remove()
+    second = GateSwap.of(model, "top_p")
+    swapped = model(input_ids=tokens()).logits
+    first.remove()
+    assert torch.equal(model(input_ids=tokens()).logits, swapped)
+    second.remove()
+    assert torch.equal(model(input_ids=tokens()).logits, plain)
 
 
 def test_the_stock_library_loads_what_is_saved_of_the_base(tmp_path) -> None:

@@ -264,9 +264,10 @@ def bad_input_is_refused(gate: Gate) -> None:
     _require_refused(gate, "a batch of padding alone", lambda: subject(x_TD, nothing))
     if next(gate.parameters(), None) is not None:
         _require_refused(gate, "another device", lambda: subject(x_TD.to("meta"), context))
-    if plan_of(gate, given).logits_TE is not None:
-        broken_TD = torch.full_like(x_TD, float("nan"))
-        _require_refused(gate, "NaN", lambda: subject(broken_TD, context))
+    for value in (torch.nan, torch.inf, -torch.inf):
+        broken_TD = x_TD.clone()
+        broken_TD[1, 0] = value
+        _require_refused(gate, f"a state that is {value}", partial(subject, broken_TD, context))
     for field in sorted(gate.needs):
         lacking = replace(context, **{field: None})  # type: ignore[arg-type]
         _require_refused(gate, f"a context without {field}", partial(subject, x_TD, lacking))

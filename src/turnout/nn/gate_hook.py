@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from turnout.core.errors import InputError, ShapeError, sentence
+from turnout.nn.computed_again import is_computed_again
 from turnout.nn.gate_form import Handed
 from turnout.nn.gate_port import GatePort
 from turnout.nn.moe import MoELayer, find_moe_layers
@@ -223,12 +224,6 @@ class GateHook:
 
         self._handles.append(layer.block.register_forward_pre_hook(before_block, with_kwargs=True))
         self._handles += GatePort(layer).open(decide)
-
-
-def is_computed_again() -> bool:
-    """Return whether a backward pass runs, which computes layers again under activation checkpointing."""
-    # What torch's own checkpointing asks.
-    return torch._C._current_graph_task_id() != -1
 
 
 def _for_tokens(routing: Routing, delta_BE: Tensor) -> Tensor:

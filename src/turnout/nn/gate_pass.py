@@ -7,7 +7,27 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from turnout.core.errors import InputError, sentence
 from turnout.nn.gates.contract import GateContext
+
+
+def called_with_tokens(model: nn.Module, block_name: str) -> nn.Module:
+    """Return the module whose call says which tokens a block sees.
+
+    That is the model, or in a model of an encoder and a decoder the one of the two that holds the block: the
+    model's own ids and mask are those of its encoder. Raises `InputError` where there is no such module.
+    """
+    path, parts = [model], block_name.split(".")
+    path += [model.get_submodule(".".join(parts[:end])) for end in range(1, len(parts) + 1)]
+    names = [inspect.signature(module.forward).parameters for module in path]
+    both = [index for index, known in enumerate(names) if "decoder_input_ids" in known]
+    if not both:
+        return model
+    for module, known in zip(path[both[-1] + 1 :], names[both[-1] + 1 :], strict=True):
+        if "attention_mask" in known:
+            return module
+    what = f"{block_name}: its model has an encoder and a decoder, and the block's padding is not known"
+    raise InputError(sentence(what, allowed="a block in a module that is called with `attention_mask`"))
 
 
 class ForwardPass:
@@ -21,7 +41,7 @@ class ForwardPass:
         self.shape: tuple[int, int] | None = None
 
     def of_model(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Note the ids, padding and cache that a model is called with."""
+        """Note the ids, padding and cache that a model, or one of its stacks, is called with."""
         names = inspect.signature(model.forward).parameters
         given = dict(zip(names, args, strict=False)) | kwargs
         self.token_ids, self.mask = given.get("input_ids"), given.get("attention_mask")

@@ -46,8 +46,8 @@ class StandIn:
         object.__setattr__(self.layer.gate, "_turnout_answer", self._answer)
 
     def take_out(self) -> None:
-        """Make the family's gate what it was."""
-        if hasattr(self.layer.gate, "_turnout_answer"):
+        """Make the family's gate what it was, unless another's answers are in by now."""
+        if getattr(self.layer.gate, "_turnout_answer", None) == self._answer:
             self.layer.gate.__class__ = self.kind
             object.__delattr__(self.layer.gate, "_turnout_answer")
         for handle in self._handles:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from turnout.core.errors import ArtifactError, InputError, ShapeError, sentence
 from turnout.nn import registry
 from turnout.nn.fingerprint import fingerprint, stored_weights
-from turnout.nn.gate_pass import ForwardPass
+from turnout.nn.gate_pass import ForwardPass, called_with_tokens
 from turnout.nn.gate_port import PROBE_TOKENS
 from turnout.nn.gate_stand_in import StandIn, width_of
 from turnout.nn.gates.contract import Gate, GateContext
@@ -79,12 +79,16 @@ class GateSwap(nn.Module):
         self.plans: list[Plan | None] = [None] * len(kept)
         # Whether each of them was made where gradients are recorded.
         self._has_graph = [False] * len(kept)
-        self._pass = ForwardPass()
+        called = [called_with_tokens(model, layer.name) for layer in self.layers]
+        passes = {module: ForwardPass() for module in called}
+        self._passes = [passes[module] for module in called]
         self._stand_ins = [StandIn(layer, self._asker(index)) for index, layer in enumerate(self.layers)]
-        self._handles = [model.register_forward_pre_hook(self._pass.of_model, with_kwargs=True)]
-        for stand_in in self._stand_ins:
+        self._handles = [
+            module.register_forward_pre_hook(one.of_model, with_kwargs=True) for module, one in passes.items()
+        ]
+        for stand_in, one in zip(self._stand_ins, self._passes, strict=True):
             block = stand_in.layer.block
-            self._handles.append(block.register_forward_pre_hook(self._pass.of_block, with_kwargs=True))
+            self._handles.append(block.register_forward_pre_hook(one.of_block, with_kwargs=True))
             stand_in.put_in()
 
     @classmethod
@@ -147,20 +151,12 @@ class GateSwap(nn.Module):
     def save(self, folder: str | Path) -> Path:
         """Write the gates beside the checkpoint; return the JSON's path.
 
-        Raises `InputError` for a gate that is not in the registry, or whose arguments are not JSON.
+        Raises `InputError` for a gate that is not in the registry, or of arguments that JSON does not give
+        back.
         """
-        gates = []
-        for gate in self.gates:
-            assert isinstance(gate, Gate)
-            config = gate.config()
-            try:
-                json.dumps(config)
-            except TypeError as error:
-                what = f"{type(gate).__name__}: its arguments can't be saved"
-                raise InputError(
-                    sentence(what, allowed="numbers, words and lists", got=str(error))
-                ) from error
-            gates.append({"gate": registry.name_of(type(gate)), "config": config})
+        gates = [
+            {"config": _stored_config(gate), "gate": registry.name_of(type(gate))} for gate in self.gates
+        ]
         layers = dict(zip((layer.name for layer in self.layers), self.gate_numbers, strict=True))
         config = {"base": base_fingerprint(self.model), "gates": gates, "layers": layers}
         return save_sidecar(folder, KIND, config=config, tensors=self.gates.state_dict())
@@ -202,11 +198,13 @@ class GateSwap(nn.Module):
 
         def ask(hidden: Tensor, is_training: bool) -> tuple[Tensor, Tensor, Tensor]:
             x_TD, gate = hidden.reshape(-1, hidden.shape[-1]), self.gates[self.gate_numbers[index]]
-            before = self.plans[index - 1] if index else None
+            # A decoder's first layer has none before it: the encoder's last one saw other tokens.
+            is_first = not index or self._passes[index - 1] is not self._passes[index]
+            before = None if is_first else self.plans[index - 1]
             has_graph = torch.is_grad_enabled()
             if before is not None and before.state is not None and has_graph > self._has_graph[index - 1]:
                 raise no_graph(f"{layer.name}: the state that the layer before left")
-            context = self._pass.context(
+            context = self._passes[index].context(
                 x_TD, number, self.num_layers, layer.experts, None if before is None else before.state
             )
             plan = gate.train(is_training)(x_TD, context)
@@ -219,6 +217,24 @@ class GateSwap(nn.Module):
 def base_fingerprint(model: nn.Module, *, like: object = None) -> str:
     """Return what names a model's weights, whatever gates were put in; in the form of `like`."""
     return fingerprint(stored_weights(model, like=like), like=like)
+
+
+def _stored_config(gate: nn.Module) -> dict[str, object]:
+    """Return the arguments of a gate, if what JSON makes of them makes the same gate."""
+    assert isinstance(gate, Gate)
+    config = gate.config()
+    try:
+        read = json.loads(json.dumps(config))
+        with torch.random.fork_rng(devices=[]):
+            again = type(gate)(**read).config()
+    except (TypeError, ValueError) as error:
+        got = str(error)
+    else:
+        if again == config:
+            return config
+        got = f"{config} that comes back as {again}"
+    what = f"{type(gate).__name__}: its arguments can't be saved"
+    raise InputError(sentence(what, allowed="numbers, words and lists", got=got))
 
 
 def _choices(layer: MoELayer, plan: Plan, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:

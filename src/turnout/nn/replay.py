@@ -20,7 +20,8 @@ from torch import Tensor
 
 from turnout.core.errors import ArtifactError, InputError, ShapeError, sentence
 from turnout.core.validation import check_choice
-from turnout.nn.gate_hook import GateHook, Routing, is_computed_again
+from turnout.nn.computed_again import is_computed_again
+from turnout.nn.gate_hook import GateHook, Routing
 
 FORMAT = "turnout-routings-1"
 PARTS = ("logits_TE", "weights_TK", "indices_TK")

@@ -46,6 +46,34 @@ def test_loads_are_equal_and_the_certificate_holds(num_tokens, num_experts) -> N
     assert float(gain_TT.max()) <= found.gap + 1e-9
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("value", [0.0, 10.0, -1e6, 1e30, -1e308])
+def test_equal_scores_end_in_equal_loads(value) -> None:
+    found = assign(torch.full((64, 8), value, dtype=torch.double))
+    assert torch.bincount(found.experts_T, minlength=8).tolist() == [8] * 8
+    assert found.gap == 0
+    assert not assign(torch.full((9, 4), value, dtype=torch.double), tolerance=1e-30).gap
+
+
+@pytest.mark.parametrize(
+    ("factor", "shift"), [(1e-30, 0.0), (1e-300, 0.0), (1.0, 1e9), (1e-6, -1e6), (1e307, 0.0)]
+)
+def test_neither_scale_nor_shift_changes_who_gets_what(factor, shift) -> None:
+    torch.manual_seed(0)
+    scores_TE = torch.randn(64, 8, dtype=torch.double)
+    moved_TE = scores_TE * factor + shift
+    plain, found = assign(moved_TE - shift), assign(moved_TE)
+    assert torch.equal(found.experts_T, plain.experts_T)
+    assert torch.allclose(found.price_E / factor, plain.price_E / factor)
+    assert 0 <= found.gap <= 64 * 1e-4 * float(moved_TE.max() / 2 - moved_TE.min() / 2) * 2
+    columns = torch.arange(8).repeat_interleave(8)
+    rows, slots = linear_sum_assignment(-(moved_TE - shift)[:, columns] / factor)
+    best = float(((moved_TE - shift) / factor)[rows, columns[slots]].sum())
+    total = float(((moved_TE - shift) / factor).gather(1, found.experts_T[:, None]).sum())
+    assert total <= best + 1e-9
+    assert best - total <= found.gap / factor + 1e-9
+
+
 @pytest.mark.parametrize(("num_tokens", "num_experts"), [(9, 4), (3, 5), (17, 16), (40, 16), (129, 64)])
 def test_what_does_not_divide_leaves_loads_one_apart_and_the_best_total(num_tokens, num_experts) -> None:
     for seed in range(2):

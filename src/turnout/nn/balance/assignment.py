@@ -17,6 +17,9 @@ from turnout.core.validation import check_number
 SHRINK = 5.0
 """By how much the increment shrinks from one round of the auction to the next."""
 
+SMALLEST = 1e-12
+"""The smallest increment, as a share of the range of scores: rounding would swallow others."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Assignment:
@@ -36,23 +39,27 @@ def assign(scores_TE: Tensor, *, tolerance: float = 1e-4) -> Assignment:
     """Return the assignment of each token to one expert, T / E tokens an expert, of the greatest total score.
 
     If E does not divide T, T mod E experts have one token more than the others. `tolerance` is the increment
-    of the last round of bids, as a share of the range of scores: the total is within (T + E) times it of the
-    best. Raises `InputError` for scores that are not finite.
+    of the last round of bids, as a share of the range of scores, `SMALLEST` at least: the total is within
+    (T + E) times it of the best. Raises `InputError` for scores that are not finite.
     """
     check_number("assign: tolerance", tolerance, low=0.0, allow_low=False)
     if scores_TE.ndim != 2 or not bool(torch.isfinite(scores_TE).all()):
         raise InputError(sentence("assign: scores_TE", allowed="finite numbers (T, E)", got=scores_TE.shape))
     num_tokens, num_experts = scores_TE.shape
     s_TE = scores_TE.double()
-    spread = float(s_TE.max() - s_TE.min()) if s_TE.numel() else 0.0
     price_E = s_TE.new_zeros(num_experts)
     if not s_TE.numel() or num_experts == 1:
         experts_T = torch.zeros(num_tokens, dtype=torch.long, device=s_TE.device)
         return Assignment(experts_T=experts_T, price_E=price_E, gap=0.0)
+    # In [0, 1]: a bid that is small beside the scores would be lost in their rounding. Halves, since the
+    # range of numbers is larger than the largest number.
+    half_TE = s_TE / 2 - s_TE.min() / 2
+    unit = float(half_TE.max())
+    s_TE = half_TE / unit if unit else half_TE
     s_RC, places_C = _with_spare(s_TE)
     price_C = s_RC.new_zeros(len(places_C))
-    last = max(spread, 1e-12) * tolerance
-    increment = max(spread / 4, last)
+    last = max(tolerance, SMALLEST)
+    increment = max(0.25, last)
     while True:
         column_R, price_C = _auction(s_RC, price_C, places_C, increment)
         if increment <= last:
@@ -64,7 +71,9 @@ def assign(scores_TE: Tensor, *, tolerance: float = 1e-4) -> Assignment:
     # What all places are worth; where some stay free, those are the cheapest experts'.
     worth = floor * price_E.sum() + price_E.topk(more)[0].sum()
     bound = (s_TE - price_E).amax(dim=1).sum() + worth
-    return Assignment(experts_T=experts_T, price_E=price_E, gap=float(bound - total))
+    # A bound below what was found is rounding.
+    gap = max(float(bound - total), 0.0)
+    return Assignment(experts_T=experts_T, price_E=2 * unit * price_E, gap=2 * unit * gap)
 
 
 def _with_spare(s_TE: Tensor) -> tuple[Tensor, list[int]]:

@@ -11,16 +11,17 @@ import math
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from turnout.core.errors import InputError, ShapeError, sentence
 from turnout.core.validation import check_count, check_number
+from turnout.nn.exact_buffers import ExactBuffers
 
 Rule = Literal["sign", "violation", "relative"]
 Schedule = Literal["constant", "inverse_sqrt", "inverse"]
 
 
-class LossFreeBias(nn.Module):
+class LossFreeBias(ExactBuffers):
     """Counts loads, and after each optimiser step moves a bias against them.
 
     Parameters
@@ -71,7 +72,7 @@ class LossFreeBias(nn.Module):
             _check_quota(quota_E, num_experts)
         self.num_experts, self.step, self.rule, self.schedule = num_experts, step, rule, schedule
         self.is_centred, self.quota_E = is_centred, quota_E
-        self.register_buffer("load_E", torch.zeros(num_experts, dtype=torch.float64))
+        self.exact_buffer("load_E", torch.zeros(num_experts, dtype=torch.float64))
         self.register_buffer("num_updates", torch.zeros((), dtype=torch.long))
 
     @torch.no_grad()

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from turnout.core.errors import InputError, ShapeError, sentence
 from turnout.core.validation import check_count
+from turnout.nn.exact_buffers import ExactBuffers
 from turnout.nn.executors.forms import outputs
 from turnout.nn.experts import Stack, stack_of
 from turnout.nn.plan import Plan, SparsePlan, equal, floating, same_device
@@ -91,7 +92,7 @@ class GateContext:
                 )
 
 
-class Gate(nn.Module, ABC):
+class Gate(ExactBuffers, ABC):
     """Makes a plan of hidden states. An implementation is one file and defines `decide`.
 
     It is made by `Class(width=D, num_experts=E, ...)`, stores each argument under its own name and has a
@@ -154,8 +155,8 @@ class Gate(nn.Module, ABC):
     def after_step(self) -> None:
         """Learn what no gradient teaches, once after each optimiser step; nothing unless a gate says so.
 
-        What was seen in training mode since the last call is counted. Under activation checkpointing it is
-        seen twice, which changes no share.
+        What was seen in training mode since the last call is counted; what activation checkpointing computes
+        again in the backward pass is not (`is_computed_again`).
         """
 
     def expert_order(self) -> Tensor:
@@ -217,17 +218,20 @@ class Gate(nn.Module, ABC):
                     got=(plan.num_tokens, plan.num_experts),
                 )
             )
-        # A gate without logits reads nothing but the states.
-        what, read_TX = ("hidden states", x_TD) if plan.logits_TE is None else ("logits", plan.logits_TE)
-        read_TX = read_TX if plan.mask_T is None else read_TX[plan.mask_T]
-        # The largest of numbers and NaN is NaN: a tenth of the time that asking each number takes.
-        wrong_T = read_TX.detach().amax(-1).isnan()
+        if plan.logits_TE is None:
+            # It reads nothing but the states.
+            what, finite_T = "hidden states", x_TD.detach().isfinite().all(dim=-1)
+        else:
+            # The largest of numbers and NaN is NaN: a tenth of the time that asking each number takes. -inf
+            # closes an expert.
+            what, finite_T = "logits", plan.logits_TE.detach().amax(dim=-1).isfinite()
+        wrong_T = ~finite_T if plan.mask_T is None else ~finite_T & plan.mask_T
         if bool(wrong_T.any()):
             raise InputError(
                 sentence(
-                    f"{name}: {what} of {int(wrong_T.sum())} of T = {num_tokens} tokens are NaN",
+                    f"{name}: {what} of {int(wrong_T.sum())} of T = {num_tokens} tokens are NaN or infinite",
                     allowed="numbers",
-                    do="look for NaN in the hidden states and in the gate's parameters",
+                    do="look for NaN and infinity in the hidden states and in the gate's parameters",
                 )
             )
         if isinstance(plan, SparsePlan) and not bool(plan.weights_N.detach().isfinite().all()):

@@ -44,11 +44,13 @@ class DirichletGate(Gate):
         width: int,
         num_experts: int,
         k: int = 2,
-        alpha: float | tuple[float, ...] = 1.0,
+        alpha: float | tuple[float, ...] | list[float] = 1.0,
         steps: int | None = None,
     ) -> None:
         super().__init__(width=width, num_experts=num_experts)
         self.k = check_k("DirichletGate", k, num_experts)
+        # JSON, in which a swap keeps the arguments of its gates, knows lists alone.
+        alpha = tuple(alpha) if isinstance(alpha, list) else alpha
         values = alpha if isinstance(alpha, tuple) else (alpha,) * num_experts
         if len(values) != num_experts or num_experts < 2:
             allowed = f"a number or E = {num_experts} of them, E >= 2"

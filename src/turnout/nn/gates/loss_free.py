@@ -7,7 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from turnout.core.validation import check_choice
 from turnout.nn.balance.bias import LossFreeBias, Rule
+from turnout.nn.computed_again import is_computed_again
 from turnout.nn.gates.contract import Gate, GateContext, check_k, fp32_logits, new_weight, normalised
 from turnout.nn.plan import SparsePlan
 
@@ -53,10 +55,11 @@ class LossFreeGate(Gate):
     ) -> None:
         super().__init__(width=width, num_experts=num_experts)
         self.k = check_k("LossFreeGate", k, num_experts)
+        check_choice("LossFreeGate: score", score, ("sigmoid", "softmax"))
         self.score, self.step, self.rule, self.is_normalised = score, step, rule, is_normalised
         self.balance = LossFreeBias(num_experts=num_experts, step=step, rule=rule, is_centred=False)
         self.weight_ED = new_weight(num_experts, width)
-        self.register_buffer("bias_E", torch.zeros(num_experts))
+        self.exact_buffer("bias_E", torch.zeros(num_experts, dtype=torch.float32))
 
     def decide(self, x_TD: Tensor, context: GateContext) -> SparsePlan:
         """Return the plan; in training mode its load is kept for `after_step`."""
@@ -74,7 +77,7 @@ class LossFreeGate(Gate):
             logits_TE=logits_TE,
             scores_TE=scores_TE,
         )
-        if self.training:
+        if self.training and not is_computed_again():
             self.balance.observe(plan.counts_E)
         return plan
 

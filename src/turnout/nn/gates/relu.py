@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from turnout.core.validation import check_number
 from turnout.nn.balance.switch import balance_loss
+from turnout.nn.computed_again import is_computed_again
 from turnout.nn.gates.contract import Gate, GateContext, check_k, fp32_logits, new_weight
 from turnout.nn.plan import SparsePlan
 
@@ -48,7 +49,7 @@ class ReLUGate(Gate):
         check_number("ReLUGate: factor", factor, low=1.0, allow_low=False)
         self.start, self.factor = start, factor
         self.weight_ED = new_weight(num_experts, width)
-        self.register_buffer("strength", torch.tensor(start, dtype=torch.float64))
+        self.exact_buffer("strength", torch.tensor(start, dtype=torch.float64))
         for name in ("active", "seen"):
             self.register_buffer(name, torch.zeros((), dtype=torch.long))
 
@@ -69,7 +70,7 @@ class ReLUGate(Gate):
             scores_TE=scores_TE,
             losses=losses,
         )
-        if self.training:
+        if self.training and not is_computed_again():
             self.active += plan.num_pairs
             self.seen += len(x_TD) if mask_T is None else mask_T.sum()
         return plan

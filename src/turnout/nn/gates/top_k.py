@@ -84,7 +84,7 @@ class TopKGate(Gate):
         self.jitter = jitter
         self.weight_ED = new_weight(num_experts, width)
         if is_biased:
-            self.register_buffer("selection_bias", torch.zeros(num_experts))
+            self.exact_buffer("selection_bias", torch.zeros(num_experts, dtype=torch.float32))
         self.rule = GateRule(
             score=score,
             weight=weight,
