@@ -6,9 +6,9 @@ import copy
 
 import pytest
 import torch
-from transformers import DynamicCache
+from transformers import DynamicCache, MiniMaxConfig, MiniMaxForCausalLM
 
-from tests.nn.depth.families import LAYERS, make, prompts
+from tests.nn.depth.families import COMMON, LAYERS, make, prompts
 from tests.nn.depth.test_routed import wild_router
 from tests.nn.given import given
 from turnout.core.errors import InputError, ShapeError
@@ -42,6 +42,16 @@ def test_a_mask_of_another_shape_than_the_tokens_is_refused(shape: tuple[int, in
     ids_BT, _ = prompts(rows=3)
     with pytest.raises(ShapeError, match=r"attention_mask; allowed: \(3, 9\), .* 9 tokens; got: \("):
         routed.model(ids_BT, attention_mask=torch.ones(shape, dtype=torch.long))
+
+
+def test_blocks_that_keep_running_states_are_refused_when_they_are_wrapped() -> None:
+    """MiniMax's blocks hold a `self_attn` each, of which every second one is linear and keeps a state."""
+    model = MiniMaxForCausalLM(
+        MiniMaxConfig(**COMMON, num_local_experts=2, layer_types=["full_attention", "linear_attention"] * 2)
+    )
+    with pytest.raises(InputError, match=r"layers of the model's cache; allowed: .*LinearAttentionLayer"):
+        RoutedDepth(model=model)
+    assert not any("forward" in block.__dict__ for block in model.model.layers)
 
 
 def test_a_cache_that_a_refusal_left_half_filled_is_refused_in_a_sentence() -> None:

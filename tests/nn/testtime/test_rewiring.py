@@ -259,6 +259,20 @@ def test_an_item_that_ended_is_padded_and_costs_no_more_rounds() -> None:
     assert found.attention_mask_BT[0, : 12 + ends + 1].all()
 
 
+def test_an_answer_that_the_caller_gives_no_end_goes_on_past_the_models_own() -> None:
+    """`eos_token_id=None` means no end, as in the library, though the model's config has one."""
+    model = lively()
+    ids_BT = tokens()
+    options: dict[str, Any] = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": 0}
+    free_BT = model.generate(ids_BT, eos_token_id=None, **options)
+    model.generation_config.eos_token_id = int(free_BT[0, 13])
+    plain = Rewiring(model=model, steps=0, every_tokens=2)
+    assert torch.equal(plain.generate(ids_BT, eos_token_id=None, **options).sequences_BT, free_BT)
+    ended_BT = model.generate(ids_BT, **options)
+    assert not torch.equal(ended_BT, free_BT)
+    assert torch.equal(plain.generate(ids_BT, **options).sequences_BT, ended_BT)
+
+
 def test_a_kept_cache_saves_work_and_without_steps_changes_nothing() -> None:
     model = lively()
     ids_BT, mask_BT = padded(tokens(), [0, 4])

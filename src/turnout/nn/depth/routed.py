@@ -16,7 +16,7 @@ from turnout.nn.decoder import check_blocks_alone, decoder_blocks
 from turnout.nn.depth.blocks import RoutedBlock, RoutedGenerate
 from turnout.nn.depth.contract import DepthRouter, check_counts
 from turnout.nn.depth.passes import Pass, begin, shared_rows
-from turnout.nn.depth.slots import CallSlots, adopt
+from turnout.nn.depth.slots import CallSlots, adopt, check_config
 from turnout.nn.one_thread import OneThread
 
 Watcher = Callable[[int, Tensor, Tensor], None]
@@ -50,7 +50,7 @@ class RoutedDepth:
         does so where the rows that would be spared cost less than choosing rows.
 
     Raises `InputError` for a router of another number of layers or width, for a model that is wrapped, and
-    for one whose blocks share keys or read several streams.
+    for one whose blocks share keys, read several streams or keep running states.
 
     Source: S12, Dr.LLM, arXiv 2510.12773, section 3; the cache by call and the decision per sequence are
     where the released code differs from it.
@@ -66,6 +66,7 @@ class RoutedDepth:
     ) -> None:
         owner, name = decoder_blocks(model)
         check_blocks_alone(model)
+        check_config(getattr(model, "config", None))
         blocks = list(getattr(owner, name))
         self.model: Any = model
         self.owner: Any = owner

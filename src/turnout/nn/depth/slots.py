@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -268,6 +268,28 @@ def check_kind(cache: object) -> None:
         )
 
 
+def check_config(config: Any) -> None:
+    """Raise `InputError` for a model whose own cache holds more than keys and values, such as running states.
+
+    What it would make is asked, so that no family has to be named.
+    """
+    if hasattr(config, "get_text_config"):
+        made = DynamicCache(config=config.get_text_config(decoder=True))
+        _check_layers(made.layers, "layers of the model's cache")
+
+
+def _check_layers(layers: Sequence[Any], what: str) -> None:
+    kinds = {type(layer) for layer in layers} - {DynamicLayer, DynamicSlidingWindowLayer, CallSlots}
+    if kinds:
+        raise InputError(
+            sentence(
+                f"depth routing: {what}",
+                allowed="DynamicLayer and DynamicSlidingWindowLayer",
+                got=sorted(kind.__name__ for kind in kinds),
+            )
+        )
+
+
 def adopt(cache: Any, *, layers: int, key: object) -> None:
     """Replace the layers of an empty `DynamicCache` by `CallSlots`, in place.
 
@@ -286,15 +308,7 @@ def adopt(cache: Any, *, layers: int, key: object) -> None:
         )
     templates = list(cache.layers) or [DynamicLayer() for _ in range(layers)]
     templates += [DynamicLayer() for _ in range(layers - len(templates))]
-    kinds = {type(template) for template in templates} - {DynamicLayer, DynamicSlidingWindowLayer, CallSlots}
-    if kinds:
-        raise InputError(
-            sentence(
-                "depth routing: layers of the cache",
-                allowed="DynamicLayer and DynamicSlidingWindowLayer",
-                got=sorted(kind.__name__ for kind in kinds),
-            )
-        )
+    _check_layers(templates, "layers of the cache")
     cache.layers = [
         CallSlots(layer=layer, template=template, key=key) for layer, template in enumerate(templates)
     ]

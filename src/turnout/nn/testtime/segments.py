@@ -140,8 +140,9 @@ class _Stream:
 
 
 def _setting(model: Any, options: Mapping[str, Any], name: str) -> Any:
-    """Return a setting from the call, its generation config, or the model's own."""
-    if options.get(name) is not None:
+    """Return a setting from the call, else its generation config, or the model's own."""
+    # A None that the caller says holds, as in the library: `eos_token_id=None` is an answer without an end.
+    if name in options:
         return options[name]
     for config in (options.get("generation_config"), model.generation_config):
         if getattr(config, name, None) is not None:
