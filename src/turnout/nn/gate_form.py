@@ -31,7 +31,8 @@ class Handed:
 
     `rest` is what a family's gate returns behind them, for others than the experts. `is_probability` says
     that probabilities stand where others have logits; `logits_TE` are what these were made of. The weights
-    and indices of the form `logits` are empty, (T, 0).
+    and indices of the form `logits` are empty, (T, 0). An index of -1 is a hole: the token has fewer experts
+    than others, and nobody is meant.
     """
 
     form: Form
@@ -51,7 +52,38 @@ class Handed:
 
     def out(self) -> Any:
         """Return what the family's gate would return for this; raises `InputError` where it can't say it."""
-        return _WRITERS[self.form](self)
+        weights_TK, indices_TK = for_experts(self.weights_TK, self.indices_TK)
+        out = _WRITERS[self.form](self.changed(self.logits_TE, weights_TK, indices_TK))
+        if self.form == "sorted":
+            _note(out[0], self.indices_TK)
+        return out
+
+    def with_holes(self) -> Handed:
+        """Return the same with -1 where its indices were written for what is no choice."""
+        return replace(self, indices_TK=_noted(self.indices_TK, self.indices_TK))
+
+
+def for_experts(weights_TK: Tensor, indices_TK: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (weights_TK, indices_TK) as experts can be called: a hole is expert 0 with weight 0.
+
+    It costs a row and changes nothing. What was a hole is noted on the indices, since a weight of 0 may also
+    be that of a real choice.
+    """
+    is_hole_TK = indices_TK < 0
+    filled_TK = _note(indices_TK.masked_fill(is_hole_TK, 0), indices_TK)
+    return weights_TK.masked_fill(is_hole_TK, 0.0), filled_TK
+
+
+def _note(written: Tensor, indices_TK: Tensor) -> Tensor:
+    """Let a tensor that a gate hands out carry which of its choices are none."""
+    written._turnout_holes_TK = indices_TK < 0  # type: ignore[attr-defined]
+    return written
+
+
+def _noted(written: Tensor, indices_TK: Tensor) -> Tensor:
+    """Return indices with -1 where the tensor that was handed out carries a hole."""
+    holes_TK = getattr(written, "_turnout_holes_TK", None)
+    return indices_TK if holes_TK is None else indices_TK.masked_fill(holes_TK, -1)
 
 
 def read(layer: MoELayer, out: object, inner_TE: Tensor | None = None) -> Handed:
@@ -105,12 +137,16 @@ def _choices(layer: MoELayer, parts: tuple[Any, ...]) -> Handed | None:
     if not is_right or logits.shape[-1] < layer.num_experts or indices.is_floating_point():
         return None
     return Handed(
-        form="choices", logits_TE=logits, weights_TK=weights, indices_TK=indices, rest=tuple(parts[3:])
+        form="choices",
+        logits_TE=logits,
+        weights_TK=weights,
+        indices_TK=_noted(indices, indices),
+        rest=tuple(parts[3:]),
     )
 
 
 def _mask(layer: MoELayer, parts: tuple[Any, ...]) -> Handed | None:
-    """Switch's: a token that found no room has an empty row, which is read as weight 0."""
+    """Switch's: a token that found no room has an empty row, which is read as a hole of weight 0."""
     if len(parts) != 3 or not all(isinstance(part, Tensor) and part.ndim >= 2 for part in parts):
         return None
     mask, weight, logits = parts
@@ -118,18 +154,18 @@ def _mask(layer: MoELayer, parts: tuple[Any, ...]) -> Handed | None:
     if not is_right or mask.is_floating_point() or weight.shape != (*mask.shape[:-1], 1):
         return None
     mask_TE = mask.reshape(-1, layer.num_experts)
-    weights_TK = weight.reshape(-1, 1) * mask_TE.any(dim=-1, keepdim=True)
+    is_pair_TK = mask_TE.any(dim=-1, keepdim=True)
     return Handed(
         form="mask",
         logits_TE=logits.reshape(mask_TE.shape),
-        weights_TK=weights_TK,
-        indices_TK=mask_TE.argmax(dim=-1, keepdim=True),
+        weights_TK=weight.reshape(-1, 1) * is_pair_TK,
+        indices_TK=mask_TE.argmax(dim=-1, keepdim=True).masked_fill(~is_pair_TK, -1),
         lead=tuple(mask.shape[:-1]),
     )
 
 
 def _scores(layer: MoELayer, parts: tuple[Any, ...]) -> Handed | None:
-    """Llama 4's: its experts run all tokens, and multiply what goes in."""
+    """Llama 4's: its experts run all tokens, and multiply what goes in; what is 0 was not chosen."""
     if len(parts) != 2 or not all(isinstance(part, Tensor) and part.ndim == 2 for part in parts):
         return None
     scores, logits = parts
@@ -143,6 +179,7 @@ def _scores(layer: MoELayer, parts: tuple[Any, ...]) -> Handed | None:
     # Another gate in its place may choose more.
     k = max(usual, most)
     weights_TK, indices_TK = scores.topk(k, dim=-1)
+    indices_TK = indices_TK.masked_fill(weights_TK == 0, -1)
     return Handed(form="scores", logits_TE=logits, weights_TK=weights_TK, indices_TK=indices_TK)
 
 
@@ -160,7 +197,7 @@ def _sorted(layer: MoELayer, parts: tuple[Any, ...]) -> Handed | None:
         form="sorted",
         logits_TE=logits,
         weights_TK=torch.empty_like(weights).index_copy(0, order, weights).view(shape),
-        indices_TK=torch.empty_like(order).index_copy(0, order, experts_N).view(shape),
+        indices_TK=_noted(order, torch.empty_like(order).index_copy(0, order, experts_N).view(shape)),
     )
 
 
@@ -195,7 +232,7 @@ def _write_choices(handed: Handed) -> tuple[Any, ...]:
 
 
 def _write_scores(handed: Handed) -> tuple[Tensor, Tensor]:
-    # Added, not set: a token with fewer experts has expert 0 more than once, with weight 0.
+    # Added, not set: a token with fewer experts has expert 0 in its holes too, with weight 0.
     zeros_TE = torch.zeros_like(handed.logits_TE, dtype=handed.weights_TK.dtype)
     scores_TE = zeros_TE.scatter_add(1, handed.indices_TK, handed.weights_TK)
     return scores_TE.to(handed.logits_TE.dtype), handed.logits_TE

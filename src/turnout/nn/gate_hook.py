@@ -34,9 +34,10 @@ class Routing:
     """What one gate decided for the T = B * S tokens of one forward pass, row by row of the batch.
 
     `logits_TE` are before the score, `weights_TK` what the experts' outputs are multiplied by, `indices_TK`
-    the experts. `batch_size` is B, None where the block was not given (B, S, d). `rest` is what the gate gave
-    to others than the routed experts, such as the weights of shared ones. `tokens` names the ids that the
-    model was called with, in what was recorded; None where it got none.
+    the experts, -1 in holes: a token may have fewer experts than others, and a hole's weight counts as 0,
+    whatever it is. `batch_size` is B, None where the block was not given (B, S, d). `rest` is what the gate
+    gave to others than the routed experts, such as the weights of shared ones. `tokens` names the ids that
+    the model was called with, in what was recorded; None where it got none.
     """
 
     logits_TE: Tensor

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from turnout.core.errors import InputError, sentence
-from turnout.nn.gate_form import Decide, Handed, block_arguments, read
+from turnout.nn.gate_form import Decide, Handed, block_arguments, for_experts, read
 from turnout.nn.moe import MoELayer
 
 PROBE_TOKENS = 8
@@ -69,10 +69,10 @@ class GatePort:
             handed, self._waiting = self._waiting, None
             if handed is None:
                 return None
-            changed = decide(handed.changed(handed.logits_TE, *self._called(args, kwargs)))
+            changed = decide(handed.changed(handed.logits_TE, *self._called(args, kwargs)).with_holes())
             if changed is None:
                 return None
-            return _replaced(args, kwargs, changed.weights_TK, changed.indices_TK)
+            return _replaced(args, kwargs, *for_experts(changed.weights_TK, changed.indices_TK))
 
         # First in line, so that the model's own recorder of router logits sees what the experts get.
         handles = [*self.watch(), self.layer.gate.register_forward_hook(after_gate, prepend=True)]
@@ -83,7 +83,7 @@ class GatePort:
 
         def before_experts(_experts: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             choice, self.choice, self._waiting = self.choice, None, None
-            return None if choice is None else _replaced(args, kwargs, *choice)
+            return None if choice is None else _replaced(args, kwargs, *for_experts(*choice))
 
         return [*self.watch(), *self._around_experts(before_experts)]
 

@@ -240,16 +240,17 @@ def _stored_config(gate: nn.Module) -> dict[str, object]:
 def _choices(layer: MoELayer, plan: Plan, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     """Return (logits_TE, weights_TK, indices_TK) as the family's experts read them.
 
-    A token with fewer pairs than others gets expert 0 with weight 0, which costs a row and changes nothing.
+    A token with fewer pairs than others has -1 in its holes, with weight 0.
     """
     if not isinstance(plan, SparsePlan):
         got = f"a {type(plan).__name__}"
         what = f"{layer.name}: the family's experts run pairs (token, expert)"
         raise InputError(sentence(what, allowed="a gate with sparse plans", got=got))
-    weights_TK, indices_TK, _ = plan.to_choices()
+    weights_TK, indices_TK, is_pair_TK = plan.to_choices()
+    indices_TK = indices_TK.masked_fill(~is_pair_TK, -1)
     if not plan.num_columns:
         weights_TK = weights_TK.new_zeros(plan.num_tokens, 1)
-        indices_TK = indices_TK.new_zeros(plan.num_tokens, 1)
+        indices_TK = indices_TK.new_full((plan.num_tokens, 1), -1)
     logits_TE = plan.logits_TE
     if logits_TE is None:
         logits_TE = plan.to_dense().detach().float()

@@ -49,7 +49,7 @@ class Plan(ABC):
     def __post_init__(self) -> None:
         for name in ("logits_TE", "scores_TE"):
             equal(name, getattr(self, name), "(T, E)", (self.num_tokens, self.num_experts))
-        equal("mask_T", self.mask_T, "(T,)", (self.num_tokens,))
+        check_mask("mask_T", self.mask_T, "(T,)", (self.num_tokens,))
         if self.logits_TE is not None and self.logits_TE.dtype not in (torch.float32, torch.float64):
             raise InputError(
                 sentence("logits_TE of a plan", allowed="torch.float32", got=self.logits_TE.dtype)
@@ -114,7 +114,8 @@ class SparsePlan(Plan):
     ) -> SparsePlan:
         """Make a plan of a rectangle; leaves out masked tokens and what is False in `is_pair_TK`.
 
-        `known` are further fields, such as `logits_TE`. Raises `ShapeError` unless both are (T, K).
+        `known` are further fields, such as `logits_TE`. Raises `ShapeError` unless both are (T, K), and
+        `InputError` for masks that are not boolean.
         """
         _check_rectangle(weights_TK, indices_TK, mask_T, is_pair_TK)
         kept_TK = is_pair_TK
@@ -180,9 +181,15 @@ class SparsePlan(Plan):
         mask_T: Tensor | None = None,
         **known: object,
     ) -> SparsePlan:
-        """Make a plan of a matrix: its pairs are where `is_pair_TE` holds, or where the weight is not 0."""
+        """Make a plan of a matrix: its pairs are where `is_pair_TE` holds, or where the weight is not 0.
+
+        Raises `ShapeError` unless the matrix is (T, E), and `InputError` for masks that are not boolean.
+        """
+        if weights_TE.ndim != 2:
+            raise ShapeError(sentence("weights_TE", allowed="(T, E)", got=tuple(weights_TE.shape)))
         pairs_TE = weights_TE != 0 if is_pair_TE is None else is_pair_TE
-        equal("is_pair_TE", pairs_TE, "(T, E)", tuple(weights_TE.shape))
+        check_mask("is_pair_TE", pairs_TE, "(T, E)", tuple(weights_TE.shape))
+        check_mask("mask_T", mask_T, "(T,)", (weights_TE.shape[0],))
         if mask_T is not None:
             pairs_TE = pairs_TE & mask_T[:, None]
         experts_N, tokens_N = pairs_TE.T.nonzero(as_tuple=True)
@@ -296,8 +303,8 @@ def _check_rectangle(
         )
     if indices_TK.is_floating_point() or indices_TK.dtype == torch.bool:
         raise InputError(sentence("indices_TK", allowed="whole numbers", got=indices_TK.dtype))
-    equal("mask_T", mask_T, "(T,)", (indices_TK.shape[0],))
-    equal("is_pair_TK", is_pair_TK, "(T, K)", tuple(indices_TK.shape))
+    check_mask("mask_T", mask_T, "(T,)", (indices_TK.shape[0],))
+    check_mask("is_pair_TK", is_pair_TK, "(T, K)", tuple(indices_TK.shape))
     same_device(weights_TK, indices_TK, mask_T)
 
 
@@ -305,6 +312,18 @@ def equal(name: str, value: Tensor | None, axes: str, sizes: tuple[int, ...]) ->
     """Raise `ShapeError` unless a tensor, if there is one, has these sizes."""
     if value is not None and tuple(value.shape) != sizes:
         raise ShapeError(sentence(name, allowed=f"{axes} = {sizes}", got=tuple(value.shape)))
+
+
+def check_mask(name: str, mask: Tensor | None, axes: str, sizes: tuple[int, ...]) -> None:
+    """Raise unless a mask, if there is one, has these sizes and is boolean.
+
+    The `attention_mask` of a tokenizer is of whole numbers, which torch reads as numbers of rows where a mask
+    is meant. Raises `ShapeError` for other sizes and `InputError` for another dtype.
+    """
+    equal(name, mask, axes, sizes)
+    if mask is not None and mask.dtype != torch.bool:
+        do = f"pass {name}.bool(), True where a token is real" if "mask" in name else f"pass {name}.bool()"
+        raise InputError(sentence(name, allowed="torch.bool", got=mask.dtype, do=do))
 
 
 def floating(name: str, value: Tensor) -> None:

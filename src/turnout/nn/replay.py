@@ -23,7 +23,9 @@ from turnout.core.validation import check_choice
 from turnout.nn.computed_again import is_computed_again
 from turnout.nn.gate_hook import GateHook, Routing
 
-FORMAT = "turnout-routings-1"
+FORMAT = "turnout-routings-2"
+FORMATS = ("turnout-routings-1", FORMAT)
+"""Those that are read. The first has expert 0 with weight 0 where the second has -1."""
 PARTS = ("logits_TE", "weights_TK", "indices_TK")
 
 Weights = Literal["recorded", "current"]
@@ -50,7 +52,8 @@ def replaying(
         by what the gate says of them now, so that its gradient flows; needs the rule of each gate.
 
     Raises `InputError` for another number of layers, more passes than were recorded, and other token ids
-    where both the recording and this pass know theirs; `ShapeError` for a pass of other T, K, E or B.
+    where both the recording and this pass know theirs, and current weights of tokens that differ in how many
+    experts they have; `ShapeError` for a pass of other T, K, E or B.
     """
     check_choice("replaying: weights", weights, ("recorded", "current"))
     if len(records) != len(hook.layers):
@@ -68,7 +71,11 @@ def replaying(
         weights_TK, rest = before.weights_TK.to(now.weights_TK), _rest(before, now)
         if weights == "current":
             rule, block = hook.rules[number], hook.layers[number].block
-            weights_TK = rule.weigh(block, rule.scores(now.logits_TE), indices_TK).to(now.weights_TK.dtype)
+            if indices_TK.shape[1] > 1 and bool((indices_TK < 0).any()):
+                what = f"replaying: weights='current' in layer {number}, where tokens differ in experts"
+                raise InputError(sentence(what, allowed="weights='recorded'"))
+            scores_TE = rule.scores(now.logits_TE)
+            weights_TK = rule.weigh(block, scores_TE, indices_TK.clamp(min=0)).to(now.weights_TK.dtype)
             rest = now.rest
         return replace(now, weights_TK=weights_TK, indices_TK=indices_TK, rest=rest)
 
@@ -109,9 +116,11 @@ def _recorded(
         allowed = f"{len(records[number])} passes, as were recorded"
         raise InputError(sentence(f"layer {number}: pass {count + 1}", allowed=allowed))
     before, where = records[number][count], f"layer {number}, pass {count + 1}"
-    sizes = [
-        ("tokens and experts", "(T, K)", tuple(before.indices_TK.shape), tuple(now.indices_TK.shape)),
-    ]
+    was_TK, is_TK = tuple(before.indices_TK.shape), tuple(now.indices_TK.shape)
+    # K is that of the token with the most experts where a gate is free in how many it takes.
+    is_free = hasattr(hook.layers[number].gate, "_turnout_answer") or bool((before.indices_TK < 0).any())
+    ends = 1 if is_free and was_TK[0] == is_TK[0] else 2
+    sizes = [("tokens and experts", "(T, K)", was_TK[:ends], is_TK[:ends])]
     # A gate may have outputs that are no expert of its block, and one that stood in its place none of them.
     if before.logits_TE.shape[-1] != experts:
         sizes.append(("outputs of the gate", "(E,)", before.logits_TE.shape[-1:], now.logits_TE.shape[-1:]))
@@ -153,7 +162,10 @@ def save_routings(path: Path, records: Sequence[Sequence[Routing]]) -> Path:
 
 
 def load_routings(path: Path) -> list[list[Routing]]:
-    """Read what `save_routings` wrote; raises `ArtifactError` for another file."""
+    """Read what `save_routings` wrote; raises `ArtifactError` for another file.
+
+    In files of the first format a choice of weight 0 is read as a hole.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             notes = file.metadata() or {}
@@ -162,7 +174,7 @@ def load_routings(path: Path) -> list[list[Routing]]:
         raise ArtifactError(
             sentence(f"{str(path)!r}", allowed="routings in safetensors", got=str(error))
         ) from error
-    if notes.get("format") != FORMAT:
+    if notes.get("format") not in FORMATS:
         got = notes.get("format", "no format")
         raise ArtifactError(sentence(f"{str(path)!r}", allowed=f"the format {FORMAT!r}", got=got))
     records: list[list[Routing]] = []
@@ -172,6 +184,8 @@ def load_routings(path: Path) -> list[list[Routing]]:
         passes = []
         for count, size in enumerate(sizes):
             parts: dict[str, torch.Tensor] = {part: tensors[f"{number}.{count}.{part}"] for part in PARTS}
+            if notes["format"] == FORMATS[0]:
+                parts["indices_TK"] = parts["indices_TK"].masked_fill(parts["weights_TK"] == 0, -1)
             rest: list[Tensor] = []
             while (found := tensors.get(f"{number}.{count}.rest.{len(rest)}")) is not None:
                 rest.append(found)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from turnout.core.errors import ArtifactError, InputError, ShapeError, sentence
 from turnout.core.progress import Progress, silent
 from turnout.nn.gate_hook import GateHook
+from turnout.nn.plan import check_mask, equal
 
 FORMAT = "turnout-routing-1"
 
@@ -28,7 +29,8 @@ class Recording:
 
     `chosen` holds a boolean (B, S, E) per layer, `probs` the router's probabilities of the same shape where
     known; `token_ids_BS` are the tokens, `mask_BS` is True where a token is real, `domains` names the domain
-    of every sequence. Layers may differ in E. Raises `ShapeError` for what does not fit.
+    of every sequence. Layers may differ in E, tokens in how many experts they have. Raises `ShapeError` for
+    what does not fit, and `InputError` for a choice or a mask that is not boolean.
     """
 
     chosen: tuple[Tensor, ...]
@@ -49,12 +51,9 @@ class Recording:
                 raise ShapeError(
                     sentence(f"Recording: chosen[{number}]", allowed=allowed, got=tuple(chosen_BSE.shape))
                 )
-        for name in ("token_ids_BS", "mask_BS"):
-            given = getattr(self, name)
-            if given is not None and tuple(given.shape) != lead:
-                raise ShapeError(
-                    sentence(f"Recording: {name}", allowed=f"(B, S) = {lead}", got=tuple(given.shape))
-                )
+            check_mask(f"Recording: chosen[{number}]", chosen_BSE, "(B, S, E)", tuple(chosen_BSE.shape))
+        equal("Recording: token_ids_BS", self.token_ids_BS, "(B, S)", lead)
+        check_mask("Recording: mask_BS", self.mask_BS, "(B, S)", lead)
         if self.probs and [p.shape for p in self.probs] != [c.shape for c in self.chosen]:
             raise ShapeError(sentence("Recording: probs", allowed="the shapes of chosen", got="others"))
         if self.domains and len(self.domains) != lead[0]:

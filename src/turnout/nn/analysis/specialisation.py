@@ -14,6 +14,7 @@ from torch import Tensor
 
 from turnout.core.errors import InputError, ShapeError, sentence
 from turnout.nn.analysis.table import Table
+from turnout.nn.plan import check_mask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +62,11 @@ def specialisation(count_GE: Tensor) -> Specialisation:
 
 
 def counts_by_domain(chosen_BSE: Tensor, domains: Sequence[str], mask_BS: Tensor | None) -> dict[str, Tensor]:
-    """Return the load (E,) of every domain, in order of its name."""
+    """Return the load (E,) of every domain, in order of its name.
+
+    Raises `ShapeError` and `InputError` for a mask that is not (B, S) and boolean.
+    """
+    check_mask("counts_by_domain: mask_BS", mask_BS, "(B, S)", tuple(chosen_BSE.shape[:2]))
     kept_BSE = chosen_BSE if mask_BS is None else chosen_BSE & mask_BS.unsqueeze(-1)
     names = sorted(set(domains))
     rows = {name: torch.tensor([domain == name for domain in domains]) for name in names}

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from turnout.core.errors import InputError, ShapeError, sentence
+from turnout.nn.plan import check_mask
 
 MAX_STEPS = 500
 """Of the continued fraction, which needs about the root of the larger parameter."""
@@ -27,13 +28,14 @@ def prior_loss(scores_TE: Tensor, alpha_E: Tensor, *, mask_T: Tensor | None = No
     F_e is the distribution function of Beta(alpha_e, A - alpha_e), which makes scores drawn from the prior
     uniform; i / (N + 1) is where the i-th of N uniform numbers is expected. So scores that follow the prior
     have the mean loss E / (6 (N + 1)). Raises `ShapeError` unless scores are (T, E) and alpha is (E,) with
-    E >= 2, and `InputError` for a parameter that is not above 0.
+    E >= 2, and `InputError` for a parameter that is not above 0 and a mask that is not boolean.
     """
     if scores_TE.ndim != 2 or alpha_E.shape != scores_TE.shape[1:] or scores_TE.shape[1] < 2:
         got = f"{tuple(scores_TE.shape)} and {tuple(alpha_E.shape)}"
         raise ShapeError(
             sentence("prior_loss: scores_TE and alpha_E", allowed="(T, E) and (E,), E >= 2", got=got)
         )
+    check_mask("prior_loss: mask_T", mask_T, "(T,)", tuple(scores_TE.shape[:1]))
     real_NE = scores_TE if mask_T is None else scores_TE[mask_T]
     if not len(real_NE):
         return scores_TE.sum() * 0

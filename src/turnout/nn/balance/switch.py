@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from turnout.core.errors import InputError, ShapeError, sentence
+from turnout.nn.plan import check_mask
 
 Kind = Literal["softmax", "sigmoid", "relu"]
 
@@ -49,6 +50,7 @@ def balance_loss(
     The value is 1 where scores and loads are even, for every k (with `relu`: the mean sum of scores).
     """
     _check(scores_TE, chosen_TE, kind, k)
+    check_mask("balance_loss: mask_T", mask_T, "(T,)", tuple(scores_TE.shape[:1]))
     p_TE = scores_TE.float()
     if mask_T is not None:
         # Even a NaN times 0 is NaN.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from turnout.core.errors import ShapeError, sentence
+from turnout.nn.plan import check_mask
 
 
 def cv_squared(total_E: Tensor) -> Tensor:
@@ -18,7 +19,11 @@ def cv_squared(total_E: Tensor) -> Tensor:
 
 
 def importance_loss(weights_TE: Tensor, *, mask_T: Tensor | None = None) -> Tensor:
-    """Return the CV^2 of each expert's sum of weights, a scalar (equations 6 and 7)."""
+    """Return the CV^2 of each expert's sum of weights, a scalar (equations 6 and 7).
+
+    Raises `ShapeError` and `InputError` for a mask that is not (T,) and boolean.
+    """
+    check_mask("importance_loss: mask_T", mask_T, "(T,)", tuple(weights_TE.shape[:1]))
     weights_TE = weights_TE if mask_T is None else weights_TE[mask_T]
     return cv_squared(weights_TE.float().sum(dim=0))
 
@@ -40,6 +45,10 @@ def smooth_load(clean_TE: Tensor, noisy_TE: Tensor, deviation_TE: Tensor, k: int
 def load_loss(
     clean_TE: Tensor, noisy_TE: Tensor, deviation_TE: Tensor, k: int, *, mask_T: Tensor | None = None
 ) -> Tensor:
-    """Return the CV^2 of the smooth load, a scalar (equation 11)."""
+    """Return the CV^2 of the smooth load, a scalar (equation 11).
+
+    Raises `ShapeError` and `InputError` for a mask that is not (T,) and boolean.
+    """
+    check_mask("load_loss: mask_T", mask_T, "(T,)", tuple(clean_TE.shape[:1]))
     load_TE = smooth_load(clean_TE, noisy_TE, deviation_TE, k)
     return cv_squared((load_TE if mask_T is None else load_TE[mask_T]).sum(dim=0))

@@ -19,7 +19,7 @@ from turnout.core.validation import check_count
 from turnout.nn.exact_buffers import ExactBuffers
 from turnout.nn.executors.forms import outputs
 from turnout.nn.experts import Stack, stack_of
-from turnout.nn.plan import Plan, SparsePlan, equal, floating, same_device
+from turnout.nn.plan import Plan, SparsePlan, check_mask, equal, floating, same_device
 
 Sight = Literal["token", "past", "sequence", "batch"]
 """What the routing of a token may depend on: the token alone, earlier tokens of its item too, the whole item,
@@ -71,8 +71,8 @@ class GateContext:
                 sentence("context.num_items", allowed=f"T = B * S with T = {num_tokens}", got=self.num_items)
             )
         items, positions = self.num_items, num_tokens // self.num_items
-        for name in ("mask_BS", "token_ids_BS"):
-            equal(f"context.{name}", getattr(self, name), "(B, S)", (items, positions))
+        check_mask("context.mask_BS", self.mask_BS, "(B, S)", (items, positions))
+        equal("context.token_ids_BS", self.token_ids_BS, "(B, S)", (items, positions))
         seen = positions + self.num_past
         equal("context.attention_BSS", self.attention_BSS, "(B, S, past + S)", (items, positions, seen))
         for name in ("timestep_B", "tasks_B"):
@@ -81,15 +81,10 @@ class GateContext:
             raise ShapeError(
                 sentence("context.state", allowed=f"(T, ...) = ({num_tokens}, ...)", got=self.state.shape)
             )
-        if self.mask_BS is not None:
-            if self.mask_BS.dtype != torch.bool:
-                raise InputError(sentence("context.mask_BS", allowed="torch.bool", got=self.mask_BS.dtype))
-            if num_tokens and not bool(self.mask_BS.any()):
-                raise InputError(
-                    sentence(
-                        "context.mask_BS: all tokens are masked", allowed="a token that is none of padding"
-                    )
-                )
+        if self.mask_BS is not None and num_tokens and not bool(self.mask_BS.any()):
+            raise InputError(
+                sentence("context.mask_BS: all tokens are masked", allowed="a token that is none of padding")
+            )
 
 
 class Gate(ExactBuffers, ABC):

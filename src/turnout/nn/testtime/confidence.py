@@ -19,7 +19,7 @@ def confidence(hook: GateHook, routings: Sequence[Routing | None], mask_BT: Tens
     """Return C_BL: minus the mean log probability of the selected experts, averaged over tokens.
 
     As the paper prints it: C_i = -(1/k) sum_j log p_ij. Mind the sign: the surer a gate, the smaller its C.
-    Tokens with mask 0 don't count. NaN for a layer that did not run (None).
+    Tokens with mask 0 and tokens without an expert don't count. NaN for a layer that did not run (None).
 
     Source: S26, arXiv 2510.14853, layer selection; nn.log_probabilities of the family's rule stand for p.
     """
@@ -29,9 +29,14 @@ def confidence(hook: GateHook, routings: Sequence[Routing | None], mask_BT: Tens
         if routing is None:
             columns.append(torch.full((batch_size,), torch.nan, device=mask_BT.device))
             continue
-        log_p_TK = rule.log_probabilities(routing.logits_TE).gather(1, routing.indices_TK)
-        surprise_BT = -log_p_TK.mean(dim=-1).view(batch_size, length).to(mask_BT.device)
-        columns.append((surprise_BT * mask_BT).sum(dim=1) / mask_BT.sum(dim=1))
+        is_pair_TK = routing.indices_TK >= 0
+        log_p_TK = rule.log_probabilities(routing.logits_TE).gather(1, routing.indices_TK.clamp(min=0))
+        size_T = is_pair_TK.sum(dim=-1)
+        surprise_T = -(log_p_TK * is_pair_TK).sum(dim=-1) / size_T.clamp(min=1)
+        surprise_BT, has_pair_BT = (
+            value_T.view(batch_size, length).to(mask_BT.device) for value_T in (surprise_T, size_T > 0)
+        )
+        columns.append((surprise_BT * mask_BT).sum(dim=1) / (mask_BT * has_pair_BT).sum(dim=1))
     return torch.stack(columns, dim=1)
 
 
