@@ -56,3 +56,16 @@ def test_any_texts_are_sane(texts: list[str | None]) -> None:
     x_QF = SignalsEmbedder().fit(as_queries(texts)).embed(as_queries(ODD_TEXTS))
     assert np.isfinite(x_QF).all()
     assert np.abs(x_QF).max() <= 4.0 / np.sqrt(len(NAMES)) + 1e-6
+
+
+def test_a_plain_text_is_counted_as_any_other() -> None:
+    # Bytes are counted faster than patterns; a character beyond ASCII takes the slow way.
+    every = "".join(map(chr, range(128))) + " The house of the rising sun, 42 = 6 * 7?"
+    fast, slow = (
+        dict(zip(NAMES, measure([Query(id="a", text=text)], 2_000)[0], strict=True))
+        for text in (every, every + "\u2603")
+    )
+    for name in ("digit_share", "math_share", "upper_share", "script_latin", "script_greek"):
+        assert fast[name] * len(every) == pytest.approx(slow[name] * (len(every) + 1))
+    assert fast["sign_share"] * len(every) == pytest.approx(slow["sign_share"] * (len(every) + 1) - 1)
+    assert fast["language_english"] == slow["language_english"] > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -220,6 +221,43 @@ def test_a_task_is_read_only_where_it_is_said_to_come() -> None:
     assert len(set(given.decide(silent).names_Q)) > 1
 
 
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda text, number: f"{text} {number}",
+        lambda text, _: text.upper(),
+        lambda text, _: text.replace(" ", "\n"),
+        # Of middling length, between short and long: no line in the length tells.
+        lambda text, number: " ".join([text] * (4 + number % 2)),
+    ],
+)
+def test_what_words_cannot_tell_is_found_by_signals(write: Callable[[str, int], str]) -> None:
+    rng = np.random.default_rng(5)
+    is_on_Q = np.arange(600) % 2 == 0
+    others = [
+        " ".join([query.words] * (1 + 10 * (i % 4 // 2))) for i, query in enumerate(worded_queries(600))
+    ]
+    numbers = rng.permutation(90_000) + 10_000
+    texts = [
+        write(query.words, int(number)) if is_on else other
+        for query, other, number, is_on in zip(worded_queries(600), others, numbers, is_on_Q, strict=False)
+    ]
+    truth_QM = np.where(is_on_Q[:, None] == (np.arange(4) % 2 == 0), 0.8, 0.35)
+    row, column = np.indices(truth_QM.shape).reshape(2, -1)
+    table = OutcomeTable(
+        queries=[Query(id=f"q{i}", text=text) for i, text in enumerate(texts)],
+        candidates=[Candidate(model=f"m{j}") for j in range(4)],
+        query_index=row,
+        candidate_index=column,
+        quality=(rng.random(truth_QM.shape) < truth_QM).ravel().astype(float),
+    )
+    half = np.arange(600) < 400
+    made = train(table.where(half), embedder=SMALL)
+    assert made.plan().is_open
+    chosen = [table.names.index(str(name)) for name in made.decide(table.queries[400:]).names_Q]
+    assert truth_QM[400:][np.arange(200), chosen].mean() > 0.72
+
+
 def test_learners_follow_the_table() -> None:
     table, _ = world(60, 3)
     blind = OutcomeTable(
@@ -229,7 +267,9 @@ def test_learners_follow_the_table() -> None:
         candidate_index=table.candidate_index,
         quality=table.quality,
     )
-    assert set(learners(blind, tasks_given=True)) == {"ridge", "avengers", "uniroute", "knn"}
+    assert set(learners(blind, tasks_given=True)) == {
+        *("ridge", "avengers", "uniroute", "knn", "signals", "signal_groups")
+    }
     assert {"inferred_group", "group_mean"} <= set(learners(table, tasks_given=True))
     untold = learners(table, tasks_given=False)
     assert "group_mean" not in untold

@@ -28,9 +28,11 @@ from turnout.core.outcomes import Floats, Ints, OutcomeTable
 from turnout.core.progress import Progress, silent
 from turnout.features import CachedEmbedder, TextEmbedder
 from turnout.routers import BlendRouter
+from turnout.routers.members import with_embedder
 from turnout.routers.stacking import Weights, learn_weights
 from turnout.training.cross_fit import Fold, cut, in_order, predict_fold
 from turnout.training.learners import learners
+from turnout.training.sharing import remember_vectors, share_embedders
 
 NUM_FOLDS = 5
 _MIN_WEIGHT = 0.05
@@ -62,7 +64,8 @@ def learn_auto(
 ) -> Auto:
     """Return the blend for `table`; `tasks_given` says that requests will name their task.
 
-    The embedder (None is `TextEmbedder()`) learns from the texts of the table alone, once for all learners.
+    The embedder (None is `TextEmbedder()`) learns from the texts of the table alone, once for all learners;
+    those that read signals have their own (`learners`).
     Raises `TableError` for a table with fewer than five groups of texts.
     """
     progress("embed", 0, NUM_FOLDS + 2)
@@ -72,7 +75,9 @@ def learn_auto(
     x_QF = np.asarray(memory.embed(table.queries))
     fold_Q = cut(table, NUM_FOLDS, seed=seed)
     pool = learners(table, tasks_given=tasks_given)
-    folds = _fold_by_fold(pool, table, fold_Q, memory, progress)
+    # Those with an embedder of their own have it fitted once for all folds too, and remembered.
+    shared = share_embedders({name: with_embedder(one, memory) for name, one in pool.items()}, table.queries)
+    folds = _fold_by_fold(remember_vectors(shared, len(table.queries)), table, fold_Q, progress)
     names = list(folds[-1].estimates)
     held = [
         fold.blend(names, weights_of([other for other in folds if other is not fold], names))
@@ -99,13 +104,13 @@ def learn_auto(
 
 
 def _fold_by_fold(
-    pool: Mapping[str, Router], table: OutcomeTable, fold_Q: Ints, embedder: Embedder, progress: Progress
+    pool: Mapping[str, Router], table: OutcomeTable, fold_Q: Ints, progress: Progress
 ) -> list[Fold]:
     """Return what the learners say about each fold; who earns nothing on the first one stops there."""
     folds: list[Fold] = []
     for number in range(NUM_FOLDS):
         progress(f"fold {number + 1}: {', '.join(pool)}", number + 1, NUM_FOLDS + 2)
-        folds.append(predict_fold(pool, table, fold_Q == number, embedder))
+        folds.append(predict_fold(pool, table, fold_Q == number))
         if number == 0:
             names = kept(folds, list(pool), has_costs=table.has_costs)
             pool = {name: pool[name] for name in names}

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from turnout.core.contracts import Embedder, Router
+from turnout.core.contracts import Router
 from turnout.core.errors import TableError, sentence
 from turnout.core.estimate import Estimate
 from turnout.core.outcomes import Bools, Floats, Ints, OutcomeTable, split_groups
 from turnout.evaluation import near_duplicates
 from turnout.routers import BestSingleRouter
-from turnout.routers.members import blend, held_of, plain_means, with_embedder
+from turnout.routers.members import blend, held_of, plain_means
 from turnout.routers.stacking import Evidence, Weights
 
 _ARRAYS = ("quality_QM", "spread_QM", "cost_usd_QM", "latency_s_QM", "allowed_QM")
@@ -64,15 +64,10 @@ def cut(table: OutcomeTable, num_folds: int, *, seed: int) -> Ints:
     return np.array([int(fold) for fold in split_groups(groups, shares, seed=seed)], np.int64)
 
 
-def predict_fold(
-    routers: Mapping[str, Router], table: OutcomeTable, rows_Q: Bools, embedder: Embedder
-) -> Fold:
+def predict_fold(routers: Mapping[str, Router], table: OutcomeTable, rows_Q: Bools) -> Fold:
     """Fit each router without some queries of the table, and let it predict them."""
     rest, held = table.where(~rows_Q), table.where(rows_Q)
-    estimates = {
-        name: with_embedder(router, embedder).fit(rest).estimate(held.queries)
-        for name, router in routers.items()
-    }
+    estimates = {name: router.clone().fit(rest).estimate(held.queries) for name, router in routers.items()}
     means = BestSingleRouter().fit(rest)
     base = means.estimate(held.queries)
     evidence = held_of(list(estimates.values()), plain_means(rest), held).evidence()

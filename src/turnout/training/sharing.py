@@ -36,7 +36,7 @@ def remember_vectors(routers: Mapping[str, Router], num_queries: int) -> dict[st
     known: dict[int, Embedder] = {}
 
     def wrap(embedder: Embedder) -> Embedder:
-        if not embedder.is_fitted:
+        if not embedder.is_fitted or isinstance(embedder, CachedEmbedder):
             return embedder
         memory = CachedEmbedder(embedder=embedder, max_entries=max(num_queries, 1))
         return known.setdefault(id(embedder), memory)
