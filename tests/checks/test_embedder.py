@@ -71,6 +71,10 @@ def reversed_state(self: Any) -> State:
 
 
 BREAKS: dict[str, list[Callable[[], Embedder]]] = {
+    "vectors_are_an_array": [
+        lambda: broken(fit=lambda self, queries: None),
+        lambda: embedding(lambda self, queries, x_QF: x_QF.tolist()),
+    ],
     "fit_returns_the_embedder": [lambda: broken(fit=lambda self, queries: LetterCounts().fit(queries))],
     "embedding_before_fit_is_refused": [lambda: broken(require_fitted=lambda self, move: None)],
     "vectors_are_float32_and_finite": [

@@ -93,6 +93,7 @@ def crash_on_nothing(self: Any, estimate: Any, budget: Any) -> Any:
 
 
 BREAKS: dict[str, list[Callable[[], Policy]]] = {
+    "a_decision_is_a_decision": [lambda: broken(decide=lambda self, estimate, budget, rng: [0])],
     "a_decision_for_every_query": [
         lambda: altered(reason_Q=lambda estimate, made: ("",) * len(made)),
         lambda: altered(candidates=lambda estimate, made: made.candidates[::-1]),

@@ -138,6 +138,12 @@ def clip_nothing(self: Any, queries: Any, arrays: Any) -> None:
 
 
 BREAKS: dict[str, list[Callable[[], MeanRouter]]] = {
+    "an_estimate_is_an_estimate": [
+        lambda: broken(fit=lambda self, table: None),
+        lambda: broken(estimate=lambda self, queries: np.zeros((len(queries), 4))),
+        lambda: broken(estimate=lambda self, queries: None),
+        lambda: broken(estimate=lambda self, queries: MeanRouter.estimate(self, queries[:1])),
+    ],
     "fit_returns_the_router": [lambda: broken(fit=lambda self, table: MeanRouter().fit(table))],
     "estimating_before_fit_is_refused": [lambda: broken(estimate=unfitted_answer)],
     "fitting_changes_no_table": [lambda: fitting(spoils)],
@@ -198,6 +204,23 @@ def test_a_good_router_passes() -> None:
 def test_a_broken_router_is_caught(name: str, build: Callable[[], MeanRouter]) -> None:
     report = run(check for check in check_router(build()) if check.name == name)
     assert [result.outcome for result in report.results] == ["failed"], str(report)
+
+
+@pytest.mark.parametrize("thing", [object(), MeanRouter, "knn"])
+def test_what_is_no_router_is_told_so_in_one_sentence(thing: Any) -> None:
+    (result,) = run(check_router(thing)).results
+    assert result.outcome == "failed"
+    assert "is no turnout.core.contracts.Router; allowed: an object of a class that inherits" in result.reason
+
+
+def test_what_estimates_an_array_is_told_so_once() -> None:
+    report = run(check_router(broken(estimate=lambda self, queries: np.zeros((len(queries), 4)))))
+    (failed,) = report.failed
+    assert failed.reason.startswith(
+        "Broken: estimate returned no estimate; allowed: a turnout.core.estimate.Estimate; got: 'ndarray'"
+    )
+    assert {result.outcome for result in report.results} == {"failed", "skipped"}
+    assert report.results[-1].reason == "says nothing while an_estimate_is_an_estimate fails"
 
 
 def test_a_broken_promise_names_the_class_and_the_numbers() -> None:

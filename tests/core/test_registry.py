@@ -97,13 +97,37 @@ def test_many_threads_see_one_table() -> None:
     assert seen == [Counter] * 16
 
 
+STRANGER = """
+from abc import ABC, abstractmethod
+
+class Router:
+    pass
+
+class NeedsArgument:
+    def __init__(self, *, scale):
+        pass
+
+class Crashes:
+    def __init__(self):
+        raise ZeroDivisionError("no")
+
+class Unfinished(ABC):
+    @abstractmethod
+    def close(self):
+        pass
+
+def function():
+    pass
+"""
+
+
 def install(folder: Path, *lines: str) -> Path:
     """Put a distribution with entry points on disk, as an installer would."""
     info = folder / "stranger-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stranger\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("\n".join(["[turnout.demo]", *lines]) + "\n")
-    (folder / "stranger.py").write_text("class Router:\n    pass\n")
+    (folder / "stranger.py").write_text(STRANGER)
     return folder
 
 
@@ -116,12 +140,87 @@ def test_a_third_party_adds_a_name_by_an_entry_point(tmp_path: Path, monkeypatch
     assert "foreign" not in Registry("other", {})
 
 
-def test_a_third_party_cannot_take_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(install(tmp_path, "ordered = stranger:Router"))
+def test_a_third_party_that_takes_a_name_stops_only_who_asks_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(install(tmp_path, "ordered = stranger:Router", "auto = stranger:Router"))
+    registry = Registry("demo", TABLE, reserved=("auto",))
+    assert registry.get("counter") is Counter
+    assert registry.name_of(OrderedDict) == "ordered"
+    for ask in (registry.get, registry.path, registry.make, registry.require_one_meaning):
+        with pytest.raises(
+            InputError,
+            match=r"the entry point 'ordered' of the package 'stranger' \('stranger:Router'\) has a name "
+            r"that is taken by 'collections:OrderedDict' of turnout; give it another name in 'stranger', or",
+        ):
+            ask("ordered")
     with pytest.raises(
-        InputError, match="'ordered' is taken by 'collections:OrderedDict'; got: 'stranger:Router'"
+        InputError, match=r"'auto' of the package 'stranger' .* a meaning of its own; give it"
     ):
-        Registry("demo", TABLE).get("counter")
+        registry.require_one_meaning("auto")
+    assert "auto" not in registry
+    # What an artifact holds was written when the name had one meaning.
+    assert registry.get("ordered", is_stored=True) is OrderedDict
+
+
+def test_two_third_parties_of_one_name_are_both_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(install(tmp_path / "a", "mine = stranger:Router"))
+    other = install(tmp_path / "b", "mine = collections:Counter") / "stranger-1.0.dist-info"
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: guest\nVersion: 1.0\n")
+    other.rename(tmp_path / "b" / "guest-1.0.dist-info")
+    monkeypatch.syspath_prepend(tmp_path / "b")
+    with pytest.raises(InputError, match=r"of the package 'stranger' .* taken by .* of the package 'guest'"):
+        Registry("demo", TABLE).get("mine")
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("stranger.nothere:X", r"cannot be loaded; got: ModuleNotFoundError\(.*nothere"),
+        ("stranger:Nope", r"cannot be loaded; got: AttributeError\(.*Nope"),
+        ("stranger", r" \('stranger'\); allowed: 'module:Class'"),
+        (
+            "stranger:Router",
+            r"; allowed: a class that inherits collections.OrderedDict; got: <class 'stranger",
+        ),
+        ("stranger:function", r"; allowed: a class that inherits collections.OrderedDict; got: <function"),
+    ],
+)
+def test_an_entry_point_that_is_not_what_it_says_is_named_with_its_package(
+    path: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "stranger", raising=False)
+    monkeypatch.syspath_prepend(install(tmp_path, f"odd = {path}"))
+    registry = Registry("demo", TABLE, kind=OrderedDict)
+    assert registry.get("counter") is Counter
+    assert registry.name_of(OrderedDict) == "ordered"
+    with pytest.raises(InputError, match=rf"the entry point 'odd' of the package 'stranger'.*{why}"):
+        registry.get("odd")
+    with pytest.raises(InputError, match="repair it in 'stranger', or uninstall that package"):
+        registry.get("odd")
+    with pytest.raises(UnknownNameError, match="'builtins:int' has no name"):
+        registry.name_of(int)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("NeedsArgument", r"its constructor wants scale; allowed: a default for every parameter"),
+        ("Crashes", r"its constructor failed; got: ZeroDivisionError\('no'\)"),
+        ("Unfinished", r"does not implement close"),
+    ],
+)
+def test_a_class_that_cannot_be_made_by_name_says_why(
+    name: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "stranger", raising=False)
+    monkeypatch.syspath_prepend(install(tmp_path, f"odd = stranger:{name}", "good = stranger:Router"))
+    registry = Registry("demo", TABLE)
+    assert type(registry.make("good")).__name__ == "Router"
+    with pytest.raises(InputError, match=rf"the entry point 'odd' of the package 'stranger'.*{why}"):
+        registry.make("odd")
 
 
 def test_a_room_is_found_by_its_name() -> None:

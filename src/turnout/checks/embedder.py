@@ -30,7 +30,24 @@ from turnout.core.rng import make_rng
 
 def check_embedder(embedder: Embedder) -> Iterator[Check]:
     """Yield the checks of an embedder; it is cloned, never fitted itself."""
-    return bind(embedder, (*CONFIGURED_CHECKS, *EMBEDDER_CHECKS), slow=SLOW_EMBEDDER_CHECKS)
+    return bind(
+        embedder,
+        (*CONFIGURED_CHECKS, *EMBEDDER_CHECKS),
+        slow=SLOW_EMBEDDER_CHECKS,
+        kind=Embedder,
+        ground=(vectors_are_an_array,),
+    )
+
+
+def vectors_are_an_array(embedder: Embedder) -> None:
+    """`fit` returns an embedder, and `embed` an array."""
+    fitted = embedder.clone().fit(small_queries())
+    is_one = isinstance(fitted, Embedder)
+    require(is_one, embedder, "fit returned no embedder", allowed="the embedder itself", got=fitted)
+    found: object = fitted.embed(fresh_queries())
+    is_array = isinstance(found, np.ndarray)
+    shown = type(found).__name__
+    require(is_array, embedder, "embed returned no array", allowed="float32 of shape (Q, F)", got=shown)
 
 
 def fit_returns_the_embedder(embedder: Embedder) -> None:

@@ -45,7 +45,7 @@ def check_gate(gate: Gate) -> Iterator[Check]:
     >>> run(check_gate(TopKGate(width=16, num_experts=8))).is_clean
     True
     """
-    return bind(gate, GATE_CHECKS)
+    return bind(gate, GATE_CHECKS, kind=Gate)
 
 
 def it_says_what_it_sees(gate: Gate) -> None:

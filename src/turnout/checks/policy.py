@@ -31,7 +31,26 @@ def check_policy(policy: Policy) -> Iterator[Check]:
     >>> run(check_policy(Best())).is_clean
     True
     """
-    return bind(policy, (*CONFIGURED_CHECKS, *POLICY_CHECKS))
+    return bind(
+        policy,
+        (*CONFIGURED_CHECKS, *POLICY_CHECKS),
+        kind=Policy,
+        ground=(a_decision_is_a_decision,),
+    )
+
+
+def a_decision_is_a_decision(policy: Policy) -> None:
+    """`decide` returns `Decisions`."""
+    for budget in BUDGETS:
+        found: object = decide_at(policy, small_estimate(), budget)
+        require(
+            isinstance(found, Decisions),
+            policy,
+            "decide returned no decisions",
+            allowed="turnout.core.decision.Decisions",
+            got=type(found).__name__,
+            do="build them with `decide_by_score`",
+        )
 
 
 def a_decision_for_every_query(policy: Policy) -> None:

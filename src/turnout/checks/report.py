@@ -32,6 +32,8 @@ class Check:
     """Takes the subject; raises `CheckFailed` or `CheckSkipped`."""
     is_slow: bool = False
     """Whether it takes more than a tenth of a second (a process of its own, a very long text)."""
+    is_ground: bool = False
+    """Whether the checks behind it say nothing where it fails; `run` then skips them."""
 
     def __call__(self) -> None:
         """Run the check; raises `CheckFailed` where the promise is broken."""
@@ -88,7 +90,17 @@ def run(checks: Iterable[Check]) -> Report:
     >>> run(check_embedder(LetterCounts())).is_clean
     True
     """
-    return Report(results=tuple(run_one(check) for check in checks))
+    results: list[Result] = []
+    ground = ""
+    for check in checks:
+        if ground:
+            reason = f"says nothing while {ground} fails"
+            results.append(Result(name=check.name, outcome="skipped", reason=reason))
+            continue
+        results.append(run_one(check))
+        if check.is_ground and results[-1].outcome == "failed":
+            ground = check.name
+    return Report(results=tuple(results))
 
 
 def run_one(check: Check) -> Result:
@@ -106,13 +118,45 @@ def run_one(check: Check) -> Result:
 
 
 def bind(
-    subject: Any, functions: Iterable[Callable[[Any], None]], *, slow: Iterable[Callable[[Any], None]] = ()
+    subject: Any,
+    functions: Iterable[Callable[[Any], None]],
+    *,
+    slow: Iterable[Callable[[Any], None]] = (),
+    kind: type | None = None,
+    ground: Iterable[Callable[[Any], None]] = (),
 ) -> Iterator[Check]:
-    """Yield the functions as checks of `subject`, each under its own name; `slow` ones come last."""
+    """Yield the functions as checks of `subject`, each under its own name; `slow` ones come last.
+
+    Of a subject that is none of `kind` there is one check, which says so. `ground` comes first: what else is
+    promised can only be looked at where it holds.
+    """
+    if kind is not None and not isinstance(subject, kind):
+        yield Check(name="it_is_of_its_kind", subject=subject, function=_of_kind(kind), is_ground=True)
+        return
+    for function in ground:
+        yield Check(name=function.__name__, subject=subject, function=function, is_ground=True)
     for function in functions:
         yield Check(name=function.__name__, subject=subject, function=function)
     for function in slow:
         yield Check(name=function.__name__, subject=subject, function=function, is_slow=True)
+
+
+def _of_kind(kind: type) -> Callable[[Any], None]:
+    def it_is_of_its_kind(subject: Any) -> None:
+        is_class = isinstance(subject, type)
+        shown = subject.__name__ if is_class else type(subject).__name__
+        raise CheckFailed(
+            sentence(
+                f"{shown} is no {kind.__module__}.{kind.__qualname__}",
+                allowed=f"an object of a class that inherits {kind.__qualname__}",
+                got=subject,
+                do=f"hand over an object, {shown}(...)"
+                if is_class
+                else f"write class {shown}({kind.__name__})",
+            )
+        )
+
+    return it_is_of_its_kind
 
 
 def require(

@@ -27,6 +27,7 @@ from turnout.checks.report import Check, bind, require
 from turnout.core import artifact
 from turnout.core.contracts import Configured, Router
 from turnout.core.errors import InputError
+from turnout.core.estimate import Estimate
 
 
 def check_router(router: Router) -> Iterator[Check]:
@@ -39,7 +40,13 @@ def check_router(router: Router) -> Iterator[Check]:
     >>> run(check_router(UniformRouter())).is_clean
     True
     """
-    return bind(router, (*CONFIGURED_CHECKS, *ROUTER_CHECKS), slow=SLOW_ROUTER_CHECKS)
+    return bind(
+        router,
+        (*CONFIGURED_CHECKS, *ROUTER_CHECKS),
+        slow=SLOW_ROUTER_CHECKS,
+        kind=Router,
+        ground=(an_estimate_is_an_estimate,),
+    )
 
 
 def fit_returns_the_router(router: Router) -> None:
@@ -47,6 +54,26 @@ def fit_returns_the_router(router: Router) -> None:
     new = router.clone()
     require(new.fit(small_table()) is new, router, "fit did not return the router itself")
     require(new.is_fitted, router, "it is not fitted after fit")
+
+
+def an_estimate_is_an_estimate(router: Router) -> None:
+    """`fit` returns a router, and `estimate` an `Estimate` with one row a query."""
+    queries = fresh_queries()
+    fitted = router.clone().fit(small_table())
+    require(
+        isinstance(fitted, Router), router, "fit returned no router", allowed="the router itself", got=fitted
+    )
+    found: object = fitted.estimate(queries)
+    require(
+        isinstance(found, Estimate),
+        router,
+        "estimate returned no estimate",
+        allowed="a turnout.core.estimate.Estimate",
+        got=type(found).__name__,
+        do="build it with `make_estimate(candidates, quality_QM)`",
+    )
+    rows = found.num_queries if isinstance(found, Estimate) else 0
+    require(rows == len(queries), router, "rows of an estimate", allowed=len(queries), got=rows)
 
 
 def estimating_before_fit_is_refused(router: Router) -> None:

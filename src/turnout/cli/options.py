@@ -156,8 +156,7 @@ def router_names(text: str) -> tuple[str, ...]:
             sentence("--router names none", allowed=", ".join(registry), got=text, do="name one or more")
         )
     for name in names:
-        if name not in registry:
-            registry.get(name)
+        registry.path(name)
     return names
 
 

@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
             deployment,
             train_part,
             test_part,
-            others={name: find_registry("routers").get(name)() for name in others if name != "knn"},
+            others={name: find_registry("routers").make(name) for name in others if name != "knn"},
             num_resamples=options.resamples,
             seed=options.seed,
             leakage="allow" if options.allow_leakage else "check",

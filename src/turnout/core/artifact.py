@@ -129,7 +129,7 @@ def _encode_object(thing: Configured, prefix: str, arrays: dict[str, NDArray[Any
 
 
 def _decode_object(tree: Mapping[str, Any], prefix: str, arrays: Mapping[str, NDArray[Any]]) -> Configured:
-    cls = find_registry(tree["room"]).get(tree["name"])
+    cls = find_registry(tree["room"]).get(tree["name"], is_stored=True)
     config = {
         name: _decode_value(value, f"{prefix}{name}.", arrays) for name, value in tree["config"].items()
     }

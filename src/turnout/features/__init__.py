@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from turnout.core.contracts import Embedder
 from turnout.core.lazy import lazy_exports
 from turnout.core.registry import Registry
 
@@ -41,7 +42,7 @@ TABLE = {
 }
 """Names of the embedders."""
 
-registry = Registry("features", TABLE)
+registry = Registry("features", TABLE, kind=Embedder)
 """The room's names; third parties add theirs through the entry points `turnout.features`."""
 
 __all__ = [

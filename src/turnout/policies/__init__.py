@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from turnout.core.contracts import Policy
 from turnout.core.lazy import lazy_exports
 from turnout.core.registry import Registry
 
@@ -42,7 +43,7 @@ TABLE = {
     "threshold": "turnout.policies.threshold:Threshold",
 }
 
-registry = Registry("policies", TABLE)
+registry = Registry("policies", TABLE, kind=Policy)
 
 _LAZY = {
     "Best": ".best",

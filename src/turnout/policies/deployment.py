@@ -11,6 +11,7 @@ from typing import Any, ClassVar, final
 
 import numpy as np
 
+from turnout.core.asking import estimate_of
 from turnout.core.budget import Budget, Goal
 from turnout.core.candidate import Candidate
 from turnout.core.contracts import Configured, Policy, Router, State
@@ -261,9 +262,8 @@ class Deployment(Configured):
         rng: np.random.Generator | None = None,
     ) -> Decisions:
         """Return one decision per query; see `consider`."""
-        return self.consider(queries, goal=goal, budget=budget, price=price, allowed_QM=allowed_QM, rng=rng)[
-            0
-        ]
+        found = self.consider(queries, goal=goal, budget=budget, price=price, allowed_QM=allowed_QM, rng=rng)
+        return found[0]
 
     def consider(
         self,
@@ -295,7 +295,7 @@ class Deployment(Configured):
         if (self.goal if goal is None else goal).asks_for_money:
             at = max(at, self._least_price)  # a pacer's 0 too: who has no known cost stays last
         caps = _at_price(_NO_CAPS if budget is None else budget, at)
-        estimate = self._estimator(plan).estimate(queries)
+        estimate = estimate_of(self._estimator(plan), queries)
         if extra_usd_QM is not None:
             estimate = replace(estimate, cost_usd_QM=estimate.cost_usd_QM + extra_usd_QM)
         mask_QM = feasible(queries, estimate.candidates, limits_M=self._limits_M)
@@ -321,7 +321,7 @@ class Deployment(Configured):
 
     def estimate(self, queries: Sequence[Query], *, goal: Goal | None = None) -> Estimate:
         """Return the estimate that decides for `goal`: the router's, or the fallback's behind the guard."""
-        return self._estimator(self.plan(goal)).estimate(queries)
+        return estimate_of(self._estimator(self.plan(goal)), queries)
 
     def _estimator(self, plan: Plan) -> Router:
         return self.router if plan.is_open else self.fallback

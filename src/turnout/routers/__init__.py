@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from turnout.core.contracts import Router
 from turnout.core.lazy import lazy_exports
 from turnout.core.registry import Registry
 
@@ -87,7 +88,7 @@ TABLE = {
 }
 """Names of the routers."""
 
-registry = Registry("routers", TABLE)
+registry = Registry("routers", TABLE, kind=Router, reserved=("auto",))
 """The room's names; third parties add theirs through the entry points `turnout.routers`."""
 
 __all__ = [

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
+from turnout.core.asking import estimate_of, fit_router
 from turnout.core.budget import Goal
 from turnout.core.contracts import Embedder, Policy, Router
 from turnout.core.errors import InputError, TableError, sentence
@@ -130,16 +131,16 @@ def learn_named(router: Wanted, work: Work, *, shares: Shares, progress: Progres
     progress("select", 1, 5)
     (name, chosen), trials = _select(router, parts["fit"], work, progress)
     progress(f"fit {name}", 2, 5)
-    learned = chosen.clone().fit(parts["fit"])
+    learned = fit_router(chosen.clone(), parts["fit"])
     progress("estimate", 3, 5)
     where = None if work.is_log else find_support(work.table, _reads(learned, work), reads_tasks=True)
     best, single = _best(work.table, where), _best(parts["fit"], where)
     calibrate, guard = (
-        _judged_log(part, learned.estimate(part.queries))
+        _judged_log(part, estimate_of(learned, part.queries))
         if work.is_log
         else judge(
             part,
-            learned.estimate(part.queries),
+            estimate_of(learned, part.queries),
             np.full(len(part.queries), single),
             best,
             allowed_QM=None if where is None else where.of(work.table, part),
@@ -219,4 +220,4 @@ def _pool(router: Wanted) -> dict[str, Router]:
     if isinstance(router, Mapping):
         return dict(router)
     names = [router] if isinstance(router, str) else list(router)
-    return {name: find_registry("routers").get(name)() for name in names}
+    return {name: find_registry("routers").make(name) for name in names}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from turnout.core.asking import estimate_of, fit_router
 from turnout.core.budget import Goal
 from turnout.core.contracts import Policy, Router
 from turnout.core.errors import InputError, TableError, sentence
@@ -71,8 +72,8 @@ def _cross_validate(
             )
         )
     prices = price_grid(BestSingleRouter().fit(table).estimate(table.queries), num=24)
-    learned = [(router.clone().fit(table.where(~fold)), table.where(fold)) for fold in folds]
-    grids = [price_grid(model.estimate(part.queries), num=24) for model, part in learned]
+    learned = [(fit_router(router.clone(), table.where(~fold)), table.where(fold)) for fold in folds]
+    grids = [price_grid(estimate_of(model, part.queries), num=24) for model, part in learned]
     # One grid for all folds: prices have the same meaning in each.
     prices = np.unique(np.maximum(np.concatenate([prices, *grids]), least))
     prices = prices[np.unique(np.linspace(0, prices.size - 1, 48).astype(int))]

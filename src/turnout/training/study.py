@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from turnout.core.asking import estimate_of
 from turnout.core.contracts import Embedder, Policy, Router
 from turnout.core.errors import InputError, sentence
 from turnout.core.estimate import Estimate
@@ -188,7 +189,7 @@ def _fitted(
 
 
 def _masked(router: Router, test: OutcomeTable) -> Estimate:
-    estimate = router.estimate(test.queries)
+    estimate = estimate_of(router, test.queries)
     return estimate.restrict(feasible(test.queries, estimate.candidates))
 
 

@@ -12,6 +12,7 @@ from turnout.core.contracts import Embedder, Policy, Router
 from turnout.core.errors import InputError, sentence
 from turnout.core.outcomes import OutcomeTable
 from turnout.core.progress import Progress, silent
+from turnout.core.registry import find_registry
 from turnout.core.validation import check_count, check_kind
 from turnout.policies import Best, Deployment, Frontier, Guard, price_grid
 from turnout.routers.targets import with_card_costs
@@ -170,6 +171,8 @@ def _check_options(router: Wanted, *, tasks_given: bool, shares: Shares | None, 
                 do="name one, or compare their deployments in a shadow",
             )
         )
+    if router == AUTO:
+        find_registry("routers").require_one_meaning(AUTO)
     if tasks_given and router != AUTO:
         raise InputError(
             sentence(

@@ -77,7 +77,7 @@ def _fill(
         if f"vector/{name}" in tensors:
             pool.describe(name, tensors[f"vector/{name}"])
     if isinstance(router, dict):
-        made = registry.get(router["name"])(**router["config"])
+        made = registry.get(router["name"], is_stored=True)(**router["config"])
         if not isinstance(made, AdapterRouter):
             raise KeyError("router")
         pool.router = made

@@ -58,7 +58,7 @@ def load_depth(
                 do="pass is_same_base=True if only the weights' form is another",
             )
         )
-    router = find_registry("nn").get(config["router"])(**config["arguments"])
+    router = find_registry("nn").get(config["router"], is_stored=True)(**config["arguments"])
     if not isinstance(router, DepthRouter):
         raise ArtifactError(sentence("load_depth: router", allowed="a depth router", got=config["router"]))
     try:

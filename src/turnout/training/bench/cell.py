@@ -45,7 +45,8 @@ def run_cell(place: Path, name: str, *, seed: int) -> dict[str, Any]:
         return {**cell, "error": str(error)}
     except Exception as error:  # noqa: BLE001 - one method of many, perhaps of another package: a row says why
         _LOG.exception("%s on %s", name, place.name)
-        return {**cell, "error": f"{type(error).__name__}: {error}"}
+        notes = getattr(error, "__notes__", ())
+        return {**cell, "error": "; ".join([f"{type(error).__name__}: {error}", *notes])}
 
 
 def _measure(name: str, given: Prepared, *, seed: int) -> dict[str, Any]:

@@ -6,11 +6,11 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from turnout.core.artifact import save
+from turnout.core.asking import Estimates, estimate_of, fit_router
 from turnout.core.budget import Budget, Goal
 from turnout.core.contracts import Configured, Embedder
 from turnout.core.decision import Decisions
@@ -30,13 +30,6 @@ from turnout.training.train import train
 
 METHODS = (AUTO, told(AUTO), *registry, *map(told, READERS), *BUDGETED, *PEERS, *llmrouter.METHODS)
 """Everything that takes part; `told(name)` of any other registered router may be asked for besides."""
-
-
-class Estimates(Protocol):
-    """What a fitted method can do."""
-
-    def estimate(self, queries: Sequence[Query]) -> Estimate:
-        """Return the estimate of some queries."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,7 +60,7 @@ class Contestant:
 
     def estimate(self, queries: Sequence[Query]) -> Estimate:
         """Return the estimate under the masks of capability and context."""
-        estimate = self.router.estimate(queries)
+        estimate = estimate_of(self.router, queries)
         return estimate.restrict(feasible(queries, estimate.candidates))
 
     def artifact_mb(self) -> float | None:
@@ -134,6 +127,6 @@ def fit_contestant(name: str, given: Prepared, *, seed: int) -> Contestant:
         worker = llmrouter.Worker(name, given.train, x_NF)
         chooser = Chooser(worker=worker, embedder=given.embedder, base=BestSingleRouter().fit(given.train))
         return Contestant(router=chooser, saved=None, fit_s=worker.fit_s, peak_mb=worker.peak_mb)
-    made = BUDGETED[name](given) if name in BUDGETED else registry.get(plain(name))()
-    router = with_embedder(made, given.embedder).fit(given.train)
+    made = BUDGETED[name](given) if name in BUDGETED else registry.make(plain(name))
+    router = fit_router(with_embedder(made, given.embedder), given.train)
     return Contestant(router=router, saved=router)
