@@ -15,7 +15,7 @@ from tests.features.corpora import real_queries
 from turnout.features import TextEmbedder, word_memory
 from turnout.features.tokens import grams, split
 from turnout.features.word_memory import Memory
-from turnout.features.word_rows import WordRows
+from turnout.features.word_rows import WordRows, rows_from_arrays
 
 
 @pytest.fixture(scope="module")
@@ -162,3 +162,19 @@ def test_a_copy_has_forgotten_what_was_read_and_reads_the_same(rows: WordRows) -
     assert not copied._memory
     assert copied._memory._lexicon is copied
     np.testing.assert_array_equal(vector(copied, tokens), expected)
+
+
+def test_rows_read_back_are_the_same_to_the_bit(rows: WordRows) -> None:
+    again = rows_from_arrays(rows.arrays(), rows.gram_sizes)
+    np.testing.assert_array_equal(again.table_VF, rows.table_VF)
+    np.testing.assert_array_equal(again.gram_table_GF, rows.gram_table_GF)
+    assert again.arrays()["table"].dtype == np.int8
+
+
+def test_rows_of_half_precision_from_an_older_artifact_stay_as_they_were(rows: WordRows) -> None:
+    arrays = {name: array for name, array in rows.arrays().items() if not name.endswith("_scale")}
+    table_VF = np.random.default_rng(0).normal(size=rows.table_VF.shape).astype(np.float16)
+    arrays |= {"table": table_VF, "gram_table": rows.gram_table_GF.astype(np.float16)}
+    old = rows_from_arrays(arrays, rows.gram_sizes)
+    np.testing.assert_array_equal(old.table_VF, table_VF.astype(np.float32))
+    np.testing.assert_array_equal(old.arrays()["table"], table_VF)

@@ -18,12 +18,12 @@ from turnout.datasets import load as load_table
 from turnout.datasets import synthetic
 from turnout.features import TextEmbedder
 from turnout.policies import Deployment
-from turnout.routers import BlendRouter
+from turnout.routers import BlendRouter, KNNRouter
 from turnout.routers.stacking import Evidence, Weights
 from turnout.training import Shares, learn_auto, train
 from turnout.training.auto import kept, triples
 from turnout.training.cross_fit import Fold, cut
-from turnout.training.learners import MAX_STORED, learners
+from turnout.training.learners import learners
 
 WORLD = synthetic(num_queries=1500, seed=3)
 SMALL = TextEmbedder(num_features=32, max_words=2_000, max_pairs=1_000, max_grams=1_000)
@@ -258,7 +258,7 @@ def test_what_words_cannot_tell_is_found_by_signals(write: Callable[[str, int], 
     assert truth_QM[400:][np.arange(200), chosen].mean() > 0.72
 
 
-def test_learners_follow_the_table() -> None:
+def test_learners_follow_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     table, _ = world(60, 3)
     blind = OutcomeTable(
         queries=[replace(query, task=None) for query in table.queries],
@@ -274,8 +274,36 @@ def test_learners_follow_the_table() -> None:
     untold = learners(table, tasks_given=False)
     assert "group_mean" not in untold
     assert untold["inferred_group"].config()["reads_task"] is False
-    large = synthetic(num_queries=MAX_STORED + 1, seed=0).table
-    assert "knn" not in learners(large, tasks_given=False)
+    monkeypatch.setattr("turnout.training.learners.MAX_STORED", len(table.queries) - 1)
+    assert "knn" not in learners(table, tasks_given=False)
+
+
+def test_topics_finer_than_clusters_are_not_lost_on_a_large_table() -> None:
+    """500 topics of three words each and one candidate good at each: clusters do not know them."""
+    rng = np.random.default_rng(0)
+    good_K = rng.integers(0, 3, 500)
+    topic_Q = rng.integers(0, 500, 5_600)
+    filler = [f"filler{n}" for n in range(60)]
+    texts = [" ".join([f"x{k}a", f"y{k}b", f"z{k}c", *rng.choice(filler, 4)]) for k in topic_Q]
+    truth_QM = np.where(np.arange(3) == good_K[topic_Q, None], 0.9, 0.3)
+    queries = [Query(id=f"q{n}", text=text) for n, text in enumerate(texts)]
+    row_N, column_N = (index.ravel() for index in np.indices((5_100, 3)))
+    table = OutcomeTable(
+        queries=queries[:5_100],
+        candidates=[Candidate(model=f"m{n}") for n in range(3)],
+        query_index=row_N,
+        candidate_index=column_N,
+        quality=(rng.random((5_100, 3)) < truth_QM[:5_100]).astype(float).ravel(),
+    )
+    learned = learn_auto(table)
+    given = {}
+    for name, router in {"auto": learned.router, "knn": KNNRouter().fit(table)}.items():
+        choice_Q = router.estimate(queries[5_100:]).quality_QM.argmax(1)
+        given[name] = truth_QM[5_100:][np.arange(500), choice_Q].mean()
+    assert given["auto"] > given["knn"] - 0.02
+    assert given["knn"] > 0.65
+    assert "knn" in learned.about["members"]  # type: ignore[operator]
+    assert learned.about["not_tried"] == []
 
 
 def test_who_earns_nothing_is_left_out_unless_it_knows_the_costs() -> None:

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from turnout.features.byte_rows import from_bytes, to_bytes
 from turnout.features.pair_index import PairIndex
 from turnout.features.sparse import Array
 from turnout.features.tokens import grams
@@ -42,6 +43,8 @@ class WordRows:
     unknown_idf: float
     """The idf of a word that no document holds."""
     gram_sizes: tuple[int, int]
+    is_half: bool = False
+    """Rows of half precision, as artifacts before 0.2 hold them, and not of a byte a number."""
     _word_rank: dict[str | None, int] = field(init=False)
     _pair_index: PairIndex = field(init=False)
     _gram_row: dict[str, int] = field(init=False)
@@ -50,8 +53,8 @@ class WordRows:
 
     def __post_init__(self) -> None:
         # Rounded once, here, to what is stored: a loaded embedder gives the same vectors to the bit.
-        self.table_VF = self.table_VF.astype(np.float16).astype(np.float32)
-        self.gram_table_GF = self.gram_table_GF.astype(np.float16).astype(np.float32)
+        self.table_VF = self._rounded(self.table_VF)
+        self.gram_table_GF = self._rounded(self.gram_table_GF)
         self._word_rank = {word: rank for rank, word in enumerate(self.words)}
         self._pair_index = PairIndex(self.pairs)
         self._gram_idf = self.gram_idf.tolist()
@@ -154,26 +157,43 @@ class WordRows:
         return found
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return everything learned as numeric arrays, rows in half precision; see `rows_from_arrays`."""
+        """Return everything learned as numeric arrays, rows as they are rounded; see `rows_from_arrays`."""
         return {
             "words": _pack(self.words),
             "pairs": self.pairs,
             "grams": _pack(self.grams),
-            "table": self.table_VF.astype(np.float16),
-            "gram_table": self.gram_table_GF.astype(np.float16),
+            **self._packed("table", self.table_VF),
+            **self._packed("gram_table", self.gram_table_GF),
             "gram_idf": self.gram_idf,
             "unknown_idf": np.array([self.unknown_idf]),
         }
 
+    def _packed(self, name: str, rows_VF: Array) -> dict[str, np.ndarray]:
+        if self.is_half:
+            return {name: rows_VF.astype(np.float16)}
+        bytes_VF, scale_V = to_bytes(rows_VF)
+        return {name: bytes_VF, f"{name}_scale": scale_V}
+
+    def _rounded(self, rows_VF: Array) -> Array:
+        if self.is_half:
+            return rows_VF.astype(np.float16).astype(np.float32)
+        return from_bytes(*to_bytes(rows_VF))
+
 
 def rows_from_arrays(arrays: Mapping[str, np.ndarray], gram_sizes: tuple[int, int]) -> WordRows:
     """Rebuild from `WordRows.arrays`."""
+    is_half = "table_scale" not in arrays
+
+    def rows(name: str) -> Array:
+        return arrays[name] if is_half else from_bytes(arrays[name], arrays[f"{name}_scale"])
+
     return WordRows(
         words=_unpack(arrays["words"]),
         pairs=arrays["pairs"],
         grams=_unpack(arrays["grams"]),
-        table_VF=arrays["table"],
-        gram_table_GF=arrays["gram_table"],
+        table_VF=rows("table"),
+        gram_table_GF=rows("gram_table"),
+        is_half=is_half,
         gram_idf=arrays["gram_idf"],
         unknown_idf=float(arrays["unknown_idf"][0]),
         gram_sizes=gram_sizes,

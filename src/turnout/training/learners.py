@@ -14,10 +14,10 @@ from turnout.routers import (
     UniRouteRouter,
 )
 
-MAX_STORED = 5_000
+MAX_STORED = 50_000
 """Queries up to which kNN takes part. It stores each of them: beyond, clusters stand in for neighbours.
 
-A round number, for the size of the artifact and the time of a decision; it was not tuned on a table.
+A round number, for the time that the folds take, which grows with its square; it was not tuned on a table.
 """
 
 
