@@ -3,7 +3,8 @@
     python -m scripts.moe_families           write the page (about half a minute)
 
 Of every module that gives itself `experts` a tiny block with random weights is built, and asked: can its gate
-be recorded and replayed bit for bit, can another take its place, and does it follow a known rule? Where
+be recorded and replayed bit for bit, can another take its place, do executors run its experts, and does it
+follow a known rule? Where
 experts stand in a whole decoder layer a tiny model is built instead. What cannot be built is listed too.
 """
 
@@ -25,12 +26,15 @@ import transformers
 from torch import Tensor, nn
 
 from turnout.core.errors import TurnoutError
+from turnout.nn.executors.auto import make_executor
+from turnout.nn.experts import stack_of
 from turnout.nn.gate_hook import GateHook
 from turnout.nn.gate_stand_in import width_of
 from turnout.nn.gate_swap import GateSwap
 from turnout.nn.gates.top_k import TopKGate
 from turnout.nn.moe import MoELayer, find_moe_layers
 from turnout.nn.moe_rule import GateRule, find_rule
+from turnout.nn.plan import SparsePlan
 from turnout.nn.replay import replaying
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -63,6 +67,8 @@ class Found:
     """`exact`, or the obstacle."""
     swapped: str
     """`exact`, or the obstacle."""
+    executed: str
+    """`same`, or the obstacle."""
     rule: GateRule | None
     obstacle: str
     """Why there is no rule."""
@@ -95,7 +101,8 @@ def family(name: str, stem: str | None = None) -> Iterator[Found]:
 
 
 def _refused(name: str, block: str, obstacle: str, replayed: str = "-") -> Found:
-    return Found(family=name, block=block, replayed=replayed, swapped="-", rule=None, obstacle=obstacle)
+    nothing: dict[str, Any] = {"swapped": "-", "executed": "-", "rule": None}
+    return Found(family=name, block=block, replayed=replayed, obstacle=obstacle, **nothing)
 
 
 def _run_block(block: nn.Module) -> Tensor:
@@ -247,14 +254,9 @@ def _size(name: str, value: int | None) -> int | None:
     if "intermediate" in name or name in ("expert_ffn_hidden_size", "ffn_hidden_size", "ffn_dim", "d_ff"):
         return INNER
     caps = {
-        "part_features": 8,
-        "n_group": 4,
-        "num_expert_group": 4,
-        "topk_group": 2,
-        "vocab_size": 64,
-        "head_dim": 8,
-    }
-    caps |= {"num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 4}
+        "part_features": 8, "n_group": 4, "num_expert_group": 4, "topk_group": 2, "vocab_size": 64,
+        "head_dim": 8, "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 4,
+    }  # fmt: skip
     return min(value, caps[name]) if name in caps else None
 
 
@@ -267,12 +269,16 @@ def _asked(name: str, block: nn.Module, model: nn.Module, run: Callable[[], Tens
     number = next((i for i, layer in enumerate(hook.layers) if layer.block is block), 0)
     swapped = _tried(partial(_swapped, model, hook, number, run))
     replayed = _tried(partial(_replayed, hook, number, run))
+    executed = _tried(partial(_executed, hook.layers[number]))
     rule, obstacle = None, ""
     try:
         rule = find_rule(hook.layers[number])
     except TurnoutError as error:
         obstacle = _got(error)
-    return Found(family=name, block=kind, replayed=replayed, swapped=swapped, rule=rule, obstacle=obstacle)
+    return Found(
+        family=name, block=kind, replayed=replayed, swapped=swapped, executed=executed,
+        rule=rule, obstacle=obstacle,
+    )  # fmt: skip
 
 
 @torch.no_grad()
@@ -324,36 +330,49 @@ def _replayed(hook: GateHook, number: int, run: Callable[[], Tensor]) -> str:
     return "exact" if not torch.equal(changed, plain) else "the gate does not matter"
 
 
+def _executed(layer: MoELayer) -> str:
+    """Return `same` if an executor gives what the family's experts do of the same choices, to rounding."""
+    stack = stack_of(layer.experts)
+    random = torch.Generator().manual_seed(0)
+    x_TD = torch.randn(37, stack.width, generator=random)
+    weights_TK, indices_TK = torch.rand(37, stack.num_experts, generator=random).topk(CHOSEN)
+    plan = SparsePlan.from_choices(weights_TK, indices_TK, num_experts=stack.num_experts)
+    own_TD = layer.experts(x_TD, indices_TK, weights_TK)
+    y_TD = make_executor("auto").run(x_TD, plan, layer.experts)
+    bound = 1e-5 * float(own_TD.abs().max())
+    return "same" if torch.allclose(y_TD, own_TD, rtol=0, atol=bound) else "the output differs"
+
+
 def _got(error: TurnoutError) -> str:
     """Return the obstacle that a sentence names."""
-    return str(error).partition("got: ")[2].strip("\"'") or str(error)
+    return str(error).partition("got: ")[2].strip("\"'") or str(error).partition("; allowed: ")[0]
 
 
 def page() -> str:
     """Return the page."""
     found = list(families())
-    exact = sum(one.replayed == "exact" for one in found)
-    swapped = sum(one.swapped == "exact" for one in found)
+    held = [[x in ("exact", "same") for x in (o.replayed, o.swapped, o.executed)] for o in found]
+    exact, swapped, executed = map(sum, zip(*held, strict=True))
     ruled = sum(one.rule is not None for one in found)
     lines = [
-        "# Families of experts",
-        "",
-        "<!-- Written by scripts/moe_families.py: run `python -m scripts.moe_families`. -->",
-        "",
+        "# Families of experts\n",
+        "<!-- Written by scripts/moe_families.py: run `python -m scripts.moe_families`. -->\n",
         f"The blocks of experts in `transformers` {transformers.__version__}, each built tiny with random "
         "weights and asked. *Replay*: what `GateHook.recording` kept is repeated by `replaying` bit for bit "
         "after the gate was changed. *Swap*: with `GateSwap` the experts do, bit for bit, what a `top_k` "
-        "gate says, and the family's gate is back afterwards. *Rule*: score, weight, selection bias, groups; "
-        "`GateHook.steered` and `Rewiring` need it, and it is proved on the gate's own outputs.",
+        "gate says, and the family's gate is back afterwards. *Experts*: an executor of turnout gives of the "
+        "same choices what the family's own code gives, to rounding. *Rule*: score, weight, selection bias, "
+        "groups; `GateHook.steered` and `Rewiring` need it, and it is proved on the gate's own outputs.",
         "",
-        f"{len(found)} blocks: {exact} replayed exactly, {swapped} swapped exactly, {ruled} with a known "
-        "rule.",
+        f"{len(found)} blocks: {exact} replayed exactly, {swapped} swapped exactly, {executed} with experts "
+        f"that executors run, {ruled} with a known rule.",
         "",
-        "| family | block | replay | swap | rule, or its obstacle |",
-        "|---|---|---|---|---|",
+        "| family | block | replay | swap | experts | rule, or its obstacle |",
+        "|---|---|---|---|---|---|",
     ]
     for one in found:
-        cells = [one.family, f"`{one.block}`", *map(_cell, (one.replayed, one.swapped, _rule(one)))]
+        asked = (one.replayed, one.swapped, one.executed, _rule(one))
+        cells = [one.family, f"`{one.block}`", *map(_cell, asked)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
