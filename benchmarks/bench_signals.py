@@ -163,7 +163,7 @@ def measure(world: World) -> dict[str, Any]:
         chosen[name] = decided(deployment, test, Goal())
     found["quality"] = {name: float(world.truth_QM[rows, at_Q].mean()) for name, at_Q in chosen.items()}
     found["diverted"] = {name: float((chosen[name] != single).mean()) for name in arms}
-    return {**found, "oracle": float(world.truth_QM.max(axis=1).mean())}
+    return {**found, "fingerprint": table.fingerprint, "oracle": float(world.truth_QM.max(axis=1).mean())}
 
 
 def _size(deployment: Deployment) -> float:

@@ -140,8 +140,45 @@ def safety(data: Result) -> Iterator[str]:
         yield f"| `{name}` | {cells} |"
 
 
+def signals(data: Result) -> Iterator[str]:
+    """What `auto` gains from routers that read signals, and what they cost where there is nothing to gain."""
+    result = data["result"]
+    yield (
+        "Development worlds, learned with routers that read the text alone, with two more that read signals "
+        "(the default), and with text and signals joined in one embedder. *Plain*: nothing hangs on signals; "
+        "*rule*: one property of the text decides who is good. Differences to text alone in points, by true "
+        "chances, with 95 % intervals over the worlds; below: worlds where a choice is worth less by half a "
+        "point or more."
+    )
+    yield ""
+    yield (
+        "| worlds | learned with | beyond text alone | worst | diverting | below best single | below kNN "
+        "| fit, share of text alone |"
+    )
+    yield "|---|---|---|---|---|---|---|---|"
+    for kind, found in result["summary"].items():
+        for arm in ("text", "signals", "joined"):
+            gain = spread(found.get(arm), scale=100, form="+.2f")
+            worst = f"{100 * found[arm]['worst']:+.2f}" if arm in found else "-"
+            below = f"{found['below_best_single'][arm]} | {found['below_knn'][arm]}"
+            fit = f"{found['fit_cpu_s'][arm] / found['fit_cpu_s']['text']:.2f}"
+            yield (
+                f"| {kind}, {found['worlds']} | {arm} | {gain} | {worst} | {found['diverting'][arm]} "
+                f"| {below} | {fit} |"
+            )
+    yield ""
+    arms = ("best_single", "knn", "text", "signals", "joined")
+    yield f"| rule / texts | {' | '.join(arms)} | oracle |"
+    yield "|---" * (len(arms) + 2) + "|"
+    for name, cell in result["worlds"].items():
+        if name.startswith("rule / "):
+            worth = " | ".join(f"{cell['quality'][arm]:.3f}" for arm in arms)
+            yield f"| {name.removeprefix('rule / ')} | {worth} | {cell['oracle']:.3f} |"
+
+
 SECTIONS: Writers = {
     "auto_unseen": ("auto on tables that it has never seen", unseen),
+    "signals": ("Signals beside the text", signals),
     "numbers": ("Time and size", numbers),
     "safety": ("Where harmful prompts go (S53)", safety),
 }
