@@ -24,7 +24,7 @@ test-ray: $(VENV)/.dev ## test the gateway on a local Ray Serve (installs the ex
 test-python: ## run the tests that need no torch on another Python: make test-python PYTHON=3.13
 	@bash scripts/test-python $(PYTHON)
 
-test-pythons: ## test core and gateway of the base installation on every other Python that is here
+test-pythons: ## test the base installation on every other Python that is here, without what needs torch
 	@bash scripts/test-pythons
 
 test-triton: $(VENV)/.dev ## install Triton (286 MB) and run the kernels of experts in its interpreter
