@@ -2,10 +2,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.nn.bench.test_cells import TINY
-from turnout.nn.bench.picture import draw
+from turnout.nn.bench.picture import draw, figure_of
 from turnout.nn.bench.summary import spread, summarise, to_text
 
 
@@ -61,6 +62,20 @@ def test_who_sees_later_bytes_comes_last_and_is_marked() -> None:
     assert "soft *" in text
     assert "not to be compared" in text
     assert "top_k *" not in text
+
+
+def test_the_picture_rings_who_stands_beside_and_puts_dense_at_zero() -> None:
+    first = figure_of(summarise(CELLS), "a title").axes[0]
+    names = [label.get_text() for label in first.get_yticklabels()]
+    dots = {}
+    for line in first.lines:
+        if line.get_marker() == "o":
+            difference, place = np.asarray(line.get_xydata())[0]
+            dots[names[int(place)]] = (float(difference), line.get_markerfacecolor() == "white")
+    assert {name: is_ring for name, (_, is_ring) in dots.items()} == {
+        "top_k": False, "soft (sees later bytes)": False, "dense": True, "top_k, best fixed choice": True
+    }  # fmt: skip
+    assert dots["dense"][0] == 0.0
 
 
 def test_the_picture_is_drawn() -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from turnout.nn.bench.summary import Row, Spread
+from turnout.nn.bench.contenders import CONTROLS
+from turnout.nn.bench.summary import BASELINE, FIXED, Row, Spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,18 +20,22 @@ INK, SOFT, FAIR, UNFAIR = "#111827", "#4b5563", "#1d4ed8", "#9ca3af"
 
 
 def draw(rows: Sequence[Row], title: str) -> bytes:
-    """Return one PNG: loss against dense, unevenness, and training speed, gate by gate."""
+    """Return one PNG: loss against dense, unevenness, and training speed, gate by gate.
+
+    Dots are gates; rings are what stands beside them, dense at 0.
+    """
+    file = io.BytesIO()
+    figure_of(rows, title).savefig(file, format="png", metadata={"Software": "turnout"})
+    return file.getvalue()
+
+
+def figure_of(rows: Sequence[Row], title: str) -> Figure:
+    """Return the figure that `draw` writes."""
     shown = [row for row in rows if row.loss is not None][::-1]
     figure = Figure(figsize=(11.5, 1.4 + 0.34 * len(shown)), dpi=DPI, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, 3, sharey=True, width_ratios=(1.5, 1.0, 1.0))
-    _panel(
-        axes[0],
-        shown,
-        lambda row: row.against_dense,
-        "Loss minus dense, nats a byte (left: better)",
-        zero=0.0,
-    )
+    _panel(axes[0], shown, _difference, "Loss minus dense, nats a byte (left: better)", zero=0.0)
     _panel(axes[1], shown, lambda row: row.max_vio, "MaxVio (0: even)", zero=0.0)
     _panel(axes[2], shown, lambda row: row.speed, "Training speed over dense", zero=1.0)
     for panel in axes[1:]:
@@ -40,9 +45,11 @@ def draw(rows: Sequence[Row], title: str) -> bytes:
     names = [row.gate if row.is_language_model else f"{row.gate} (sees later bytes)" for row in shown]
     axes[0].set_yticks(range(len(shown)), names)
     figure.suptitle(title, color=INK, fontsize=10, x=0.01, ha="left")
-    file = io.BytesIO()
-    figure.savefig(file, format="png", metadata={"Software": "turnout"})
-    return file.getvalue()
+    return figure
+
+
+def _difference(row: Row) -> Spread | None:
+    return Spread(value=0.0, low=None, high=None) if row.gate == BASELINE else row.against_dense
 
 
 def _panel(
@@ -59,7 +66,8 @@ def _panel(
             axes.plot(
                 [found.low, found.high], [place, place], color=color, linewidth=1.6, solid_capstyle="butt"
             )
-        axes.plot([found.value], [place], "o", color=color, markersize=4.5)
+        inside = "white" if row.gate in (*CONTROLS, FIXED) else color
+        axes.plot([found.value], [place], "o", color=color, markerfacecolor=inside, markersize=4.5)
     axes.set_title(title, color=INK, fontsize=9, loc="left")
     axes.tick_params(labelsize=8, colors=SOFT)
     axes.grid(axis="x", color="#e5e7eb", linewidth=0.6)

@@ -14,6 +14,7 @@ from turnout.nn.bench.setting import Setting
 STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 
 BASELINE = "dense"
+FIXED = "top_k, best fixed choice"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +115,7 @@ def _row(
 def _fixed(cells: Mapping[int, Mapping[str, Any]], dense: Mapping[int, Mapping[str, Any]]) -> Row:
     """Return the row of `top_k`'s models with one choice for all tokens."""
     return Row(
-        gate="top_k, best fixed choice",
+        gate=FIXED,
         sees="token",
         seeds=len(cells),
         loss=spread([c["loss"] for c in cells.values()]),
