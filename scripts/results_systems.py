@@ -12,6 +12,7 @@ from scripts.results_depth import depth, mixed
 from scripts.results_local import local
 from scripts.results_modules import duo
 from scripts.results_rewiring import rewiring, rewiring_tasks
+from turnout.nn.bench.summary import GROUPS, group_of
 
 Writers = Mapping[str, tuple[str, Callable[[Result], Iterator[str]]]]
 """Result file -> heading and writer."""
@@ -93,26 +94,34 @@ def gates(data: Result) -> Iterator[str]:
     )
     yield from _duration(data)
     yield ""
-    rows = []
+    groups: dict[str, list[tuple[str, ...]]] = {}
     for row in result["rows"]:
-        mark = "" if row["sees"] in ("token", "past") else " (sees later bytes)"
         losses = (spread(row["loss"]), spread(row["against_dense"], form="+.3f"))
         numbers = (spread(row[key], form=".2f") for key in ("max_vio", "dead_share", "change_rate", "speed"))
-        flops = f"{row['flops']['value']:.2f}" if row["flops"] else "-"
-        rows.append((f"{row['gate']}{mark}", *losses, *numbers, flops))
-    heads = ("gate", "loss, nats a byte", "against dense", "MaxVio", "dead", "change", "speed", "FLOPs")
-    yield from table(heads, rows)
-    yield ""
+        share = row["flops"]["value"] if row["flops"] else None
+        flops = "-" if share is None else f"{share:.2f}"
+        groups.setdefault(group_of(row["sees"], share), []).append((row["gate"], flops, *losses, *numbers))
+    heads = ("gate", "FLOPs", "loss, nats a byte", "against dense", "MaxVio", "dead", "change", "speed")
+    for group, said in GROUPS.items():
+        if group in groups:
+            yield from [f"{said[0].upper()}{said[1:]}.", ""] if said else []
+            yield from table(heads, groups[group])
+            yield ""
     yield "What the columns mean stands in [bench_gates.md](bench_gates.md)."
 
 
 def _duration(data: Result) -> Iterator[str]:
-    """Yield how long training took, where one run of the bench trained all cells."""
+    """Yield how long training took: by the clock, where one run of the bench trained all cells."""
     run, cells = data["result"].get("run"), len(data["result"]["cells"])
     if run is not None and run["trained"] == cells:
-        machine, minutes = f"{data['machine']['cores']} cores", f"{run['wall_s'] / 60:.1f} minutes"
+        machine, lasted = f"{data['machine']['cores']} cores", f"{run['wall_s'] / 60:.1f} minutes"
         threads = f"{run['jobs']} at a time with {run['threads']} thread each"
-        yield f"All {cells} cells were trained in {minutes} on {machine}, {threads}."
+        yield f"All {cells} cells were trained in {lasted} on {machine}, {threads}."
+        return
+    found, setting = data["result"]["cells"], data["result"]["setting"]
+    tokens = setting["steps"] * setting["batch"] * setting["size"]["positions"]
+    minutes = sum(tokens / cell["tokens_per_cpu_s"] for cell in found) / 60
+    yield f"The training steps of all {cells} cells took about {minutes:.0f} minutes of processor time."
 
 
 def recruit(data: Result) -> Iterator[str]:

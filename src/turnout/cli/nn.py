@@ -68,11 +68,11 @@ def run(options: argparse.Namespace) -> int:
 def _inspect(options: argparse.Namespace) -> list[Inspection]:
     from turnout.nn.analysis.counts import read_counts
     from turnout.nn.analysis.inspection import inspect_counts, inspect_recording
-    from turnout.nn.analysis.recording import Recording
+    from turnout.nn.analysis.routings import read_recording
 
     if options.file.suffix == ".parquet":
         return inspect_counts(read_counts(options.file))
-    recording = Recording.load(options.file)
+    recording = read_recording(options.file)
     rng = make_rng(options.seed, "inspect")
     with progress_bar(quiet=options.json) as progress:
         name = options.file.stem

@@ -125,9 +125,48 @@ def test_the_logarithmic_domain_agrees_with_the_plain_iteration_and_survives_lar
     plain_TE = 32 * d1_E * cost_TE * d0_T[:, None]
     found_TE = sinkhorn(logits_TE, tolerance=1e-10, max_iterations=5000)
     assert torch.allclose(found_TE, plain_TE, atol=1e-8)
-    large_TE = sinkhorn(1e3 * torch.randn(32, 4), max_iterations=50)
+    large_TE = sinkhorn(1e3 * torch.randn(32, 4, generator=torch.Generator().manual_seed(0)))
     assert bool(large_TE.isfinite().all())
     assert large_TE.sum(1).tolist() == pytest.approx([1.0] * 32, rel=1e-5)
+    assert large_TE.sum(0).tolist() == pytest.approx([8.0] * 4, rel=1e-3)
+
+
+@pytest.mark.parametrize("size", [30.0, 1e2, 1e3, 1e4])
+def test_sinkhorn_meets_loads_however_much_logits_differ(size: float) -> None:
+    logits_TE = size * torch.randn(64, 8, dtype=torch.double, generator=torch.Generator().manual_seed(1))
+    plan_TE = sinkhorn(logits_TE)
+    assert plan_TE.sum(0).tolist() == pytest.approx([8.0] * 8, rel=2e-4)
+    # It is the optimum: of the same form as that of the slow iteration.
+    if size < 1e3:
+        slow_TE = sinkhorn(logits_TE, tolerance=1e-8, max_iterations=50_000)
+        assert float((sinkhorn(logits_TE, tolerance=1e-8) - slow_TE).abs().max()) < 1e-6
+
+
+def test_the_gradient_of_prices_is_that_of_the_iterations() -> None:
+    logits_TE = 12 * torch.randn(16, 4, dtype=torch.double, generator=torch.Generator().manual_seed(2))
+    weight_TE = torch.randn(16, 4, dtype=torch.double, generator=torch.Generator().manual_seed(3))
+    gradients = []
+    for most in (1, 20_000):
+        z_TE = logits_TE.clone().requires_grad_()
+        (sinkhorn(z_TE, tolerance=1e-10, max_iterations=most) * weight_TE).sum().backward()
+        assert z_TE.grad is not None
+        gradients.append(z_TE.grad)
+    assert float(gradients[0].abs().max()) > 1e-3
+    assert torch.allclose(gradients[0], gradients[1], atol=1e-6)
+
+
+def test_sinkhorn_says_what_it_cannot_meet_and_refuses_what_is_no_number() -> None:
+    closed_TE = torch.zeros(8, 2)
+    closed_TE[:6, 0] = -torch.inf
+    # Two tokens alone may go to expert 0, which is to have four.
+    with pytest.warns(RuntimeWarning, match=r"sinkhorn: loads; allowed: within 0.0001; got: 'off by 0\.5"):
+        sinkhorn(closed_TE)
+    for wrong in (torch.nan, torch.inf):
+        logits_TE = torch.zeros(4, 2)
+        logits_TE[3, 1] = wrong
+        with pytest.raises(InputError, match="sinkhorn: logits_TE; allowed: numbers, or -inf"):
+            sinkhorn(logits_TE)
+        assert bool(sinkhorn(logits_TE, mask_T=torch.tensor([True, True, True, False])).isfinite().all())
 
 
 def test_a_cold_sinkhorn_scores_what_the_assignment_scores_and_a_warm_one_less() -> None:

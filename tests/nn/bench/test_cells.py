@@ -93,6 +93,30 @@ def test_every_contender_has_a_row_in_a_result_or_is_named_with_its_reason() -> 
     assert set(UNRECORDED) <= set(CONTENDERS)
 
 
+@pytest.mark.parametrize("name", ["dense", "top_k"])
+@pytest.mark.parametrize("where", ["loss", "weights"])
+def test_training_that_leaves_the_numbers_ends_there_and_says_so(
+    name: str, where: str, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = cell(name, corpus)
+    before, draws = lost._draw, 0
+
+    def draw() -> torch.Tensor:
+        nonlocal draws
+        draws += 1
+        if draws == 3:
+            parameter = next(lost.model.parameters()) if where == "weights" else lost.model.norm.weight
+            parameter.data.fill_(float("nan"))
+        return before()
+
+    monkeypatch.setattr(lost, "_draw", draw)
+    found = lost.run()
+    assert draws == 3
+    assert found["diverged_at"] == 3
+    assert found["loss"] != found["loss"]
+    assert "tokens_per_s" not in found
+
+
 def test_neighbours_share_a_pool_and_own_what_others_own(corpus: Corpus) -> None:
     rex, plain = cell("rex", corpus), cell("top_k", corpus)
     experts = [block.feed.experts for block in rex._blocks()]

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from scripts.results_systems import gates
 from tests.nn.bench.test_cells import TINY
 from turnout.nn.bench.picture import draw, figure_of
 from turnout.nn.bench.summary import spread, summarise, to_text
@@ -59,9 +60,51 @@ def test_who_sees_later_bytes_comes_last_and_is_marked() -> None:
     rows = summarise(CELLS)
     assert [row.gate for row in rows] == ["top_k", "dense", "top_k, best fixed choice", "soft"]
     text = to_text(TINY, "some text", rows)
-    assert "soft *" in text
-    assert "not to be compared" in text
-    assert "top_k *" not in text
+    below = text.split("not to be compared")[1]
+    assert "soft" in below
+    assert "top_k" not in below
+    assert "other work" not in text
+
+
+def test_who_did_other_work_is_ranked_apart_whatever_its_loss() -> None:
+    cheap = [cell("relu", seed, 0.5, feed_flops_per_token=8.0 * 0.744) for seed in range(3)]
+    dear = [cell("vq", seed, 0.4, feed_flops_per_token=8.0 * 1.06) for seed in range(3)]
+    near = [cell("speech", seed, 0.6, feed_flops_per_token=8.0 * 1.04) for seed in range(3)]
+    rows = summarise([*CELLS, *cheap, *dear, *near])
+    fair = ["speech", "top_k", "dense", "top_k, best fixed choice"]
+    assert [row.gate for row in rows] == [*fair, "vq", "relu", "soft"]
+    assert [row.group for row in rows] == ["equal work"] * 4 + ["other work"] * 2 + ["sees later bytes"]
+    above, below = to_text(TINY, "some text", rows).split("other work: more than 5% from")
+    assert all(name in above for name in fair)
+    line = next(line for line in below.splitlines() if line.startswith("relu"))
+    # The share stands before the loss.
+    assert line.split()[1:3] == ["0.74", "0.500"]
+    assert draw(rows, "a title") != draw(summarise(CELLS), "a title")
+
+
+def test_results_follow_whatever_order_was_recorded() -> None:
+    def row(gate: str, flops: float | None, sees: str = "token") -> dict[str, Any]:
+        number = {"value": 0.5, "low": None, "high": None}
+        names = ("loss", "against_dense", "max_vio", "dead_share", "change_rate", "speed")
+        share = None if flops is None else {**number, "value": flops}
+        return {"gate": gate, "sees": sees, "flops": share, **dict.fromkeys(names, number)}
+
+    recorded = [row("relu", 0.744), row("top_k", 1.021), row("soft", 1.0, "sequence"), row("fixed", None)]
+    size = {"layers": 2, "width": 64, "experts": 8, "positions": 128}
+    setting = {"size": size, "steps": 800, "batch": 8, "seeds": 3}
+    cells = [{"tokens_per_cpu_s": 8 * 800 * 128 / 90}] * 4
+    result = {"rows": recorded, "setting": setting, "corpus": "text", "cells": cells}
+    lines = list(gates({"result": result}))
+    order = [line.split(" | ")[0][2:] for line in lines if line.startswith("| ") and "gate |" not in line]
+    assert order == ["top_k", "fixed", "relu", "soft"]
+    assert any(line.startswith("Other work: more than 5%") for line in lines)
+    assert any("4 cells took about 6 minutes of processor time" in line for line in lines)
+
+
+def test_a_cell_without_numbers_has_a_row_without_a_loss() -> None:
+    lost = {"gate": "relu", "seed": 0, "loss": None, "sees": "token", "parameters": 10, "diverged_at": 3}
+    row = next(row for row in summarise([*CELLS, lost]) if row.gate == "relu")
+    assert (row.loss, row.speed, row.flops, row.group) == (None, None, None, "equal work")
 
 
 def test_the_picture_rings_who_stands_beside_and_puts_dense_at_zero() -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from turnout.core.errors import InputError
 from turnout.core.progress import Progress, silent
 from turnout.nn.analysis.change import chance_overlap, overlap
 from turnout.nn.analysis.load import balance
@@ -80,27 +81,35 @@ class Cell:
         self.valid_BS = _windows(self.corpus.valid_N, judged, positions).to(self.device)
 
     def run(self, progress: Progress = silent) -> dict[str, Any]:
-        """Train and measure; returns what is written down."""
-        late, late_step, watch = [], round(self.setting.steps * LATE), Watch()
+        """Train and measure; returns what is written down.
+
+        Training that left the numbers has no loss, and `diverged_at` says in which step.
+        """
+        late, late_step, watch, taken = [], round(self.setting.steps * LATE), Watch(), 0
         for step in self._train():
             watch.pause()
+            taken = step + 1
             if step + 1 == late_step:
                 late = self.choices(seed=1)
             progress(f"{self.contender.name}, seed {self.seed}", step + 1, self.setting.steps)
             watch.go_on(forget=step + 1 == WARM_STEPS)
-        last = self.choices(seed=2)
-        tokens = (self.setting.steps - WARM_STEPS) * self.setting.batch * self.setting.size.positions
-        found = {
+        found: dict[str, Any] = {
             "gate": self.contender.name,
             "seed": self.seed,
             "key": self.setting.key,
             "corpus": self.corpus.fingerprint,
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "sees": self._sees(),
+        }
+        if taken < self.setting.steps:
+            return found | {"loss": math.nan, "diverged_at": taken + 1}
+        last = self.choices(seed=2)
+        tokens = (self.setting.steps - WARM_STEPS) * self.setting.batch * self.setting.size.positions
+        found |= {
             "loss": self.loss(),
             "tokens_per_s": tokens / watch.wall_s,
             "tokens_per_cpu_s": tokens / watch.cpu_s,
-            "parameters": sum(p.numel() for p in self.model.parameters()),
             "feed_flops_per_token": self.feed_flops(),
-            "sees": self._sees(),
         }
         found |= self._loads()
         if last and late:
@@ -112,7 +121,7 @@ class Cell:
         return found
 
     def _train(self) -> Any:
-        """Yield each step after it was taken; ends early where the loss is no number any more."""
+        """Yield each step after it was taken; ends early where loss or gradient is no number any more."""
         setting = self.setting
         optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=setting.rate, betas=(0.9, 0.95), weight_decay=0.01
@@ -128,10 +137,18 @@ class Cell:
         self.model.train()
         for step in range(setting.steps):
             ids_BS = self._draw()
-            loss = _next_byte(self.model(ids_BS[:, :-1]), ids_BS) + self._penalty()
+            try:
+                loss = _next_byte(self.model(ids_BS[:, :-1]), ids_BS) + self._penalty()
+            except InputError:
+                # What a gate took in the first step, it refuses later for its numbers alone.
+                if not step:
+                    raise
+                break
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            size = nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            if not bool(loss.isfinite() & size.isfinite()):
+                break
             optimizer.step()
             schedule.step()
             for gate in {id(gate): gate for gate in self._gates()}.values():

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, Literal
 
 from turnout.nn.bench.setting import Setting
 
@@ -15,6 +15,25 @@ STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365
 
 BASELINE = "dense"
 FIXED = "top_k, best fixed choice"
+
+TOLERANCE = 0.05
+"""Losses are ranked among those whose executed operations are within this share of the dense model's."""
+
+Group = Literal["equal work", "other work", "sees later bytes"]
+
+GROUPS: dict[Group, str] = {
+    "equal work": "",
+    "other work": f"other work: more than {TOLERANCE:.0%} from the dense model's FLOPs, not ranked above",
+    "sees later bytes": "sees later bytes: its loss is not one of foretelling, not to be compared",
+}
+"""What is ranked apart, in the order of tables, with what a table says of it."""
+
+
+def group_of(sees: str, flops: float | None) -> Group:
+    """Return where a row is ranked; unknown FLOPs, as those of a fixed choice of `top_k`, part nothing."""
+    if sees not in ("token", "past"):
+        return "sees later bytes"
+    return "equal work" if flops is None or abs(flops - 1) <= TOLERANCE else "other work"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,13 +78,13 @@ class Row:
     experts_per_token: Spread | None = None
 
     @property
-    def is_language_model(self) -> bool:
-        """Whether its loss is that of foretelling: a gate that sees later bytes has an unfair one."""
-        return self.sees in ("token", "past")
+    def group(self) -> Group:
+        """Whose losses its own is ranked among."""
+        return group_of(self.sees, self.flops.value if self.flops else None)
 
 
 def summarise(cells: Sequence[Mapping[str, Any]], *, clock: str = "cpu") -> list[Row]:
-    """Return a row for each gate: those without a look ahead by their loss, then the others.
+    """Return a row for each gate: group by group, each by its loss.
 
     `clock` is `cpu` for processor seconds, which other work on the machine does not change, or `wall`.
     """
@@ -81,8 +100,8 @@ def summarise(cells: Sequence[Mapping[str, Any]], *, clock: str = "cpu") -> list
     }
     if fixed:
         rows.append(_fixed(fixed, dense))
-    worst = math.inf
-    return sorted(rows, key=lambda r: (not r.is_language_model, r.loss.value if r.loss else worst))
+    worst, order = math.inf, list(GROUPS)
+    return sorted(rows, key=lambda r: (order.index(r.group), r.loss.value if r.loss else worst))
 
 
 def _row(
@@ -94,7 +113,8 @@ def _row(
         return spread([c[key] for c in cells.values() if c.get(key) is not None])
 
     def ratio(key: str) -> Spread | None:
-        return spread([c[key] / dense[seed][key] for seed, c in cells.items() if seed in dense])
+        pairs = [(c.get(key), dense[seed].get(key)) for seed, c in cells.items() if seed in dense]
+        return spread([a / b for a, b in pairs if a is not None and b is not None])
 
     return Row(
         gate=name,
@@ -160,23 +180,26 @@ def to_text(setting: Setting, corpus: str, rows: Sequence[Row]) -> str:
         f"{setting.name}: {size.layers} layers, width {size.width}, {size.experts} experts, "
         f"{seen:,} bytes of {corpus}, {setting.seeds} seeds"
     )
-    columns = ("gate", "loss, nats a byte", "against dense", "MaxVio", "dead", "change", "speed", "FLOPs")
+    columns = ("gate", "FLOPs", "loss, nats a byte", "against dense", "MaxVio", "dead", "change", "speed")
     lines = [
         head,
         "",
-        f"{columns[0]:<26}{columns[1]:>24}{columns[2]:>28}" + "".join(f"{c:>8}" for c in columns[3:]),
+        f"{columns[0]:<26}{columns[1]:>6}{columns[2]:>24}{columns[3]:>28}"
+        + "".join(f"{c:>8}" for c in columns[4:]),
     ]
-    for row in rows:
-        numbers = (row.max_vio, row.dead_share, row.change_rate, row.speed, row.flops)
-        mark = "" if row.is_language_model else " *"
-        lines.append(
-            f"{row.gate + mark:<26}{_with_ends(row.loss, '.3f'):>24}"
-            f"{_with_ends(row.against_dense, '+.3f'):>28}"
-            + "".join(f"{_plain(number):>8}" for number in numbers)
-        )
-    if not all(row.is_language_model for row in rows):
-        lines += ["", "* sees later bytes, so that its loss is not one of foretelling; not to be compared"]
+    for group, said in GROUPS.items():
+        found = [row for row in rows if row.group == group]
+        lines += ["", said] if found and said else []
+        lines += [_line(row) for row in found]
     return "\n".join(lines)
+
+
+def _line(row: Row) -> str:
+    numbers = (row.max_vio, row.dead_share, row.change_rate, row.speed)
+    return (
+        f"{row.gate:<26}{_plain(row.flops):>6}{_with_ends(row.loss, '.3f'):>24}"
+        f"{_with_ends(row.against_dense, '+.3f'):>28}" + "".join(f"{_plain(number):>8}" for number in numbers)
+    )
 
 
 def _with_ends(found: Spread | None, form: str) -> str:
