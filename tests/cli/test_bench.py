@@ -56,6 +56,12 @@ def test_an_unknown_gate_and_another_setting_are_refused(
 ) -> None:
     assert main(["bench", "gates", "--gates", "relo", "--out", str(tmp_path / "out")]) == 1
     assert "relu" in capsys.readouterr().err
+    for device in ("cudda", "meta", "cuda:99"):
+        assert main(["bench", "gates", "--device", device, "--out", str(tmp_path / "out")]) == 1
+        assert (
+            f"device; allowed: cpu, or a device of this machine; got: '{device}:" in capsys.readouterr().err
+        )
+    assert not (tmp_path / "out").exists()
     assert main(["bench", "gates", "--seeds", "11", "--out", str(tmp_path / "out")]) == 1
     assert "at most 10" in capsys.readouterr().err
 

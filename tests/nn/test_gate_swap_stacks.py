@@ -105,6 +105,8 @@ def test_gates_see_the_ids_of_their_own_stack_and_no_state_of_the_other() -> Non
     ids = given["input_ids"][:, :5]
     model(input_ids=ids, decoder_input_ids=given["decoder_input_ids"])
     encoder, decoder = seen
+    # Layers are counted by stack.
+    assert [(one.layer, one.num_layers) for one in seen] == [(0, 1), (0, 1)]
     assert torch.equal(encoder.token_ids_BS, ids)
     assert torch.equal(decoder.token_ids_BS, given["decoder_input_ids"])
     assert decoder.state is None

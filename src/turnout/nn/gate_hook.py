@@ -95,6 +95,7 @@ class GateHook:
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self._ids: dict[str, Tensor] = {}
         self._tokens: str | None = None
+        self._mask: Tensor | None = None
 
     @property
     def tokens(self) -> str | None:
@@ -197,10 +198,27 @@ class GateHook:
         found = {name: given.get(name) for name in ("input_ids", "decoder_input_ids")}
         self._ids = {name: ids for name, ids in found.items() if isinstance(ids, Tensor)}
         self._tokens = None
+        mask = given.get("attention_mask")
+        # In a model of an encoder and a decoder it is the encoder's alone.
+        is_of_all = isinstance(mask, Tensor) and mask.ndim == 2 and "decoder_input_ids" not in self._ids
+        self._mask = mask if is_of_all else None
+
+    def _check(self, layer: MoELayer, routing: Routing) -> None:
+        """Raise for tokens whose logits are no numbers; padding may be anything."""
+        # The largest of numbers and NaN is NaN; -inf closes an expert.
+        wrong_T = ~routing.logits_TE.detach().amax(dim=-1).isfinite()
+        if is_computed_again() or not bool(wrong_T.any()):
+            return
+        size, mask_BS = routing.batch_size, self._mask
+        if mask_BS is not None and size == mask_BS.shape[0] and len(wrong_T) // size <= mask_BS.shape[1]:
+            wrong_T = wrong_T & mask_BS[:, -(len(wrong_T) // size) :].reshape(-1).to(wrong_T)
+        if wrong := int(wrong_T.sum()):
+            what = f"{layer.name}: logits of {wrong} of T = {len(wrong_T)} tokens are NaN or infinite"
+            raise InputError(sentence(what, allowed="numbers", do="look for NaN in the weights"))
 
     def _end(self, _model: nn.Module, _args: tuple[Any, ...], _out: object) -> None:
         # What is computed again later, as under activation checkpointing, has no ids of its own.
-        self._ids, self._tokens = {}, None
+        self._ids, self._tokens, self._mask = {}, None, None
 
     def _install(self, number: int, layer: MoELayer) -> None:
         """Hook one block, to learn the batch size, and its gate."""
@@ -216,6 +234,7 @@ class GateHook:
                 logits_TE=handed.logits_TE, weights_TK=handed.weights_TK, indices_TK=handed.indices_TK,
                 batch_size=size, rest=handed.rest,
             )  # fmt: skip
+            self._check(layer, before)
             after = before
             for change in self._changes:
                 after = change(number, after)

@@ -18,15 +18,17 @@ from torch import Tensor, nn
 
 from turnout.core.errors import ArtifactError, InputError, ShapeError, sentence
 from turnout.nn import registry
-from turnout.nn.fingerprint import fingerprint, stored_weights
+from turnout.nn.fingerprint import FORM, fingerprint, stored_weights
 from turnout.nn.gate_pass import ForwardPass, called_with_tokens
 from turnout.nn.gate_port import PROBE_TOKENS
 from turnout.nn.gate_stand_in import StandIn, width_of
 from turnout.nn.gates.contract import Gate, GateContext
+from turnout.nn.left_out import LeftOutWatch
 from turnout.nn.moe import MoELayer, find_moe_layers
 from turnout.nn.no_graph import no_graph
 from turnout.nn.plan import Plan, SparsePlan
 from turnout.nn.sidecar import load_sidecar, save_sidecar
+from turnout.nn.stock_names import stock_name, stock_weights
 
 KIND = "gates"
 KNOWN = ("mask_BS", "token_ids_BS", "state", "experts")
@@ -68,7 +70,6 @@ class GateSwap(nn.Module):
         kept = [(number, layer, gate) for number, layer, gate in made if gate is not None]
         if not kept:
             raise InputError(sentence("GateSwap: make", allowed="a gate for one layer at least", got="none"))
-        self.numbers, self.num_layers = [number for number, _, _ in kept], len(found)
         self.layers = [layer for _, layer, _ in kept]
         # One gate may serve several layers; it is kept, trained and saved once.
         unique = list({id(gate): gate for _, _, gate in kept}.values())
@@ -79,13 +80,21 @@ class GateSwap(nn.Module):
         self.plans: list[Plan | None] = [None] * len(kept)
         # Whether each of them was made where gradients are recorded.
         self._has_graph = [False] * len(kept)
-        called = [called_with_tokens(model, layer.name) for layer in self.layers]
+        # An encoder and a decoder are counted apart.
+        stacks = [called_with_tokens(model, layer.name) for layer in found]
+        called = [stacks[number] for number, _, _ in kept]
+        self._places = [
+            (sum(stack is stacks[n] for stack in stacks[:n]), sum(stack is stacks[n] for stack in stacks))
+            for n, _, _ in kept
+        ]
         passes = {module: ForwardPass() for module in called}
         self._passes = [passes[module] for module in called]
         self._stand_ins = [StandIn(layer, self._asker(index)) for index, layer in enumerate(self.layers)]
         self._handles = [
             module.register_forward_pre_hook(one.of_model, with_kwargs=True) for module, one in passes.items()
         ]
+        watch = LeftOutWatch(model, self.gates)
+        self._handles.append(model.register_forward_pre_hook(lambda _model, _args: watch.look()))
         for stand_in, one in zip(self._stand_ins, self._passes, strict=True):
             block = stand_in.layer.block
             self._handles.append(block.register_forward_pre_hook(one.of_block, with_kwargs=True))
@@ -157,7 +166,8 @@ class GateSwap(nn.Module):
         gates = [
             {"config": _stored_config(gate), "gate": registry.name_of(type(gate))} for gate in self.gates
         ]
-        layers = dict(zip((layer.name for layer in self.layers), self.gate_numbers, strict=True))
+        names = [_stock_name(self.model, layer) for layer in self.layers]
+        layers = dict(zip(names, self.gate_numbers, strict=True))
         config = {"base": base_fingerprint(self.model), "gates": gates, "layers": layers}
         return save_sidecar(folder, KIND, config=config, tensors=self.gates.state_dict())
 
@@ -182,7 +192,7 @@ class GateSwap(nn.Module):
         gates = [_gate_class(one["gate"])(**one["config"]).to(device) for one in config["gates"]]
 
         def make(layer: MoELayer) -> Gate | None:
-            number = config["layers"].get(layer.name)
+            number = config["layers"].get(_stock_name(model, layer), config["layers"].get(layer.name))
             return None if number is None else gates[number]
 
         swap = cls(model, make)
@@ -194,7 +204,7 @@ class GateSwap(nn.Module):
         return swap
 
     def _asker(self, index: int) -> Callable[[Tensor, bool], tuple[Tensor, Tensor, Tensor]]:
-        layer, number = self.layers[index], self.numbers[index]
+        layer, (number, num_layers) = self.layers[index], self._places[index]
 
         def ask(hidden: Tensor, is_training: bool) -> tuple[Tensor, Tensor, Tensor]:
             x_TD, gate = hidden.reshape(-1, hidden.shape[-1]), self.gates[self.gate_numbers[index]]
@@ -205,7 +215,7 @@ class GateSwap(nn.Module):
             if before is not None and before.state is not None and has_graph > self._has_graph[index - 1]:
                 raise no_graph(f"{layer.name}: the state that the layer before left")
             context = self._passes[index].context(
-                x_TD, number, self.num_layers, layer.experts, None if before is None else before.state
+                x_TD, number, num_layers, layer.experts, None if before is None else before.state
             )
             plan = gate.train(is_training)(x_TD, context)
             self.plans[index], self._has_graph[index] = plan, has_graph
@@ -215,8 +225,15 @@ class GateSwap(nn.Module):
 
 
 def base_fingerprint(model: nn.Module, *, like: object = None) -> str:
-    """Return what names a model's weights, whatever gates were put in; in the form of `like`."""
-    return fingerprint(stored_weights(model, like=like), like=like)
+    """Return what names a model's weights, whatever gates and adapters were put in; in the form of `like`."""
+    weights = stored_weights(model, like=like)
+    # The first form knew nothing of adapters.
+    is_first = isinstance(like, str) and not like.startswith(FORM)
+    return fingerprint(weights if is_first else stock_weights(model, weights), like=like)
+
+
+def _stock_name(model: nn.Module, layer: MoELayer) -> str:
+    return stock_name(model, layer.name) or layer.name
 
 
 def _stored_config(gate: nn.Module) -> dict[str, object]:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from turnout.core.errors import InputError, ShapeError, sentence
+from turnout.core.validation import check_count
 from turnout.nn.plan_order import SHORT, by_expert, ends, ranks, sorted_short
 
 Priority = Literal["position", "weight"]
@@ -234,8 +235,7 @@ class SparsePlan(Plan):
         Kept are the earliest tokens, as in Switch Transformers, or those of the largest weight. Raises
         `InputError` for a negative capacity.
         """
-        if capacity < 0:
-            raise InputError(sentence("capacity", allowed="at least 0 tokens an expert", got=capacity))
+        check_count("capacity", capacity, low=0)
         if priority not in ("position", "weight"):
             raise InputError(sentence("priority", allowed="'position' or 'weight'", got=priority))
         order_N = torch.arange(self.num_pairs, device=self.experts_N.device)

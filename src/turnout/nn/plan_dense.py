@@ -90,6 +90,11 @@ class MergedPlan(Plan):
             allowed = f"(G, E) with E = {self.num_experts}"
             raise ShapeError(sentence("mix_GE", allowed=allowed, got=tuple(self.mix_GE.shape)))
         same_device(self.mix_GE, self.groups_T)
+        num_groups = self.mix_GE.shape[0]
+        is_known = bool(self.num_tokens) and not self.groups_T.is_meta
+        if is_known and not 0 <= int(self.groups_T.min()) <= int(self.groups_T.max()) < num_groups:
+            got = torch.unique(self.groups_T).tolist()
+            raise InputError(sentence("groups_T", allowed=f"0 to {num_groups - 1}", got=got))
 
     def to_dense(self) -> Tensor:
         """Return weights_TE: the mix of each token's group; padding has none."""
@@ -97,14 +102,7 @@ class MergedPlan(Plan):
         return mix_TE if self.mask_T is None else mix_TE * self.mask_T[:, None]
 
     def validate(self) -> None:
-        """Read the numbers too; raises `InputError` for groups outside G and for mixes that are no means."""
-        num_groups = self.mix_GE.shape[0]
-        if self.num_tokens and not 0 <= int(self.groups_T.min()) <= int(self.groups_T.max()) < num_groups:
-            raise InputError(
-                sentence(
-                    "groups_T", allowed=f"0 to {num_groups - 1}", got=torch.unique(self.groups_T).tolist()
-                )
-            )
+        """Read the numbers too; raises `InputError` for mixes that are no means."""
         _require_ones("mix_GE over E", self.mix_GE.sum(1))
 
 

@@ -87,12 +87,20 @@ class LossFreeBias(ExactBuffers):
     def update(self, bias_E: Tensor) -> None:
         """Move `bias_E` (E,) in place by what was observed since the last update, and forget it.
 
-        Raises `InputError` for a bias of half precision, which would swallow the steps.
+        Raises `InputError` for a bias of half precision, which would swallow the steps, and for loads that
+        are no numbers; `ShapeError` for a bias of another length.
         """
+        if tuple(bias_E.shape) != (self.num_experts,):
+            got = tuple(bias_E.shape)
+            raise ShapeError(sentence("update: bias_E", allowed=f"(E,) = ({self.num_experts},)", got=got))
         if bias_E.dtype not in (torch.float32, torch.float64):
             raise InputError(sentence("update: bias_E", allowed="float32 or float64", got=bias_E.dtype))
         if not bool(self.load_E.any()):
             return
+        if not bool(self.load_E.isfinite().all()):
+            observed = self.load_E.tolist()
+            self.load_E.zero_()
+            raise InputError(sentence("update: what was observed", allowed="finite loads", got=observed))
         self.num_updates += 1
         mean = self.load_E.mean()
         target_E = mean if self.quota_E is None else self.load_E.sum() * self.quota_E.to(self.load_E)

@@ -56,10 +56,11 @@ def fight(
     """Return the results of all cells; what stands in `folder` from before is not trained again.
 
     Each cell is one process's work with one thread where `jobs` is above 1; `about` is kept in each that is
-    trained. A cell of another setting or another text in the folder raises `InputError`: two comparisons must
-    not be mixed.
+    trained. A cell of another setting or another text in the folder raises `InputError`, since comparisons
+    must not be mixed, and so does a device that is not there.
     """
     check_count("fight: jobs", jobs)
+    _check_device(device)
     began = time.monotonic()
     corpus = load_corpus(text)
     folder.mkdir(parents=True, exist_ok=True)
@@ -80,6 +81,15 @@ def fight(
         jobs=jobs,
         threads=torch.get_num_threads() if jobs == 1 else 1,
     )
+
+
+def _check_device(name: str) -> None:
+    """Raise `InputError` unless a number can be kept on a device."""
+    try:
+        torch.zeros(1, device=name).item()
+    except (AssertionError, NotImplementedError, RuntimeError) as error:
+        got = f"{name}: {str(error).splitlines()[0]}"
+        raise InputError(sentence("device", allowed="cpu, or a device of this machine", got=got)) from error
 
 
 def read_cell(

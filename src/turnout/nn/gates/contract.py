@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import ClassVar, Literal
 
 import torch
@@ -239,6 +240,15 @@ def by_item(value_TX: Tensor, context: GateContext) -> Tensor:
     """Return (B, S, ...) of (T, ...)."""
     num_tokens, *rest = value_TX.shape
     return value_TX.reshape(context.num_items, num_tokens // context.num_items, *rest)
+
+
+def rooms(size_B: Tensor, factor: float, num_experts: int) -> Tensor:
+    """Return ceil(factor S / E) for each item, (B,) int64, for S in `size_B` and a factor as it is written.
+
+    In floating point 1.2 * 50 / 4 is more than 15, and its ceiling 16.
+    """
+    exact = Fraction(repr(float(factor))).limit_denominator(10**6) or Fraction(1, 10**6)
+    return -(-size_B.long() * exact.numerator // (exact.denominator * num_experts))
 
 
 def new_weight(num_experts: int, width: int) -> nn.Parameter:

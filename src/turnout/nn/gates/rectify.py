@@ -18,6 +18,7 @@ from turnout.nn.gates.contract import (
     fp32_logits,
     moved_within,
     new_weight,
+    rooms,
 )
 from turnout.nn.plan import SparsePlan
 
@@ -123,7 +124,7 @@ class RectifyGate(Gate):
         real_BS = torch.ones_like(scores_BSE[..., 0], dtype=torch.bool)
         if context.mask_BS is not None:
             real_BS = context.mask_BS
-        room_B = (real_BS.sum(dim=1) * factor * self.k / self.num_experts).ceil()
+        room_B = rooms(self.k * real_BS.sum(dim=1), factor, self.num_experts)
         # All first choices, then all second ones, each in the order of positions.
         wanted_BKSE = torch.zeros_like(scores_BSE)[:, None].repeat(1, self.k, 1, 1)
         wanted_BKSE.scatter_(3, best_BSZ[..., : self.k].transpose(1, 2)[..., None], 1.0)

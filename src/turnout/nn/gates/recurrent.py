@@ -47,13 +47,16 @@ class RecurrentGate(Gate):
         self.cell = nn.GRUCell(hidden, hidden)
 
     def decide(self, x_TD: Tensor, context: GateContext) -> SparsePlan:
-        """Return the plan; raises `InputError` for a layer that it does not serve."""
+        """Return the plan; raises `InputError` for another layer, and for a later one without a state."""
         layer = context.layer
         if not 0 <= layer < self.num_layers:
             raise InputError(
                 sentence("context.layer", allowed=f"0 to num_layers - 1 = {self.num_layers - 1}", got=layer)
             )
         state_TH = x_TD.new_zeros(x_TD.shape[0], self.hidden, dtype=torch.float32)
+        if context.state is None and layer:
+            allowed = "what the plan of the layer before keeps as `state`"
+            raise InputError(sentence(f"context.state in layer {layer}", allowed=allowed))
         if context.state is not None:
             state_TH = context.state.float()
             if state_TH.shape[1:] != (self.hidden,):

@@ -8,7 +8,16 @@ from torch import Tensor
 from turnout.core.errors import InputError, sentence
 from turnout.core.validation import check_number
 from turnout.nn.balance.switch import balance_loss
-from turnout.nn.gates.contract import Gate, GateContext, Sight, by_item, chosen, fp32_logits, new_weight
+from turnout.nn.gates.contract import (
+    Gate,
+    GateContext,
+    Sight,
+    by_item,
+    chosen,
+    fp32_logits,
+    new_weight,
+    rooms,
+)
 from turnout.nn.plan import SparsePlan
 
 
@@ -96,7 +105,7 @@ class SwitchGate(Gate):
         """Return which tokens find room, (T, E), and the room of an expert in all items together."""
         wanted_BSE = by_item(wanted_TE, context)
         size_B = wanted_BSE.sum(dim=(1, 2))
-        room_B = (size_B * factor / self.num_experts).ceil()
+        room_B = rooms(size_B, factor, self.num_experts)
         is_kept_BSE = (wanted_BSE > 0) & (wanted_BSE.cumsum(dim=1) <= room_B[:, None, None])
         return is_kept_BSE.reshape(wanted_TE.shape), int(room_B.sum())
 

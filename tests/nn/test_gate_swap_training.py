@@ -1,0 +1,103 @@
+"""Swapped gates beside adapters, and in training loops that know nothing of them."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import PreTrainedModel
+
+from tests.nn.moe_models import decisive, tokens
+from turnout.core.errors import ArtifactError
+from turnout.nn.gate_swap import GateSwap
+from turnout.nn.left_out import LeftOut
+from turnout.nn.stock_names import stock_name
+
+# peft asks `transformers` by a name that it calls old.
+pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+
+LORA = {"q_proj": LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)}
+LORA["head"] = LoraConfig(
+    r=2, target_modules=["v_proj"], modules_to_save=["lm_head"], init_lora_weights=False
+)
+LORA["experts"] = LoraConfig(
+    r=2, target_parameters=["experts.gate_up_proj", "experts.down_proj"], init_lora_weights=False
+)
+
+
+def adapted(model: PreTrainedModel, name: str = "q_proj") -> PeftModel:
+    return get_peft_model(model, LORA[name])
+
+
+@pytest.mark.parametrize("name", list(LORA))
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_side_file_loads_on_the_base_with_and_without_adapters(is_first, name, tmp_path) -> None:
+    model = decisive("olmoe")
+    if is_first:
+        swap = GateSwap.of(model, "top_k", k=3)
+        both = adapted(model, name)
+    else:
+        both = adapted(model, name)
+        swap = GateSwap.of(both, "top_k", k=3)
+    swap.save(tmp_path)
+    both.save_pretrained(tmp_path)
+    expected = both(input_ids=tokens()).logits
+
+    base = decisive("olmoe")
+    GateSwap.load(base, tmp_path).remove()
+    stacked = PeftModel.from_pretrained(base, tmp_path)
+    for target in (stacked, stacked.base_model.model):
+        again = GateSwap.load(target, tmp_path)
+        assert torch.equal(stacked(input_ids=tokens()).logits, expected)
+        again.remove()
+    with pytest.raises(ArtifactError, match="another base"):
+        GateSwap.load(adapted(decisive("olmoe", seed=1), name), tmp_path)
+
+
+def test_stock_names_leave_out_what_adapters_brought() -> None:
+    base = dict(decisive("olmoe").named_parameters())
+    for name in LORA:
+        both = adapted(decisive("olmoe"), name)
+        found = [stock_name(both, path) for path, _ in both.named_parameters()]
+        assert {path for path in found if path is not None} == base.keys()
+        assert None in found
+
+
+def train(model: PreTrainedModel, *groups: list[torch.nn.Parameter]) -> None:
+    """Two steps of an optimiser."""
+    optimiser = torch.optim.AdamW([p for group in groups for p in group], lr=1e-2)
+    for _ in range(3):
+        model(input_ids=tokens(), labels=tokens()).loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+
+
+def test_a_loop_that_leaves_the_gates_out_is_told_so_once() -> None:
+    model = decisive("olmoe").train()
+    swap = GateSwap.of(model, "top_k")
+    with pytest.warns(LeftOut, match="leaves the gates of its GateSwap out") as told:
+        train(model, list(model.parameters()))
+    assert len([one for one in told if one.category is LeftOut]) == 1
+    swap.remove()
+
+
+@pytest.mark.parametrize("who", ["both", "gates", "frozen", "nobody"])
+def test_nobody_is_warned_without_need(who: str) -> None:
+    model = decisive("olmoe").train()
+    swap = GateSwap.of(model, "top_k")
+    own, theirs = list(swap.parameters()), list(model.parameters())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", LeftOut)
+        if who == "both":
+            train(model, theirs, own)
+        elif who == "gates":
+            train(model, own)
+        elif who == "frozen":
+            swap.requires_grad_(requires_grad=False)
+            train(model, theirs)
+        else:
+            # Gradients of many micro-batches are gathered.
+            for _ in range(3):
+                model(input_ids=tokens(), labels=tokens()).loss.backward()

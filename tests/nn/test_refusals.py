@@ -1,0 +1,114 @@
+"""What was taken in silence before is refused with a sentence."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import pytest
+import torch
+
+from tests.nn.moe_models import decisive, tokens
+from turnout.core.errors import InputError, ShapeError, UnknownNameError
+from turnout.nn.balance.bias import LossFreeBias
+from turnout.nn.gate_hook import GateHook
+from turnout.nn.gates.contract import GateContext, rooms
+from turnout.nn.gates.loss_free import LossFreeGate
+from turnout.nn.gates.rectify import RectifyGate
+from turnout.nn.gates.recurrent import RecurrentGate
+from turnout.nn.gates.switch import SwitchGate
+from turnout.nn.plan import SparsePlan
+from turnout.nn.plan_dense import MergedPlan
+from turnout.nn.replay import replaying
+
+OFF = {"devices": 1, "is_local": False, "is_filled": False}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_hooks_refuse_logits_that_are_no_numbers(value) -> None:
+    model = decisive("mixtral")
+    hook = GateHook(model)
+    with hook.recording() as records:
+        model(input_ids=tokens())
+    torch.nn.init.constant_(hook.layers[1].gate.get_parameter("weight"), value)
+    with hook.recording(), pytest.raises(InputError, match=r"layers.1.mlp: logits of 24 of T = 24 tokens"):
+        model(input_ids=tokens())
+    for weights in ("recorded", "current"):
+        with replaying(hook, records, weights=weights), pytest.raises(InputError, match="NaN or infinite"):
+            model(input_ids=tokens())
+
+
+def test_what_stands_at_padding_is_not_refused() -> None:
+    model, ids = decisive("mixtral"), tokens()
+    hook = GateHook(model)
+    mask = torch.ones_like(ids)
+    mask[0, :3] = 0
+
+    def spoil(_module, _args, out):
+        return out.masked_fill(mask[..., None] == 0, math.nan)
+
+    model.model.layers[-1].post_attention_layernorm.register_forward_hook(spoil)
+    with hook.recording() as records:
+        model(input_ids=ids, attention_mask=mask)
+    assert int(records[-1][0].logits_TE.isnan().any(-1).sum()) == 3
+    with hook.recording(), pytest.raises(InputError, match="logits of 3 of T = 24"):
+        model(input_ids=ids)
+
+
+@pytest.mark.parametrize("score", ["sigmoidd", None])
+def test_a_score_that_is_not_known(score) -> None:
+    with pytest.raises(UnknownNameError, match="LossFreeGate: score"):
+        LossFreeGate(width=4, num_experts=4, score=score)
+
+
+@pytest.mark.parametrize("capacity", [1.5, -1, True])
+def test_a_capacity_that_is_no_count(capacity) -> None:
+    plan = SparsePlan.from_choices(torch.ones(3, 1), torch.zeros(3, 1, dtype=torch.long), num_experts=2)
+    with pytest.raises(InputError, match="capacity"):
+        plan.limited(capacity)
+    assert plan.limited(2).num_pairs == 2
+
+
+def test_a_recurrent_gate_without_the_state_of_the_layer_before() -> None:
+    gate, x_TD = RecurrentGate(width=4, num_experts=4), torch.randn(3, 4)
+    state = gate(x_TD).state
+    with pytest.raises(InputError, match=r"context\.state in layer 1"):
+        gate(x_TD, GateContext(layer=1, num_layers=2))
+    gate(x_TD, GateContext(layer=1, num_layers=2, state=state))
+
+
+@pytest.mark.parametrize("group", [2, -1])
+def test_a_group_that_is_none(group) -> None:
+    mix_GE, groups_T = torch.full((2, 2), 0.5), torch.tensor([0, 1, group])
+    with pytest.raises(InputError, match="groups_T; allowed: 0 to 1"):
+        MergedPlan(num_tokens=3, num_experts=2, mix_GE=mix_GE, groups_T=groups_T)
+
+
+def test_loads_that_are_no_numbers_and_a_bias_of_another_length() -> None:
+    balance, bias_E = LossFreeBias(num_experts=2), torch.zeros(2)
+    balance.observe(torch.tensor([torch.nan, 1.0]))
+    with pytest.raises(InputError, match="finite loads"):
+        balance.update(bias_E)
+    assert not bias_E.any()
+    balance.observe(torch.tensor([2.0, 1.0]))
+    with pytest.raises(ShapeError, match=r"\(E,\) = \(2,\)"):
+        balance.update(torch.zeros(3))
+    balance.update(bias_E)
+    assert bias_E.tolist() == pytest.approx([-1e-3, 1e-3])
+
+
+def test_room_is_that_of_the_factor_as_it_is_written() -> None:
+    size_B = torch.arange(600)
+    for num_experts in (4, 8, 64):
+        for factor in ("1.0", "1.1", "1.2", "1.25", "1.3", "1.5", "1.7", "2.0", "0.0000001"):
+            expected = [math.ceil(Fraction(factor) * size / num_experts) for size in range(600)]
+            assert rooms(size_B, float(factor), num_experts).tolist() == expected
+
+
+@pytest.mark.parametrize("cls", [SwitchGate, RectifyGate])
+def test_an_expert_is_full_with_its_room(cls) -> None:
+    gate = cls(width=2, num_experts=4, capacity_factor=1.2, **({} if cls is SwitchGate else OFF)).train()
+    with torch.no_grad():
+        gate.weight_ED.copy_(torch.tensor([[9.0, 0], [0, 0], [0, 0], [0, 0]]))
+    plan = gate(torch.ones(50, 2))
+    assert plan.counts_E.tolist() == [15, 0, 0, 0]
