@@ -9,9 +9,12 @@ import pytest
 import torch
 
 from tests.nn.moe_models import decisive, tokens
-from turnout.core.errors import InputError, ShapeError, UnknownNameError
+from tests.nn.test_gate_swap_stacks import switch
+from turnout.core.errors import ArtifactError, InputError, ShapeError, UnknownNameError
+from turnout.nn.analysis.recording import Recording, record_model
 from turnout.nn.balance.bias import LossFreeBias
 from turnout.nn.gate_hook import GateHook
+from turnout.nn.gate_swap import GateSwap
 from turnout.nn.gates.contract import GateContext, rooms
 from turnout.nn.gates.loss_free import LossFreeGate
 from turnout.nn.gates.rectify import RectifyGate
@@ -19,7 +22,7 @@ from turnout.nn.gates.recurrent import RecurrentGate
 from turnout.nn.gates.switch import SwitchGate
 from turnout.nn.plan import SparsePlan
 from turnout.nn.plan_dense import MergedPlan
-from turnout.nn.replay import replaying
+from turnout.nn.replay import load_routings, replaying, save_routings
 
 OFF = {"devices": 1, "is_local": False, "is_filled": False}
 
@@ -112,3 +115,62 @@ def test_an_expert_is_full_with_its_room(cls) -> None:
         gate.weight_ED.copy_(torch.tensor([[9.0, 0], [0, 0], [0, 0], [0, 0]]))
     plan = gate(torch.ones(50, 2))
     assert plan.counts_E.tolist() == [15, 0, 0, 0]
+
+
+@pytest.mark.parametrize(("tokens_N", "experts_N"), [([0, 2], [0, 1]), ([0, -1], [0, 1]), ([0, 1], [0, 4])])
+def test_pairs_of_tokens_and_experts_that_are_none(tokens_N, experts_N) -> None:
+    weights_N = torch.ones(2)
+    with pytest.raises(InputError, match=r"from_pairs: (tokens|experts)_N; allowed: 0 to"):
+        SparsePlan.from_pairs(
+            torch.tensor(tokens_N), torch.tensor(experts_N), weights_N, num_tokens=2, num_experts=4
+        )
+
+
+@pytest.mark.parametrize("dtype", [torch.int16, torch.int32, torch.uint8])
+@pytest.mark.parametrize("num_tokens", [3, 100])
+def test_short_numbers_of_experts_are_made_long(dtype, num_tokens) -> None:
+    indices_TK = torch.arange(2 * num_tokens).reshape(-1, 2) % 4
+    weights_TK = torch.rand(num_tokens, 2)
+    plan = SparsePlan.from_choices(weights_TK, indices_TK.to(dtype), num_experts=4)
+    same = SparsePlan.from_choices(weights_TK, indices_TK, num_experts=4)
+    assert plan.experts_N.dtype == torch.int64
+    assert torch.equal(plan.to_dense(), same.to_dense())
+
+
+@pytest.mark.parametrize(
+    ("batches", "mask", "said"),
+    [
+        ([], None, "batches; allowed: one at least"),
+        ([(2, 12), (2, 5)], None, r"batches\[1\]; allowed: \(B, S\) with S = 12"),
+        ([(12,)], None, r"batches\[0\]"),
+        ([(2, 12)], [(2, 5)], r"mask\[0\]; allowed: \(B, S\) = \(2, 12\)"),
+        ([(2, 12), (2, 12)], [(2, 12)], "mask; allowed: one for each of 2 batches"),
+    ],
+)
+def test_batches_that_are_no_recording(batches, mask, said) -> None:
+    ids = [torch.full(shape, 5) for shape in batches]
+    masks = None if mask is None else [torch.ones(shape, dtype=torch.bool) for shape in mask]
+    with pytest.raises((InputError, ShapeError), match=f"record_model: {said}"):
+        record_model(decisive("olmoe"), ids, mask=masks)
+
+
+def test_a_model_that_wants_ids_of_two_stacks_is_not_recorded() -> None:
+    with pytest.raises(InputError, match="wants ids of both"):
+        record_model(switch(), [tokens()])
+
+
+def test_files_that_are_not_there_and_folders_that_are_made(tmp_path) -> None:
+    with pytest.raises(ArtifactError, match="a recording in safetensors"):
+        Recording.load(tmp_path / "none.safetensors")
+    model = decisive("olmoe")
+    recorded = record_model(model, [tokens()])
+    path = recorded.save(tmp_path / "new" / "folder" / "recording.safetensors")
+    assert torch.equal(Recording.load(path).chosen[0], recorded.chosen[0])
+    with GateHook(model, needs_rules=False).recording() as records:
+        model(input_ids=tokens())
+    assert len(load_routings(save_routings(tmp_path / "other" / "routings.safetensors", records))) == 3
+
+
+def test_a_model_without_numbers_is_not_swapped() -> None:
+    with pytest.raises(InputError, match=r"a device that holds numbers; got: 'meta'"):
+        GateSwap.of(decisive("olmoe").to("meta"), "top_k")

@@ -119,7 +119,7 @@ class SparsePlan(Plan):
         `InputError` for masks that are not boolean.
         """
         _check_rectangle(weights_TK, indices_TK, mask_T, is_pair_TK)
-        kept_TK = is_pair_TK
+        indices_TK, kept_TK = indices_TK.long(), is_pair_TK
         if mask_T is not None:
             kept_TK = mask_T[:, None].expand_as(indices_TK) if kept_TK is None else kept_TK & mask_T[:, None]
         is_short = kept_TK is None and indices_TK.device.type == "cpu" and indices_TK.numel() <= SHORT
@@ -153,11 +153,16 @@ class SparsePlan(Plan):
     ) -> SparsePlan:
         """Make a plan of pairs in any order; columns are numbered in the order of experts.
 
-        Raises `ShapeError` unless all three are (N,). A pair that stands twice counts twice.
+        Raises `ShapeError` unless all three are (N,), and `InputError` for numbers outside of T and E. A pair
+        that stands twice counts twice.
         """
-        for name, value in (("tokens_N", tokens_N), ("experts_N", experts_N)):
+        for name, value, size in (("tokens_N", tokens_N, num_tokens), ("experts_N", experts_N, num_experts)):
             equal(name, value, "(N,)", tuple(weights_N.shape))
+            if len(value) and not value.is_meta and not 0 <= int(value.min()) <= int(value.max()) < size:
+                got = f"{int(value.min())} to {int(value.max())}"
+                raise InputError(sentence(f"from_pairs: {name}", allowed=f"0 to {size - 1}", got=got))
         same_device(tokens_N, experts_N, weights_N)
+        tokens_N, experts_N = tokens_N.long(), experts_N.long()
         order_N = torch.argsort(experts_N * max(num_tokens, 1) + tokens_N, stable=True)
         tokens_N, experts_N = tokens_N[order_N], experts_N[order_N]
         columns_N = ranks(tokens_N, num_tokens)

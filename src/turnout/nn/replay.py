@@ -140,7 +140,7 @@ def _recorded(
 
 
 def save_routings(path: Path, records: Sequence[Sequence[Routing]]) -> Path:
-    """Write what was recorded, in one safetensors file."""
+    """Write what was recorded, in one safetensors file; its folder is made if it is not there."""
     tensors: dict[str, Tensor] = {}
     sizes: list[list[int | None]] = []
     tokens = [[routing.tokens for routing in passes] for passes in records]
@@ -153,6 +153,7 @@ def save_routings(path: Path, records: Sequence[Sequence[Routing]]) -> Path:
                 # Saved are tensors; a part that is none stays with the run that made it.
                 if isinstance(value, Tensor):
                     tensors[f"{number}.{count}.rest.{place}"] = value.detach().cpu().contiguous()
+    path.parent.mkdir(parents=True, exist_ok=True)
     save_file(
         tensors,
         path,

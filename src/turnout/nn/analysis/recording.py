@@ -92,6 +92,7 @@ class Recording:
             "domains": json.dumps(list(self.domains)),
             "layers": json.dumps(list(self.layers)),
         }
+        path.parent.mkdir(parents=True, exist_ok=True)
         save_file(tensors, path, metadata=notes)
         return path
 
@@ -102,7 +103,7 @@ class Recording:
             with safe_open(path, framework="pt") as file:
                 notes: Mapping[str, str] = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
+        except (OSError, SafetensorError) as error:
             raise ArtifactError(
                 sentence(f"{str(path)!r}", allowed="a recording in safetensors", got=str(error))
             ) from error
@@ -147,9 +148,11 @@ def record_model(
     """Run a `transformers` model on batches of ids (B, S) of one length, and keep what its gates decide.
 
     Probabilities are the softmax of the logits, whatever score the gate uses: the form in which analyses
-    compare families. `domains` names each sequence. Raises `InputError` for a batch that is all padding, and
-    for logits that are NaN.
+    compare families. `domains` names each sequence. Raises `InputError` for a batch that is all padding,
+    for logits that are NaN or infinite, and for a model with a decoder that wants ids of its own;
+    `ShapeError` for batches of other shapes than (B, S) and for masks that are not theirs.
     """
+    _check_batches(model, batches, mask)
     hook = GateHook(model, needs_rules=False)
     chosen: list[list[Tensor]] = [[] for _ in hook.layers]
     probs: list[list[Tensor]] = [[] for _ in hook.layers]
@@ -162,10 +165,6 @@ def record_model(
             model(input_ids=ids_BS, attention_mask=mask_BS)
         for number, (layer, record) in enumerate(zip(hook.layers, records, strict=True)):
             shape = (*ids_BS.shape, layer.num_experts)
-            wrong = int((record[0].logits_TE.isnan().any(dim=-1) & mask_BS.flatten().bool()).sum())
-            if wrong:
-                what = f"{layer.name}: logits of {wrong} of T = {ids_BS.numel()} tokens are NaN"
-                raise InputError(sentence(what, allowed="numbers", do="look for NaN in the weights"))
             chosen[number].append(chosen_of(record[0].indices_TK.cpu(), layer.num_experts).view(shape))
             # Some gates have columns for what is no expert; what falls to those is left out.
             p_TE = record[0].logits_TE.float().softmax(dim=-1)[:, : layer.num_experts]
@@ -179,3 +178,23 @@ def record_model(
         domains=tuple(domains),
         layers=tuple(layer.name for layer in hook.layers),
     )
+
+
+def _check_batches(model: nn.Module, batches: Sequence[Tensor], mask: Sequence[Tensor] | None) -> None:
+    """Raise unless ids are (B, S) of one S, each with a mask of its shape, and are all that a model needs."""
+    if not batches:
+        raise InputError(sentence("record_model: batches", allowed="one at least", got="none"))
+    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        what = "record_model: a model of an encoder and a decoder wants ids of both"
+        raise InputError(sentence(what, allowed="one stack", do="call it inside `GateHook.recording`"))
+    if mask is not None and len(mask) != len(batches):
+        allowed = f"one for each of {len(batches)} batches"
+        raise ShapeError(sentence("record_model: mask", allowed=allowed, got=len(mask)))
+    for number, ids_BS in enumerate(batches):
+        shape, length = tuple(ids_BS.shape), batches[0].shape[-1]
+        if len(shape) != 2 or shape[1] != length:
+            allowed = f"(B, S) with S = {length}, that of the first"
+            raise ShapeError(sentence(f"record_model: batches[{number}]", allowed=allowed, got=shape))
+        if mask is not None and tuple(mask[number].shape) != shape:
+            got = tuple(mask[number].shape)
+            raise ShapeError(sentence(f"record_model: mask[{number}]", allowed=f"(B, S) = {shape}", got=got))

@@ -180,6 +180,8 @@ class Gate(ExactBuffers, ABC):
         floating(f"{name}: x_TD", x_TD)
         own, theirs = (None if m is None else next(m.parameters(), None) for m in (self, context.experts))
         same_device(x_TD, context.mask_BS, context.token_ids_BS, context.state, own, theirs)
+        if x_TD.is_meta:
+            raise InputError(sentence(f"{name}: x_TD", allowed="a device that holds numbers", got="meta"))
         context.validate(x_TD.shape[0])
         missing = sorted(field for field in self.needs if getattr(context, field) is None)
         if missing:
