@@ -22,7 +22,7 @@ from benchmarks.routers_picture import draw, draw_money
 from turnout.training.bench.contestants import METHODS
 from turnout.training.bench.fight import fight
 from turnout.training.bench.prepared import prepare
-from turnout.training.bench.summary import to_text
+from turnout.training.bench.summary import completed, to_text
 from turnout.training.bench.told import said
 
 NAMES = ("llmrouter", "lookahead", "zeroeval", "alpacaeval1", "alpacaeval2", "routerdc7", "routellm_pair")
@@ -84,12 +84,7 @@ def note(cells: Sequence[Mapping[str, Any]]) -> str:
     """Return at which commits cells were measured, and what has not run."""
     commits = Counter(cell["commit"] for cell in cells)
     counts = ", ".join(f"{commit} ({count})" for commit, count in commits.most_common())
-    there = {(cell["set"], cell["method"]) for cell in cells}
-    gaps = []
-    for name in (*record.SHIPPED, *NAMES):
-        missing = [method for method in METHODS if (name, method) not in there]
-        if missing:
-            gaps.append(f"{name}: {', '.join(missing)}" if len(missing) < len(METHODS) else f"{name}: all")
+    absent = len(completed(cells, METHODS)) - len(cells)
     text = f"{len(cells)} cells, measured at the commits {counts}"
     failed = [f"{cell['method']} on {cell['set']}" for cell in cells if "error" in cell]
     if failed:
@@ -100,7 +95,7 @@ def note(cells: Sequence[Mapping[str, Any]]) -> str:
     if rough := sum(cell["p50_ms"] is None for cell in coarse):
         text += f"; {rough} have no times of decisions, since their clock stood still between ticks of 4 ms"
     return f"{text}. " + (
-        f"Not run so far: {'; '.join(gaps)}" if gaps else "Every method stands in every table"
+        f"{absent} are not run, their rows say why" if absent else "Every method stands in every table"
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -14,6 +16,8 @@ from turnout.training.bench.summary import label
 
 Cell = Mapping[str, Any]
 SHOWN = {"auto": "#2563eb", "knn": "#ea580c", "group_mean (told)": "#047857", "ridge": "#9333ea"}
+STYLES = (("-", "o"), ("--", "s"), ("-.", "D"), ((0, (1, 1)), "v"))
+"""Dash and mark of each method that has a colour, so that they can be told apart without it."""
 GREY = "#9ca3af"
 INK = "#111827"
 NUM_BEST = 8
@@ -80,8 +84,13 @@ def draw_money(cells: Sequence[Cell], path: Path) -> Path:
         above.set_title(sets[number], fontsize=9, color=INK)
     for band in range(bands):
         rows[2 * band][0].set_ylabel("points beyond the best single model", fontsize=8)
-    handles = [Figure().subplots().plot([], [], color=color, label=name)[0] for name, color in SHOWN.items()]
-    handles += Figure().subplots().plot([], [], color=GREY, label="every other method")
+    blank = Figure().subplots()
+    handles: list[Any] = [
+        blank.plot([], [], color=color, label=name, linestyle=style, marker=mark, markersize=4)[0]
+        for (name, color), (style, mark) in zip(SHOWN.items(), STYLES, strict=True)
+    ]
+    handles += blank.plot([], [], color=GREY, linestyle=":", marker="^", label="best of the others")
+    handles.append(blank.fill_between([], [], color=GREY, alpha=0.35, label="half of the others"))
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), fontsize=8, frameon=False)
     figure.savefig(path, format="png", metadata={"Software": "turnout"})
     return path
@@ -107,27 +116,40 @@ def _interval(axes: Axes, row: int, cell: Cell) -> None:
 
 
 def _dials(axes: Axes, cells: Sequence[Cell]) -> None:
-    """Draw the best quality at a quarter, half and all of the best single model's spend."""
+    """Draw the best quality at a quarter, half and all of the best single model's spend.
+
+    Methods without a colour of their own are a band, from a quarter of them to three quarters, and the best
+    of them at each dial: thirty lines of one colour could not be told apart.
+    """
     single = next(cell["quality"]["value"] for cell in cells if cell["method"] == "best_single")
-    for cell in sorted(cells, key=lambda cell: label(cell) in SHOWN):
-        if cell["method"] in ("uniform", "best_single"):
-            continue
-        points = [
-            (100 * float(share), 100 * (quality - single))
-            for share, quality in cell["dials"].items()
-            if quality is not None
-        ]
-        color = SHOWN.get(label(cell), GREY)
-        wide, clear = (1.8, 1.0) if label(cell) in SHOWN else (0.7, 0.45)
-        axes.plot(
-            *zip(*points, strict=True), color=color, linewidth=wide, alpha=clear, marker="o", markersize=2.5
-        )
+    shares = [float(share) for share in next(iter(cells))["dials"]]
+    lines = {
+        label(cell): [_points(quality, single) for quality in cell["dials"].values()]
+        for cell in cells
+        if cell["method"] not in ("uniform", "best_single")
+    }
+    spend = [100 * share for share in shares]
+    others = np.array([line for name, line in lines.items() if name not in SHOWN] or [[np.nan] * len(spend)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a dial that nobody reaches has no band
+        low, high = np.nanquantile(others, (0.25, 0.75), axis=0)
+        best = np.nanmax(others, axis=0)
+    axes.fill_between(spend, low, high, color=GREY, alpha=0.35, linewidth=0)
+    axes.plot(spend, best, color=GREY, linewidth=1.2, linestyle=":", marker="^", markersize=3)
+    for (name, color), (style, mark) in zip(SHOWN.items(), STYLES, strict=True):
+        if name in lines:
+            axes.plot(
+                spend, lines[name], color=color, linewidth=1.5, linestyle=style, marker=mark, markersize=3.5
+            )
     axes.axhline(0.0, color=INK, linewidth=0.8)
     axes.set_xticks([25, 50, 100], ["25", "50", "100"])
     axes.set_xlabel("spend, % of best single's", fontsize=7)
-    low, high = axes.get_ylim()
-    axes.set_ylim(max(low, -12.0), high)
+    axes.margins(y=0.08)
     _bare(axes, left=True)
+
+
+def _points(quality: float | None, single: float) -> float:
+    return np.nan if quality is None else 100 * (quality - single)
 
 
 def _costs(axes: Axes, cells: Sequence[Cell]) -> None:

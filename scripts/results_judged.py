@@ -123,6 +123,13 @@ def safety(data: Result) -> Iterator[str]:
         alarms = f"{cell['false_alarm']:.1%} ({cell['false_alarm_deviation']:.1%})"
         yield f"| `{name}` | {alarms} | {cell['miss']:.1%} ({cell['miss_deviation']:.1%}) |"
     yield ""
+    least = min(result["xstest"][name]["miss"] for name in ("KNNRouter", "RidgeRouter"))
+    yield (
+        f"Neither is a screen to rely on: even the better one lets {least:.0%} of the harmful prompts "
+        "through. They show what a router learns of harm from some hundred texts; put one made for harm "
+        "in front."
+    )
+    yield ""
     planted = result["planted"]["poisoned"]
     yield (
         f"A preference planted in {result['planted']['num_poisoned']} of "

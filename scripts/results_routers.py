@@ -8,7 +8,8 @@ from itertools import combinations
 from scripts.results_cells import Result, spread
 from scripts.results_systems import Writers, written
 from turnout.routers import registry
-from turnout.training.bench.summary import to_markdown
+from turnout.training.bench.contestants import METHODS
+from turnout.training.bench.summary import completed, to_markdown
 from turnout.training.bench.told import is_told, plain, said, told
 
 
@@ -152,7 +153,8 @@ def routers(data: Result) -> Iterator[str]:
     )
     if note := data["result"].get("note"):
         yield ""
-        yield f"Note: {note}."
+        # What has not run stands in the tables, as rows.
+        yield f"Note: {note.partition('. Not run so far')[0].rstrip('.')}."
     yield ""
     cells = said(data["result"]["cells"])
     yield (
@@ -167,7 +169,7 @@ def routers(data: Result) -> Iterator[str]:
             f"Of equal quality on every set where both ran, so that two rows are one measurement: {pairs}; "
             "[why](papers.md#rows-that-are-no-measurement-of-their-own)."
         )
-    yield from to_markdown(cells)
+    yield from to_markdown(completed(cells, METHODS, data["result"].get("not_run")))
 
 
 def _overview(cells: Sequence[Result]) -> Iterator[str]:

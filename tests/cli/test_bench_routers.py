@@ -112,3 +112,12 @@ def test_the_commit_is_that_of_this_checkout_and_of_no_other(
     assert len(clean) == 12
     (there / "__init__.py").write_text("changed = True", encoding="utf-8")
     assert commit() == f"{clean}+"
+
+
+def test_folders_of_one_name_keep_places_of_their_own() -> None:
+    from turnout.cli.bench_routers import place_names
+
+    assert place_names(["open9", "/data/b/tab"]) == {"open9": "open9", "/data/b/tab": "tab"}
+    assert place_names(["a/tab", "b/tab"]) == {"a/tab": "a-tab", "b/tab": "b-tab"}
+    assert place_names(["tab", "b/tab"]) == {"tab": "tab", "b/tab": "b-tab"}
+    assert len(set(place_names(["x/a/tab", "y/a/tab", "x-a/tab"]).values())) == 3

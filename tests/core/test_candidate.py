@@ -84,6 +84,12 @@ def test_a_description_is_json_and_reads_back(pool: list[Candidate]) -> None:
         assert candidate_from_dict(json.loads(json.dumps(candidate.to_dict()))) == candidate
 
 
+@pytest.mark.parametrize("name", ["owl\nelk", "owl\n", "\r owl", "owl\u2028elk"])
+def test_a_name_stands_on_one_line(name: str) -> None:
+    with pytest.raises(InputError, match=r"Candidate.model; allowed: a name on one line; got: .*; rename it"):
+        Candidate(model=name)
+
+
 def test_a_pool_holds_every_name_once() -> None:
     check_unique("pool", (Candidate(model="owl"), Candidate(model="owl", effort="low")))
     with pytest.raises(

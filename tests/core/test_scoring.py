@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from turnout.core import scoring
 from turnout.core.decision import NONE
-from turnout.core.scoring import name_order, rank, score
+from turnout.core.scoring import levelled, name_order, rank, score
 
 NAMES = ("owl", "ant", "yak", "elk")
 
@@ -54,6 +54,22 @@ def by_name(ranked_QM: np.ndarray, names: tuple[str, ...]) -> list[list[str | No
 @given(pools(), st.permutations(range(len(NAMES))))
 def test_the_order_of_candidates_never_decides(pool: dict[str, Any], order: list[int]) -> None:
     assert by_name(*ranking(pool)) == by_name(*ranking(pool, list(order)))
+
+
+@pytest.mark.parametrize("num_queries", [1, 3])
+def test_a_last_bit_of_the_score_does_not_choose_the_dearer(num_queries: int) -> None:
+    score_QM = np.tile([0.3, 0.1 + 0.2, 0.3 - 1e-16, 0.2], (num_queries, 1))
+    assert score_QM[0, 1] > score_QM[0, 0] > score_QM[0, 2] - 1e-15
+    cost_usd_QM = np.tile([2.0, 3.0, 1.0, 0.0], (num_queries, 1))
+    allowed_QM = np.ones(score_QM.shape, np.bool_)
+    ranked_QM = rank(levelled(score_QM, allowed_QM), allowed_QM, cost_usd_QM, NAMES)
+    assert ranked_QM.tolist() == [[2, 0, 1, 3]] * num_queries
+    # What is more than rounding counts, however little it is.
+    score_QM[:, 1] += 1e-9
+    assert (rank(levelled(score_QM, allowed_QM), allowed_QM, cost_usd_QM, NAMES)[:, 0] == 1).all()
+    # Who may not serve ties with nobody.
+    allowed_QM[:, 1] = False
+    assert (rank(levelled(score_QM, allowed_QM), allowed_QM, cost_usd_QM, NAMES)[:, 0] == 2).all()
 
 
 @given(pools())

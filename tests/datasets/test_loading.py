@@ -101,6 +101,12 @@ def test_an_unknown_name_gets_a_suggestion(data: Path) -> None:
         load("their")
 
 
+def test_a_name_that_is_bundled_and_among_the_data_is_offered_once(data: Path) -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        load("qqq")
+    assert str(caught.value).count("open9") == 1
+
+
 @pytest.mark.parametrize("name", ["x" * 5000, "a\0b", ""])
 def test_a_name_that_can_be_no_path_is_only_unknown(name: str) -> None:
     with pytest.raises(UnknownNameError, match="no table is called"):

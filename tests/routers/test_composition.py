@@ -100,3 +100,10 @@ def test_budgets_are_one_at_a_time_and_must_be_reachable() -> None:
 def test_a_budget_of_parameters_that_meets_no_size_is_refused() -> None:
     with pytest.raises(InputError, match="budget_params_b of 10; allowed: candidates of which one"):
         CompositionRouter(budget_params_b=10.0).fit(worded_table(QUALITY_QM))
+
+
+def test_of_equally_good_experts_the_cheaper_is_put_first() -> None:
+    num = 60
+    cost_usd = np.tile([4e-3, 1e-3, 2e-3], (num, 1))
+    table = dense_table(np.full((num, 3), 0.3), [f"text {i}" for i in range(num)], cost_usd=cost_usd)
+    assert set(CompositionRouter().fit(table).map().values()) == {"m1"}

@@ -108,6 +108,16 @@ def test_a_newcomer_with_the_outcomes_of_an_old_candidate_gets_its_estimates() -
     np.testing.assert_allclose(estimate.spread_QM[:, -1], estimate.spread_QM[:, 3], rtol=1e-6)
 
 
+def test_a_newcomer_beside_a_lone_candidate_moves_it_by_no_bit() -> None:
+    table = real_table()
+    lone, late = (table.select(candidates=[name]) for name in table.names[:2])
+    router = MIRTRouter(embedder=TextEmbedder()).fit(lone)
+    before = router.estimate(table.queries)
+    after = router.add_candidate(late.candidates[0], late).estimate(table.queries)
+    assert np.array_equal(before.quality_QM[:, 0], after.quality_QM[:, 0])
+    assert np.array_equal(before.spread_QM[:, 0], after.spread_QM[:, 0])
+
+
 def test_the_gradient_is_the_slope_of_the_loss() -> None:
     rng = np.random.default_rng(0)
     x_NF: Real = rng.normal(size=(7, 4))

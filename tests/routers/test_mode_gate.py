@@ -100,3 +100,21 @@ def test_settings_are_checked() -> None:
         ModeGateRouter(temperature=0.0)
     with pytest.raises(InputError, match="confidence"):
         ModeGateRouter(embedder=EMBEDDER).fit(real_table()).plan([], confidence=2.0)
+
+
+def test_the_gate_minimises_the_published_loss() -> None:
+    """`KL(softmax(quality / t) || p) + w E_p[cost]` is least where `p_m = target_m / (nu + w cost_m)`."""
+    quality_M, usd_M = np.array([0.8, 0.6, 0.3]), np.array([4.0, 1.0, 1.0])
+    num = 60
+    table = dense_table(
+        np.tile(quality_M, (num, 1)), ["the same words"] * num, cost_usd=np.tile(usd_M, (num, 1))
+    )
+    router = ModeGateRouter(temperature=0.5, cost_weight=0.4).fit(table)
+    target_M = np.exp(quality_M / 0.5) / np.exp(quality_M / 0.5).sum()
+    price_M = 0.4 * usd_M / usd_M.mean()
+    low, high = -price_M.min() + 1e-9, 2.0
+    nu = 0.0
+    for _ in range(100):
+        nu = (low + high) / 2
+        low, high = (nu, high) if (target_M / (nu + price_M)).sum() > 1.0 else (low, nu)
+    assert router.gate(table.queries[:1])[0] == pytest.approx(target_M / (nu + price_M), abs=0.01)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections import Counter
+from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 
 from turnout.cli.console import finite, progress_bar, show, show_json, tell
@@ -27,13 +30,14 @@ def run_routers(options: argparse.Namespace) -> int:
     names = split_names("--sets", options.sets or SETS)
     about = origin(command_of(options))
     tables = {}
+    places_of = place_names(names)
     with progress_bar(quiet=options.json) as progress:
         places = []
         for number, text in enumerate(names):
             progress(f"prepare {text}", number, len(names))
             table = load(text)
             tables[text] = table.fingerprint
-            places.append(prepare(Path(text).name, table, out / "sets", seed=seed))
+            places.append(prepare(places_of[text], table, out / "sets", seed=seed))
         total = len(places) * len(methods)
         where = "on Ray" if options.ray else f"{jobs} at a time"
         tell(f"{total} cells in {out}, {where}; stop it and it goes on there")
@@ -66,6 +70,19 @@ def command_of(options: argparse.Namespace) -> list[str]:
     if options.routers:
         words += ["--routers", options.routers]
     return [*words, "--seed", str(options.seed)]
+
+
+def place_names(texts: Sequence[str]) -> dict[str, str]:
+    """Return a name for each table: the last part of its path, or all parts where another ends alike."""
+    lasts = Counter(Path(text).name for text in texts)
+    found: dict[str, str] = {}
+    for text in texts:
+        path = Path(text)
+        name = path.name if lasts[path.name] == 1 else "-".join(p for p in path.parts if p != path.anchor)
+        found[text] = next(
+            made for n in count(1) if (made := name if n == 1 else f"{name}-{n}") not in found.values()
+        )
+    return found
 
 
 def split_names(option: str, text: str) -> list[str]:

@@ -63,6 +63,10 @@ class Candidate:
 
     def __post_init__(self) -> None:
         check_name("Candidate.model", self.model)
+        if self.model.splitlines() != [self.model]:
+            raise InputError(
+                sentence("Candidate.model", allowed="a name on one line", got=self.model, do="rename it")
+            )
         for name in ("max_output_tokens", "context_tokens"):
             value = getattr(self, name)
             if value is not None:

@@ -33,6 +33,9 @@ def score(quality_QM: Floats, cost_usd_QM: Floats, price: float) -> Floats:
     return quality_QM - price * cost_usd_QM
 
 
+ROUNDING = 1e-12
+"""Share of the best score below which a difference is the rounding of sums."""
+
 FALLBACKS = 256
 """Places that are ranked of a pool of more than twice as many: nobody is asked after so many failed."""
 
@@ -86,6 +89,19 @@ def rank(
     within_QM = np.arange(len(names)) < allowed_QM.sum(axis=1)[:, None]
     ranked: Ints = np.where(within_QM, order_QM, NONE)
     return ranked
+
+
+def levelled(score_QM: Floats, allowed_QM: Bools) -> Floats:
+    """Return the scores, those within rounding of the best allowed one of their query made equal to it.
+
+    Where all are equally good, a last bit must not choose the dearer.
+    """
+    best_Q1 = np.where(allowed_QM & ~np.isnan(score_QM), score_QM, -np.inf).max(
+        axis=1, keepdims=True, initial=-np.inf
+    )
+    with np.errstate(invalid="ignore"):
+        is_tied_QM = np.isfinite(best_Q1) & (score_QM >= best_Q1 - ROUNDING * np.abs(best_Q1))
+    return np.where(is_tied_QM & allowed_QM, best_Q1, score_QM)
 
 
 def _first_places(keys: list[np.ndarray], num: int) -> Ints:

@@ -55,7 +55,7 @@ def find_table(name_or_path: str | Path) -> Path:
     found = {folder.name: folder for folder in data_folders()}
     if name in found:
         return found[name]
-    known = [*BUNDLED, "synthetic", *found]
+    known = {*BUNDLED, "synthetic", *found}
     raise UnknownNameError(
         sentence(
             f"no table is called {name!r}, and no file or folder is there",

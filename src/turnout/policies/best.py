@@ -10,7 +10,7 @@ from turnout.core.budget import Budget
 from turnout.core.contracts import Policy
 from turnout.core.decision import Decisions
 from turnout.core.estimate import Estimate
-from turnout.core.scoring import score
+from turnout.core.scoring import levelled, score
 from turnout.core.validation import check_number
 from turnout.policies.choose import decide_by_score, require_costs
 
@@ -43,4 +43,5 @@ class Best(Policy):
         if self.caution > 0:
             quality_QM = quality_QM - self.caution * estimate.spread_QM
         score_QM = score(quality_QM, estimate.cost_usd_QM, budget.price)
+        score_QM = levelled(score_QM, estimate.allowed_QM)
         return decide_by_score(estimate, score_QM, budget, reason=_REASONS[budget.price == 0])

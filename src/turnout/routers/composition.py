@@ -13,11 +13,15 @@ from turnout.core.errors import InputError, sentence
 from turnout.core.estimate import Estimate
 from turnout.core.outcomes import Floats, Ints, OutcomeTable
 from turnout.core.query import Query
+from turnout.core.scoring import ROUNDING
 from turnout.core.validation import check_kind, check_number
 from turnout.routers.composition_map import map_within_size, map_within_usd
 from turnout.routers.domain_pool import DomainPool, domain_pool_from, read_domains
 from turnout.routers.domains import Profiles, held_below
 from turnout.routers.pool import Pool
+
+_UNPRICED = 1e300
+"""Stands for an unknown cost among equally good experts: dearer than any, and still one of them."""
 
 
 @final
@@ -146,7 +150,12 @@ class CompositionRouter(Router):
             _check_sizes(pool.candidates, self.budget_params_b)
             size_M = np.array([_size(pool.candidates[index]) for index in order])
             return order[map_within_size(value_DM, size_M, self.budget_params_b)]
-        best_D: Ints = order[np.where(np.isnan(value_DM), -np.inf, value_DM).argmax(axis=1)]
+        # Of equally good experts the cheaper, and of equally cheap ones the first name.
+        known_DM = np.where(np.isnan(value_DM), -np.inf, value_DM)
+        best_D1 = known_DM.max(axis=1, keepdims=True)
+        is_best_DM = known_DM >= best_D1 - ROUNDING * np.abs(best_D1)
+        usd_DM = np.nan_to_num((profiles.ratio_DM * line_DM)[:, order], nan=_UNPRICED)
+        best_D: Ints = order[np.where(is_best_DM, usd_DM, np.inf).argmin(axis=1)]
         return best_D
 
     def _learned(self, move: str) -> DomainPool:

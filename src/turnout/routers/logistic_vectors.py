@@ -30,6 +30,10 @@ class Vectors:
 
     def predict(self, h_QD: Floats, offset_Q: Floats) -> tuple[Floats, Floats]:
         """Return probabilities and, by the delta method, their standard errors, both of shape (Q, M)."""
+        if len(self.mean_MD) == 1:
+            # A product with one column sums in another order than with more: a newcomer moved the last bit.
+            p_QM, error_QM = self.with_added(self).predict(h_QD, offset_Q)
+            return p_QM[:, :1], error_QM[:, :1]
         p_QM = sigmoid(offset_Q[:, None] + h_QD @ self.mean_MD.T)
         num = self.mean_MD.shape[1]
         outer_QS = (h_QD[:, :, None] * h_QD[:, None, :]).reshape(len(h_QD), num * num)

@@ -98,7 +98,7 @@ class ModeGateRouter(Router):
         self.plain_ = fit_softmax(x_NF, target_NM, penalty=_PENALTY, known_NK=known_NM)
         self.priced_ = fit_softmax(
             x_NF, target_NM, penalty=_PENALTY, known_NK=known_NM,
-            cost_NK=self.cost_weight / self.temperature * cost_NM / self.unit_usd_,
+            cost_NK=self.cost_weight * cost_NM / self.unit_usd_,
         )  # fmt: skip
         self.late_, self.num_rows_ = Heads([], np.zeros(0)), float(len(x_NF))
         mean_M = column_mean(quality_NM)

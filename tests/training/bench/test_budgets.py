@@ -56,6 +56,22 @@ def test_half_the_parameters_are_kept_and_bind(place: Path) -> None:
     assert 0.0 < held(bound.map(), given.train) <= SHARE * held(free.map(), given.train)
 
 
+def test_where_no_map_fits_half_the_money_the_row_says_so(tmp_path: Path) -> None:
+    table = real_table()
+    near = np.full(table.num_rows, 1e-3)
+    flat = OutcomeTable(
+        queries=table.queries,
+        candidates=table.candidates,
+        query_index=table.query_index,
+        candidate_index=table.candidate_index,
+        quality=table.quality,
+        cost_usd=near,
+    )
+    cell = run_cell(prepare("near", flat, tmp_path, seed=0), "composition_half_usd", seed=0)
+    assert cell["error"].startswith("no map of categories to experts fits half of what the best single model")
+    assert "0.0005 usd a query" in cell["error"]
+
+
 @pytest.mark.parametrize("name", list(BUDGETED))
 def test_it_is_a_row_with_what_it_spent_that_is_not_told_the_task(place: Path, name: str) -> None:
     assert name in METHODS

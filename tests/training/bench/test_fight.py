@@ -26,7 +26,7 @@ from turnout.training.bench.contestants import METHODS, Contestant, fit_contesta
 from turnout.training.bench.fight import fight, read_cell
 from turnout.training.bench.peers import fit_peer
 from turnout.training.bench.prepared import Prepared, prepare, read_prepared
-from turnout.training.bench.summary import ranked, to_markdown, to_text
+from turnout.training.bench.summary import completed, ranked, to_markdown, to_text
 
 HAS_SKLEARN = importlib.util.find_spec("sklearn") is not None
 
@@ -76,6 +76,51 @@ def test_times_are_of_the_processor_so_that_waiting_does_not_count(
     cell = run_cell(place, "best_single", seed=0)
     assert cell["fit_s"] < 0.9
     assert cell["p50_ms"] < 4.0
+
+
+def test_the_curve_of_the_default_is_the_one_behind_its_guard(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from turnout.policies import Guard
+    from turnout.policies.guard import Verdict
+
+    shut = Verdict(is_open=False, gain=0.0, low=-1.0, unit="quality", count=9)
+    monkeypatch.setattr(Guard, "judge", lambda self, goal, **given: shut)
+    cell, single = (run_cell(place, name, seed=0) for name in ("auto", "best_single"))
+    assert cell["quality"] == single["quality"]
+    assert cell["dials"]["1"] >= single["quality"]["value"] - 1e-12
+    test, known = read_prepared(place).test, []
+    for share in ("0.25", "0.5", "1"):
+        # Nothing but single models is deployed, so that nothing else stands on the curve.
+        known += [abs(cell["dials"][share] - q) < 1e-9 for q in test.quality_QM.mean(axis=0)]
+        assert any(known[-len(test.names) :])
+
+
+def test_a_best_single_model_that_costs_nothing_is_free_and_not_never_reached(tmp_path: Path) -> None:
+    table = real_table()
+    free = OutcomeTable(
+        queries=table.queries,
+        candidates=table.candidates,
+        query_index=table.query_index,
+        candidate_index=table.candidate_index,
+        quality=table.quality,
+        cost_usd=np.zeros(table.num_rows),
+    )
+    place = prepare("free", free, tmp_path, seed=0)
+    for name in ("best_single", "ridge"):
+        cell = run_cell(place, name, seed=0)
+        assert cell["cost_at_best_single"]["is_free"]
+        line = to_text([cell]).splitlines()[3]
+        assert " free " in line
+        assert "never" not in line
+
+
+def test_what_has_not_run_is_a_row_that_says_why(place: Path) -> None:
+    cells = completed([run_cell(place, "uniform", seed=0)], ("uniform", "graph", "rag"), {"rag": "it rains"})
+    lines = list(to_markdown(cells))
+    assert any(line.startswith("| `graph` | not run: no run of the recorded ones") for line in lines)
+    assert any(line.startswith("| `rag` | not run: it rains |") for line in lines)
+    assert sum(line.startswith("| `uniform` |") for line in lines) == 1
 
 
 def test_the_best_single_model_is_itself(place: Path) -> None:

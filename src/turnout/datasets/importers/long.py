@@ -161,7 +161,7 @@ class Long(Importer):
                     f"{place}: quality of {model!r}",
                     allowed=f"a number in [{low:g}, {high:g}], or empty (in JSON: null) for unknown",
                     got=score,
-                    do="name the scale of the scores (option 'scale': worst, best)",
+                    do="name the scale of the scores, as in: turnout import FILE --scale 0,100",
                 )
             )
         return quality

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from turnout.core.contracts import Router
+from turnout.core.errors import InputError, sentence
 from turnout.evaluation.baselines import best_single
 from turnout.routers import BestSingleRouter, CompositionRouter
 from turnout.training.bench.prepared import Prepared
@@ -22,9 +23,16 @@ SHARE = 0.5
 def _half_the_money(given: Prepared) -> Router:
     column = given.train.names.index(best_single(given.train))
     cost_usd_QM = BestSingleRouter().fit(given.train).estimate(given.train.queries).cost_usd_QM
-    return CompositionRouter(
-        embedder=given.embedder, budget_usd=SHARE * float(np.nan_to_num(cost_usd_QM[:, column]).mean())
-    )
+    half = SHARE * float(np.nan_to_num(cost_usd_QM[:, column]).mean())
+    router = CompositionRouter(embedder=given.embedder, budget_usd=half)
+    try:
+        router.clone().fit(given.train)
+    except InputError as error:
+        if not half:  # without costs that is what is wrong, and the error says so
+            raise
+        what = "no map of categories to experts fits half of what the best single model costs on this table"
+        raise InputError(sentence(what, got=f"{half:.3g} usd a query")) from error
+    return router
 
 
 def _half_the_parameters(given: Prepared) -> Router:

@@ -14,12 +14,16 @@ from typing import Any
 
 import numpy as np
 
+from turnout.core.budget import Goal
 from turnout.core.decision import Decisions
 from turnout.core.errors import TurnoutError
+from turnout.core.estimate import Estimate
 from turnout.core.query import Query
 from turnout.core.rng import make_rng
+from turnout.core.scoring import LEAST_PRICE
 from turnout.evaluation import Run, evaluate
 from turnout.evaluation.report import Row
+from turnout.evaluation.saving import Saving
 from turnout.evaluation.value import Value
 from turnout.policies import Best, price_grid, sweep
 from turnout.training.bench.contestants import Contestant, fit_contestant
@@ -98,7 +102,7 @@ def _judge(name: str, contestant: Contestant, given: Prepared, *, seed: int) -> 
     estimate = contestant.estimate(queries)
     chosen = contestant.decide(queries)
     if contestant.has_curve:
-        runs = sweep(Best(), estimate, price_grid(estimate, num=50), rng=make_rng(seed, "bench"))
+        runs = _sweep(contestant, queries, estimate, seed=seed)
         run = Run(chosen=chosen, sweep=runs, estimate=estimate)
     else:
         run = Run(chosen=chosen)
@@ -123,12 +127,32 @@ def _judge(name: str, contestant: Contestant, given: Prepared, *, seed: int) -> 
         "against_best_single": _value(row.vs_best_single),
         "oracle_share": _value(row.oracle_share),
         "dials": _dials(row, single),
-        "cost_at_best_single": None if row.saving is None else _kept(row.saving.share),
+        "cost_at_best_single": None if row.saving is None else _kept(row.saving),
         "aiq": None if row.curve is None else _value(row.curve.aiq),
         "apgr": None if row.curve is None or row.curve.pair is None else _value(row.curve.pair.apgr),
         "ece": None if every is None else every.ece,
         "brier": None if every is None else every.brier,
     }
+
+
+def _sweep(
+    contestant: Contestant, queries: Sequence[Query], estimate: Estimate, *, seed: int
+) -> tuple[Decisions, ...]:
+    """Return the choices at each price: what is deployed, so behind its guard where there is one."""
+    prices, rng = price_grid(estimate, num=50), make_rng(seed, "bench")
+    deployed = contestant.deployment
+    if deployed is None:
+        return sweep(Best(), estimate, prices, rng=rng)
+    if deployed.support is not None:
+        estimate = estimate.restrict(deployed.support.allowed(queries, len(estimate.candidates)))
+    goals = [Goal(usd_per_quality=max(1.0 / price, LEAST_PRICE)) if price else Goal() for price in prices]
+    plans = [deployed.plan(goal) for goal in goals]
+    return tuple(
+        sweep(deployed.policy, estimate, [price], rng=rng)[0]
+        if plan.is_open
+        else deployed.decide(queries, goal=goal)
+        for price, goal, plan in zip(prices, goals, plans, strict=True)
+    )
 
 
 def _estimated(chosen: Decisions, given: Prepared) -> dict[str, float] | None:
@@ -144,10 +168,15 @@ def _value(value: Value | None) -> dict[str, float | None] | None:
     return None if value is None else {"value": value.value, "low": value.low, "high": value.high}
 
 
-def _kept(share: Value) -> dict[str, float | None]:
-    """Return the cost at the best single model's quality, as a share of its cost; None is never."""
+def _kept(saving: Saving) -> dict[str, Any]:
+    """Return the cost at the best single model's quality, as a share of its cost; None is never.
+
+    Of a best single model that costs nothing there is no share: `is_free`.
+    """
+    share = saving.share
     ends = {"value": share.value, "low": share.high, "high": share.low}
-    return {name: None if end is None else 1.0 - end for name, end in ends.items()}
+    kept = {name: None if end is None else 1.0 - end for name, end in ends.items()}
+    return {**kept, "is_free": True} if np.isnan(saving.reached) else kept
 
 
 def _spend(row: Row, single: Row) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from turnout.training.bench.told import plain
+from turnout.training.bench.told import is_told, plain
 
 Cell = Mapping[str, Any]
 HEADS = (
@@ -30,6 +30,31 @@ def label(cell: Cell) -> str:
     return plain(cell["method"]) + (" (told)" if cell.get("told") else "")
 
 
+def why(cell: Cell) -> str:
+    """Return why a cell holds no numbers, as a phrase."""
+    return f"not run: {cell['error']}" if cell.get("is_absent") else f"could not run: {cell['error']}"
+
+
+def completed(
+    cells: Sequence[Cell], methods: Sequence[str], reasons: Mapping[str, str] | None = None
+) -> list[Cell]:
+    """Return the cells, and one that says why for every method that a set lacks; `reasons` are by method."""
+    there = {(cell["set"], cell["method"]) for cell in cells}
+    absent = [
+        {
+            "set": name,
+            "method": method,
+            "told": is_told(method),
+            "is_absent": True,
+            "error": (reasons or {}).get(method, "no run of the recorded ones has come to it"),
+        }
+        for name in dict.fromkeys(cell["set"] for cell in cells)
+        for method in methods
+        if (name, method) not in there
+    ]
+    return [*cells, *absent]
+
+
 def to_text(cells: Sequence[Cell]) -> str:
     """Return one table per set for the terminal, the best first; a dot marks who is beyond the best single.
 
@@ -44,7 +69,7 @@ def to_text(cells: Sequence[Cell]) -> str:
             lines += ["", _title(last, [other for other in cells if other["set"] == last])]
             lines += [_line("  method", heads), _line("  " + "-" * 20, ["-" * (w - 2) for w in _WIDTHS])]
         if "error" in cell:
-            lines.append(f"  {label(cell):<22}could not run: {cell['error']}")
+            lines.append(f"  {label(cell):<22}{why(cell)}")
             continue
         mark = "*" if (cell["against_best_single"]["low"] or 0.0) > 0.0 else " "
         lines.append(_line(f"{mark} {label(cell)}", [*numbers(cell), *speed(cell)[:2]]))
@@ -87,7 +112,7 @@ def to_markdown(cells: Sequence[Cell]) -> Iterator[str]:
             yield "|---|" + "---|" * len((*HEADS, *SPEED))
         if "error" in cell:
             blank = " |" * (len(HEADS) + len(SPEED) - 1)
-            yield f"| {_code(cell)} | could not run: {cell['error']} |{blank}"
+            yield f"| {_code(cell)} | {why(cell)} |{blank}"
             continue
         yield f"| {_code(cell)} | {' | '.join([*numbers(cell), *speed(cell)])} |"
 
@@ -96,7 +121,7 @@ def numbers(cell: Cell) -> list[str]:
     """Return quality and money, in the order of `HEADS`."""
     dials = [_number(value) for value in cell["dials"].values()]
     cost = cell["cost_at_best_single"]
-    kept = "-" if cost is None else "never" if cost["value"] is None else f"{cost['value']:.0%}"
+    kept = "-" if cost is None else _kept(cost)
     aiq, gap = cell["aiq"], cell["oracle_share"]
     return [
         _interval(cell["quality"]),
@@ -108,6 +133,12 @@ def numbers(cell: Cell) -> list[str]:
         _number(cell["ece"]),
         "-" if cell.get("flips") is None else f"{cell['flips']['share']:.0%}",
     ]
+
+
+def _kept(cost: Mapping[str, Any]) -> str:
+    if cost.get("is_free"):
+        return "free"
+    return "never" if cost["value"] is None else f"{cost['value']:.0%}"
 
 
 def speed(cell: Cell) -> list[str]:
