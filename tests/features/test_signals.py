@@ -7,7 +7,7 @@ import pytest
 
 from tests.features.corpora import ODD_TEXTS, as_queries, real_queries
 from turnout.core.query import Query
-from turnout.features import SignalsEmbedder
+from turnout.features import SignalsEmbedder, signals
 from turnout.features.signals import NAMES, measure
 
 
@@ -69,3 +69,23 @@ def test_a_plain_text_is_counted_as_any_other() -> None:
         assert fast[name] * len(every) == pytest.approx(slow[name] * (len(every) + 1))
     assert fast["sign_share"] * len(every) == pytest.approx(slow["sign_share"] * (len(every) + 1) - 1)
     assert fast["language_english"] == slow["language_english"] > 0
+
+
+def test_a_request_is_measured_once_for_all_who_read_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = (SignalsEmbedder().fit(real_queries(50)[low:]) for low in (0, 10))
+    measured: list[str] = []
+    of_one = signals._measure_one
+
+    def measure_one(query: Query, text: str) -> list[float]:
+        measured.append(text)
+        return of_one(query, text)
+
+    monkeypatch.setattr(signals, "_measure_one", measure_one)
+    queries = [Query(id="a", text="17 * 23"), Query(id="b", text="HELLO")]
+    together = first.embed(queries), second.embed(list(queries))
+    assert measured == ["17 * 23", "HELLO"]
+    other = first.embed([queries[0], Query(id="b", text="hello 4")])
+    assert measured[2:] == ["17 * 23", "hello 4"]
+    assert not np.array_equal(other[1], together[0][1])
+    np.testing.assert_array_equal(second.embed(queries), together[1])
+    assert first.embed([]).shape == (0, len(NAMES))

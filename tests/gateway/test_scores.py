@@ -12,7 +12,7 @@ from turnout.core.estimate import make_estimate
 from turnout.gateway.select import write_scores
 
 
-@pytest.mark.parametrize("names", [("small", "large"), ('say "x"', "a\\b"), ("line\nbreak", "\u6f22\u5b57")])
+@pytest.mark.parametrize("names", [("small", "large"), ('say "x"', "a\\b"), ("tab\tstop", "\u6f22\u5b57")])
 @pytest.mark.parametrize("is_masked", [False, True])
 def test_scores_are_written_as_a_dictionary_is(names: tuple[str, ...], is_masked: bool) -> None:
     quality_QM = np.array([[0.1, 0.25], [1 / 3, np.nan]])

@@ -85,7 +85,7 @@ def test_a_parquet_file_of_any_name_is_known_by_its_bytes(tmp_path: Path) -> Non
     assert column(table, "quality") == {("7", "a"): 0.5, ("7", "b"): None}
     with pytest.raises(TableError) as caught:
         read(tmp_path / "export")
-    check_sentence(caught, "export', row 0: quality of 'a'", "[0, 1]", "got: 3.0", "option 'scale'")
+    check_sentence(caught, "export', row 0: quality of 'a'", "[0, 1]", "got: 3.0", "--scale 0,100")
 
 
 def test_columns_scale_ignored_and_dropped_rows_are_told(tmp_path: Path) -> None:
