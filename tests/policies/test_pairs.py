@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from turnout.core import Goal, InputError
+from turnout.core.scoring import LEAST_PRICE
 from turnout.policies import Guard, measure_pairs, measure_singles
 from turnout.policies.pairs import Difference
 from turnout.policies.risk import honest_variance
@@ -32,6 +33,10 @@ def test_the_worth_at_a_price_has_the_moments_of_numpy() -> None:
         assert found.variance == pytest.approx(honest_variance(expected.var(ddof=1), 60, 1.0))
     saved = pairs.worth(0, 2, np.inf)
     assert saved.mean == pytest.approx((USD_MQ[2] - USD_KQ[0]).mean())
+    dearest = pairs.worth(0, 2, 1.0 / LEAST_PRICE)
+    assert np.isfinite(dearest.variance)
+    error = dearest.mean / np.sqrt(dearest.variance)
+    assert error == pytest.approx(saved.mean / np.sqrt(saved.variance)), "as sure as of the saving"
 
 
 def test_what_was_not_observed_is_left_out_pair_by_pair() -> None:

@@ -16,6 +16,9 @@ from turnout.core.errors import InputError, sentence
 from turnout.core.outcomes import Floats
 from turnout.policies.risk import RARE, honest_variance, mean_bound, student_p_value
 
+_DEAREST = 1e100
+"""A price, in quality per usd, beyond which a higher one changes nothing."""
+
 _NAMES = (
     "count",  # queries on which both qualities are known
     "quality",  # mean of the option's
@@ -135,6 +138,8 @@ class Pairs:
         saved = self.saved_usd(option, single)
         if np.isinf(price):
             return saved
+        # Its square must be a number; no quality makes up for a saving at such a price.
+        price = min(price, _DEAREST)
         quality = self.quality(option, single)
         variance = (
             quality.variance + price**2 * saved.variance - 2 * price * self.at("cross_cov", option, single)

@@ -84,6 +84,7 @@ def test_the_curve_of_the_default_is_the_one_behind_its_guard(
     from turnout.policies import Guard
     from turnout.policies.guard import Verdict
 
+    assert "error" not in run_cell(place, "auto", seed=0)
     shut = Verdict(is_open=False, gain=0.0, low=-1.0, unit="quality", count=9)
     monkeypatch.setattr(Guard, "judge", lambda self, goal, **given: shut)
     cell, single = (run_cell(place, name, seed=0) for name in ("auto", "best_single"))
