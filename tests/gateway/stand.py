@@ -32,7 +32,7 @@ R1 = SequencerSettings(
 SEQUENCERS = {
     "r1": R1,
     "plain": msgspec.structs.replace(R1, options={"sub_queries": False, "max_turns": 2}),
-    "hasty": msgspec.structs.replace(R1, deadline_s=0.4),
+    "hasty": msgspec.structs.replace(R1, deadline_s=0.8),
     "poor": msgspec.structs.replace(R1, max_usd=1e-9),
     "order": SequencerSettings(kind="fixed", options={"order": ["small", "large"]}, max_usd=1.0),
 }
