@@ -276,6 +276,7 @@ def test_learners_follow_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     assert untold["inferred_group"].config()["reads_task"] is False
     monkeypatch.setattr("turnout.training.learners.MAX_STORED", len(table.queries) - 1)
     assert "knn" not in learners(table, tasks_given=False)
+    assert learn_auto(table).about["not_tried"] == ["knn"]
 
 
 def test_topics_finer_than_clusters_are_not_lost_on_a_large_table() -> None:

@@ -44,7 +44,7 @@ class WordRows:
     """The idf of a word that no document holds."""
     gram_sizes: tuple[int, int]
     is_half: bool = False
-    """Rows of half precision, as artifacts before 0.2 hold them, and not of a byte a number."""
+    """Rows of half precision, as older artifacts hold them, and not of a byte a number."""
     _word_rank: dict[str | None, int] = field(init=False)
     _pair_index: PairIndex = field(init=False)
     _gram_row: dict[str, int] = field(init=False)

@@ -31,7 +31,7 @@ from turnout.routers import BlendRouter
 from turnout.routers.members import with_embedder
 from turnout.routers.stacking import Weights, learn_weights
 from turnout.training.cross_fit import Fold, cut, in_order, predict_fold
-from turnout.training.learners import MAX_STORED, learners
+from turnout.training.learners import learners
 from turnout.training.sharing import remember_vectors, share_embedders
 
 NUM_FOLDS = 5
@@ -98,7 +98,7 @@ def learn_auto(
             for name, triple in zip(names, triples(weights), strict=True)
         },
         "left_out": sorted(set(pool) - set(names)),
-        "not_tried": ["knn"] if len(table.queries) > MAX_STORED else [],
+        "not_tried": [] if "knn" in pool else ["knn"],
         "error": errors(folds, names, estimate, table),
     }
     return Auto(router=router, estimate=estimate, fold_Q=fold_Q, x_QF=x_QF, about=about)
