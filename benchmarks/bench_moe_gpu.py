@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import importlib
 import statistics
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 from transformers import OlmoeConfig
 from transformers.models.olmoe.modeling_olmoe import OlmoeExperts
 
+from benchmarks.moe_gpu_peers import PEERS, Run
 from benchmarks.record import write
 from turnout.core.errors import TurnoutError
 from turnout.nn.executors.auto import make_executor
@@ -33,7 +33,6 @@ SHAPES = {"olmoe": (2048, 1024, 64, 8), "qwen3": (2048, 768, 128, 8)}
 """Width, inner, experts, k: OLMoE-1B-7B and Qwen3-30B-A3B."""
 
 OURS = ("triton", "grouped", "segments")
-Run = Callable[[Tensor], Tensor]
 
 
 def experts_of(width: int, inner: int, num_experts: int, k: int) -> OlmoeExperts:
@@ -64,56 +63,12 @@ def contestants(experts: OlmoeExperts, weights_TK: Tensor, indices_TK: Tensor) -
             return y_TD
 
         found[f"turnout {name}"] = ours
-    for peer in (scattermoe, megablocks):
+    for peer in PEERS:
         try:
             found[peer.__name__] = peer(experts, weights_TK, indices_TK)
         except ImportError as error:
             print(f"without {peer.__name__}: {error}")
     return found
-
-
-def scattermoe(experts: OlmoeExperts, weights_TK: Tensor, indices_TK: Tensor) -> Run:
-    """Return ScatterMoE's two products on the same weights."""
-    kernels = importlib.import_module("scattermoe.kernels")
-    linear = importlib.import_module("scattermoe.parallel_experts").parallel_linear
-    num_experts, k = experts.num_experts, indices_TK.shape[1]
-
-    def run(x_TD: Tensor) -> Tensor:
-        sorted_N, order_N = kernels.ops.flatten_and_sort(indices_TK)
-        _, offsets = kernels.ops.padded_block_indices(sorted_N, num_experts)
-        up, down = (w.transpose(1, 2) for w in (experts.gate_up_proj, experts.down_proj))
-        h_NF = linear(x_TD, up, k, sorted_N, order_N, offsets, grouped_out=True)
-        gate_NI, up_NI = h_NF.chunk(2, dim=-1)
-        inner_NI = nn.functional.silu(gate_NI) * up_NI
-        y_TD: Tensor = linear(
-            inner_NI, down, 1, sorted_N, order_N, offsets, grouped_in=True, gates=weights_TK
-        )
-        return y_TD
-
-    return run
-
-
-def megablocks(experts: OlmoeExperts, weights_TK: Tensor, indices_TK: Tensor) -> Run:
-    """Return MegaBlocks' permutation and grouped product on the same weights."""
-    ops = importlib.import_module("megablocks.ops")
-    grouped = importlib.import_module("grouped_gemm.ops")
-    num_experts, k = experts.num_experts, indices_TK.shape[1]
-
-    def run(x_TD: Tensor) -> Tensor:
-        flat_N = indices_TK.flatten().int()
-        bins_N, order_N = ops.sort(flat_N, num_experts.bit_length())
-        counts_E = ops.histogram(flat_N, num_experts)
-        ends_E = ops.inclusive_cumsum(counts_E, 0)
-        x_ND = ops.gather(x_TD, order_N, bins_N, ends_E, k)
-        sizes = counts_E.cpu().to(torch.long)
-        h_NF = grouped.gmm(x_ND, experts.gate_up_proj, sizes, trans_b=True)
-        gate_NI, up_NI = h_NF.chunk(2, dim=-1)
-        inner_NI = nn.functional.silu(gate_NI) * up_NI
-        out_ND = grouped.gmm(inner_NI, experts.down_proj, sizes, trans_b=True)
-        y_TD: Tensor = ops.scatter(out_ND, order_N, bins_N, weights_TK.flatten(), ends_E, k)
-        return y_TD
-
-    return run
 
 
 def timed_ms(work: Callable[[], object]) -> float:
