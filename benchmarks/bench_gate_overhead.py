@@ -1,11 +1,13 @@
 """What a gate costs of its layer, and what recording costs of a model.
 
     OMP_NUM_THREADS=1 python -m benchmarks.bench_gate_overhead --folder DIR [--tokens 4096 32768] [--rounds 5]
+    python -m benchmarks.bench_gate_overhead --device cuda [--tokens 4096 32768] [--rounds 15]
 
-Every setting has a file in the folder, so that a run goes on where it was stopped; the result is written when
-all are there. Processor seconds of one thread, turn by turn; recorded are medians of the ratios of a round. A
-gate's share is its forward pass, the plan included, over that of the layer with this gate; recording's is the
-forward pass of a model with `GateHook.recording` over one without, less 1.
+On a GPU see `benchmarks.gate_overhead_gpu`. On a processor every setting has a file in the folder, so that a
+run goes on where it was stopped; the result is written when all are there. Processor seconds of one thread,
+turn by turn; recorded are medians of the ratios of a round. A gate's share is its forward pass, the plan
+included, over that of the layer with this gate; recording's is the forward pass of a model with
+`GateHook.recording` over one without, less 1.
 """
 
 from __future__ import annotations
@@ -96,8 +98,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokens", nargs="*", type=int, default=[4096, 32768])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--folder", type=Path, required=True, help="where each setting has its file")
+    parser.add_argument("--folder", type=Path, help="where each setting has its file (on a processor)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     options = parser.parse_args()
+    if options.device == "cuda":
+        from benchmarks.gate_overhead_gpu import measure_all
+
+        measure_all(options.tokens, options.rounds)
+        return
+    if options.folder is None:
+        parser.error("--folder is needed on a processor")
     torch.set_num_threads(1)
     options.folder.mkdir(parents=True, exist_ok=True)
     gates = []

@@ -61,7 +61,12 @@ def write(name: str, result: Mapping[str, object], *, seed: int | None = None) -
 
 
 def commit() -> str:
-    """Return the commit of the checkout; `+` says that tracked files differ from it."""
+    """Return the commit of the checkout; `+` says that tracked files differ from it.
+
+    A copy without its history, as on a lent machine, is told by TURNOUT_COMMIT.
+    """
+    if told := os.environ.get("TURNOUT_COMMIT"):
+        return told
     done = subprocess.run(
         ["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
     )

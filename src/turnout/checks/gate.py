@@ -20,6 +20,8 @@ from turnout.checks.gate_batch import (
     VOCABULARY,
     batch,
     dense,
+    device_of,
+    drawn_apart,
     is_noisy,
     moved,
     padded,
@@ -33,6 +35,7 @@ from turnout.checks.gate_batch import (
 from turnout.checks.report import Check, bind, require, skip
 from turnout.core.errors import InputError, ShapeError, TurnoutError
 from turnout.nn.gates.contract import SIGHTS, Gate
+from turnout.nn.late import refuse_arrived
 
 
 def check_gate(gate: Gate) -> Iterator[Check]:
@@ -93,7 +96,7 @@ def noise_is_off_in_eval(gate: Gate) -> None:
     """In eval mode the same input gives the same plan, whatever the random numbers are."""
     given, subject = batch(gate), copy.deepcopy(gate).eval()
     found = []
-    with torch.random.fork_rng(devices=[]):
+    with drawn_apart(gate):
         for seed in (0, 1):
             torch.manual_seed(seed)
             found.append(subject(given.x_BSD.reshape(-1, gate.width), given.context()).to_dense().detach())
@@ -120,7 +123,7 @@ def permuting_experts_permutes_the_plan(gate: Gate) -> None:
     for name, one, two in pairs:
         if one is not None and two is not None:
             what = f"the place of an expert changed the {name}"
-            require_same(gate, what, one.detach()[:, order], two.detach())
+            require_same(gate, what, one.detach()[:, order.to(one.device)], two.detach())
 
 
 def permuting_items_permutes_the_plan(gate: Gate) -> None:
@@ -184,7 +187,7 @@ def padding_is_ignored(gate: Gate) -> None:
     """
     for training in (False, True):
         given = batch(gate)
-        mask_BS = torch.ones(ITEMS, POSITIONS, dtype=torch.bool)
+        mask_BS = torch.ones(ITEMS, POSITIONS, dtype=torch.bool, device=device_of(gate))
         # On the right as in training, on the left as in `generate`.
         mask_BS[0, 5:], mask_BS[1, :2] = False, False
         given = replace(given, mask_BS=mask_BS)
@@ -216,7 +219,7 @@ def a_single_expert_teaches_too(gate: Gate) -> None:
     config = gate.config()
     if "k" not in config:
         skip(gate, "it has no k")
-    with torch.random.fork_rng(devices=[]):
+    with drawn_apart(gate):
         torch.manual_seed(13)
         single = rebuilt(gate, **(config | {"k": 1}))
     require_taught(gate, single)
@@ -260,7 +263,7 @@ def bad_input_is_refused(gate: Gate) -> None:
     subject, given = copy.deepcopy(gate).eval(), batch(gate)
     x_TD, context = given.x_BSD.reshape(-1, gate.width), given.context()
     _require_refused(gate, "another width", lambda: subject(x_TD[:, 1:], context), ShapeError)
-    nothing = replace(context, mask_BS=torch.zeros(ITEMS, POSITIONS, dtype=torch.bool))
+    nothing = replace(context, mask_BS=torch.zeros_like(given.token_ids_BS, dtype=torch.bool))
     _require_refused(gate, "a batch of padding alone", lambda: subject(x_TD, nothing))
     if next(gate.parameters(), None) is not None:
         _require_refused(gate, "another device", lambda: subject(x_TD.to("meta"), context))
@@ -274,8 +277,8 @@ def bad_input_is_refused(gate: Gate) -> None:
 
 
 def rebuilt(gate: Gate, **config: Any) -> Gate:
-    """Return a new gate of the same class."""
-    return type(gate)(**config)
+    """Return a new gate of the same class, where the gate is."""
+    return type(gate)(**config).to(device_of(gate))
 
 
 def _require_refused(
@@ -283,6 +286,8 @@ def _require_refused(
 ) -> None:
     try:
         call()
+        # On a GPU what numbers are is refused once they have arrived.
+        refuse_arrived(wait=True)
     except kind:
         return
     require(False, gate, f"{what} was not refused", allowed=kind.__name__)

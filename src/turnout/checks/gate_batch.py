@@ -6,7 +6,9 @@ Everything is drawn from seeds of its own, and a gate is judged by copies of it.
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -61,7 +63,7 @@ class Batch:
             return self
         experts = copy.deepcopy(self.experts)
         for parameter in experts.parameters():
-            parameter.data = parameter.data[order_E]
+            parameter.data = parameter.data[order_E.to(parameter.device)]
         return replace(self, experts=experts)
 
     def positions(self, order: list[int]) -> Batch:
@@ -74,23 +76,40 @@ class Batch:
         )
 
 
+def device_of(gate: Gate) -> torch.device:
+    """Return where a gate is, a processor for one that holds nothing."""
+    held = itertools.chain(gate.parameters(), gate.buffers())
+    return next((value.device for value in held), torch.device("cpu"))
+
+
+def drawn_apart(gate: Gate) -> AbstractContextManager[None]:
+    """Keep what is drawn inside from everybody else's random numbers, on the gate's device too."""
+    device = device_of(gate)
+    return torch.random.fork_rng(devices=[] if device.type == "cpu" else [device], device_type=_kind(device))
+
+
+def _kind(device: torch.device) -> str:
+    # Asked for a processor's, torch looks for more than one of them.
+    return "cuda" if device.type == "cpu" else device.type
+
+
 def batch(gate: Gate, *, dtype: torch.dtype = torch.float32) -> Batch:
-    """Return a batch for a gate, the same every time."""
-    random = torch.Generator().manual_seed(5)
+    """Return a batch for a gate, the same every time, where the gate is."""
+    random, device = torch.Generator().manual_seed(5), device_of(gate)
     shape = (ITEMS, POSITIONS)
     seen_BSS = torch.randn((*shape, POSITIONS), generator=random)
     seen_BSS = seen_BSS.masked_fill(~torch.ones(POSITIONS, POSITIONS).tril().bool(), float("-inf"))
     experts = None
     if "experts" in gate.needs:
-        with torch.random.fork_rng(devices=[]):
+        with drawn_apart(gate):
             torch.manual_seed(7)
-            experts = Experts(width=gate.width, inner=4, num_experts=gate.num_experts).to(dtype)
+            experts = Experts(width=gate.width, inner=4, num_experts=gate.num_experts).to(device, dtype)
     return Batch(
-        x_BSD=torch.randn((*shape, gate.width), generator=random).to(dtype),
-        token_ids_BS=torch.randint(VOCABULARY, shape, generator=random),
-        attention_BSS=seen_BSS.softmax(-1),
-        timestep_B=torch.rand(ITEMS, generator=random),
-        tasks_B=torch.randint(2, (ITEMS,), generator=random),
+        x_BSD=torch.randn((*shape, gate.width), generator=random).to(device, dtype),
+        token_ids_BS=torch.randint(VOCABULARY, shape, generator=random).to(device),
+        attention_BSS=seen_BSS.softmax(-1).to(device),
+        timestep_B=torch.rand(ITEMS, generator=random).to(device),
+        tasks_B=torch.randint(2, (ITEMS,), generator=random).to(device),
         experts=experts,
     )
 
@@ -105,7 +124,7 @@ def plan_of(gate: Gate, given: Batch, *, training: bool = False, is_autocast: bo
 
 def _planned(subject: Gate, given: Batch, is_autocast: bool = False) -> Plan:
     kind = given.x_BSD.device.type
-    with torch.random.fork_rng(devices=[]), torch.autocast(kind, torch.bfloat16, enabled=is_autocast):
+    with drawn_apart(subject), torch.autocast(kind, torch.bfloat16, enabled=is_autocast):
         torch.manual_seed(11)
         plan: Plan = subject(given.x_BSD.reshape(-1, subject.width), given.context())
     return plan
@@ -171,7 +190,8 @@ def moved(gate: Gate, order_E: Tensor) -> Gate:
     for name in subject.expert_rows or ():
         ending = name.rpartition("_")[2]
         axis = ending.index("E") if ending.isupper() and "E" in ending else 0
-        state[name] = state[name].index_select(axis, _rows(order_E, state[name].shape[axis]))
+        rows = _rows(order_E, state[name].shape[axis]).to(state[name].device)
+        state[name] = state[name].index_select(axis, rows)
     subject.load_state_dict(state)
     return subject
 
@@ -190,7 +210,7 @@ def is_noisy(gate: Gate) -> bool:
     """Whether two runs in training differ."""
     subject, given = copy.deepcopy(gate).train(), batch(gate)
     found = []
-    with torch.random.fork_rng(devices=[]):
+    with drawn_apart(gate):
         for seed in (0, 1):
             torch.manual_seed(seed)
             plan = subject(given.x_BSD.reshape(-1, gate.width), given.context())
@@ -219,7 +239,7 @@ def taught(gate: Gate, given: Batch, *, training: bool, is_autocast: bool = Fals
 def factors(gate: Gate, given: Batch) -> Tensor:
     """Return how much each weight (T, E) counts where a gradient is asked for."""
     random = torch.Generator().manual_seed(3)
-    factor_BSE = torch.randn(ITEMS, POSITIONS, gate.num_experts, generator=random)
+    factor_BSE = torch.randn(ITEMS, POSITIONS, gate.num_experts, generator=random).to(given.x_BSD.device)
     more = given.x_BSD.shape[1] - POSITIONS
     return functional.pad(factor_BSE, (0, 0, 0, more)).flatten(0, 1)
 
@@ -234,7 +254,7 @@ def require_taught(gate: Gate, subject: Gate) -> None:
         skip(gate, "it has no parameters to train")
     given = batch(gate)
     factor_TE = factors(gate, given)
-    with torch.random.fork_rng(devices=[]):
+    with drawn_apart(gate):
         torch.manual_seed(11)
         plan = subject(given.x_BSD.reshape(-1, gate.width), given.context())
         value = (plan.to_dense() * factor_TE).sum()

@@ -8,6 +8,7 @@ changed.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,7 @@ from turnout.core.errors import InputError, ShapeError, sentence
 from turnout.nn.computed_again import is_computed_again
 from turnout.nn.gate_form import Handed
 from turnout.nn.gate_port import GatePort
+from turnout.nn.late import is_late, refuse_arrived, refuse_later
 from turnout.nn.moe import MoELayer, find_moe_layers
 from turnout.nn.moe_rule import GateRule, find_rule
 from turnout.nn.one_thread import OneThread
@@ -191,9 +193,12 @@ class GateHook:
 
         with self.changed(record):
             yield records
+        # No further pass would say that the last one held NaN.
+        refuse_arrived(wait=True)
 
     def _begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._thread.check()
+        refuse_arrived()
         given = dict(zip(inspect.signature(model.forward).parameters, args, strict=False)) | kwargs
         found = {name: given.get(name) for name in ("input_ids", "decoder_input_ids")}
         self._ids = {name: ids for name, ids in found.items() if isinstance(ids, Tensor)}
@@ -207,14 +212,16 @@ class GateHook:
         """Raise for tokens whose logits are no numbers; padding may be anything."""
         # The largest of numbers and NaN is NaN; -inf closes an expert.
         wrong_T = ~routing.logits_TE.detach().amax(dim=-1).isfinite()
-        if is_computed_again() or not bool(wrong_T.any()):
+        is_asked_later = is_late(wrong_T.device)
+        if is_computed_again() or not (is_asked_later or bool(wrong_T.any())):
             return
         size, mask_BS = routing.batch_size, self._mask
         if mask_BS is not None and size == mask_BS.shape[0] and len(wrong_T) // size <= mask_BS.shape[1]:
             wrong_T = wrong_T & mask_BS[:, -(len(wrong_T) // size) :].reshape(-1).to(wrong_T)
-        if wrong := int(wrong_T.sum()):
-            what = f"{layer.name}: logits of {wrong} of T = {len(wrong_T)} tokens are NaN or infinite"
-            raise InputError(sentence(what, allowed="numbers", do="look for NaN in the weights"))
+        if is_asked_later:
+            refuse_later({functools.partial(_no_numbers, layer, "some", len(wrong_T)): wrong_T.any()})
+        elif wrong := int(wrong_T.sum()):
+            raise _no_numbers(layer, str(wrong), len(wrong_T))
 
     def _end(self, _model: nn.Module, _args: tuple[Any, ...], _out: object) -> None:
         # What is computed again later, as under activation checkpointing, has no ids of its own.
@@ -244,6 +251,11 @@ class GateHook:
 
         self._handles.append(layer.block.register_forward_pre_hook(before_block, with_kwargs=True))
         self._handles += GatePort(layer).open(decide)
+
+
+def _no_numbers(layer: MoELayer, wrong: str, num_tokens: int) -> InputError:
+    what = f"{layer.name}: logits of {wrong} of T = {num_tokens} tokens are NaN or infinite"
+    return InputError(sentence(what, allowed="numbers", do="look for NaN in the weights"))
 
 
 def _for_tokens(routing: Routing, delta_BE: Tensor) -> Tensor:

@@ -39,12 +39,15 @@ class ForwardPass:
         self.cache: Any = None
         self.num_past = 0
         self.shape: tuple[int, int] | None = None
+        # Asked once a pass and not once a layer: a GPU is waited for.
+        self._padding: dict[int, Tensor | None] = {}
 
     def of_model(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Note the ids, padding and cache that a model, or one of its stacks, is called with."""
         names = inspect.signature(model.forward).parameters
         given = dict(zip(names, args, strict=False)) | kwargs
         self.token_ids, self.mask = given.get("input_ids"), given.get("attention_mask")
+        self._padding = {}
         cache = given.get("past_key_values", given.get("cache"))
         self.cache = cache if hasattr(cache, "get_seq_length") else None
         self.num_past = 0 if self.cache is None else int(self.cache.get_seq_length())
@@ -69,10 +72,10 @@ class ForwardPass:
             and mask.shape[0] == items
             and mask.shape[1] >= positions
         ):
-            mask_BS = mask[:, mask.shape[1] - positions :].bool()
+            mask_BS = self._padded(mask, positions)
         return GateContext(
             num_items=items if items * positions == x_TD.shape[0] else 1,
-            mask_BS=None if mask_BS is None or bool(mask_BS.all()) else mask_BS,
+            mask_BS=mask_BS,
             token_ids_BS=ids if is_whole else None,
             state=state,
             experts=experts,
@@ -81,3 +84,10 @@ class ForwardPass:
             is_autoregressive=self.cache is not None,
             num_past=0 if self.cache is None else self.num_past,
         )
+
+    def _padded(self, mask: Tensor, positions: int) -> Tensor | None:
+        """Return the mask of the last positions, None where none of them is padding."""
+        if positions not in self._padding:
+            mask_BS = mask[:, mask.shape[1] - positions :].bool()
+            self._padding[positions] = None if bool(mask_BS.all()) else mask_BS
+        return self._padding[positions]

@@ -9,6 +9,7 @@ Axes: T = B * S tokens of B items with S positions, E experts, K columns of a re
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from turnout.core.errors import InputError, ShapeError, sentence
 from turnout.core.validation import check_count
+from turnout.nn.late import is_late, refuse_later
 from turnout.nn.plan_order import SHORT, by_expert, ends, ranks, sorted_short
 
 Priority = Literal["position", "weight"]
@@ -158,9 +160,8 @@ class SparsePlan(Plan):
         """
         for name, value, size in (("tokens_N", tokens_N, num_tokens), ("experts_N", experts_N, num_experts)):
             equal(name, value, "(N,)", tuple(weights_N.shape))
-            if len(value) and not value.is_meta and not 0 <= int(value.min()) <= int(value.max()) < size:
-                got = f"{int(value.min())} to {int(value.max())}"
-                raise InputError(sentence(f"from_pairs: {name}", allowed=f"0 to {size - 1}", got=got))
+            if len(value) and not value.is_meta:
+                check_within(f"from_pairs: {name}", value, size)
         same_device(tokens_N, experts_N, weights_N)
         tokens_N, experts_N = tokens_N.long(), experts_N.long()
         order_N = torch.argsort(experts_N * max(num_tokens, 1) + tokens_N, stable=True)
@@ -329,6 +330,19 @@ def check_mask(name: str, mask: Tensor | None, axes: str, sizes: tuple[int, ...]
     if mask is not None and mask.dtype != torch.bool:
         do = f"pass {name}.bool(), True where a token is real" if "mask" in name else f"pass {name}.bool()"
         raise InputError(sentence(name, allowed="torch.bool", got=mask.dtype, do=do))
+
+
+def check_within(name: str, value_N: Tensor, size: int) -> None:
+    """Raise `InputError` for a number that is none of 0 to size - 1; on CUDA as `turnout.nn.late` says."""
+    least, most = value_N.aminmax()
+    if is_late(value_N.device):
+        refuse_later({functools.partial(_outside, name, size, "another one"): (least < 0) | (most >= size)})
+    elif not 0 <= int(least) <= int(most) < size:
+        raise _outside(name, size, f"{int(least)} to {int(most)}")
+
+
+def _outside(name: str, size: int, got: str) -> InputError:
+    return InputError(sentence(name, allowed=f"0 to {size - 1}", got=got))
 
 
 def floating(name: str, value: Tensor) -> None:

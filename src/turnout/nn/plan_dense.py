@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from turnout.core.errors import InputError, ShapeError, sentence
-from turnout.nn.plan import Plan, SparsePlan, equal, same_device
+from turnout.nn.plan import Plan, SparsePlan, check_within, equal, same_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,9 +92,8 @@ class MergedPlan(Plan):
         same_device(self.mix_GE, self.groups_T)
         num_groups = self.mix_GE.shape[0]
         is_known = bool(self.num_tokens) and not self.groups_T.is_meta
-        if is_known and not 0 <= int(self.groups_T.min()) <= int(self.groups_T.max()) < num_groups:
-            got = torch.unique(self.groups_T).tolist()
-            raise InputError(sentence("groups_T", allowed=f"0 to {num_groups - 1}", got=got))
+        if is_known:
+            check_within("groups_T", self.groups_T, num_groups)
 
     def to_dense(self) -> Tensor:
         """Return weights_TE: the mix of each token's group; padding has none."""

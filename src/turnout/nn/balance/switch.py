@@ -26,6 +26,7 @@ def balance_loss(
     k: int | None = None,
     mask_T: Tensor | None = None,
     items_T: Tensor | None = None,
+    num_items: int | None = None,
 ) -> Tensor:
     """Return E * sum_e f_e P_e, a scalar; f is the share of choices (no gradient), P the mean score.
 
@@ -46,6 +47,8 @@ def balance_loss(
         True at tokens; padding counts nowhere.
     items_T
         The sequence of each token: the loss is then taken in each sequence, and their mean is returned.
+    num_items
+        How many sequences there are; None reads it from `items_T`, which a GPU is waited for.
 
     The value is 1 where scores and loads are even, for every k (with `relu`: the mean sum of scores).
     """
@@ -58,17 +61,24 @@ def balance_loss(
     if kind == "sigmoid":
         p_TE = p_TE / p_TE.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(p_TE.dtype).tiny)
     real_T = torch.ones(len(p_TE), device=p_TE.device) if mask_T is None else mask_T.to(p_TE.dtype)
-    items_T = torch.zeros(len(p_TE), dtype=torch.long, device=p_TE.device) if items_T is None else items_T
-    num_items = int(items_T.max()) + 1 if len(items_T) else 1
-    shape = (num_items, p_TE.shape[1])
-    count_BE = torch.zeros(shape, device=p_TE.device).index_add_(0, items_T, chosen_TE * real_T[:, None])
-    score_BE = torch.zeros(shape, device=p_TE.device).index_add(0, items_T, p_TE * real_T[:, None])
-    size_B = torch.zeros(num_items, device=p_TE.device).index_add_(0, items_T, real_T)
+    count_BE, score_BE, size_B = (
+        _by_item(value_TX, items_T, num_items)
+        for value_TX in (chosen_TE * real_T[:, None], p_TE * real_T[:, None], real_T)
+    )
     total_B = size_B * k if kind == "relu" and k is not None else count_BE.sum(dim=1)
     f_BE = count_BE / total_B.clamp(min=1)[:, None]
     loss_B = p_TE.shape[1] * (f_BE * score_BE / size_B.clamp(min=1)[:, None]).sum(dim=1)
-    is_there_B = size_B > 0
-    return loss_B[is_there_B].mean() if bool(is_there_B.any()) else loss_B.sum()
+    # An item of padding alone has a loss of 0 and does not count.
+    return loss_B.sum() / (size_B > 0).sum().clamp(min=1)
+
+
+def _by_item(value_TX: Tensor, items_T: Tensor | None, num_items: int | None) -> Tensor:
+    """Return the sum over the tokens of each item, (B, ...); over all of them where there is one item."""
+    if items_T is None:
+        return value_TX.sum(dim=0, keepdim=True)
+    if num_items is None:
+        num_items = int(items_T.max()) + 1 if len(items_T) else 1
+    return value_TX.new_zeros(num_items, *value_TX.shape[1:]).index_add(0, items_T, value_TX)
 
 
 def _check(scores_TE: Tensor, chosen_TE: Tensor, kind: Kind, k: int | None) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, islice
 from typing import Any
 
 import torch
@@ -204,7 +204,9 @@ class Cell:
         """
         was_training = self.model.training
         self.model.eval()
-        with torch.random.fork_rng(devices=[]):
+        # A GPU's numbers are put back too, or training would go on with other noise.
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)
             self.model(self.valid_BS[: self.setting.batch, :-1])
         self.model.train(was_training)
@@ -236,7 +238,7 @@ class Cell:
             moe = block.feed
             assert isinstance(moe, MoE)
             k = round(self.contender.active(moe.gate.num_experts))
-            sets = list(combinations(range(moe.gate.num_experts), k))[:MAX_SETS]
+            sets = list(islice(combinations(range(moe.gate.num_experts), k), MAX_SETS))
             losses = []
             for experts in sets:
                 block.feed = MoE(gate=OneChoiceGate(moe.gate, experts), experts=moe.experts).eval()

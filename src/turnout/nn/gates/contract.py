@@ -7,20 +7,24 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from turnout.core.errors import InputError, ShapeError, sentence
+from turnout.core.errors import InputError, ShapeError, TurnoutError, sentence
 from turnout.core.validation import check_count
 from turnout.nn.exact_buffers import ExactBuffers
 from turnout.nn.executors.forms import outputs
 from turnout.nn.experts import Stack, stack_of
+from turnout.nn.late import is_late, refuse_arrived, refuse_later
 from turnout.nn.plan import Plan, SparsePlan, check_mask, equal, floating, same_device
+from turnout.nn.wide_product import is_wide, wide_product
 
 Sight = Literal["token", "past", "sequence", "batch"]
 """What the routing of a token may depend on: the token alone, earlier tokens of its item too, the whole item,
@@ -82,10 +86,9 @@ class GateContext:
             raise ShapeError(
                 sentence("context.state", allowed=f"(T, ...) = ({num_tokens}, ...)", got=self.state.shape)
             )
-        if self.mask_BS is not None and num_tokens and not bool(self.mask_BS.any()):
-            raise InputError(
-                sentence("context.mask_BS: all tokens are masked", allowed="a token that is none of padding")
-            )
+        mask_BS = self.mask_BS if num_tokens else None
+        if mask_BS is not None and not is_late(mask_BS.device) and not bool(mask_BS.any()):
+            raise all_masked()
 
 
 class Gate(ExactBuffers, ABC):
@@ -131,11 +134,14 @@ class Gate(ExactBuffers, ABC):
 
         Raises `ShapeError` for other shapes than (T, D), and `InputError` for a context that lacks what the
         gate needs, all tokens masked, mixed devices, autoregressive decoding by a gate that sees later
-        tokens, and logits that are not numbers.
+        tokens, and logits that are not numbers. On CUDA, where finding out would wait, NaN and a batch of
+        padding alone are refused by the next gate that runs, or by `turnout.nn.late.refuse_arrived`.
         """
         context = GateContext() if context is None else context
+        refuse_arrived()
         self._check_input(x_TD, context)
-        if context.mask_BS is not None and not bool(context.mask_BS.all()):
+        # Whether a GPU has nothing masked is not worth waiting for.
+        if context.mask_BS is not None and (is_late(x_TD.device) or not bool(context.mask_BS.all())):
             # Even a NaN times 0 is NaN: what stands at padding must reach no sum and no gradient.
             x_TD = x_TD.masked_fill(~context.mask_BS.reshape(-1, 1), 0.0)
         kind = x_TD.device.type
@@ -145,7 +151,7 @@ class Gate(ExactBuffers, ABC):
                 plan = self.decide(x_TD, context)
         else:
             plan = self.decide(x_TD, context)
-        self._check_plan(plan, x_TD)
+        self._check_plan(plan, x_TD, context)
         return plan
 
     def after_step(self) -> None:
@@ -206,7 +212,25 @@ class Gate(ExactBuffers, ABC):
                 )
             )
 
-    def _check_plan(self, plan: Plan, x_TD: Tensor) -> None:
+    def _check_later(self, plan: Plan, x_TD: Tensor, context: GateContext) -> None:
+        """Ask a GPU what `_check_plan` and the context ask a processor at once; few launches, no wait."""
+        name = type(self).__name__
+        asked: dict[Callable[[], TurnoutError], Tensor] = {}
+        read_TX = x_TD if plan.logits_TE is None else plan.logits_TE
+        if read_TX.numel():
+            # -inf closes an expert. The largest size of all tells of NaN and of infinity.
+            most_T = (read_TX.abs() if plan.logits_TE is None else read_TX).detach().amax(dim=-1)
+            if plan.mask_T is not None:
+                most_T = most_T.masked_fill(~plan.mask_T, 0.0)
+            what = "hidden states" if plan.logits_TE is None else "logits"
+            asked[partial(_no_numbers, name, what)] = _is_no_number(most_T)
+        if isinstance(plan, SparsePlan) and plan.num_pairs:
+            asked[partial(_no_weights, name)] = _is_no_number(plan.weights_N.detach())
+        if context.mask_BS is not None and context.mask_BS.numel():
+            asked[all_masked] = ~context.mask_BS.any()
+        refuse_later(asked)
+
+    def _check_plan(self, plan: Plan, x_TD: Tensor, context: GateContext) -> None:
         name, num_tokens = type(self).__name__, x_TD.shape[0]
         if (plan.num_tokens, plan.num_experts) != (num_tokens, self.num_experts):
             raise ShapeError(
@@ -216,6 +240,9 @@ class Gate(ExactBuffers, ABC):
                     got=(plan.num_tokens, plan.num_experts),
                 )
             )
+        if is_late(x_TD.device):
+            self._check_later(plan, x_TD, context)
+            return
         if plan.logits_TE is None:
             # It reads nothing but the states.
             what, finite_T = "hidden states", x_TD.detach().isfinite().all(dim=-1)
@@ -233,9 +260,34 @@ class Gate(ExactBuffers, ABC):
                 )
             )
         if isinstance(plan, SparsePlan) and not bool(plan.weights_N.detach().isfinite().all()):
-            raise InputError(
-                sentence(f"{name}: its weights", allowed="finite numbers", got="NaN or infinity")
-            )
+            raise _no_weights(name)
+
+
+def all_masked() -> InputError:
+    """Return the error for a batch of padding alone."""
+    return InputError(
+        sentence("context.mask_BS: all tokens are masked", allowed="a token that is none of padding")
+    )
+
+
+def _no_numbers(name: str, what: str) -> InputError:
+    return InputError(
+        sentence(
+            f"{name}: {what} of a token of this or an earlier pass are NaN or infinite",
+            allowed="numbers",
+            do="look for NaN and infinity in the hidden states and in the gate's parameters",
+        )
+    )
+
+
+def _no_weights(name: str) -> InputError:
+    return InputError(sentence(f"{name}: its weights", allowed="finite numbers", got="NaN or infinity"))
+
+
+def _is_no_number(value_N: Tensor) -> Tensor:
+    """Return whether one of some numbers is NaN or infinite, a scalar; one launch finds the largest."""
+    most: Tensor = torch.linalg.vector_norm(value_N, torch.inf)
+    return ~most.isfinite()
 
 
 def by_item(value_TX: Tensor, context: GateContext) -> Tensor:
@@ -291,8 +343,11 @@ def real_mean(value_T: Tensor, mask_T: Tensor | None) -> Tensor:
 def fp32_logits(x_TD: Tensor, weight_ED: Tensor, bias_E: Tensor | None = None) -> Tensor:
     """Return logits_TE in single precision, whatever the model's is: half would make ties and lose steps.
 
-    Where no gradient is recorded, many tokens are multiplied in the fastest form of `executors.forms`.
+    Where no gradient is recorded, many tokens are multiplied in the fastest form of `executors.forms`, and
+    states in bfloat16 on CUDA as `nn.wide_product` does it, whose digits are those of single precision.
     """
+    if bias_E is None and is_wide(x_TD):
+        return wide_product(x_TD, weight_ED)
     if bias_E is None and not torch.is_grad_enabled():
         return outputs(x_TD.float(), weight_ED.float())
     bias_E = None if bias_E is None else bias_E.float()

@@ -84,6 +84,7 @@ class DeepSeekMoEGate(Gate):
                 kind="sigmoid",
                 mask_T=context.mask_T(),
                 items_T=torch.arange(num_tokens, device=x_TD.device) // size,
+                num_items=context.num_items,
             )
         shared_S = torch.arange(self.num_shared, device=x_TD.device)
         shared_TS = shared_S.expand(x_TD.shape[0], self.num_shared)

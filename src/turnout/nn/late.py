@@ -1,0 +1,86 @@
+"""This module looks at numbers of a GPU once they have arrived, so that nobody waits for them.
+
+Whoever asks a GPU whether a number is NaN waits until all that was launched before is done, and the GPU then
+waits for the next launch: once a gate, that is a share of a layer. So on CUDA the answer is copied beside the
+work, and what is wrong is refused by the next gate of the thread, or by `refuse_arrived(wait=True)`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from turnout.core.errors import TurnoutError
+
+
+def is_late(device: torch.device) -> bool:
+    """Whether what a device says is looked at later."""
+    return device.type == "cuda"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Answer:
+    """What a device was asked: flags on their way to a processor, and an error for each that is set."""
+
+    flags_N: Tensor
+    errors: tuple[Callable[[], TurnoutError], ...]
+    arrival: Any
+    """A `torch.cuda.Event`, None where there is nothing to wait for."""
+
+    def has_arrived(self) -> bool:
+        return self.arrival is None or bool(self.arrival.query())
+
+
+class _Waiting(threading.local):
+    """What a thread has asked, the oldest first: nobody is refused for what another thread did."""
+
+    def __init__(self) -> None:
+        self.answers: deque[_Answer] = deque()
+
+
+_waiting = _Waiting()
+
+
+def refuse_later(flags: dict[Callable[[], TurnoutError], Tensor]) -> None:
+    """Ask whether a scalar flag is set; its error is raised once the answer is there and is looked at.
+
+    While a CUDA graph is captured nothing is asked, since nobody could look at what a replay answers.
+    """
+    if not flags:
+        return
+    flags_N = torch.stack(list(flags.values()))
+    arrival: Any = None
+    if flags_N.device.type == "cuda":
+        if torch.cuda.is_current_stream_capturing():
+            return
+        # Into pinned memory: a copy into any other would be waited for.
+        flags_N = flags_N.to("cpu", non_blocking=True)
+        arrival = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        arrival.record()
+    _waiting.answers.append(_Answer(flags_N=flags_N, errors=tuple(flags), arrival=arrival))
+
+
+def refuse_arrived(*, wait: bool = False) -> None:
+    """Raise the first error of what this thread's gates asked a GPU, as far as the answers are there.
+
+    `wait` waits for all of them: call it after the last pass, where no gate runs any more. What is raised is
+    forgotten, and so is all that was asked after it.
+    """
+    answers = _waiting.answers
+    while answers:
+        first = answers[0]
+        if wait and first.arrival is not None:
+            first.arrival.synchronize()
+        if not first.has_arrived():
+            return
+        answers.popleft()
+        for flag, error in zip(first.flags_N.tolist(), first.errors, strict=True):
+            if flag:
+                answers.clear()
+                raise error()

@@ -1,0 +1,131 @@
+"""On a GPU every executor gives the loop's results and gradients, in fresh memory that is full of NaN."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.nn.executors.test_fast import SETTINGS, make, plans, require_same
+from tests.nn.gpu.here import DEVICE, IS_CUDA, far, needs_gpu, nobody_waits
+from turnout.core.errors import InputError
+from turnout.nn.executors.auto import EXECUTORS, make_executor
+from turnout.nn.experts import Experts
+from turnout.nn.gates.top_k import TopKGate
+from turnout.nn.plan import Plan, SparsePlan
+from turnout.nn.plan_dense import MergedPlan, SlotPlan
+
+pytestmark = needs_gpu
+
+HAS_TRITON = IS_CUDA and importlib.util.find_spec("triton") is not None
+FAST = sorted({*EXECUTORS, *(["triton"] if HAS_TRITON else [])} - {"loop"})
+DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+
+
+@pytest.fixture(autouse=True)
+def poisoned() -> Iterator[None]:
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def there(plan: SparsePlan) -> SparsePlan:
+    """Return the plan on the device, with weights that are a leaf."""
+    names = ("tokens_N", "experts_N", "columns_N", "offsets_E")
+    moved = {name: getattr(plan, name).to(DEVICE) for name in names}
+    return replace(plan, weights_N=plan.weights_N.detach().to(DEVICE).requires_grad_(), **moved)
+
+
+def results(name: str, x_TD: torch.Tensor, plan: Plan, experts: Experts, leaf: torch.Tensor) -> dict:
+    x_TD = x_TD.clone().requires_grad_()
+    y_TD = make_executor(name).run(x_TD, plan, experts)
+    random = torch.Generator().manual_seed(2)
+    loss = (y_TD.float() * torch.randn(y_TD.shape, generator=random).to(DEVICE)).sum()
+    leaves = {"x": x_TD, "leaf": leaf} | dict(experts.named_parameters())
+    grads = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
+    return {"y": y_TD.detach()} | dict(zip(leaves, grads, strict=True))
+
+
+@DTYPES
+@pytest.mark.parametrize("name", FAST)
+@pytest.mark.parametrize("setting", list(SETTINGS))
+@pytest.mark.parametrize(("width", "inner"), [(64, 32), (37, 21)])
+def test_pairs_are_those_of_the_loop(name, dtype, setting, width, inner) -> None:
+    experts = make(setting, dtype, width=width, inner=inner).to(DEVICE)
+    for num_tokens in (0, 1, 37, 300):
+        x_TD = torch.randn(num_tokens, width).to(DEVICE, dtype)
+        for made in plans(num_tokens).values():
+            plan = there(made)
+            expected = results("loop", x_TD, plan, experts, plan.weights_N)
+            require_same(results(name, x_TD, plan, experts, plan.weights_N), expected, dtype)
+
+
+@DTYPES
+@pytest.mark.parametrize("name", FAST)
+@pytest.mark.parametrize("kind", ["slots", "merged"])
+def test_slots_and_merged_experts_are_those_of_the_loop(name, dtype, kind) -> None:
+    experts = make("swiglu and biases", dtype, width=16, inner=8).to(DEVICE)
+    x_TD, logits_BSZ = (
+        torch.randn(15, 16).to(DEVICE, dtype),
+        torch.randn(3, 5, 12, device=DEVICE, requires_grad=True),
+    )
+
+    def plan() -> Plan:
+        if kind == "slots":
+            dispatch_BSZ, combine_BSZ = logits_BSZ.softmax(1), logits_BSZ.softmax(2)
+            return SlotPlan(num_tokens=15, num_experts=6, dispatch_BSZ=dispatch_BSZ, combine_BSZ=combine_BSZ)
+        groups_T = torch.arange(3, device=DEVICE).repeat_interleave(5)
+        mix_GE = logits_BSZ[:, 0, :6].softmax(1)
+        return MergedPlan(num_tokens=15, num_experts=6, mix_GE=mix_GE, groups_T=groups_T)
+
+    expected = results("loop", x_TD, plan(), experts, logits_BSZ)
+    require_same(results(name, x_TD, plan(), experts, logits_BSZ), expected, dtype)
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_a_layer_of_real_size_is_right_to_the_rounding_of_half_precision(name) -> None:
+    """Against the loop in single precision, at the shape of OLMoE-1B-7B."""
+    sizes = (2048, 1024, 64, 8, 2048) if IS_CUDA else (64, 32, 8, 2, 50)
+    width, inner, num_experts, k, num_tokens = sizes
+    if name == "batched":
+        num_tokens = 8
+    with torch.device(DEVICE):
+        half = Experts(width=width, inner=inner, num_experts=num_experts).bfloat16()
+        single = Experts(width=width, inner=inner, num_experts=num_experts)
+        single.load_state_dict(half.state_dict())
+        x_TD = torch.randn(num_tokens, width).bfloat16()
+        indices_TK = torch.rand(num_tokens, num_experts).topk(k)[1]
+        weights_TK = torch.rand(num_tokens, k).softmax(-1)
+    found = []
+    for executor, experts, dtype in ((name, half, torch.bfloat16), ("loop", single, torch.float32)):
+        weights = weights_TK.clone().requires_grad_()
+        plan = SparsePlan.from_choices(weights, indices_TK, num_experts=num_experts)
+        found.append(results(executor, x_TD.to(dtype), plan, experts, weights))
+    for part, right in found[1].items():
+        assert far(found[0][part], right) < 2e-2, part
+
+
+@pytest.mark.parametrize("name", [name for name in FAST if name in ("triton", "grouped", "batched")])
+def test_neither_gate_nor_executor_waits(name) -> None:
+    torch.use_deterministic_algorithms(False)
+    gate = TopKGate(width=64, num_experts=8).to(DEVICE)
+    experts = Experts(width=64, inner=32, num_experts=8).to(DEVICE, torch.bfloat16)
+    x_TD, executor = torch.randn(64, 64).to(DEVICE, torch.bfloat16), make_executor(name)
+    for _ in range(2):
+        # Probes and kernels are made once.
+        executor.run(x_TD, gate(x_TD), experts)
+    with nobody_waits():
+        executor.run(x_TD, gate(x_TD), experts)
+
+
+@pytest.mark.parametrize("name", sorted(EXECUTORS))
+def test_mixed_devices_are_refused(name) -> None:
+    experts, x_TD = Experts(width=8, inner=4, num_experts=6), torch.randn(5, 8)
+    plan = there(plans(5)["spread"])
+    others = [(x_TD.to(DEVICE), experts), (x_TD, experts)] if IS_CUDA else []
+    for states_TD, module in others:
+        with pytest.raises(InputError, match=r"several devices.*one device.*'cpu', 'cuda"):
+            make_executor(name).run(states_TD, plan, module)

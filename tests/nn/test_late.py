@@ -1,0 +1,177 @@
+"""On a GPU nothing waits to learn whether a number is NaN; here a processor is asked in the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tests.nn.moe_models import decisive, tokens
+from turnout.checks.gate_batch import batch
+from turnout.core.errors import InputError
+from turnout.nn import gate_hook, plan, plan_order, registry
+from turnout.nn.gate_hook import GateHook
+from turnout.nn.gates import contract
+from turnout.nn.gates.contract import Gate, GateContext
+from turnout.nn.gates.top_k import TopKGate
+from turnout.nn.late import refuse_arrived
+from turnout.nn.plan import SparsePlan
+from turnout.nn.plan_order import by_expert, by_expert_on_gpu
+
+WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "bincount", "equal")
+"""Operations that need to know numbers, whose results have sizes that depend on them among these."""
+
+ASKS = frozenset({"tolist", "item", "numpy", "cpu", "__bool__", "__int__", "__float__", "__index__"})
+
+WAITS = {
+    "attention_k": "a token has as many experts as it needs",
+    "base-True": "an assignment is solved step by step",
+    "block_ffn": "a token has as many experts as are above zero",
+    "compete-True": "a number of the processor decides how a step goes",
+    "dirichlet-True": "the series of its loss ends where it is exact",
+    "dynamoe": "a token has as many experts as are above a bar",
+    "expert_choice": "an expert takes as many tokens as there are",
+    "null_experts": "a token may have none",
+    "rectify": "an expert takes as many tokens as there are",
+    "relu": "a token has as many experts as are above zero",
+    "rex": "how many are open depends on the step, which the state dict keeps",
+    "sinkhorn-True": "a number of the processor decides how a step goes",
+    "smoe_dropout": "how many are open depends on the step, which the state dict keeps",
+    "stable": "ids beyond its vocabulary would stop the device",
+    "switch-True": "an expert has room for some",
+    "timestep_choice": "an expert takes as many tokens as there are",
+    "top_p": "a token has as many experts as hold p",
+}
+"""Gates that need to know a number, in one mode or in both, and why; all others wait for nothing."""
+
+
+class Asked(Exception):
+    """Somebody read a number."""
+
+
+class NobodyReads(TorchDispatchMode):
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func._overloadpacket.__name__
+        is_mask = name == "index" and any(i is not None and i.dtype == torch.bool for i in args[1])
+        if name in WAITING or is_mask:
+            raise Asked(name)
+        return func(*args, **(kwargs or {}))
+
+
+class NobodyAsks(TorchFunctionMode):
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if getattr(func, "__name__", "") in ASKS:
+            raise Asked(func.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture(autouse=True)
+def late(monkeypatch) -> Iterator[None]:
+    monkeypatch.setattr(plan, "SHORT", -1)
+    for module in (contract, plan, plan_order, gate_hook):
+        monkeypatch.setattr(module, "is_late", lambda _device: True)
+    yield
+    try:
+        refuse_arrived(wait=True)
+    except InputError:
+        pytest.fail("a test left what it did not look at")
+
+
+GATES = [name for name in registry if issubclass(registry.get(name), Gate)]
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("name", GATES)
+def test_who_waits_for_a_number_says_why(name, training, monkeypatch) -> None:
+    monkeypatch.setattr(contract, "refuse_arrived", lambda: None)
+    gate = registry.get(name)(width=16, num_experts=8).train(training)
+    given = batch(gate)
+    states_TD, context = given.x_BSD.reshape(-1, 16), given.context()
+    if name in WAITS or f"{name}-{training}" in WAITS:
+        with pytest.raises(Asked), NobodyReads(), NobodyAsks():
+            gate(states_TD, context)
+    else:
+        with NobodyReads(), NobodyAsks():
+            gate(states_TD, context)
+    # What was asked so far is no fault of this batch.
+    refuse_arrived(wait=True)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_what_is_no_number_is_refused_by_the_next_pass(value) -> None:
+    gate, x_TD = TopKGate(width=16, num_experts=8), torch.randn(6, 16)
+    broken_TD = x_TD.clone()
+    broken_TD[1, 0] = value
+    gate(broken_TD)
+    with pytest.raises(InputError, match="TopKGate: logits of a token of this or an earlier pass are NaN"):
+        gate(x_TD)
+    gate(broken_TD)
+    with pytest.raises(InputError, match="NaN or infinite"):
+        refuse_arrived(wait=True)
+    gate(x_TD)
+    refuse_arrived(wait=True)
+
+
+def test_what_stands_at_padding_is_refused_by_nobody_and_padding_alone_is() -> None:
+    gate, x_TD = TopKGate(width=16, num_experts=8), torch.randn(6, 16)
+    x_TD[1] = torch.nan
+    mask_BS = torch.ones(1, 6, dtype=torch.bool)
+    mask_BS[0, 1] = False
+    gate(x_TD, GateContext(mask_BS=mask_BS))
+    refuse_arrived(wait=True)
+    gate(x_TD, GateContext(mask_BS=torch.zeros_like(mask_BS)))
+    with pytest.raises(InputError, match="all tokens are masked"):
+        refuse_arrived(wait=True)
+
+
+def test_weights_and_states_without_logits_are_looked_at_too() -> None:
+    class Bare(TopKGate):
+        def decide(self, x_TD, context):
+            factor = 1.0 if self.training else torch.nan
+            return SparsePlan.from_choices(
+                torch.ones(len(x_TD), 1) * factor, torch.zeros(len(x_TD), 1).long(), num_experts=8
+            )
+
+    gate, x_TD = Bare(width=16, num_experts=8), torch.randn(6, 16)
+    gate.eval()(x_TD)
+    with pytest.raises(InputError, match="Bare: its weights"):
+        refuse_arrived(wait=True)
+    x_TD[2, 3] = -torch.inf
+    gate.train()(x_TD)
+    with pytest.raises(InputError, match="Bare: hidden states of a token"):
+        refuse_arrived(wait=True)
+
+
+def test_a_recording_ends_with_what_its_last_pass_held() -> None:
+    model = decisive("olmoe")
+    hook = GateHook(model, needs_rules=False)
+    with hook.recording() as records:
+        model(input_ids=tokens())
+    assert len(records[0]) == 1
+    hook.layers[1].gate.get_parameter("weight").data[0, 0] = torch.nan
+    with pytest.raises(InputError, match=r"logits of some of T = 24 tokens are NaN"), hook.recording():
+        model(input_ids=tokens())
+
+
+@pytest.mark.parametrize("num_tokens", [0, 1, 50])
+@pytest.mark.parametrize("has_holes", [False, True])
+def test_pairs_are_put_in_the_order_of_a_processor(num_tokens, has_holes, monkeypatch) -> None:
+    monkeypatch.undo()
+    indices_TK = torch.randint(7, (num_tokens, 3))
+    kept_TK = torch.rand(num_tokens, 3) < 0.5 if has_holes else None
+    expected = by_expert(indices_TK, 7, kept_TK)
+    for one, other in zip(by_expert_on_gpu(indices_TK, 7, kept_TK), expected, strict=True):
+        assert one.dtype == other.dtype
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("expert", [-1, -70000, 7, 2**16 + 3])
+def test_an_expert_that_is_none_is_refused_once_it_is_known(expert) -> None:
+    indices_TK = torch.randint(7, (50, 3))
+    indices_TK[4, 1] = expert
+    SparsePlan.from_choices(torch.rand(50, 3), indices_TK, num_experts=7)
+    with pytest.raises(InputError, match=r"indices_TK.*0 to 6"):
+        refuse_arrived(wait=True)
