@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -13,6 +15,13 @@ from tests.nn.test_gate_swap_stacks import switch
 from turnout.core.errors import ArtifactError, InputError, ShapeError, UnknownNameError
 from turnout.nn.analysis.recording import Recording, record_model
 from turnout.nn.balance.bias import LossFreeBias
+from turnout.nn.balance.dual import dual_point
+from turnout.nn.balance.quantile import quantile_prices
+from turnout.nn.balance.sinkhorn import sinkhorn
+from turnout.nn.balance.variance import importance_loss, load_loss
+from turnout.nn.balance.z_loss import z_loss
+from turnout.nn.executors.auto import EXECUTORS, make_executor
+from turnout.nn.experts import Experts
 from turnout.nn.gate_hook import GateHook
 from turnout.nn.gate_swap import GateSwap
 from turnout.nn.gates.contract import GateContext, rooms
@@ -169,6 +178,69 @@ def test_files_that_are_not_there_and_folders_that_are_made(tmp_path) -> None:
     with GateHook(model, needs_rules=False).recording() as records:
         model(input_ids=tokens())
     assert len(load_routings(save_routings(tmp_path / "other" / "routings.safetensors", records))) == 3
+
+
+def test_a_swapped_model_that_is_pickled_says_where_gates_are_kept() -> None:
+    model = decisive("olmoe")
+    swap = GateSwap.of(model, "top_k")
+    block = model.model.layers[0].mlp
+    for module in (model, block, block.gate, block.experts, swap):
+        with pytest.raises(InputError, match=r"gates of this model are swapped.*GateSwap\.save"):
+            torch.save(module, io.BytesIO())
+    swap.remove()
+    torch.save(model, io.BytesIO())
+    with GateHook(model).recording(), pytest.raises(InputError, match="outside of the `with` block"):
+        torch.save(model, io.BytesIO())
+    torch.save(model, io.BytesIO())
+
+
+def test_a_hook_with_rules_on_a_swapped_model_says_that_there_are_none() -> None:
+    model = decisive("olmoe")
+    swap = GateSwap.of(model, "top_k")
+    with pytest.raises(InputError, match=r"got: 'a gate that was swapped.*needs_rules=False, or remove"):
+        GateHook(model)
+    with GateHook(model, needs_rules=False).recording() as records:
+        model(input_ids=tokens())
+    assert len(records[0]) == 1
+    swap.remove()
+    assert GateHook(model).rules
+
+
+@pytest.mark.parametrize("name", EXECUTORS)
+@pytest.mark.parametrize("num_tokens", [3, 80])
+def test_executors_want_numbers(name, num_tokens) -> None:
+    experts = Experts(width=8, inner=8, num_experts=4).to("meta")
+    weights_TK, indices_TK = torch.rand(num_tokens, 2), torch.zeros(num_tokens, 2, dtype=torch.long)
+    plan = SparsePlan.from_choices(weights_TK, indices_TK, num_experts=4)
+    made = {
+        part: getattr(plan, part).to("meta") for part in ("tokens_N", "experts_N", "weights_N", "columns_N")
+    }
+    plan = replace(plan, **made, offsets_E=plan.offsets_E.to("meta"))
+    with pytest.raises(InputError, match="a device that holds numbers; got: 'meta'"):
+        make_executor(name).run(torch.randn(num_tokens, 8, device="meta"), plan, experts)
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 4), (4,)])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        z_loss,
+        importance_loss,
+        sinkhorn,
+        lambda x: load_loss(x, x, x, 2),
+        lambda x: dual_point(x, torch.zeros(4), 2),
+        lambda x: quantile_prices(x, torch.zeros(4), 2),
+    ],
+    ids=["z", "importance", "sinkhorn", "load", "dual", "quantile"],
+)
+def test_scores_of_other_axes_than_tokens_and_experts(loss, shape) -> None:
+    with pytest.raises(ShapeError, match=r"allowed: \(T, E\)"):
+        loss(torch.ones(shape))
+
+
+def test_loads_of_different_tokens() -> None:
+    with pytest.raises(ShapeError, match=r"noisy_TE; allowed: \(T, E\) = \(5, 4\)"):
+        load_loss(torch.ones(5, 4), torch.ones(3, 4), torch.ones(5, 4), 2)
 
 
 def test_a_model_without_numbers_is_not_swapped() -> None:

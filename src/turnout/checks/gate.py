@@ -66,13 +66,27 @@ def a_valid_plan_in_both_modes(gate: Gate) -> None:
 
 
 def logits_are_of_single_precision(gate: Gate) -> None:
-    """Half precision in the model is no reason for half precision in the choice."""
-    plan = plan_of(copy.deepcopy(gate).bfloat16(), batch(gate, dtype=torch.bfloat16))
-    if plan.logits_TE is None:
-        skip(gate, "it has no logits")
-    require(
-        plan.logits_TE.dtype == torch.float32, gate, "logits", allowed="float32", got=plan.logits_TE.dtype
-    )
+    """Half precision in the model is no reason for half precision in the choice.
+
+    Logits of a model in half precision are those of the same numbers in single precision: what was rounded on
+    the way is not made exact by a cast at the end.
+    """
+    half = copy.deepcopy(gate).bfloat16()
+    given = batch(gate, dtype=torch.bfloat16)
+    for training in (False, True):
+        plan = plan_of(half, given, training=training)
+        if plan.logits_TE is None:
+            skip(gate, "it has no logits")
+        got = plan.logits_TE.dtype
+        require(got == torch.float32, gate, "logits", allowed="float32", got=got)
+        exact = plan_of(copy.deepcopy(half).float(), given.single(), training=training)
+        assert exact.logits_TE is not None
+        what = f"logits were rounded to half precision (training={training})"
+        exact_TE, found_TE = exact.logits_TE.detach(), plan.logits_TE.detach()
+        require_same(gate, what, exact_TE, found_TE)
+        # One that rounds in single precision too agrees with itself.
+        is_short = torch.equal(exact_TE, exact_TE.bfloat16().float())
+        require(not is_short, gate, what, allowed="more digits than half precision has")
 
 
 def autocast_changes_no_choice(gate: Gate) -> None:

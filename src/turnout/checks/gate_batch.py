@@ -50,6 +50,11 @@ class Batch:
             experts=self.experts,
         )
 
+    def single(self) -> Batch:
+        """Return the batch with the same numbers in single precision."""
+        experts = None if self.experts is None else copy.deepcopy(self.experts).float()
+        return replace(self, x_BSD=self.x_BSD.float(), experts=experts)
+
     def items(self, order: list[int]) -> Batch:
         """Return these items in this order."""
         changed: dict[str, Any] = {

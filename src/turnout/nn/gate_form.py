@@ -101,13 +101,14 @@ def read(layer: MoELayer, out: object, inner_TE: Tensor | None = None) -> Handed
     raise refused(layer, f"outputs {shapes} instead of logits (T, E), weights (T, k), indices (T, k)")
 
 
-def refused(layer: MoELayer, obstacle: str) -> InputError:
+def refused(layer: MoELayer, obstacle: str, *, do: str | None = None) -> InputError:
     """Build the error for a gate that can't be steered."""
     return InputError(
         sentence(
             f"the gate {layer.name}.{layer.gate_name} ({type(layer.gate).__name__}) can't be steered",
             allowed="a gate that turns hidden states into (logits, weights, indices) by a known rule",
             got=obstacle,
+            do=do,
         )
     )
 

@@ -23,6 +23,7 @@ from turnout.core.errors import InputError, ShapeError, sentence
 from turnout.nn.computed_again import is_computed_again
 from turnout.nn.gate_form import Handed
 from turnout.nn.gate_port import GatePort
+from turnout.nn.held import HOOK, Held
 from turnout.nn.late import is_late, refuse_arrived, refuse_later
 from turnout.nn.moe import MoELayer, find_moe_layers
 from turnout.nn.moe_rule import GateRule, find_rule
@@ -39,7 +40,9 @@ class Routing:
     the experts, -1 in holes: a token may have fewer experts than others, and a hole's weight counts as 0,
     whatever it is. `batch_size` is B, None where the block was not given (B, S, d). `rest` is what the gate
     gave to others than the routed experts, such as the weights of shared ones. `tokens` names the ids that
-    the model was called with, in what was recorded; None where it got none.
+    the model was called with, in what was recorded; None where it got none. `mask_T` is True at tokens and
+    False at padding, in what was recorded with an attention mask (B, S); None where nothing is known of it or
+    nothing was masked.
     """
 
     logits_TE: Tensor
@@ -48,6 +51,7 @@ class Routing:
     batch_size: int | None
     rest: tuple[Any, ...] = ()
     tokens: str | None = None
+    mask_T: Tensor | None = None
 
     def detached(self) -> Routing:
         """Return the same without gradients."""
@@ -118,8 +122,12 @@ class GateHook:
         """
         with self._thread.held():
             if not self._changes:
-                self._handles.append(self.model.register_forward_pre_hook(self._begin, with_kwargs=True))
-                self._handles.append(self.model.register_forward_hook(self._end, always_call=True))
+                self._handles.append(
+                    self.model.register_forward_pre_hook(Held(self._begin, HOOK), with_kwargs=True)
+                )
+                self._handles.append(
+                    self.model.register_forward_hook(Held(self._end, HOOK), always_call=True)
+                )
                 for number, layer in enumerate(self.layers):
                     self._install(number, layer)
             self._changes.append(change)
@@ -188,7 +196,8 @@ class GateHook:
         def record(number: int, routing: Routing) -> Routing:
             if is_computed_again():
                 return routing
-            records[number].append(replace(routing.detached(), tokens=self.tokens))
+            found = replace(routing.detached(), tokens=self.tokens, mask_T=self._mask_of(routing))
+            records[number].append(found)
             return routing
 
         with self.changed(record):
@@ -199,14 +208,24 @@ class GateHook:
     def _begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._thread.check()
         refuse_arrived()
-        given = dict(zip(inspect.signature(model.forward).parameters, args, strict=False)) | kwargs
+        names = inspect.signature(model.forward).parameters
+        given = dict(zip(names, args, strict=False)) | kwargs
         found = {name: given.get(name) for name in ("input_ids", "decoder_input_ids")}
         self._ids = {name: ids for name, ids in found.items() if isinstance(ids, Tensor)}
         self._tokens = None
-        mask = given.get("attention_mask")
         # In a model of an encoder and a decoder it is the encoder's alone.
-        is_of_all = isinstance(mask, Tensor) and mask.ndim == 2 and "decoder_input_ids" not in self._ids
-        self._mask = mask if is_of_all else None
+        self._mask = None if "decoder_input_ids" in names else _padded(given.get("attention_mask"))
+
+    def _mask_of(self, routing: Routing) -> Tensor | None:
+        """Return which of the tokens of a pass are no padding, None where that is not known.
+
+        With a cache a mask also has the positions of before.
+        """
+        mask_BS, size, num_tokens = self._mask, routing.batch_size, len(routing.indices_TK)
+        if mask_BS is None or size != mask_BS.shape[0] or num_tokens // size > mask_BS.shape[1]:
+            return None
+        positions_S = slice(mask_BS.shape[1] - num_tokens // size, None)
+        return mask_BS[:, positions_S].reshape(-1).to(routing.indices_TK.device, torch.bool)
 
     def _check(self, layer: MoELayer, routing: Routing) -> None:
         """Raise for tokens whose logits are no numbers; padding may be anything."""
@@ -215,9 +234,8 @@ class GateHook:
         is_asked_later = is_late(wrong_T.device)
         if is_computed_again() or not (is_asked_later or bool(wrong_T.any())):
             return
-        size, mask_BS = routing.batch_size, self._mask
-        if mask_BS is not None and size == mask_BS.shape[0] and len(wrong_T) // size <= mask_BS.shape[1]:
-            wrong_T = wrong_T & mask_BS[:, -(len(wrong_T) // size) :].reshape(-1).to(wrong_T)
+        mask_T = self._mask_of(routing)
+        wrong_T = wrong_T if mask_T is None else wrong_T & mask_T
         if is_asked_later:
             refuse_later({functools.partial(_no_numbers, layer, "some", len(wrong_T)): wrong_T.any()})
         elif wrong := int(wrong_T.sum()):
@@ -249,13 +267,21 @@ class GateHook:
                 return None
             return handed.changed(after.logits_TE, after.weights_TK, after.indices_TK, after.rest)
 
-        self._handles.append(layer.block.register_forward_pre_hook(before_block, with_kwargs=True))
+        sized = Held(before_block, HOOK)
+        self._handles.append(layer.block.register_forward_pre_hook(sized, with_kwargs=True))
         self._handles += GatePort(layer).open(decide)
 
 
 def _no_numbers(layer: MoELayer, wrong: str, num_tokens: int) -> InputError:
     what = f"{layer.name}: logits of {wrong} of T = {num_tokens} tokens are NaN or infinite"
     return InputError(sentence(what, allowed="numbers", do="look for NaN in the weights"))
+
+
+def _padded(mask: object) -> Tensor | None:
+    """Return a mask (B, S) with padding in it, None for anything else; an accelerator is not asked."""
+    if not isinstance(mask, Tensor) or mask.ndim != 2:
+        return None
+    return None if mask.device.type == "cpu" and bool(mask.all()) else mask
 
 
 def _for_tokens(routing: Routing, delta_BE: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from turnout.core.errors import InputError, sentence
 from turnout.nn.gate_form import Decide, Handed, block_arguments, for_experts, read
+from turnout.nn.held import HOOK, Held, Holder
 from turnout.nn.moe import MoELayer
 
 PROBE_TOKENS = 8
@@ -29,8 +30,8 @@ class GatePort:
         returns logits alone, set before it returns, used once.
     """
 
-    def __init__(self, layer: MoELayer) -> None:
-        self.layer = layer
+    def __init__(self, layer: MoELayer, holder: Holder = HOOK) -> None:
+        self.layer, self._holder = layer, holder
         self.choice: tuple[Tensor, Tensor] | None = None
         self._waiting: Handed | None = None
         self._inner: Tensor | None = None
@@ -49,7 +50,7 @@ class GatePort:
         inner = (part for part in self.layer.gate.modules() if part is not self.layer.gate)
         rows = self.layer.num_experts
         return [
-            part.register_forward_hook(keep)
+            part.register_forward_hook(Held(keep, self._holder))
             for part in inner
             if isinstance(part, nn.Linear) and part.out_features == rows
         ]
@@ -75,7 +76,10 @@ class GatePort:
             return _replaced(args, kwargs, *for_experts(changed.weights_TK, changed.indices_TK))
 
         # First in line, so that the model's own recorder of router logits sees what the experts get.
-        handles = [*self.watch(), self.layer.gate.register_forward_hook(after_gate, prepend=True)]
+        handles = [
+            *self.watch(),
+            self.layer.gate.register_forward_hook(Held(after_gate, self._holder), prepend=True),
+        ]
         return handles + self._around_experts(before_experts)
 
     def substitute(self) -> list[Handle]:
@@ -102,8 +106,10 @@ class GatePort:
                 )
 
         return [
-            self.layer.experts.register_forward_pre_hook(before_experts, with_kwargs=True),
-            self.layer.block.register_forward_hook(after_block),
+            self.layer.experts.register_forward_pre_hook(
+                Held(before_experts, self._holder), with_kwargs=True
+            ),
+            self.layer.block.register_forward_hook(Held(after_block, self._holder)),
         ]
 
     def _called(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Tensor]:

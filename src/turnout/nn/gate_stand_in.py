@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from turnout.core.errors import InputError, sentence
 from turnout.nn.gate_form import Handed, block_arguments
 from turnout.nn.gate_port import PROBE_TOKENS, GatePort, Handle, probe
+from turnout.nn.held import SWAP
 from turnout.nn.moe import MoELayer
 
 Ask = Callable[[Tensor, bool], tuple[Tensor, Tensor, Tensor]]
@@ -29,15 +30,14 @@ class StandIn:
 
     def __init__(self, layer: MoELayer, ask: Ask) -> None:
         self.layer, self.ask, self.kind = layer, ask, type(layer.gate)
-        self._port = GatePort(layer)
+        self._port = GatePort(layer, SWAP)
         self._handles: list[Handle] = []
         # None until it is known; a gate that is handed more than its block holds shows it at its first use.
         self._form = _form(layer)
 
-    def __deepcopy__(self, memo: object) -> StandIn:
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
         """Refuse: the copy of a model would ask the gates of the original."""
-        what = f"{self.layer.name}: its gate was swapped, and a copy would ask the original's"
-        raise InputError(sentence(what, do="save the swap, remove it, copy the model and load the swap"))
+        raise SWAP.refused()
 
     def put_in(self) -> None:
         """Make the family's gate ask."""
@@ -85,7 +85,12 @@ def _subclass(kind: type[nn.Module]) -> type[nn.Module]:
     def forward(self: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         return self._turnout_answer(hidden_states, *args, **kwargs)
 
-    return type(f"Swapped{kind.__name__}", (kind,), {"forward": forward, "__module__": __name__})
+    def refuse(_self: Any, _protocol: object) -> NoReturn:
+        # Pickle looks a class up by its name, and there is none of this name.
+        raise SWAP.refused()
+
+    names = {"forward": forward, "__reduce_ex__": refuse, "__module__": __name__}
+    return type(f"Swapped{kind.__name__}", (kind,), names)
 
 
 def _form(layer: MoELayer) -> Handed | None:

@@ -11,7 +11,7 @@ import inspect
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from turnout.nn.gate_pass import ForwardPass, called_with_tokens
 from turnout.nn.gate_port import PROBE_TOKENS
 from turnout.nn.gate_stand_in import StandIn, width_of
 from turnout.nn.gates.contract import Gate, GateContext
+from turnout.nn.held import SWAP, Held
 from turnout.nn.left_out import LeftOutWatch
 from turnout.nn.moe import MoELayer, find_moe_layers
 from turnout.nn.no_graph import no_graph
@@ -91,13 +92,14 @@ class GateSwap(nn.Module):
         self._passes = [passes[module] for module in called]
         self._stand_ins = [StandIn(layer, self._asker(index)) for index, layer in enumerate(self.layers)]
         self._handles = [
-            module.register_forward_pre_hook(one.of_model, with_kwargs=True) for module, one in passes.items()
+            module.register_forward_pre_hook(Held(one.of_model, SWAP), with_kwargs=True)
+            for module, one in passes.items()
         ]
         watch = LeftOutWatch(model, self.gates)
-        self._handles.append(model.register_forward_pre_hook(lambda _model, _args: watch.look()))
+        self._handles.append(model.register_forward_pre_hook(Held(lambda _model, _args: watch.look(), SWAP)))
         for stand_in, one in zip(self._stand_ins, self._passes, strict=True):
             block = stand_in.layer.block
-            self._handles.append(block.register_forward_pre_hook(one.of_block, with_kwargs=True))
+            self._handles.append(block.register_forward_pre_hook(Held(one.of_block, SWAP), with_kwargs=True))
             stand_in.put_in()
 
     @classmethod
@@ -121,6 +123,10 @@ class GateSwap(nn.Module):
             return gate
 
         return cls(model, make)
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        """Refuse: what answers in the model's gates is not in a copy or a pickle."""
+        raise SWAP.refused()
 
     @property
     def model(self) -> nn.Module:

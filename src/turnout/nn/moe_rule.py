@@ -152,10 +152,13 @@ def find_rule(layer: MoELayer) -> GateRule:
 
     Asked is a copy whose selection bias and scales are random, so that zeros and ones hide nothing; and in
     half precision one in single precision too, where rounding hides no other rule. A bias that the block
-    holds is handed to the gate as the block does. Raises `InputError` with the obstacle: a gate that asks for
-    more than its block holds, chooses outside of its `forward`, returns something of an unknown form, or
-    follows a rule that is not among those known here.
+    holds is handed to the gate as the block does. Raises `InputError` with the obstacle: a gate that was
+    swapped, asks for more than its block holds, chooses outside of its `forward`, returns something of an
+    unknown form, or follows a rule that is not among those known here.
     """
+    if hasattr(layer.gate, "_turnout_answer"):
+        do = "make the GateHook with needs_rules=False, or remove the swap first"
+        raise refused(layer, "a gate that was swapped, and follows the rule of another", do=do)
     weight = _weight(layer)
     copies = [_copy(layer)]
     if weight.dtype != torch.float32:

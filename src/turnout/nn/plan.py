@@ -192,8 +192,7 @@ class SparsePlan(Plan):
 
         Raises `ShapeError` unless the matrix is (T, E), and `InputError` for masks that are not boolean.
         """
-        if weights_TE.ndim != 2:
-            raise ShapeError(sentence("weights_TE", allowed="(T, E)", got=tuple(weights_TE.shape)))
+        matrix("weights_TE", weights_TE)
         pairs_TE = weights_TE != 0 if is_pair_TE is None else is_pair_TE
         check_mask("is_pair_TE", pairs_TE, "(T, E)", tuple(weights_TE.shape))
         check_mask("mask_T", mask_T, "(T,)", (weights_TE.shape[0],))
@@ -318,6 +317,12 @@ def equal(name: str, value: Tensor | None, axes: str, sizes: tuple[int, ...]) ->
     """Raise `ShapeError` unless a tensor, if there is one, has these sizes."""
     if value is not None and tuple(value.shape) != sizes:
         raise ShapeError(sentence(name, allowed=f"{axes} = {sizes}", got=tuple(value.shape)))
+
+
+def matrix(name: str, value: Tensor) -> None:
+    """Raise `ShapeError` unless a tensor has two axes: a third one would be taken for that of experts."""
+    if value.ndim != 2:
+        raise ShapeError(sentence(name, allowed="(T, E)", got=tuple(value.shape)))
 
 
 def check_mask(name: str, mask: Tensor | None, axes: str, sizes: tuple[int, ...]) -> None:

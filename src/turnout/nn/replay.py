@@ -149,6 +149,8 @@ def save_routings(path: Path, records: Sequence[Sequence[Routing]]) -> Path:
         for count, routing in enumerate(passes):
             for part in PARTS:
                 tensors[f"{number}.{count}.{part}"] = getattr(routing, part).detach().cpu().contiguous()
+            if routing.mask_T is not None:
+                tensors[f"{number}.{count}.mask_T"] = routing.mask_T.detach().cpu().contiguous()
             for place, value in enumerate(routing.rest):
                 # Saved are tensors; a part that is none stays with the run that made it.
                 if isinstance(value, Tensor):
@@ -191,6 +193,7 @@ def load_routings(path: Path) -> list[list[Routing]]:
             while (found := tensors.get(f"{number}.{count}.rest.{len(rest)}")) is not None:
                 rest.append(found)
             named = None if tokens is None else tokens[number][count]
-            passes.append(Routing(batch_size=size, rest=tuple(rest), tokens=named, **parts))
+            mask_T = tensors.get(f"{number}.{count}.mask_T")
+            passes.append(Routing(batch_size=size, rest=tuple(rest), tokens=named, mask_T=mask_T, **parts))
         records.append(passes)
     return records

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +83,33 @@ def test_padding_changes_no_table(is_left) -> None:
     one = inspect_recording(plain, name="x", rng=np.random.default_rng(0))
     other = inspect_recording(padded, name="x", rng=np.random.default_rng(0))
     assert one.to_text() == other.to_text()
+
+
+def test_a_layer_without_tokens_and_a_row_of_padding_are_shown_as_such(tmp_path: Path, capsys) -> None:
+    plain = recorded()
+    mask_BS = torch.ones(6, 32, dtype=torch.bool)
+    mask_BS[3] = False
+    empty = replace(plain, chosen=(torch.zeros_like(plain.chosen[0]), *plain.chosen[1:]), mask_BS=mask_BS)
+    found = inspect_recording(empty, name="x", rng=np.random.default_rng(0))
+    assert "8 of them got no token. Least even is model.layers." in found.summary()
+    for title in ("Specialisation by domain", "Local routing consistency"):
+        table = found.table(title)
+        assert table is not None
+        assert {row[0] for row in table.rows if math.isnan(float(row[-1]))} == {plain.layers[0]}
+    without = [0, 1, 2, 4, 5]
+    kept = Recording(
+        chosen=tuple(chosen[without] for chosen in empty.chosen),
+        probs=tuple(probs[without] for probs in plain.probs),
+        token_ids_BS=None if plain.token_ids_BS is None else plain.token_ids_BS[without],
+        domains=tuple("aabcc"),
+        layers=plain.layers,
+    )
+    assert found.to_text() == inspect_recording(kept, name="x", rng=np.random.default_rng(0)).to_text()
+    file = empty.save(tmp_path / "empty.safetensors")
+    assert main(["nn", "inspect", str(file), "--out", str(tmp_path / "out")]) == 0
+    nobody = Recording(chosen=(torch.zeros(1, 4, 3, dtype=torch.bool),))
+    said = inspect_recording(nobody, name="x", rng=np.random.default_rng(0)).summary()
+    assert said == "1 layer of 3 experts; none of them got a token."
 
 
 def test_rows_of_several_lengths_are_cut_to_the_shortest() -> None:

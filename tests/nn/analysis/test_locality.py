@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -92,3 +93,15 @@ def test_what_is_refused() -> None:
         sch(random_chosen(2, 4, 4, 1), 2, rho=0.0, rng=rng())
     with pytest.raises(InputError, match="a token with an expert"):
         srp(torch.zeros(1, 4, 4, dtype=torch.bool), 2, rng=rng())
+    with pytest.raises(InputError, match="sch: chosen_BSE; allowed: a token with an expert"):
+        sch(torch.zeros(1, 4, 4, dtype=torch.bool), 2, rho=1.0, rng=rng())
+
+
+def test_a_layer_without_tokens_is_a_row_of_unknown_numbers() -> None:
+    used = random_chosen(3, 9, 4, 1)
+    late = used.clone()
+    # Of 9 tokens the last is in no whole segment of 4.
+    late[:, :8] = False
+    table = locality_table({"0": used, "1": torch.zeros_like(used), "2": late}, rng=rng(), lengths=(4,))
+    assert [row[:2] for row in table.rows] == [("0", 4), ("1", 4), ("2", 4)]
+    assert [all(math.isnan(float(value)) for value in row[2:]) for row in table.rows] == [False, True, True]

@@ -85,3 +85,12 @@ def test_parts_that_do_not_fit_are_refused() -> None:
         Recording(chosen=(chosen_BSE,), domains=("a",))
     with pytest.raises(ShapeError, match="the shapes of chosen"):
         Recording(chosen=(chosen_BSE,), probs=(torch.ones(2, 3, 5),))
+
+
+def test_a_recording_has_a_token() -> None:
+    for chosen_BSE, mask_BS in (
+        (torch.ones(2, 0, 4, dtype=torch.bool), None),
+        (torch.ones(2, 3, 4, dtype=torch.bool), torch.zeros(2, 3, dtype=torch.bool)),
+    ):
+        with pytest.raises(InputError, match="one that is no padding; got: 'none'"):
+            Recording(chosen=(chosen_BSE,), mask_BS=mask_BS)

@@ -53,6 +53,41 @@ def test_steps_with_a_cache_go_on_with_their_sequences() -> None:
         assert torch.equal(mine[2:, :13], its)
 
 
+@pytest.mark.parametrize("is_left", [False, True])
+def test_padding_of_a_pass_is_kept_with_it(tmp_path: Path, is_left) -> None:
+    model, ids_BT = decisive("olmoe"), tokens()
+    mask_BT = torch.ones_like(ids_BT)
+    mask_BT[1, slice(3) if is_left else slice(9, None)] = 0
+    with GateHook(model).recording() as records:
+        model(input_ids=ids_BT, attention_mask=mask_BT)
+        model(input_ids=ids_BT)
+    found = read_recording(save_routings(tmp_path / "padded.safetensors", records))
+    expected = record_model(model, [ids_BT], mask=[mask_BT])
+    assert found.mask_BS is not None
+    assert torch.equal(found.mask_BS[:2], mask_BT.bool())
+    assert bool(found.mask_BS[2:].all())
+    first = replace(found, chosen=tuple(c[:2] for c in found.chosen), probs=(), mask_BS=found.mask_BS[:2])
+    assert torch.equal(load_of(first.tokens(1)), load_of(expected.tokens(1)))
+    # What stands at padding may be anything.
+    lost = [replace(passes[0], logits_TE=passes[0].logits_TE.clone()) for passes in records]
+    lost[1].logits_TE[12 if is_left else 23] = torch.nan
+    from_routings([[one] for one in lost])
+
+
+def test_padding_before_a_prompt_is_not_that_of_its_answer() -> None:
+    model, ids_BT = decisive("olmoe"), tokens()
+    mask_BT = torch.ones_like(ids_BT)
+    mask_BT[0, :4] = 0
+    with GateHook(model).recording() as records:
+        model.generate(
+            input_ids=ids_BT, attention_mask=mask_BT, do_sample=False, max_new_tokens=3, min_new_tokens=3
+        )
+    found = from_routings(records)
+    assert found.mask_BS is not None
+    assert found.mask_BS.sum(dim=1).tolist() == [10, 14]
+    assert not bool(found.mask_BS[0, :4].any())
+
+
 def test_the_command_counts_no_hole(tmp_path: Path, capsys) -> None:
     model = decisive("olmoe")
     swap = GateSwap.of(model, "top_p", p=0.3)

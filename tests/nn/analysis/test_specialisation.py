@@ -88,8 +88,16 @@ def test_olmoe_is_more_specialised_by_domain_than_mixtral() -> None:
     assert min(shares["olmoe"]) > max(shares["mistral"])
 
 
+def test_a_layer_without_tokens_is_a_row_of_unknown_numbers() -> None:
+    used, none = {"a": torch.tensor([3.0, 1]), "b": torch.tensor([1.0, 3])}, torch.zeros(2)
+    table = specialisation_table({"0": used, "1": used | {"c": none}, "2": used | {"b": none}})
+    rows = [row[1:] for row in table.rows]
+    assert rows[0] == rows[1]
+    assert all(math.isnan(float(value)) for value in rows[2])
+
+
 def test_what_is_refused() -> None:
     with pytest.raises(ShapeError, match="G > 1"):
         specialisation(torch.ones(1, 4))
-    with pytest.raises(ShapeError, match="a choice in every row"):
-        specialisation(torch.zeros(2, 4))
+    with pytest.raises(InputError, match=r"a choice in every domain; got: \[4.0, 0.0\]"):
+        specialisation(torch.tensor([[1.0, 1, 1, 1], [0, 0, 0, 0]]))

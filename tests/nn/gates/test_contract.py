@@ -112,6 +112,16 @@ class HalfLogits(Plain):
         return super().plan(weights_TK, indices_TK, logits_TE.double(), context)
 
 
+class RoundsInHalf(Plain):
+    def logits(self, x_TD, context):
+        return (x_TD.to(self.matrix_ED.dtype) @ self.matrix_ED.T).float()
+
+
+class RoundsAlways(Plain):
+    def logits(self, x_TD, context):
+        return super().logits(x_TD, context).bfloat16().float()
+
+
 class GoesAlongWithAutocast(Plain):
     def forward(self, x_TD, context=None):
         return super().forward(x_TD.bfloat16() if torch.is_autocast_enabled("cpu") else x_TD, context)
@@ -247,6 +257,8 @@ BROKEN = {
     Blind: {"it_says_what_it_sees"},
     OneColumn: {"a_valid_plan_in_both_modes"},
     HalfLogits: {"logits_are_of_single_precision"},
+    RoundsInHalf: {"logits_are_of_single_precision"},
+    RoundsAlways: {"logits_are_of_single_precision"},
     GoesAlongWithAutocast: {"autocast_changes_no_choice"},
     LosesInEval: {"losses_are_for_training"},
     LikesTheLast: {"permuting_experts_permutes_the_plan"},

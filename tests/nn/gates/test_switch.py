@@ -94,3 +94,14 @@ def test_one_gate_for_all_layers_chooses_alike_and_learns_from_each() -> None:
     together = torch.autograd.grad(torch.stack(outs).square().sum(), gate.weight_ED)[0]
     assert all(bool(part.any()) for part in parts)
     assert torch.allclose(together, torch.stack(parts).sum(0), atol=1e-4)
+
+
+@pytest.mark.parametrize("gate", [SwitchGate, TopKGate])
+def test_jitter_is_as_fine_in_half_precision(gate) -> None:
+    found = gate(width=64, num_experts=4, jitter=0.01).train().bfloat16()
+    with torch.no_grad():
+        found.weight_ED.fill_(1 / 64)
+    logits_TE = found(torch.ones(500, 64, dtype=torch.bfloat16)).logits_TE
+    # The mean of 64 numbers that are uniform in [0.99, 1.01].
+    assert logits_TE.std().item() == pytest.approx(0.01 / math.sqrt(3 * 64), rel=0.2)
+    assert logits_TE.mean().item() == pytest.approx(1.0, abs=1e-4)

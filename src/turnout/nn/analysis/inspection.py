@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -43,10 +44,13 @@ class Inspection:
         """Return in two sentences how many experts there are and where they are used least evenly."""
         sizes = sorted({len(load_E) for load_E in self.loads.values()})
         experts = " or ".join(map(str, sizes))
-        most = {layer: float(load_E.max() / load_E.double().mean()) for layer, load_E in self.loads.items()}
+        used = {layer: load_E.double() for layer, load_E in self.loads.items() if bool(load_E.sum() > 0)}
+        most = {layer: float(load_E.max() / load_E.mean()) for layer, load_E in used.items()}
+        plural = "" if len(self.loads) == 1 else "s"
+        if not most:
+            return f"{len(self.loads)} layer{plural} of {experts} experts; none of them got a token."
         worst = max(most, key=most.__getitem__)
         dead = sum(int((load_E == 0).sum()) for load_E in self.loads.values())
-        plural = "" if len(self.loads) == 1 else "s"
         found = (
             f"{len(self.loads)} layer{plural} of {experts} experts; {dead or 'none'} of them got no token."
         )
@@ -87,8 +91,9 @@ def inspect_recording(
     """Return all that a recording can tell; what it lacks (probabilities, domains, tokens) is left out.
 
     Local routing consistency needs rows of one length: padding is taken out of each, on either side, and what
-    is left is cut to the shortest.
+    is left is cut to the shortest. Rows that are all padding say nothing.
     """
+    recording = _said(recording)
     layers = recording.layers
     loads = {layer: load_of(recording.tokens(i)) for i, layer in enumerate(layers)}
     tables, domains, steps = [load_table(loads)], {}, 5
@@ -113,6 +118,22 @@ def inspect_recording(
     tables.append(locality_table(_whole(recording), rng=rng, rho=rho))
     progress("consistency", 5, steps)
     return Inspection(name=name, tables=tuple(tables), loads=loads, domains=domains)
+
+
+def _said(recording: Recording) -> Recording:
+    """Return the recording without rows that are all padding."""
+    mask_BS, ids_BS = recording.mask_BS, recording.token_ids_BS
+    if mask_BS is None or bool(mask_BS.any(dim=1).all()):
+        return recording
+    is_kept_B = mask_BS.any(dim=1)
+    return replace(
+        recording,
+        chosen=tuple(chosen_BSE[is_kept_B] for chosen_BSE in recording.chosen),
+        probs=tuple(probs_BSE[is_kept_B] for probs_BSE in recording.probs),
+        token_ids_BS=None if ids_BS is None else ids_BS[is_kept_B],
+        mask_BS=mask_BS[is_kept_B],
+        domains=tuple(itertools.compress(recording.domains, is_kept_B.tolist())),
+    )
 
 
 def _last(recording: Recording, layer: int) -> Tensor:

@@ -6,6 +6,7 @@ Letters here: B sequences, S tokens of one, G segments, N thresholds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -58,9 +59,7 @@ def srp(
     n_N = torch.arange(1, length + 1)
     hits_BN = torch.stack([(count_BGE * (count_BGE >= n)).sum(dim=(1, 2)) for n in n_N], dim=1).double()
     used_BN = torch.stack([(count_BGE >= n).sum(dim=(1, 2)) for n in n_N], dim=1).double() * length
-    need_B = count_BGE.sum(dim=(1, 2)).double()
-    if not bool(need_B.sum() > 0):
-        raise InputError(sentence("srp: chosen_BSE", allowed="a token with an expert", got="none"))
+    need_B = _needed("srp", count_BGE)
 
     def best(weight_RB: Tensor) -> Tensor:
         total_RN = weight_RB @ used_BN + (weight_RB @ need_B).unsqueeze(1)
@@ -90,6 +89,7 @@ def sch(
         got = tuple(chosen_BSE.shape)
         raise ShapeError(sentence("sch: chosen_BSE", allowed=f"(B, S >= {length}, E)", got=got))
     need_BSE = chosen_BSE.double()
+    need_B = _needed("sch", need_BSE)
     num_tokens, num_experts = need_BSE.shape[1:]
     k = float(need_BSE.sum() / (len(need_BSE) * num_tokens))
     size = min(max(round(rho * k), 1), num_experts)
@@ -99,12 +99,19 @@ def sch(
     # Of equal counts the expert that is needed now is kept: the cache is the best of its kind.
     cached = (window_BSE + 0.5 * need_BSE).topk(size, dim=-1)[1]
     hits_B = need_BSE.gather(-1, cached).sum(dim=(1, 2))
-    need_B = need_BSE.sum(dim=(1, 2))
 
     def rate(weight_RB: Tensor) -> Tensor:
         return (weight_RB @ hits_B) / (weight_RB @ need_B)
 
     return _with_interval(rate, len(need_B), rng, num_resamples, confidence)
+
+
+def _needed(where: str, count_BXE: Tensor) -> Tensor:
+    """Return how many experts all tokens of each sequence need; raises `InputError` where none needs one."""
+    need_B = count_BXE.sum(dim=(1, 2)).double()
+    if not bool(need_B.sum() > 0):
+        raise InputError(sentence(f"{where}: chosen_BSE", allowed="a token with an expert", got="none"))
+    return need_B
 
 
 def _with_interval(
@@ -131,11 +138,17 @@ def locality_table(
     lengths: Sequence[int] = (4, 16, 64, 256),
     rho: float = 2.0,
 ) -> Table:
-    """Return SRP and SCH of every layer's chosen_BSE at every segment length that fits."""
-    rows = []
+    """Return SRP and SCH of every layer's chosen_BSE at every segment length that fits.
+
+    They are NaN where a layer gave no token an expert.
+    """
+    rows: list[tuple[str | int | float, ...]] = []
     for name, chosen_BSE in layers.items():
         for length in lengths:
             if length > chosen_BSE.shape[1]:
+                continue
+            if not bool(chosen_BSE[:, : chosen_BSE.shape[1] // length * length].any()):
+                rows.append((name, length, *[math.nan] * 6))
                 continue
             best, hit = srp(chosen_BSE, length, rng=rng), sch(chosen_BSE, length, rho=rho, rng=rng)
             ends = (best.value, best.low, best.high, hit.value, hit.low, hit.high)

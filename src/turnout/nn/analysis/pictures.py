@@ -70,7 +70,9 @@ def _draw_load(figure: Figure, axes: Axes, inspection: Inspection) -> None:
 def _draw_domains(figure: Figure, axes: Axes, inspection: Inspection) -> None:
     """Show in the last layer how much more than on average each domain uses each expert."""
     layer, counts = list(inspection.domains.items())[-1]
-    share_GE = torch.stack([load_E.double() / load_E.double().sum() for load_E in counts.values()])
+    share_GE = torch.stack(
+        [load_E.double() / load_E.double().sum().clamp(min=1) for load_E in counts.values()]
+    )
     lift_GE = (share_GE / share_GE.mean(dim=0).clamp(min=1e-12)).clamp(min=2**-3).log2()
     lift_GE = lift_GE[:, torch.argsort(lift_GE.argmax(dim=0) * 1e3 - lift_GE.amax(dim=0))]
     limit = max(float(lift_GE.abs().max()), 0.1)

@@ -30,7 +30,7 @@ class Recording:
     `chosen` holds a boolean (B, S, E) per layer, `probs` the router's probabilities of the same shape where
     known; `token_ids_BS` are the tokens, `mask_BS` is True where a token is real, `domains` names the domain
     of every sequence. Layers may differ in E, tokens in how many experts they have. Raises `ShapeError` for
-    what does not fit, and `InputError` for a choice or a mask that is not boolean.
+    what does not fit, and `InputError` for a choice or a mask that is not boolean, and for no token at all.
     """
 
     chosen: tuple[Tensor, ...]
@@ -54,6 +54,8 @@ class Recording:
             check_mask(f"Recording: chosen[{number}]", chosen_BSE, "(B, S, E)", tuple(chosen_BSE.shape))
         equal("Recording: token_ids_BS", self.token_ids_BS, "(B, S)", lead)
         check_mask("Recording: mask_BS", self.mask_BS, "(B, S)", lead)
+        if not lead[0] * lead[1] or (self.mask_BS is not None and not bool(self.mask_BS.any())):
+            raise InputError(sentence("Recording: tokens", allowed="one that is no padding", got="none"))
         if self.probs and [p.shape for p in self.probs] != [c.shape for c in self.chosen]:
             raise ShapeError(sentence("Recording: probs", allowed="the shapes of chosen", got="others"))
         if self.domains and len(self.domains) != lead[0]:

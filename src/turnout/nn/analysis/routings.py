@@ -33,8 +33,9 @@ def from_routings(records: Sequence[Sequence[Routing]]) -> Recording:
 
     A pass of one token a sequence goes on with the sequences of the pass before, as `generate` does with a
     cache, if there are as many; every other pass begins new ones. Shorter sequences are padded on the
-    right. Padding of the model's own is not known here: it counts where its gates gave it experts. Raises
-    `InputError` without a pass and for logits that are NaN, `ShapeError` for layers with other passes.
+    right. What a pass knew as padding is left out; without its mask it counts where gates gave it experts.
+    Raises `InputError` without a pass and for logits that are NaN at a token, `ShapeError` for layers with
+    other passes.
     """
     if not records or not all(records):
         raise InputError(sentence("from_routings: records", allowed="a pass in every layer", got="none"))
@@ -48,15 +49,16 @@ def from_routings(records: Sequence[Sequence[Routing]]) -> Recording:
     for number, passes in enumerate(records):
         experts = passes[0].logits_TE.shape[-1]
         for count, routing in enumerate(passes):
-            if bool(routing.logits_TE.isnan().any()):
+            wrong_T = routing.logits_TE.isnan().any(dim=-1)
+            if bool((wrong_T if routing.mask_T is None else wrong_T & routing.mask_T).any()):
                 what = f"from_routings: logits of layer {number}, pass {count + 1}"
                 raise InputError(sentence(what, allowed="numbers", got="NaN"))
         found = [chosen_of(routing.indices_TK, experts) for routing in passes]
         chosen.append(_joined(found, lengths[0], rows, most))
         sure = [routing.logits_TE.float().softmax(dim=-1) for routing in passes]
         probs.append(_joined(sure, lengths[0], rows, most))
-    ones = [torch.ones(items * positions, 1, dtype=torch.bool) for items, positions in lengths[0]]
-    mask_BS = _joined(ones, lengths[0], rows, most)[..., 0]
+    masks = [_real(routing)[:, None] for routing in records[0]]
+    mask_BS = _joined(masks, lengths[0], rows, most)[..., 0]
     return Recording(
         chosen=tuple(chosen), probs=tuple(probs), mask_BS=None if bool(mask_BS.all()) else mask_BS
     )
@@ -66,6 +68,13 @@ def _sizes(routing: Routing) -> tuple[int, int]:
     """Return (B, S) of a pass; one whose batch is not known is one sequence."""
     items = routing.batch_size or 1
     return items, routing.indices_TK.shape[0] // items
+
+
+def _real(routing: Routing) -> Tensor:
+    """Return where a pass had tokens, (T,)."""
+    if routing.mask_T is not None:
+        return routing.mask_T
+    return torch.ones(len(routing.indices_TK), dtype=torch.bool)
 
 
 def _rows(sizes: Sequence[tuple[int, int]]) -> tuple[list[list[int]], int]:

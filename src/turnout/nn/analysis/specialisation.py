@@ -37,14 +37,16 @@ class Specialisation:
 def specialisation(count_GE: Tensor) -> Specialisation:
     """Return how much domains and experts have to do with each other; count_GE are choices.
 
-    Domains weigh the same, however many tokens were read of each.
+    Domains weigh the same, however many tokens were read of each. Raises `ShapeError` for fewer than two
+    domains, and `InputError` for one in which no token has an expert.
     """
     n_GE = count_GE.detach().double()
-    if n_GE.ndim != 2 or len(n_GE) < 2 or bool((n_GE.sum(dim=1) <= 0).any()):
+    if n_GE.ndim != 2 or len(n_GE) < 2:
         got = tuple(count_GE.shape)
-        raise ShapeError(
-            sentence("specialisation: count_GE", allowed="(G, E), G > 1, a choice in every row", got=got)
-        )
+        raise ShapeError(sentence("specialisation: count_GE", allowed="(G, E), G > 1", got=got))
+    if not bool((n_GE.sum(dim=1) > 0).all()):
+        sums = n_GE.sum(dim=1).tolist()
+        raise InputError(sentence("specialisation: count_GE", allowed="a choice in every domain", got=sums))
     p_GE = n_GE / n_GE.sum(dim=1, keepdim=True)
     mean_E = p_GE.mean(dim=0)
     used_E = mean_E > 0
@@ -74,10 +76,17 @@ def counts_by_domain(chosen_BSE: Tensor, domains: Sequence[str], mask_BS: Tensor
 
 
 def specialisation_table(layers: Mapping[str, Mapping[str, Tensor]]) -> Table:
-    """Return one row per layer; `layers[layer][domain]` is a load (E,)."""
-    rows = []
+    """Return one row per layer; `layers[layer][domain]` is a load (E,).
+
+    Domains without a choice are left out of a layer's row, which is NaN where fewer than two have one.
+    """
+    rows: list[tuple[str | float, ...]] = []
     for name, counts in layers.items():
-        found = specialisation(torch.stack(list(counts.values())))
+        used = [load_E for load_E in counts.values() if bool(load_E.sum() > 0)]
+        if len(used) < 2:
+            rows.append((name, *[math.nan] * 5))
+            continue
+        found = specialisation(torch.stack(used))
         rows.append((name, found.information, found.chance, found.share, found.distance, found.lift))
     return Table(
         title="Specialisation by domain",

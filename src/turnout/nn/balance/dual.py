@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from turnout.core.errors import ShapeError, sentence
+from turnout.nn.plan import matrix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,7 @@ class DualPoint:
 
 def dual_point(scores_TE: Tensor, bias_E: Tensor, k: int) -> DualPoint:
     """Return the dual value 1/T sum_t topk-sum(s_t + b) - k/E sum_e b_e, and what goes with it."""
+    matrix("dual_point: scores_TE", scores_TE)
     num_tokens, num_experts = scores_TE.shape
     if not 1 <= k <= num_experts or bias_E.shape != (num_experts,):
         got = f"k = {k}, bias_E {tuple(bias_E.shape)}"

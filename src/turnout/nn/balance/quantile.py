@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from turnout.core.errors import InputError, ShapeError, sentence
+from turnout.nn.plan import matrix
 
 
 @torch.no_grad()
@@ -21,6 +22,7 @@ def quantile_prices(scores_TE: Tensor, price_E: Tensor, k: int) -> Tensor:
     An expert with too few tokens keeps its price or lowers it. The mean is taken away, since differences
     alone matter. Raises `InputError` unless C is whole and k < E.
     """
+    matrix("quantile_prices: scores_TE", scores_TE)
     num_tokens, num_experts = scores_TE.shape
     if price_E.shape != (num_experts,):
         got = tuple(price_E.shape)

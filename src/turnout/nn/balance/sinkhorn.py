@@ -15,7 +15,7 @@ from torch import Tensor
 
 from turnout.core.errors import InputError, ShapeError, sentence
 from turnout.core.validation import check_count, check_number
-from turnout.nn.plan import check_mask
+from turnout.nn.plan import check_mask, matrix
 
 NEWTON_STEPS = 200
 """At most, at each temperature; some five are usual."""
@@ -44,6 +44,7 @@ def sinkhorn(
     """
     check_number("sinkhorn: temperature", temperature, low=0.0, allow_low=False)
     check_count("sinkhorn: max_iterations", max_iterations)
+    matrix("sinkhorn: logits_TE", logits_TE)
     check_mask("sinkhorn: mask_T", mask_T, "(T,)", tuple(logits_TE.shape[:1]))
     z_TE = logits_TE.float() if logits_TE.dtype != torch.float64 else logits_TE
     z_TE = z_TE / temperature

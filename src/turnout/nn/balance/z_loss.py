@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from turnout.nn.plan import check_mask
+from turnout.nn.plan import check_mask, matrix
 
 
 def z_loss(logits_TE: Tensor, *, mask_T: Tensor | None = None) -> Tensor:
     """Return the mean over tokens of logsumexp(logits)^2, a scalar; padding counts nowhere.
 
-    Raises `ShapeError` and `InputError` for a mask that is not (T,) and boolean.
+    Raises `ShapeError` for logits of other axes, and with `InputError` for a mask that is not (T,) and
+    boolean.
     """
+    matrix("z_loss: logits_TE", logits_TE)
     check_mask("z_loss: mask_T", mask_T, "(T,)", tuple(logits_TE.shape[:1]))
     if mask_T is not None:
         logits_TE = logits_TE[mask_T]

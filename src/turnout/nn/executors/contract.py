@@ -22,7 +22,8 @@ class Executor(ABC):
     def run(self, x_TD: Tensor, plan: Plan, experts: nn.Module) -> Tensor:
         """Return y_TD; 0 where a token has no expert.
 
-        Raises `ShapeError` where plan, states and experts do not fit, and `InputError` for mixed devices.
+        Raises `ShapeError` where plan, states and experts do not fit, and `InputError` for mixed devices and
+        for the device `meta`.
         """
         stack = stack_of(experts)
         _check(x_TD, plan, stack)
@@ -78,3 +79,8 @@ def _check(x_TD: Tensor, plan: Plan, stack: Stack) -> None:
     else:
         read = ()
     same_device(x_TD, stack.up_EFD, *read)
+    if x_TD.is_meta:
+        # How many rows an expert has is a number, and decides what is run.
+        raise InputError(
+            sentence("x_TD, plan and experts", allowed="a device that holds numbers", got="meta")
+        )

@@ -340,6 +340,15 @@ def real_mean(value_T: Tensor, mask_T: Tensor | None) -> Tensor:
     return (value_T * real_T).sum() / real_T.sum().clamp(min=1)
 
 
+def jittered(x_TD: Tensor, jitter: float) -> Tensor:
+    """Return states multiplied by uniform numbers in [1 - jitter, 1 + jitter], in single precision at least.
+
+    Half precision has five numbers between 0.99 and 1.01.
+    """
+    x_TD = x_TD.to(torch.promote_types(x_TD.dtype, torch.float32))
+    return x_TD * torch.empty_like(x_TD).uniform_(1 - jitter, 1 + jitter)
+
+
 def fp32_logits(x_TD: Tensor, weight_ED: Tensor, bias_E: Tensor | None = None) -> Tensor:
     """Return logits_TE in single precision, whatever the model's is: half would make ties and lose steps.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from turnout.core.errors import InputError, sentence
@@ -15,6 +14,7 @@ from turnout.nn.gates.contract import (
     by_item,
     chosen,
     fp32_logits,
+    jittered,
     new_weight,
     rooms,
 )
@@ -73,7 +73,7 @@ class SwitchGate(Gate):
     def decide(self, x_TD: Tensor, context: GateContext) -> SparsePlan:
         """Return the plan."""
         if self.training and self.jitter > 0:
-            x_TD = x_TD * torch.empty_like(x_TD).uniform_(1 - self.jitter, 1 + self.jitter)
+            x_TD = jittered(x_TD, self.jitter)
         logits_TE = fp32_logits(x_TD, self.weight_ED)
         scores_TE = logits_TE.softmax(dim=-1)
         weights_TK, indices_TK = scores_TE.max(dim=-1, keepdim=True)

@@ -12,6 +12,7 @@ from turnout.nn.gates.contract import (
     GateContext,
     check_k,
     fp32_logits,
+    jittered,
     moved_within,
     new_weight,
 )
@@ -109,7 +110,7 @@ class TopKGate(Gate):
     def decide(self, x_TD: Tensor, context: GateContext) -> SparsePlan:
         """Return the plan."""
         if self.training and self.jitter > 0:
-            x_TD = x_TD * torch.empty_like(x_TD).uniform_(1 - self.jitter, 1 + self.jitter)
+            x_TD = jittered(x_TD, self.jitter)
         logits_TE = fp32_logits(x_TD, self.weight_ED)
         weights_TK, indices_TK = self.rule.apply(self, logits_TE)
         if self.k == 1 and self.weight != "score":

@@ -37,6 +37,19 @@ def test_the_shift_moves_big_alone() -> None:
     assert 1 not in router.choose(x_TD).tolist()
 
 
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+def test_half_precision_leaves_the_shift_as_it_was_calibrated(half) -> None:
+    router = DuoRouter(width=4)
+    router.shift_ += 3.001
+    state = {name: value.to(half) for name, value in router.state_dict().items()}
+    router.to(half)
+    assert router.shift_.dtype == torch.float32
+    assert float(router.shift_) == pytest.approx(3.001, abs=1e-6)
+    other = DuoRouter(width=4)
+    other.load_state_dict(state, assign=True)
+    assert other.shift_.dtype == torch.float32
+
+
 def test_only_a_bias_that_was_asked_for_learns() -> None:
     assert not DuoRouter(width=4).bias_A.requires_grad
     assert DuoRouter(width=4, bias=True).bias_A.requires_grad

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from turnout.core.errors import ShapeError, sentence
 from turnout.core.validation import check_count, check_number
+from turnout.nn.exact_buffers import ExactBuffers
 
 
 @final
-class DuoRouter(nn.Module):
+class DuoRouter(ExactBuffers):
     """Chooses small, big or skip for every token from the input of the feed-forward.
 
     Source: S22, Duo-LLM (arXiv 2410.10846), section 3.3: r(x) = softmax(W_r x) over the choices.
@@ -40,7 +41,8 @@ class DuoRouter(nn.Module):
         self.weight_AD = nn.Parameter(first)
         self.bias_A = nn.Parameter(torch.zeros(num_choices), requires_grad=bias)
         self.shift_: Tensor
-        self.register_buffer("shift_", torch.zeros(()))
+        # A shift of a hundredth decides shares, and half precision holds none of that beside a logit of 8.
+        self.exact_buffer("shift_", torch.zeros(()))
 
     def forward(self, x_TD: Tensor) -> Tensor:
         """Return the logits (..., A), with the shift of big; float32."""
@@ -50,7 +52,7 @@ class DuoRouter(nn.Module):
         # The weights too: a model that is moved to half precision takes its routers along.
         logits_TA = nn.functional.linear(x_TD.float(), self.weight_AD.float(), self.bias_A.float())
         is_big_A: Tensor = torch.arange(logits_TA.shape[-1], device=logits_TA.device) == 1
-        shifted_TA: Tensor = logits_TA + self.shift_.float() * is_big_A
+        shifted_TA: Tensor = logits_TA + self.shift_ * is_big_A
         return shifted_TA
 
     def probabilities(self, x_TD: Tensor, *, temperature: float = 1.0) -> Tensor:
