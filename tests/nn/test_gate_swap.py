@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from operator import attrgetter
 
 import pytest
@@ -34,6 +35,8 @@ def own_rule(layer: MoELayer) -> TopKGate:
         topk_group=rule.topk_group,
         group_score=rule.group_score,
     )
+    # Whoever adds a token's experts up does it in this order.
+    gate.rule = replace(gate.rule, is_sorted=rule.is_sorted)
     with torch.no_grad():
         gate.weight_ED.copy_(layer.gate.get_parameter("weight"))
         if rule.bias_name is not None:

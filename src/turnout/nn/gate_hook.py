@@ -24,7 +24,7 @@ from turnout.nn.computed_again import is_computed_again
 from turnout.nn.gate_form import Handed
 from turnout.nn.gate_port import GatePort
 from turnout.nn.held import HOOK, Held
-from turnout.nn.late import is_late, refuse_arrived, refuse_later
+from turnout.nn.late import infinite_if, is_late, refuse_arrived, refuse_later
 from turnout.nn.moe import MoELayer, find_moe_layers
 from turnout.nn.moe_rule import GateRule, find_rule
 from turnout.nn.one_thread import OneThread
@@ -237,7 +237,9 @@ class GateHook:
         mask_T = self._mask_of(routing)
         wrong_T = wrong_T if mask_T is None else wrong_T & mask_T
         if is_asked_later:
-            refuse_later({functools.partial(_no_numbers, layer, "some", len(wrong_T)): wrong_T.any()})
+            refuse_later(
+                {functools.partial(_no_numbers, layer, "some", len(wrong_T)): infinite_if(wrong_T.any())}
+            )
         elif wrong := int(wrong_T.sum()):
             raise _no_numbers(layer, str(wrong), len(wrong_T))
 

@@ -7,6 +7,7 @@ work, and what is wrong is refused by the next gate of the thread, or by `refuse
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -26,9 +27,9 @@ def is_late(device: torch.device) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class _Answer:
-    """What a device was asked: flags on their way to a processor, and an error for each that is set."""
+    """What a device was asked: numbers on their way to a processor, and an error for each that is none."""
 
-    flags_N: Tensor
+    values_N: Tensor
     errors: tuple[Callable[[], TurnoutError], ...]
     arrival: Any
     """A `torch.cuda.Event`, None where there is nothing to wait for."""
@@ -47,23 +48,34 @@ class _Waiting(threading.local):
 _waiting = _Waiting()
 
 
-def refuse_later(flags: dict[Callable[[], TurnoutError], Tensor]) -> None:
-    """Ask whether a scalar flag is set; its error is raised once the answer is there and is looked at.
+def refuse_later(asked: dict[Callable[[], TurnoutError], Tensor]) -> None:
+    """Ask whether a scalar is a number; for NaN and infinity its error is raised once that is looked at.
 
     While a CUDA graph is captured nothing is asked, since nobody could look at what a replay answers.
     """
-    if not flags:
+    if not asked:
         return
-    flags_N = torch.stack(list(flags.values()))
+    values_N = torch.stack([value.float() for value in asked.values()])
     arrival: Any = None
-    if flags_N.device.type == "cuda":
+    if values_N.device.type == "cuda":
         if torch.cuda.is_current_stream_capturing():
             return
         # Into pinned memory: a copy into any other would be waited for.
-        flags_N = flags_N.to("cpu", non_blocking=True)
+        values_N = values_N.to("cpu", non_blocking=True)
         arrival = torch.cuda.Event()  # type: ignore[no-untyped-call]
         arrival.record()
-    _waiting.answers.append(_Answer(flags_N=flags_N, errors=tuple(flags), arrival=arrival))
+    _waiting.answers.append(_Answer(values_N=values_N, errors=tuple(asked), arrival=arrival))
+
+
+def infinite_if(flag: Tensor) -> Tensor:
+    """Return what `refuse_later` asks of a flag: infinity where it is set."""
+    return torch.where(flag, torch.inf, 0.0)
+
+
+def largest(value_N: Tensor) -> Tensor:
+    """Return the largest size of some numbers, a scalar, which tells of NaN and infinity; one launch."""
+    size: Tensor = torch.linalg.vector_norm(value_N, torch.inf)
+    return size
 
 
 def refuse_arrived(*, wait: bool = False) -> None:
@@ -80,7 +92,7 @@ def refuse_arrived(*, wait: bool = False) -> None:
         if not first.has_arrived():
             return
         answers.popleft()
-        for flag, error in zip(first.flags_N.tolist(), first.errors, strict=True):
-            if flag:
+        for value, error in zip(first.values_N.tolist(), first.errors, strict=True):
+            if not math.isfinite(value):
                 answers.clear()
                 raise error()

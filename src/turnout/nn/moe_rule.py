@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from turnout.nn.best import best_of
 from turnout.nn.gate_form import Handed, block_arguments, refused
 from turnout.nn.gate_port import probe
 from turnout.nn.moe import MoELayer
@@ -51,8 +52,8 @@ class GateRule:
     and near the best (arXiv 2409.12136). `scale` multiplies, `divisor` divides, and so does a scale of each
     expert multiply. Names are those of tensors of what `apply` is given: a block, or a gate of turnout's.
     Scores are taken in single precision where `is_single`, else in that of the logits; `is_sorted` orders
-    the experts by score. A rule is that of eval mode. Source: `transformers` 5.24, the forward methods of its
-    gates.
+    the experts by score; a rule that `is_own` imitates nobody, so that ties go to whom `nn.best` finds. A
+    rule is that of eval mode. Source: `transformers` 5.24, the forward methods of its gates.
     """
 
     score: Score
@@ -70,6 +71,7 @@ class GateRule:
     group_score: GroupScore = "top2"
     is_single: bool = True
     is_sorted: bool = True
+    is_own: bool = False
 
     def scores(self, logits_TE: Tensor) -> Tensor:
         """Return the scores (T, E) before any bias."""
@@ -93,6 +95,8 @@ class GateRule:
             best = torch.topk(group_TG, k=self.topk_group, dim=-1, sorted=False)[1]
             closed_TG = torch.ones_like(group_TG, dtype=torch.bool).scatter(1, best, value=False)
             choice_TE = grouped_TGE.masked_fill(closed_TG.unsqueeze(-1), float("-inf")).flatten(-2)
+        if self.is_own and self.is_sorted:
+            return best_of(choice_TE, self.k)
         return torch.topk(choice_TE, self.k, dim=-1, sorted=self.is_sorted)[1]
 
     def weigh(self, holder: nn.Module, scores_TE: Tensor, indices_TK: Tensor) -> Tensor:
@@ -118,14 +122,21 @@ class GateRule:
         return _named(holder, self.bias_name)
 
     def apply(
-        self, holder: nn.Module, logits_TE: Tensor, shift_TE: Tensor | None = None
+        self,
+        holder: nn.Module,
+        logits_TE: Tensor,
+        shift_TE: Tensor | None = None,
+        *,
+        scores_TE: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return (weights_TK, indices_TK); `shift_TE` is added to the choice scores alone.
+
+        Who has the scores of the logits already gives them.
 
         The weights keep the value that they have without `shift_TE`. Their gradient in it is that of the
         weights of score + shift (straight through), since a choice has none.
         """
-        scores_TE, bias_E = self.scores(logits_TE), self.bias(holder)
+        scores_TE, bias_E = self.scores(logits_TE) if scores_TE is None else scores_TE, self.bias(holder)
         is_by_logits = self.chosen_by == "logits"
         choice_TE = logits_TE if is_by_logits else scores_TE
         if bias_E is not None:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from turnout.core.errors import InputError, ShapeError, sentence
 from turnout.core.validation import check_count
-from turnout.nn.late import is_late, refuse_later
+from turnout.nn.late import infinite_if, is_late, refuse_later
 from turnout.nn.plan_order import SHORT, by_expert, ends, ranks, sorted_short
 
 Priority = Literal["position", "weight"]
@@ -341,7 +341,13 @@ def check_within(name: str, value_N: Tensor, size: int) -> None:
     """Raise `InputError` for a number that is none of 0 to size - 1; on CUDA as `turnout.nn.late` says."""
     least, most = value_N.aminmax()
     if is_late(value_N.device):
-        refuse_later({functools.partial(_outside, name, size, "another one"): (least < 0) | (most >= size)})
+        refuse_later(
+            {
+                functools.partial(_outside, name, size, "another one"): infinite_if(
+                    (least < 0) | (most >= size)
+                )
+            }
+        )
     elif not 0 <= int(least) <= int(most) < size:
         raise _outside(name, size, f"{int(least)} to {int(most)}")
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from turnout.core.errors import InputError, sentence
-from turnout.nn.late import is_late, refuse_later
+from turnout.nn.late import infinite_if, is_late, refuse_later
 
 SHORT = 64
 """Up to so many pairs are sorted as numbers of Python on a processor, where each launch less counts."""
@@ -108,7 +108,7 @@ def by_expert_on_gpu(
         sorted_N, order_N = sorted_N[:num_kept], order_N[:num_kept]
     if len(sorted_N):
         wrong = below[-1] - below[0] != len(sorted_N)
-        refuse_later({functools.partial(_unknown_expert, num_experts): wrong})
+        refuse_later({functools.partial(_unknown_expert, num_experts): infinite_if(wrong)})
     num_columns = max(indices_TK.shape[1], 1)
     return order_N, order_N // num_columns, sorted_N.long(), order_N % num_columns, below[1:]
 

@@ -21,6 +21,7 @@ from turnout.nn.balance.sinkhorn import sinkhorn
 from turnout.nn.balance.switch import balance_loss
 from turnout.nn.balance.variance import importance_loss, load_loss
 from turnout.nn.balance.z_loss import z_loss
+from turnout.nn.best import best_of
 from turnout.nn.experts import Experts
 from turnout.nn.gates.contract import Gate, GateContext, chosen, fp32_logits
 from turnout.nn.gates.top_k import TopKGate
@@ -93,6 +94,12 @@ def test_estimators_draw_on_the_device() -> None:
         assert weights_TK.device == indices_TK.device == z_TE.device
     share_E = gumbel_one_hot(z_TE[:1].expand(4096, -1)).mean(dim=0)
     assert torch.allclose(share_E, z_TE[0].softmax(-1), atol=0.05)
+
+
+@pytest.mark.parametrize(("num_experts", "k"), [(64, 8), (128, 8), (7, 3), (1, 1)])
+def test_the_best_are_those_of_torch(num_experts, k) -> None:
+    score_TE = torch.randn(3000, num_experts, device=DEVICE)
+    assert torch.equal(best_of(score_TE, k), score_TE.topk(k, dim=-1)[1])
 
 
 @pytest.mark.parametrize("gate_dtype", [torch.float32, torch.bfloat16], ids=str)

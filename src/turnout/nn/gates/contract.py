@@ -22,7 +22,7 @@ from turnout.core.validation import check_count
 from turnout.nn.exact_buffers import ExactBuffers
 from turnout.nn.executors.forms import outputs
 from turnout.nn.experts import Stack, stack_of
-from turnout.nn.late import is_late, refuse_arrived, refuse_later
+from turnout.nn.late import infinite_if, is_late, largest, refuse_arrived, refuse_later
 from turnout.nn.plan import Plan, SparsePlan, check_mask, equal, floating, same_device
 from turnout.nn.wide_product import is_wide, wide_product
 
@@ -223,11 +223,11 @@ class Gate(ExactBuffers, ABC):
             if plan.mask_T is not None:
                 most_T = most_T.masked_fill(~plan.mask_T, 0.0)
             what = "hidden states" if plan.logits_TE is None else "logits"
-            asked[partial(_no_numbers, name, what)] = _is_no_number(most_T)
+            asked[partial(_no_numbers, name, what)] = largest(most_T)
         if isinstance(plan, SparsePlan) and plan.num_pairs:
-            asked[partial(_no_weights, name)] = _is_no_number(plan.weights_N.detach())
+            asked[partial(_no_weights, name)] = largest(plan.weights_N.detach())
         if context.mask_BS is not None and context.mask_BS.numel():
-            asked[all_masked] = ~context.mask_BS.any()
+            asked[all_masked] = infinite_if(~context.mask_BS.any())
         refuse_later(asked)
 
     def _check_plan(self, plan: Plan, x_TD: Tensor, context: GateContext) -> None:
@@ -282,12 +282,6 @@ def _no_numbers(name: str, what: str) -> InputError:
 
 def _no_weights(name: str) -> InputError:
     return InputError(sentence(f"{name}: its weights", allowed="finite numbers", got="NaN or infinity"))
-
-
-def _is_no_number(value_N: Tensor) -> Tensor:
-    """Return whether one of some numbers is NaN or infinite, a scalar; one launch finds the largest."""
-    most: Tensor = torch.linalg.vector_norm(value_N, torch.inf)
-    return ~most.isfinite()
 
 
 def by_item(value_TX: Tensor, context: GateContext) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from turnout.core.validation import check_choice
 from turnout.nn.balance.bias import LossFreeBias, Rule
+from turnout.nn.best import best_of
 from turnout.nn.computed_again import is_computed_again
 from turnout.nn.gates.contract import Gate, GateContext, check_k, fp32_logits, new_weight, normalised
 from turnout.nn.plan import SparsePlan
@@ -65,7 +66,7 @@ class LossFreeGate(Gate):
         """Return the plan; in training mode its load is kept for `after_step`."""
         logits_TE = fp32_logits(x_TD, self.weight_ED)
         scores_TE = logits_TE.sigmoid() if self.score == "sigmoid" else logits_TE.softmax(dim=-1)
-        indices_TK = (scores_TE.detach() + self.bias_E).topk(self.k, dim=-1)[1]
+        indices_TK = best_of(scores_TE.detach() + self.bias_E, self.k)
         weights_TK = scores_TE.gather(1, indices_TK)
         if self.is_normalised:
             weights_TK = normalised(weights_TK, guard=1e-20)

@@ -95,6 +95,7 @@ class TopKGate(Gate):
             num_groups=num_groups,
             topk_group=topk_group,
             group_score=group_score,
+            is_own=True,
         )
 
     @property
@@ -112,7 +113,8 @@ class TopKGate(Gate):
         if self.training and self.jitter > 0:
             x_TD = jittered(x_TD, self.jitter)
         logits_TE = fp32_logits(x_TD, self.weight_ED)
-        weights_TK, indices_TK = self.rule.apply(self, logits_TE)
+        scores_TE = self.rule.scores(logits_TE)
+        weights_TK, indices_TK = self.rule.apply(self, logits_TE, scores_TE=scores_TE)
         if self.k == 1 and self.weight != "score":
             # A weight that is 1 whatever the logits are has no gradient: it is given that of its logarithm.
             log_T1 = self.rule.log_probabilities(logits_TE).gather(1, indices_TK)
@@ -123,7 +125,7 @@ class TopKGate(Gate):
             num_experts=self.num_experts,
             mask_T=context.mask_T(),
             logits_TE=logits_TE,
-            scores_TE=self.rule.scores(logits_TE),
+            scores_TE=scores_TE,
         )
 
     def _check_groups(self, num_groups: int, topk_group: int, group_score: GroupScore) -> None:
