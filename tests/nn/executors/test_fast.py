@@ -294,7 +294,9 @@ def test_auto_takes_segments_on_a_cpu_and_an_unknown_name_is_refused() -> None:
     for num_tokens in (1, 300):
         chosen = AutoExecutor.choose(plans(num_tokens)["spread"], experts.stack())
         assert isinstance(chosen, SegmentExecutor)
-    with pytest.raises(InputError, match="'auto', 'batched', 'grouped', 'loop', 'segments', 'triton'"):
+    with pytest.raises(
+        InputError, match="'auto', 'batched', 'grouped', 'loop', 'packed', 'segments', 'triton'"
+    ):
         make_executor("fastest")
     assert isinstance(make_executor("loop"), LoopExecutor)
 

@@ -2,8 +2,9 @@
 
 `Executor.run(x_TD, plan, experts) -> y_TD` is the contract (`contract`). `loop` is the slow truth, `segments`
 multiplies each expert's stretch of a plan by itself, `grouped` all of them by torch's grouped product where a
-probe says that it works, `batched` few tokens by copies of weights, `triton` by kernels for accelerators;
-`auto` chooses, and `make_executor` knows their names.
+probe says that it works, `batched` few tokens by copies of weights, `triton` by kernels for accelerators,
+`packed` where nobody learns by copies in the order that products read; `auto` chooses among the others, and
+`make_executor` knows their names.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from turnout.nn.executors.batched import BatchedExecutor
 from turnout.nn.executors.contract import Executor
 from turnout.nn.executors.grouped import GroupedExecutor, works
 from turnout.nn.executors.loop import LoopExecutor
+from turnout.nn.executors.packed import PackedExecutor
 from turnout.nn.executors.precision import has_half
 from turnout.nn.executors.segments import SegmentExecutor
 from turnout.nn.experts import Stack
@@ -66,6 +67,7 @@ EXECUTORS: dict[str, type[Executor]] = {
     "batched": BatchedExecutor,
     "grouped": GroupedExecutor,
     "loop": LoopExecutor,
+    "packed": PackedExecutor,
     "segments": SegmentExecutor,
 }
 """The executors by name."""

@@ -51,7 +51,9 @@ MANY = 64
 
 
 def outputs(x_NK: Tensor, weight_JK: Tensor) -> Tensor:
-    """Return (N, J): x W^T."""
+    """Return (N, J): x W^T; a packed weight has a form of its own."""
+    if weight_JK.is_mkldnn:
+        return _onednn(x_NK, weight_JK)
     return _form("outputs", x_NK.shape[0], weight_JK)(x_NK, weight_JK)
 
 
@@ -61,7 +63,10 @@ def inputs(dy_NJ: Tensor, weight_JK: Tensor) -> Tensor:
 
 
 def outputs_into(y_NJ: Tensor, x_NK: Tensor, weight_JK: Tensor) -> None:
-    """Overwrite (N, J) by x W^T."""
+    """Overwrite (N, J) by x W^T; a packed weight has a form of its own."""
+    if weight_JK.is_mkldnn:
+        y_NJ.copy_(_onednn(x_NK, weight_JK))
+        return
     form = _form("outputs", x_NK.shape[0], weight_JK)
     if form is functional.linear and x_NK.dtype == y_NJ.dtype:
         torch.mm(x_NK, weight_JK.T, out=y_NJ)

@@ -35,16 +35,18 @@ def run_swiglu(
     *,
     tokens_N: Tensor,
     offsets_E: Tensor,
+    weights: tuple[Weights, Weights] | None = None,
 ) -> Tensor:
     """Return y_TD, the sum over each token's pairs of weight * down(silu(gate x) * up x).
 
-    Gradients flow to everything that is not whole numbers, once: there is no second derivative.
+    Gradients flow to everything that is not whole numbers, once: there is no second derivative. `weights` are
+    how the experts' are read where no gradients are recorded; one after the other as they are if None.
     """
     parts = (x_TD, weights_N, up_EFD, down_EDI, *biases)
     exact = product_dtype(up_EFD[0], WIDE_ROWS)
     blocks = blocks_of(offsets_E, is_even=exact.itemsize == 2 and up_EFD.device.type == "cpu")
     if not (torch.is_grad_enabled() and any(part is not None and part.requires_grad for part in parts)):
-        return _run(*parts, tokens_N, blocks, kept=None)
+        return _run(*parts, tokens_N, blocks, kept=None, weights=weights)
     y_TD: Tensor = _Swiglu.apply(*parts, tokens_N, blocks)  # type: ignore[no-untyped-call]
     return y_TD
 
@@ -60,9 +62,10 @@ def _run(
     blocks: list[Block],
     *,
     kept: Tensor | None,
+    weights: tuple[Weights, Weights] | None = None,
 ) -> Tensor:
     """Return y_TD; write the states before each activation into `kept` (N, F), unless it is None."""
-    weights, biases = (Weights(up_EFD), Weights(down_EDI)), (up_bias_EF, down_bias_ED)
+    weights, biases = weights or (Weights(up_EFD), Weights(down_EDI)), (up_bias_EF, down_bias_ED)
     if x_TD.shape[0] == 1 and len(blocks) == 1:
         # One token: what is gathered and added up is one row. Each launch less counts.
         return _run_one(x_TD, weights_N, weights, biases, blocks[0], kept)
