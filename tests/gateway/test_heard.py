@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from turnout.gateway.frame import Frame
+from turnout.gateway.frame import Frame, frame_of
 from turnout.gateway.heard import chars_of_events
 from turnout.gateway.stream import EventScanner
 
@@ -51,6 +51,57 @@ def test_a_stream_is_counted_exactly_however_it_is_cut(texts: list[str], sizes: 
     assert scanner.is_done
 
 
+def padded(text: str, padding: str) -> bytes:
+    """Return an event as OpenAI writes it where nobody asked for none of it."""
+    told = {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}], "usage": None}
+    return b"data: %b\n\n" % json.dumps(told | {"obfuscation": padding}).encode()
+
+
+@given(
+    st.lists(st.tuples(st.text(max_size=8), st.text(max_size=8)), max_size=30),
+    st.lists(st.integers(1, 400), min_size=1, max_size=8),
+)
+def test_a_padded_stream_is_counted_exactly_however_it_is_cut(
+    said: list[tuple[str, str]], sizes: list[int]
+) -> None:
+    scanner, at, turn = EventScanner(strip_usage=True), 0, 0
+    data = b"".join(padded(*one) for one in [("a", "b"), *said]) + LAST
+    while at < len(data):
+        size = sizes[turn % len(sizes)]
+        scanner.feed(data[at : at + size])
+        at, turn = at + size, turn + 1
+    assert scanner.said_chars() == 1 + sum(len(text) for text, _ in said)
+    assert scanner.num_events == len(said) + 3
+
+
+def test_a_padded_stream_is_counted_by_its_texts_however_long_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[bytes] = []
+    scan = EventScanner._scan_all
+
+    def watched(scanner: EventScanner, whole: bytes) -> bytes:
+        looked.append(whole)
+        return scan(scanner, whole)
+
+    monkeypatch.setattr(EventScanner, "_scan_all", watched)
+    scanner, texts = EventScanner(strip_usage=True), ["w" * (number % 13) for number in range(3000)]
+    for number, text in enumerate(texts):
+        block = padded(text, "p" * (7 * number % 20))
+        assert scanner.feed(block) == block
+    assert scanner.feed(padded("last", "") + LAST) == padded("last", "") + LAST
+    assert scanner.said_chars() == sum(map(len, texts)) + 4
+    assert looked == [LAST]
+
+
+@pytest.mark.parametrize("padding", ['"', '\\"', "\n", '"},"usage":{"prompt_tokens":1}'])
+def test_a_padding_is_no_place_to_say_anything(padding: str) -> None:
+    scanner = EventScanner(strip_usage=True)
+    for block in (padded("one", "x"), padded("two", padding), padded("six", "x") + padded("ten", padding)):
+        assert scanner.feed(block) == block
+    assert (scanner.said_chars(), scanner.num_events, scanner.usage) == (12, 4, None)
+    scanner.feed(padded("a", "x").replace(b'"x"', b'"x", "error": {}'))
+    assert scanner.has_error
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -82,14 +133,14 @@ def test_what_differs_in_more_than_its_text_is_in_no_frame(wrong: bytes) -> None
     ],
 )
 def test_an_event_that_says_more_than_a_text_is_no_frame(more: bytes) -> None:
-    assert Frame.of(b'data: {"choices": [{"delta": ' + more + b"}]}\n\n") is None
+    assert frame_of(b'data: {"choices": [{"delta": ' + more + b"}]}\n\n") is None
 
 
 def test_thoughts_and_arguments_are_in_frames_too() -> None:
     call = b'{"tool_calls": [{"index": 0, "function": {"arguments": "abc"}}]}'
     for delta in (b'{"content": null, "reasoning_content": "abc"}', call):
         one = b'data: {"choices": [{"delta": ' + delta + b"}]}\n\n"
-        frame, block = Frame.of(one), one + one.replace(b"abc", b'{\\"a\\":')
+        frame, block = frame_of(one), one + one.replace(b"abc", b'{\\"a\\":')
         assert frame is not None
         assert frame.count(block)
         assert frame.num_chars == 8 == chars_of_events(block)

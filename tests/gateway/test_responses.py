@@ -182,6 +182,18 @@ def test_a_conversation_stays_with_the_provider_that_keeps_it(
     )
 
 
+def test_an_explanation_counts_what_is_gone_on_from(served: Served) -> None:
+    def explain(**fields: Any) -> dict[str, Any]:
+        body = json.dumps({"model": "turnout/auto", "input": HARD, **fields}).encode()
+        return call(served.base_url, "/route", method="POST", body=body).json
+
+    post(served, input=EASY)
+    alone, follow = explain(), explain(previous_response_id="resp_first")
+    assert (follow["chosen"], follow["reason"]) == ("small", "pinned")
+    # 150 that the first answer was made from, and its 9.
+    assert follow["request"]["input_tokens"] == alone["request"]["input_tokens"] + 159
+
+
 def test_another_gateway_on_the_same_ledger_knows_it_too(served: Served, servers: dict[str, Told]) -> None:
     post(served, input=EASY)
     config = config_of(servers, served.ledger)

@@ -133,6 +133,7 @@ FRAMES = [
     b'data: {"choices":[{"delta":{"content":"%b"},"finish_reason":null}]}\n\n',
     b'data: {"choices": [{"delta": {"content": "%b"}, "logprobs": null}]}\n\n',
     b'data: {"choices":[{"delta":{"content":"%b"},"finish_reason":null}],"usage":null}\n\n',
+    b'data: {"choices":[{"delta":{"content":"%b"},"finish_reason":null}],"obfuscation":"p}]"}\n\n',
 ]
 TEXTS = st.one_of(
     st.text(max_size=20),
@@ -151,7 +152,7 @@ ODD_ONES = [
 
 
 @hypothesis.given(
-    texts=st.lists(st.tuples(TEXTS, st.integers(0, 2)), max_size=30),
+    texts=st.lists(st.tuples(TEXTS, st.integers(0, 3)), max_size=30),
     odd=st.lists(st.tuples(st.integers(0, 30), st.sampled_from(ODD_ONES)), max_size=3),
     sizes=st.lists(st.integers(1, 400), min_size=1, max_size=8),
 )

@@ -26,7 +26,7 @@ from turnout.sequential.live import BlockingEnvironment, LiveEnvironment
 from turnout.sequential.live_client import Ask, BlockingChatCompletions, ChatCompletions, Told, told_of
 from turnout.sequential.loop import run, run_async
 from turnout.sequential.router_r1.router import RouterR1
-from turnout.sequential.trace import Bounds
+from turnout.sequential.trace import Bounds, Thought
 
 CARD = PriceCard(input_usd_per_mtok=1.0, output_usd_per_mtok=2.0)
 POOL = tuple(Candidate(model=name, price_card=CARD) for name in ("good", "slow", "broken", "half"))
@@ -166,6 +166,32 @@ def test_a_time_out_of_the_client_is_no_deadline() -> None:
     assert (done.ended.how, done.answer) == ("stop", "from b")
     assert done.trace.observed[0].error == "TimeoutError: the connection timed out"
     assert done.trace.observed[0].latency_s < 5.0
+
+
+class EarlyTimers(asyncio.SelectorEventLoop):
+    """Timers that count whole milliseconds, as those of some event loops do, fire up to one too early."""
+
+    def call_at(self, when: float, *args: Any, **more: Any) -> asyncio.TimerHandle:  # type: ignore[override]
+        return super().call_at(when - 1.5e-3, *args, **more)
+
+
+class Waiting:
+    """A client that never has an answer."""
+
+    async def ask(self, ask: Ask) -> Told:
+        await asyncio.sleep(60)
+        return Told(text="late")
+
+
+def test_a_policy_that_the_deadline_cuts_has_not_failed() -> None:
+    environment = LiveEnvironment(client=Waiting(), candidates=POOL, thinker=Candidate(model="policy"))
+    for _ in range(3):
+        asked = run_async(environment, RouterR1(), QUERY, bounds=Bounds(deadline_s=0.05))
+        with asyncio.Runner(loop_factory=EarlyTimers) as runner:
+            done = runner.run(asked)
+        (thought,) = [event for event in done.trace.events if isinstance(event, Thought)]
+        assert "no answer within 0.0" in str(thought.error)
+        assert (done.ended.how, done.ended.why) == ("deadline", "0.05 s")
 
 
 class Slow:

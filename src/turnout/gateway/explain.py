@@ -23,7 +23,7 @@ from turnout.gateway.errors import ApiError
 from turnout.gateway.explore import undrawn
 from turnout.gateway.key import Key
 from turnout.gateway.parts import Parts
-from turnout.gateway.pins import keep_to
+from turnout.gateway.pins import going_on, keep_to
 from turnout.gateway.protocols import PROTOCOLS
 from turnout.gateway.protocols.base import Protocol
 from turnout.gateway.protocols.chat import ChatProtocol
@@ -82,6 +82,7 @@ class Explain:
             request = rewritten(request, ruling.rules, protocol)
         tenant = "" if key is None else key.tenant
         pin = await parts.pins.find_for(request.follows, tenant) if request.follows else None
+        request = going_on(pin, request)
         keep = functools.partial(keep_to, pin, known=parts.selector.known, places=parts.places)
         asked = _Asked(
             request=request, as_sent=as_sent, headers=scope["headers"], key=key, goal=goal, whose=whose
@@ -95,7 +96,7 @@ class Explain:
             "rules": [] if ruling is None else [rule.name for rule in ruling.rules],
             "signals": signals,
             "request": {
-                "input_tokens": request.input_tokens,
+                "input_tokens": request.prompt_tokens,
                 "user_messages": request.num_turns,
                 "needs": sorted(request.needs),
                 "task": request.told.task,

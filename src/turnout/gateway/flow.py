@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 
-import msgspec
-
 from turnout.core.errors import sentence
 from turnout.gateway.account import CLIENT_LEFT
 from turnout.gateway.admission import Admission, Hold
@@ -20,7 +18,7 @@ from turnout.gateway.errors import ApiError, internal_error
 from turnout.gateway.exchange import Exchange
 from turnout.gateway.keepalive import KeepAlive
 from turnout.gateway.obey import obey
-from turnout.gateway.pins import keep_to
+from turnout.gateway.pins import going_on, keep_to
 from turnout.gateway.providers.base import Reply
 from turnout.gateway.reply import reply_headers, send_body
 from turnout.gateway.select import Selection
@@ -130,8 +128,7 @@ async def _produce(exchange: Exchange) -> None:
     if exchange.request.follows:
         pin = await parts.pins.find_for(exchange.request.follows, account.tenant)
         selection = keep_to(pin, selection, known=parts.selector.known, places=parts.places)
-        if pin is not None and pin.tokens:
-            exchange.request = msgspec.structs.replace(exchange.request, kept_tokens=pin.tokens)
+        exchange.request = going_on(pin, exchange.request)
     if parts.prices is not None:
         selection = parts.prices.applied(selection)
     account.decide(selection)

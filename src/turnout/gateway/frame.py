@@ -2,13 +2,14 @@
 
 Nearly all events of an answer in chat are like this. One of them is read; what stands before and after its
 text is its frame. A block of such events is then recognised as a whole: what stands where the texts should
-be, put into frames again, must give the same block.
+be, put into frames again, must give the same block. OpenAI pads its events to like lengths, so that two texts
+differ, of which one says nothing: their frame has a middle, too.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any, Self, final
+from typing import Any, final
 
 import msgspec
 
@@ -16,6 +17,9 @@ from turnout.gateway.heard import said_chars
 
 _SAYS = re.compile(rb'"(?:content|reasoning_content|reasoning|arguments)"\s*:\s*"')
 _END = b"\n\n"
+_PADDING = re.compile(rb'"obfuscation"\s*:\s*"')
+_TEXT = rb'((?:[^"\\\n]++|\\[^\n])*+)'
+"""A text of JSON, with its masks."""
 
 
 class _Choice(msgspec.Struct):
@@ -49,19 +53,6 @@ class Frame:
         self.num_chars = self.num_events = 0
         """Of the blocks that were counted."""
 
-    @classmethod
-    def of(cls, event: bytes) -> Self | None:
-        """Return the frame of a whole event; None where it has no text, or more to say than that."""
-        said = _SAYS.search(event)
-        if said is None or not event.startswith(b'data: {"') or event.find(b"\n") != len(event) - len(_END):
-            return None
-        end = event.find(b'"', said.end())
-        # A mark within the text is no end of it.
-        if end < 0 or event[end - 1 : end] == b"\\" or b"\r" in event:
-            return None
-        before, after = event[: said.end()], event[end:]
-        return cls(before, after) if _is_silent(before[5:] + after) else None
-
     def count(self, block: bytes) -> bool:
         """Count what a block says; False where not all of it are events of this frame."""
         if not block.startswith(self._before) or not block.endswith(self._after):
@@ -94,6 +85,70 @@ class Frame:
         if start < 0 or end < start or (start and not block.endswith(_END, 0, start)):
             return 0, 0
         return start, end + len(self._after)
+
+
+@final
+class PaddedFrame:
+    """What stands before, between and after the text and the padding of most events of one stream.
+
+    Parameters
+    ----------
+    before, middle, after:
+        `middle` begins with the sign that ends the text, and ends in the one that opens the padding.
+    """
+
+    __slots__ = ("_events", "_one", "_size", "num_chars", "num_events")
+
+    def __init__(self, before: bytes, middle: bytes, after: bytes) -> None:
+        one = _TEXT.join(map(re.escape, (before, middle, after)))
+        self._one = re.compile(one)
+        self._events = re.compile(b"(?:%b)++" % one)
+        self._size = len(before) + len(middle) + len(after)
+        self.num_chars = self.num_events = 0
+        """Of the blocks that were counted."""
+
+    def count(self, block: bytes) -> bool:
+        """Count what a block says; False where not all of it are events of this frame."""
+        found: list[tuple[bytes, bytes]] = self._one.findall(block)
+        text = b"".join([text for text, _ in found])
+        size = self._size * len(found) + len(text) + sum([len(padding) for _, padding in found])
+        if not found or size != len(block):
+            return False
+        is_plain = text.isascii() and b"\\" not in text
+        num_chars = len(text) if is_plain else _length_of(text)
+        if num_chars < 0:
+            return False
+        self.num_chars += num_chars
+        self.num_events += len(found)
+        return True
+
+    def cut(self, block: bytes) -> tuple[int, int]:
+        """Return from where to where events of this frame stand first in a block that holds others too."""
+        found = self._events.search(block)
+        if found is None or (found.start() and not block.endswith(_END, 0, found.start())):
+            return 0, 0
+        return found.span()
+
+
+def frame_of(event: bytes) -> Frame | PaddedFrame | None:
+    """Return the frame of a whole event; None where it has no text, or more to say than that."""
+    said = _SAYS.search(event)
+    if said is None or not event.startswith(b'data: {"') or event.find(b"\n") != len(event) - len(_END):
+        return None
+    end = event.find(b'"', said.end())
+    # A mark within the text is no end of it.
+    if end < 0 or event[end - 1 : end] == b"\\" or b"\r" in event:
+        return None
+    before, after = event[: said.end()], event[end:]
+    if not _is_silent(before[5:] + after):
+        return None
+    padding = _PADDING.search(after)
+    if padding is None:
+        return Frame(before, after)
+    stop = after.find(b'"', padding.end())
+    if after[stop - 1 : stop] == b"\\":
+        return None
+    return PaddedFrame(before, after[: padding.end()], after[stop:])
 
 
 def _length_of(text: bytes) -> int:

@@ -20,6 +20,7 @@ from turnout.gateway.errors import ApiError
 from turnout.gateway.pins_store import Pin, PinStore, conversation_in, is_seal
 from turnout.gateway.providers.base import Place
 from turnout.gateway.select import Selection
+from turnout.gateway.wire import ChatRequest
 
 CAPACITY = 100_000
 """Names that are remembered; the ones that were used longest ago are forgotten first."""
@@ -120,6 +121,13 @@ def keep_to(
     if selection.reason == "named":
         raise _elsewhere(selection.ranked[0], maker)
     return msgspec.structs.replace(selection, ranked=ranked or (maker,), reason="pinned", propensity=1.0)
+
+
+def going_on(pin: Pin | None, request: ChatRequest) -> ChatRequest:
+    """Return the request with the tokens of what it goes on from, which its upstream reads and charges."""
+    if pin is None or not pin.tokens:
+        return request
+    return msgspec.structs.replace(request, kept_tokens=pin.tokens)
 
 
 def _digest(name: str) -> bytes:

@@ -13,7 +13,7 @@ from typing import final
 import msgspec
 
 from turnout.gateway.errors import error_body
-from turnout.gateway.frame import Frame
+from turnout.gateway.frame import Frame, PaddedFrame, frame_of
 from turnout.gateway.heard import Sample
 
 DONE = b"data: [DONE]\n\n"
@@ -182,8 +182,8 @@ class EventScanner(Scanner):
         self.has_error = False
         self.has_bad_event = False
         self._held = b""
-        self._frame: Frame | None = None
-        self._frames: list[Frame] = []
+        self._frame: Frame | PaddedFrame | None = None
+        self._frames: list[Frame | PaddedFrame] = []
         self._num_looks = 0
 
     @property
@@ -230,12 +230,12 @@ class EventScanner(Scanner):
         first, last = whole[:start], whole[end:]
         return b"".join([first and self._scan_all(first), whole[start:end], last and self._scan_all(last)])
 
-    def _framed(self, whole: bytes, frame: Frame) -> tuple[int, int]:
+    def _framed(self, whole: bytes, frame: Frame | PaddedFrame) -> tuple[int, int]:
         """Return from where to where a block holds events of a frame, which are counted; 0, 0 for none."""
         start, end = frame.cut(whole)
         return (start, end) if end and frame.count(whole[start:end]) else (0, 0)
 
-    def _next_frame(self, whole: bytes) -> Frame | None:
+    def _next_frame(self, whole: bytes) -> Frame | PaddedFrame | None:
         """Return the frame of a block's second or only event; None where more than a text is in it."""
         if self._num_looks >= _MOST_LOOKS or self.is_finished:
             return None
@@ -244,7 +244,7 @@ class EventScanner(Scanner):
         event = whole[start : whole.find(b"\n\n", start) + 2] if 2 <= start < len(whole) else whole
         if _MARK.search(event) is not None or _FINISH.search(event) is not None:
             return None
-        return Frame.of(event)
+        return frame_of(event)
 
     def _scan_all(self, whole: bytes) -> bytes:
         self._hear(whole)

@@ -68,7 +68,7 @@ class _Live:
 
     def elapsed_s(self, trace: Trace) -> float:
         """Return the seconds since the start, the sequencer's own among them, by the clock."""
-        return max(time.perf_counter() + _HAIR_S - trace.began_s, elapsed_s(trace))
+        return max(_since(trace) + _HAIR_S, elapsed_s(trace))
 
     def accept(self, query: Query) -> Query:
         """Return the query; raises `InputError` for one without a text, unless a client holds its words."""
@@ -122,7 +122,8 @@ class _Live:
         deadline_s = trace.bounds.deadline_s
         if deadline_s is None:
             return self.timeout_s
-        return min(self.timeout_s, deadline_s - self.elapsed_s(trace))
+        # Without the hair: taken from both, it would be no allowance for a timer that is early.
+        return min(self.timeout_s, deadline_s - max(_since(trace), elapsed_s(trace)))
 
 
 @final
@@ -217,6 +218,11 @@ class BlockingEnvironment(_Live, Environment):
         except Exception as error:  # noqa: BLE001 (the edge: a client that was handed in raises what it likes)
             told = _failed(error)
         return ask, told, time.perf_counter() - started_s
+
+
+def _since(trace: Trace) -> float:
+    """Return the seconds since a trace began, by the clock."""
+    return time.perf_counter() - trace.began_s
 
 
 def _sound(told: Told) -> Told:
