@@ -7,7 +7,7 @@ Axes: E experts, D width, I inner size, F = 2 I where gate and up projections ar
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -53,6 +53,18 @@ class Stack:
     def width(self) -> int:
         """D."""
         return int(self.up_EFD.shape[2])
+
+    def to(self, dtype: torch.dtype) -> Stack:
+        """Return the experts in another precision; gradients flow to those of this one."""
+        biases = (self.up_bias_EF, self.down_bias_ED)
+        up_bias_EF, down_bias_ED = (None if bias is None else bias.to(dtype) for bias in biases)
+        return replace(
+            self,
+            up_EFD=self.up_EFD.to(dtype),
+            down_EDI=self.down_EDI.to(dtype),
+            up_bias_EF=up_bias_EF,
+            down_bias_ED=down_bias_ED,
+        )
 
     def one(self, expert: int, x_ND: Tensor) -> Tensor:
         """Return one expert's outputs (N, D)."""

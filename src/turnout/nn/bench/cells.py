@@ -138,7 +138,7 @@ class Cell:
         for step in range(setting.steps):
             ids_BS = self._draw()
             try:
-                loss = _next_byte(self.model(ids_BS[:, :-1]), ids_BS) + self._penalty()
+                loss = _next_byte(self._logits(ids_BS), ids_BS) + self._penalty()
             except InputError:
                 # What a gate took in the first step, it refuses later for its numbers alone.
                 if not step:
@@ -155,6 +155,12 @@ class Cell:
                 gate.after_step()
             yield step
         self.model.eval()
+
+    def _logits(self, ids_BS: Tensor) -> Tensor:
+        """Return the logits (B, S, V) of each next byte, in single precision; items have one byte more."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.setting.is_half):
+            logits_BSV: Tensor = self.model(ids_BS[:, :-1])
+        return logits_BSV.float()
 
     def _draw(self) -> Tensor:
         length = self.setting.size.positions + 1
@@ -193,7 +199,7 @@ class Cell:
         """Return nats a byte on the validation text."""
         parts = torch.split(self.valid_BS, self.setting.batch)
         torch.manual_seed(self.seed)
-        values = [float(_next_byte(self.model(part[:, :-1]), part)) * len(part) for part in parts]
+        values = [float(_next_byte(self._logits(part), part)) * len(part) for part in parts]
         return sum(values) / len(self.valid_BS)
 
     @torch.no_grad()
@@ -208,25 +214,25 @@ class Cell:
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)
-            self.model(self.valid_BS[: self.setting.batch, :-1])
+            self._logits(self.valid_BS[: self.setting.batch])
         self.model.train(was_training)
         return [chosen(plan) for plan in self.model.plans if isinstance(plan, SparsePlan)]
 
     @torch.no_grad()
     def feed_flops(self) -> float:
         """Return the executed FLOPs a token of all feed-forwards, gates included, counted in eval mode."""
-        part_BS = self.valid_BS[: self.setting.batch, :-1]
-        _, all_flops = executed_flops(lambda: self.model(part_BS))
+        part_BS = self.valid_BS[: self.setting.batch]
+        _, all_flops = executed_flops(lambda: self._logits(part_BS))
         # All else costs what it costs without feed-forwards.
         feeds = [block.feed for block in self._blocks()]
         for block in self._blocks():
             block.feed = nn.Identity()
         try:
-            _, rest = executed_flops(lambda: self.model(part_BS))
+            _, rest = executed_flops(lambda: self._logits(part_BS))
         finally:
             for block, feed in zip(self._blocks(), feeds, strict=True):
                 block.feed = feed
-        return (all_flops - rest) / part_BS.numel()
+        return (all_flops - rest) / part_BS[:, 1:].numel()
 
     @torch.no_grad()
     def best_fixed(self) -> float:
@@ -242,7 +248,7 @@ class Cell:
             losses = []
             for experts in sets:
                 block.feed = MoE(gate=OneChoiceGate(moe.gate, experts), experts=moe.experts).eval()
-                losses.append(float(_next_byte(self.model(probe_BS[:, :-1]), probe_BS)))
+                losses.append(float(_next_byte(self._logits(probe_BS), probe_BS)))
             best = sets[losses.index(min(losses))]
             block.feed = MoE(gate=OneChoiceGate(moe.gate, best), experts=moe.experts).eval()
         found = self.loss()
@@ -255,7 +261,7 @@ class Cell:
         """Return the balance of the experts that are chosen, mean over layers; nothing without gates."""
         totals: list[Tensor] = []
         for part in torch.split(self.valid_BS, self.setting.batch):
-            self.model(part[:, :-1])
+            self._logits(part)
             loads = [load(plan)[self.contender.always :] for plan in self.model.plans]
             totals = [a + b for a, b in zip(totals, loads, strict=True)] if totals else loads
         if not totals:

@@ -30,6 +30,8 @@ class Setting:
     contenders: tuple[str, ...]
     judged: int
     """Items of validation text, as many positions as in training."""
+    is_half: bool = False
+    """Whether products are of bfloat16, under autocast."""
 
     def __post_init__(self) -> None:
         for name in ("batch", "steps", "judged"):
@@ -44,6 +46,9 @@ class Setting:
     def key(self) -> str:
         """What names everything that a cell depends on but its gate and its seed."""
         body = {k: v for k, v in asdict(self).items() if k not in ("name", "seeds", "contenders")}
+        if not self.is_half:
+            # Cells of before it was asked are the same cells.
+            del body["is_half"]
         return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:12]
 
     def cells(self) -> list[tuple[str, int]]:
@@ -86,6 +91,7 @@ SETTINGS: dict[str, Setting] = {
             seeds=5,
             contenders=tuple(entry.name for entry in ENTRIES),
             judged=256,
+            is_half=True,
         ),
     )
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
 
 from turnout.core.errors import InputError, ShapeError, sentence
@@ -17,6 +18,7 @@ class Executor(ABC):
 
     Products and activations are of the experts' precision, weighting and adding up of single precision at
     least; the result has the precision of x_TD. Gradients flow to the states, the weights and the experts.
+    Under `torch.autocast` on CUDA experts of single precision, and the states, are made what it asks for.
     """
 
     def run(self, x_TD: Tensor, plan: Plan, experts: nn.Module) -> Tensor:
@@ -27,6 +29,11 @@ class Executor(ABC):
         """
         stack = stack_of(experts)
         _check(x_TD, plan, stack)
+        if (half := _autocast_dtype(x_TD, stack)) is not None:
+            return self._run(x_TD.to(half), plan, stack.to(half)).to(x_TD.dtype)
+        return self._run(x_TD, plan, stack)
+
+    def _run(self, x_TD: Tensor, plan: Plan, stack: Stack) -> Tensor:
         if isinstance(plan, SparsePlan):
             return self.run_pairs(x_TD, plan, stack)
         if isinstance(plan, SlotPlan):
@@ -51,6 +58,18 @@ class Executor(ABC):
     @abstractmethod
     def run_merged(self, x_TD: Tensor, plan: MergedPlan, stack: Stack) -> Tensor:
         """Return y_TD for merged experts."""
+
+
+AUTOCAST = ("cuda",)
+"""Where products in half precision are so much faster that autocast is followed, as its own operations do."""
+
+
+def _autocast_dtype(x_TD: Tensor, stack: Stack) -> torch.dtype | None:
+    """Return what autocast makes of experts, None where it leaves them alone."""
+    kind = x_TD.device.type
+    if kind not in AUTOCAST or not torch.is_autocast_enabled(kind) or stack.up_EFD.dtype != torch.float32:
+        return None
+    return torch.get_autocast_dtype(kind)
 
 
 def _check(x_TD: Tensor, plan: Plan, stack: Stack) -> None:
