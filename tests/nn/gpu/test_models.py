@@ -13,7 +13,10 @@ from tests.nn.gpu.here import DEVICE, IS_CUDA, far, needs_gpu
 from tests.nn.moe_models import decisive, equal, tokens
 from tests.nn.test_gate_swap import own_rule
 from turnout.core.errors import InputError
+from turnout.core.rng import make_rng
 from turnout.nn.adapters import PhatgooseRouter, SingleAdapter
+from turnout.nn.analysis.inspection import inspect_recording
+from turnout.nn.analysis.recording import record_model
 from turnout.nn.depth import FixedDepth, RoutedDepth
 from turnout.nn.gate_hook import GateHook
 from turnout.nn.gate_swap import GateSwap
@@ -130,6 +133,17 @@ def test_nan_in_a_checkpoint_is_refused() -> None:
     hook.layers[0].gate.get_parameter("weight").data[0, 0] = torch.nan
     with pytest.raises(InputError, match="are NaN or infinite"), hook.recording():
         model(input_ids=tokens().to(DEVICE))
+
+
+def test_what_a_model_decides_there_is_inspected_here() -> None:
+    batches, found = [tokens(), tokens(seed=1)], []
+    for device in (torch.device("cpu"), DEVICE):
+        model = decisive("olmoe").to(device)
+        found.append(record_model(model, [ids_BT.to(device) for ids_BT in batches], domains=list("abab")))
+    same = sum(float((a == b).double().mean()) for a, b in zip(found[0].chosen, found[1].chosen, strict=True))
+    assert same / len(found[0].chosen) > 0.99
+    inspection = inspect_recording(found[1], name="olmoe", rng=make_rng(0, "inspected"))
+    assert "Load of experts" in {table.title for table in inspection.tables}
 
 
 @pytest.mark.parametrize("family", list(families.FAMILIES))
