@@ -337,7 +337,7 @@ def _executed(layer: MoELayer) -> str:
     x_TD = torch.randn(37, stack.width, generator=random)
     weights_TK, indices_TK = torch.rand(37, stack.num_experts, generator=random).topk(CHOSEN)
     plan = SparsePlan.from_choices(weights_TK, indices_TK, num_experts=stack.num_experts)
-    own_TD = layer.experts(x_TD, indices_TK, weights_TK)
+    own_TD = layer.experts(x_TD, indices_TK, weights_TK).reshape(x_TD.shape)
     y_TD = make_executor("auto").run(x_TD, plan, layer.experts)
     bound = 1e-5 * float(own_TD.abs().max())
     return "same" if torch.allclose(y_TD, own_TD, rtol=0, atol=bound) else "the output differs"

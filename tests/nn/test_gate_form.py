@@ -22,8 +22,6 @@ from turnout.nn.moe import find_moe_layers
 from turnout.nn.plan import SparsePlan
 from turnout.nn.replay import load_routings, replaying, save_routings
 
-RULED = [name for name in MODELS if name != "dbrx"]
-
 
 @pytest.mark.parametrize("family", list(MODELS))
 def test_what_generate_chose_is_replayed_bit_for_bit_by_a_gate_that_has_changed(family, tmp_path) -> None:
@@ -41,7 +39,7 @@ def test_what_generate_chose_is_replayed_bit_for_bit_by_a_gate_that_has_changed(
         assert equal(generated(model), plain)
 
 
-@pytest.mark.parametrize("family", RULED)
+@pytest.mark.parametrize("family", list(MODELS))
 @pytest.mark.parametrize("where", ["logits", "selection"])
 def test_zero_deltas_are_the_identity_and_large_ones_are_not(family, where) -> None:
     model, ids_BT = sharp(family), tokens()
@@ -126,8 +124,12 @@ def _random(block: nn.Module) -> nn.Module:
     return holder
 
 
+def _hidden() -> torch.Tensor:
+    return torch.randn(2, 6, 32, generator=torch.Generator().manual_seed(0))
+
+
 def _output(holder: nn.Module) -> torch.Tensor:
-    out = holder.get_submodule("block")(torch.randn(2, 6, 32, generator=torch.Generator().manual_seed(0)))
+    out = holder.get_submodule("block")(_hidden())
     return (out[0] if isinstance(out, tuple) else out).clone()
 
 
@@ -151,7 +153,11 @@ def _switch() -> nn.Module:
     return SwitchTransformersSparseMLP(config)
 
 
-@pytest.mark.parametrize("make", [_inkling, _zaya, _switch])
+def _nllb() -> NllbMoeSparseMLP:
+    return NllbMoeSparseMLP(NllbMoeConfig(d_model=32, num_experts=8), ffn_dim=16)
+
+
+@pytest.mark.parametrize("make", [_inkling, _zaya, _switch, _nllb])
 def test_what_a_gate_gives_to_others_goes_on_and_what_found_no_room_stays_out(make) -> None:
     holder = _random(make())
     hook = GateHook(holder, needs_rules=False)
@@ -191,10 +197,30 @@ def test_a_block_that_counts_on_its_own_k_takes_no_other() -> None:
         model(input_ids=tokens())
 
 
-def test_experts_that_read_a_mask_as_numbers_are_refused() -> None:
-    block = NllbMoeSparseMLP(NllbMoeConfig(d_model=32, num_experts=8), ffn_dim=16)
-    with pytest.raises(InputError, match=r"outputs .* instead of logits \(T, E\), weights"):
-        GateSwap.of(_random(block), "top_k")
+def test_experts_that_read_a_mask_as_numbers_do_what_a_gate_says() -> None:
+    """Their own gate hands a mask of the first choice, so that they run experts 0 and 1 alone."""
+    holder = _random(_nllb())
+    with GateHook(holder, needs_rules=False).recording() as records:
+        plain = _output(holder)
+    routing = records[0][0]
+    assert set(routing.indices_TK.unique().tolist()) == {0, 1}
+    assert routing.indices_TK.sum(dim=1).tolist() == [1] * 12
+    swap = GateSwap.of(holder, "top_k", k=3)
+    swapped = _output(holder)
+    plan, block = swap.plans[0], holder.block
+    assert isinstance(plan, SparsePlan)
+    assert isinstance(block, NllbMoeSparseMLP)
+    x_TD = _hidden().flatten(0, 1)
+    outs_ETD = torch.stack([block.experts[f"expert_{e}"](x_TD) for e in range(8)])
+    # In eval mode they multiply by what dropout leaves on average.
+    expected_TD = torch.einsum("te,etd->td", plan.to_dense(), outs_ETD) * (
+        1 - block.experts.moe_token_dropout
+    )
+    assert torch.allclose(swapped.flatten(0, 1), expected_TD, atol=1e-4)
+    swap.remove()
+    assert torch.equal(_output(holder), plain)
+    with pytest.raises(InputError, match="a capacity"):
+        GateHook(holder)
 
 
 class _Inside(nn.Module):

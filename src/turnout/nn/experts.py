@@ -196,6 +196,9 @@ def stack_of(experts: nn.Module) -> Stack:
     if isinstance(experts, Experts | FactoredExperts):
         return experts.stack()
     parts: Any = experts
+    for layout in (_undeclared, _rows_of_all):
+        if (found := layout(parts)) is not None:
+            return found
     is_gated = getattr(parts, "has_gate", None)
     names = ("gate_up_proj" if is_gated else "up_proj", "down_proj")
     if is_gated is None or not all(isinstance(getattr(parts, name, None), Tensor) for name in names):
@@ -226,4 +229,48 @@ def stack_of(experts: nn.Module) -> Stack:
         activate=parts._apply_gate if is_gated else parts.act_fn,
         finish=parts.post_expert_norm if parts.has_post_expert_norm else None,
         is_swiglu=bool(is_gated and is_plain and type(parts.act_fn).__name__ in ("SiLU", "SiLUActivation")),
+    )
+
+
+def _undeclared(parts: Any) -> Stack | None:
+    """Return the stack of experts that hold what others do and declare nothing: Step 3.7's.
+
+    Their activation is a method of its own over both projections, (E, 2 I, D), and there is no bias.
+    """
+    up, down = (getattr(parts, name, None) for name in ("gate_up_proj", "down_proj"))
+    activate = getattr(parts, "_apply_gate", None)
+    if hasattr(parts, "has_gate") or activate is None or hasattr(parts, "gate_up_proj_bias"):
+        return None
+    if not (isinstance(up, Tensor) and isinstance(down, Tensor) and up.ndim == down.ndim == 3):
+        return None
+    num_experts, joined, width = up.shape
+    if tuple(down.shape) != (num_experts, width, joined // 2):
+        return None
+    return Stack(up_EFD=up, down_EDI=down, up_bias_EF=None, down_bias_ED=None, activate=activate)
+
+
+def _rows_of_all(parts: Any) -> Stack | None:
+    """Return the stack of experts whose three weights stand one below the other, (E I, D) each: DBRX's.
+
+    The gate and up projections are joined anew for each stack, which copies two thirds of the weights.
+    """
+    held = getattr(parts, "mlp", None)
+    weights = [getattr(held, name, None) for name in ("w1", "v1", "w2")]
+    num_experts, act = getattr(parts, "num_experts", None), getattr(held, "activation_fn", None)
+    if act is None or not isinstance(num_experts, int) or not all(isinstance(w, Tensor) for w in weights):
+        return None
+    gate_EID, up_EID, down_EID = (w.unflatten(0, (num_experts, -1)) for w in weights if w is not None)
+
+    def activate(h_NF: Tensor) -> Tensor:
+        gate_NI, up_NI = h_NF.chunk(2, dim=-1)
+        inner_NI: Tensor = act(gate_NI) * up_NI
+        return inner_NI
+
+    return Stack(
+        up_EFD=torch.cat([gate_EID, up_EID], dim=1),
+        down_EDI=down_EID.transpose(1, 2),
+        up_bias_EF=None,
+        down_bias_ED=None,
+        activate=activate,
+        is_swiglu=type(act).__name__ in ("SiLU", "SiLUActivation"),
     )

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from turnout.core.errors import InputError, sentence
 from turnout.nn.moe import MoELayer
 
-Form = Literal["choices", "scores", "mask", "sorted", "logits"]
-"""choices: (logits_TE, weights_TK, indices_TK, whatever else). scores: (scores_TE, logits_TE), zero but for
-the chosen. mask: (one-hot mask, weight, logits), one expert a token. sorted: (order, tokens, weights, counts,
-logits), pairs in the order of their experts. logits: logits_TE alone; the choice is seen where the experts
-are called."""
+Form = Literal["choices", "turned", "scores", "mask", "sorted", "logits"]
+"""choices: (logits_TE, weights_TK, indices_TK, whatever else). turned: (indices_TK, weights_TK, logits_TE).
+scores: (scores_TE, logits_TE), zero but for the chosen. mask: (one-hot mask, weight, logits), one expert a
+token. sorted: (order, tokens, weights, counts, logits), pairs in the order of their experts. logits:
+logits_TE alone; the choice is seen where the experts are called."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ def read(layer: MoELayer, out: object, inner_TE: Tensor | None = None) -> Handed
     """
     parts = out if isinstance(out, tuple) else (out,)
     tensors = [part for part in parts if isinstance(part, Tensor)]
-    for reader in (_choices, _mask, _scores, _sorted, _logits):
+    for reader in (_choices, _turned, _mask, _scores, _sorted, _logits):
         handed = reader(layer, parts) if len(tensors) in (len(parts), len(parts) - 1) else None
         if handed is not None:
             return _with_inner(handed, inner_TE)
@@ -144,6 +144,21 @@ def _choices(layer: MoELayer, parts: tuple[Any, ...]) -> Handed | None:
         indices_TK=_noted(indices, indices),
         rest=tuple(parts[3:]),
     )
+
+
+def _turned(layer: MoELayer, parts: tuple[Any, ...]) -> Handed | None:
+    """NLLB's. Its own gate hands a mask of the first choice where its experts read numbers of experts.
+
+    So of a token's E entries one says expert 1 and all others expert 0, and what is recorded is what is run.
+    """
+    if len(parts) != 3 or not all(isinstance(part, Tensor) and part.ndim == 2 for part in parts):
+        return None
+    indices, weights, logits = parts
+    is_right = weights.shape == indices.shape and weights.is_floating_point() and logits.is_floating_point()
+    if not is_right or indices.is_floating_point() or logits.shape != (len(indices), layer.num_experts):
+        return None
+    indices_TK = _noted(indices, indices)
+    return Handed(form="turned", logits_TE=logits, weights_TK=weights, indices_TK=indices_TK)
 
 
 def _mask(layer: MoELayer, parts: tuple[Any, ...]) -> Handed | None:
@@ -263,6 +278,7 @@ Decide = Callable[[Handed], Handed | None]
 
 _WRITERS: dict[Form, Callable[[Handed], Any]] = {
     "choices": _write_choices,
+    "turned": lambda handed: (handed.indices_TK, handed.weights_TK, handed.logits_TE),
     "scores": _write_scores,
     "mask": _write_mask,
     "sorted": _write_sorted,

@@ -176,7 +176,7 @@ def find_rule(layer: MoELayer) -> GateRule:
         single = _copy(layer)
         single.block.float()
         copies.append(single)
-    probes = [_probe(one) for one in copies]
+    probes = [_probe(one, layer.block) for one in copies]
     k = probes[0].indices_TK.shape[-1]
     for rule in _candidates(copies[0], k=k):
         if all(_agrees(rule, one, handed) for one, handed in zip(copies, probes, strict=True)):
@@ -251,8 +251,11 @@ def _names(layer: MoELayer, word: str) -> list[str]:
     ]
 
 
-def _probe(layer: MoELayer) -> Handed:
-    """Run a gate on random tokens, scaled so that its logits are decisive."""
+def _probe(layer: MoELayer, block: nn.Module) -> Handed:
+    """Run a gate on random tokens, scaled so that its logits are decisive.
+
+    A gate that returns logits alone leaves the choice to its block, which is asked by name.
+    """
     weight = _weight(layer)
     random = torch.Generator().manual_seed(0)
     hidden_TD = torch.randn(PROBE_TOKENS, weight.shape[1], generator=random, dtype=torch.float32)
@@ -263,10 +266,21 @@ def _probe(layer: MoELayer) -> Handed:
     except (AttributeError, TypeError, RuntimeError) as error:
         raise refused(layer, f"a gate that can't be run on hidden states alone ({error})") from error
     if handed.form == "logits":
-        raise refused(layer, "a choice that its block makes outside of the gate")
-    if handed.form == "mask":
+        return _chosen_by(block, layer, handed)
+    if handed.form in ("mask", "turned"):
         raise refused(layer, "a capacity: what one token gets depends on the tokens before it")
     return handed
+
+
+def _chosen_by(block: nn.Module, layer: MoELayer, handed: Handed) -> Handed:
+    """Return what a block's own method makes of logits, as `transformers` names it."""
+    choose = getattr(block, "route_tokens_to_experts", None)
+    found = () if choose is None else choose(handed.logits_TE.clone())
+    indices = [part for part in found if not part.is_floating_point()]
+    weights = [part for part in found if part.is_floating_point()]
+    if len(found) != 2 or len(indices) != 1 or weights[0].shape != indices[0].shape:
+        raise refused(layer, "a choice that its block makes outside of the gate")
+    return handed.changed(handed.logits_TE, weights[0], indices[0])
 
 
 def _candidates(layer: MoELayer, *, k: int) -> Iterator[GateRule]:
