@@ -1,4 +1,4 @@
-"""Requests of one turn of the loop are decided together, and each gets what it would have got alone."""
+"""Requests of some turns of the loop are decided together, and each gets what it would have got alone."""
 
 from __future__ import annotations
 
@@ -107,6 +107,46 @@ def test_one_alone_is_not_kept_waiting_for_others(ridge: Deployment) -> None:
 
     asyncio.run(test())
     assert counting.sizes == [1, 1, 1]
+
+
+def sizes_of(ridge: Deployment, coming: list[int], *, streams_from: int = 1_000) -> list[int]:
+    """Return how many were decided at a time, where so many come in each turn of the loop."""
+    selector, counting = selector_of(ridge)
+
+    async def test() -> None:
+        gatherer, calls = Gatherer(), list[Any]()
+        for num in coming:
+            for _ in range(num):
+                one = request("17 * 23?", is_stream=len(calls) >= streams_from)
+                calls.append(gatherer.choose(selector, one, one.query(str(len(calls))), None, None))
+            await asyncio.sleep(0)
+        found = await asyncio.gather(*calls)
+        assert [one.ranked[0].name for one in found] == [found[0].ranked[0].name] * sum(coming)
+
+    asyncio.run(test())
+    return counting.sizes
+
+
+@pytest.mark.parametrize(
+    ("coming", "sizes"),
+    [
+        ([4, 4, 4, 4, 4, 4, 4, 4], [16, 16]),
+        ([4, 0, 4, 0], [4, 4]),
+        ([4, 1, 4, 1], [5, 5]),
+        ([1, 1, 1, 1], [1, 1, 1, 1]),
+        ([40, 40, 40], [80, 40]),
+        ([100, 3], [100, 3]),
+    ],
+)
+def test_several_that_come_together_wait_while_more_come(
+    ridge: Deployment, coming: list[int], sizes: list[int]
+) -> None:
+    assert sizes_of(ridge, coming) == sizes
+
+
+def test_a_stream_waits_for_nobody(ridge: Deployment) -> None:
+    assert sizes_of(ridge, [4, 4, 4, 4], streams_from=0) == [4, 4, 4, 4]
+    assert sizes_of(ridge, [4, 4, 4, 4], streams_from=5) == [8, 4, 4]
 
 
 def test_every_goal_and_every_selector_gets_its_own(ridge: Deployment) -> None:
