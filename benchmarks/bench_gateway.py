@@ -5,7 +5,8 @@ reason18 and the ledger on, LiteLLM's proxy where it is installed, and the clien
 of their own where there are two. Requests alternate between the ways in blocks, so that a drift of the
 machine meets all. Everything is measured twice: by aiohttp's client, as gateways are usually measured, and by
 a lean one (`lean_load`) that leaves the other core to the upstream. `gateway_core_share` is how much of its
-core the gateway used: where that is well below 1, something else was the limit.
+core the gateway used: where that is well below 1, something else was the limit. A relay that does nothing but
+pass bytes on (`bare_relay`) runs along on the gateway's core: nobody in its place could be faster than it.
 
 LiteLLM's proxy is a heavy installation; `LITELLM` names its command, for example of another environment, or
 several of different releases, separated as in PATH. Without it the result says so.
@@ -136,6 +137,9 @@ def main() -> None:
         result["rss_after_first_answer_mb"] = float(np.median([mb for _, mb in starts]))
         line, child = stack.enter_context(process(["-c", SERVE, str(config)], cores.gateway))
         ways = {"direct": Way(url=direct), "gateway": Way(url=line.strip())}
+        command = ["-m", "benchmarks.bare_relay", port.strip()]
+        relay_port, _ = stack.enter_context(process(command, cores.gateway))
+        ways["relay"] = Way(url=f"http://127.0.0.1:{relay_port.strip()}/v1")
         result["peers"] = {} if litellm_commands() else {"litellm": "not installed"}
         for command in litellm_commands():
             name = name_of(command)

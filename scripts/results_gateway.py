@@ -36,6 +36,11 @@ def load(result: Result) -> Iterator[str]:
         "prompts of 80 tokens; blocks of requests in turns. Alone, the upstream is as fast as these clients "
         "ask. LiteLLM's proxy runs on the same core, as many releases as the run was given."
     )
+    if "relay" in result["clients_64"]:
+        yield (
+            "A bare relay (`benchmarks/bare_relay.py`) passes bytes on from the gateway's core and does "
+            "nothing else: what clients and upstream leave room for."
+        )
     yield ""
     yield from _rates(result, peers)
     if "lean_load" in result:
@@ -57,13 +62,15 @@ def load(result: Result) -> Iterator[str]:
 
 def _rates(found_by_key: Result, peers: list[str]) -> Iterator[str]:
     is_shared = all("gateway_core_share" in found_by_key[key] for key, _ in _ROWS)
+    ways = {"direct": "upstream alone, a second", "relay": "a bare relay", "gateway": "gateway"}
+    ways = {way: head for way, head in ways.items() if all(way in found_by_key[key] for key, _ in _ROWS)}
     heads = "".join(f" {name} | times |" for name in peers)
     share = " gateway's share of its core |" if is_shared else ""
-    yield f"| clients | upstream alone, a second | gateway |{heads} added p50, ms |{share}"
-    yield "|---|---|---|" + "---|---|" * len(peers) + "---|" + "---|" * is_shared
+    yield f"| clients | {' | '.join(ways.values())} |{heads} added p50, ms |{share}"
+    yield "|---|" + "---|" * len(ways) + "---|---|" * len(peers) + "---|" + "---|" * is_shared
     for key, label in _ROWS:
         found = found_by_key[key]
-        rates = [f"{found[way]['per_second']:,.0f}" for way in ("direct", "gateway")]
+        rates = [f"{found[way]['per_second']:,.0f}" for way in ways]
         for name in peers:
             rates += [f"{found[name]['per_second']:,.1f}", f"{found[f'times {name}']:.0f}"]
         share = f" {found['gateway_core_share']:.2f} |" if is_shared else ""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
@@ -25,6 +23,7 @@ from turnout.core.scoring import score
 from turnout.core.validation import check_kind
 from turnout.policies.arrivals import Arrivals, grown, joined, outcomes_of, require_pair
 from turnout.policies.choose import decide_by_score
+from turnout.policies.fingerprint import fingerprint_of
 from turnout.policies.frontier import Frontier
 from turnout.policies.guard import Guard, Verdict
 from turnout.policies.masks import feasible, input_limits
@@ -173,9 +172,7 @@ class Deployment(Configured):
     @cached_property
     def fingerprint(self) -> str:
         """Sixteen hex digits that name the configuration and everything that was learned."""
-        digest = hashlib.sha256()
-        _digest(self, digest)
-        return digest.hexdigest()[:16]
+        return fingerprint_of(self)
 
     def add_candidate(self, candidate: Candidate, probe: OutcomeTable) -> Deployment:
         """Return a deployment of the same calibration with one candidate more, learned from its probe rows.
@@ -381,20 +378,3 @@ def _step_aside(estimate: Estimate, budget: Budget, single: int | None) -> Decis
     if single is not None:
         score_QM[:, single] = np.inf
     return decide_by_score(estimate, score_QM, budget, reason=ASIDE)
-
-
-def _digest(thing: Configured, digest: Any) -> None:
-    digest.update(type(thing).__qualname__.encode())
-    for name, value in sorted(thing.config().items()):
-        if isinstance(value, Configured):
-            _digest(value, digest)
-        else:
-            digest.update(f"{name}={value!r}".encode("utf-8", "surrogatepass"))
-    if not thing.is_fitted:
-        return
-    state = thing.state()
-    for name, array in sorted(state.arrays.items()):
-        digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
-    digest.update(json.dumps(dict(state.values), sort_keys=True, default=str).encode())
-    for _, part in sorted(state.parts.items()):
-        _digest(part, digest)
