@@ -289,6 +289,25 @@ def test_the_probe_knows_where_grouped_products_work() -> None:
         assert grouped.works(device, torch.float16, 64, 32)
 
 
+@pytest.mark.parametrize("setting", ["swiglu", "plain and biases"])
+@pytest.mark.parametrize("executor", ["auto", "batched", "loop", "packed", "segments"])
+def test_a_second_derivative_is_right_or_refused(executor, setting) -> None:
+    experts, plan = make(setting, torch.float64, width=16, inner=8), plans(5)["spread"]
+    x_TD = torch.randn(5, 16, dtype=torch.float64, requires_grad=True)
+    y_TD = make_executor(executor).run(x_TD, plan, experts)
+    (dx_TD,) = torch.autograd.grad(y_TD.sum(), x_TD, create_graph=True)
+    penalty = dx_TD.square().sum()
+    if executor != "loop":
+        for leaves in (list(experts.parameters()), [x_TD]):
+            with pytest.raises(InputError, match=r"was differentiated.*make_executor\('loop'\)"):
+                torch.autograd.grad(penalty, leaves, allow_unused=True, retain_graph=True)
+        with pytest.raises(InputError, match="was differentiated"):
+            penalty.backward()
+        return
+    (found, *_) = torch.autograd.grad(penalty, experts.up_proj)
+    assert bool(found.any())
+
+
 def test_auto_takes_segments_on_a_cpu_and_an_unknown_name_is_refused() -> None:
     experts = make("swiglu", torch.float32, width=16, inner=8)
     for num_tokens in (1, 300):

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from turnout.nn.executors.blocks import segments_of
+from turnout.nn.executors.once import once
 from turnout.nn.executors.products import SortedExecutor, weight_gradient
 from turnout.nn.plan import SparsePlan
 
@@ -37,7 +37,7 @@ class _BatchedProduct(torch.autograd.Function):
         return torch.bmm(weight_EJK[experts_N], x_NK[:, :, None]).squeeze(2).to(x_NK.dtype)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, dy_NJ: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x_NK, weight_EJK, experts_N, offsets_E = ctx.saved_tensors
         dx_NK = dweight_EJK = None

@@ -160,7 +160,7 @@ def _probe(dtype: torch.dtype) -> bool:
             outputs_into(y_NJ, x_NK, pack(weight_JK))
         except (AttributeError, NotImplementedError, RuntimeError, TypeError):
             return False
-    return torch.allclose(y_NJ, x_NK @ weight_JK.T, rtol=1e-2, atol=1e-2)
+        return torch.allclose(y_NJ, x_NK @ weight_JK.T, rtol=1e-2, atol=1e-2)
 
 
 def _state(weight_EJK: Tensor) -> tuple[object, ...]:

@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from turnout.nn.executors.blocks import Stretch, segments_of
 from turnout.nn.executors.contract import Executor
 from turnout.nn.executors.forms import inputs, outputs, weights_into
 from turnout.nn.executors.loop import LoopExecutor
 from turnout.nn.executors.memory import fresh_gradient
+from turnout.nn.executors.once import once
 from turnout.nn.executors.precision import product_dtype, wide
 from turnout.nn.executors.sums import TokenSums
 from turnout.nn.experts import Stack
@@ -103,7 +103,7 @@ class _SegmentProduct(torch.autograd.Function):
         return y_NJ
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, dy_NJ: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x_NK, weight_EJK = ctx.saved_tensors
         dx_NK = torch.empty_like(x_NK) if ctx.needs_input_grad[0] else None

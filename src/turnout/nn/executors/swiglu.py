@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from turnout.nn.executors.blocks import Block, blocks_of, pieces_of
 from turnout.nn.executors.forms import outputs, outputs_into
 from turnout.nn.executors.memory import scratch
+from turnout.nn.executors.once import once
 from turnout.nn.executors.precision import WIDE_ROWS, product_dtype, wide
 from turnout.nn.executors.sums import TokenSums
 from turnout.nn.executors.swiglu_back import Backward, Weights
@@ -165,7 +165,7 @@ class _Swiglu(torch.autograd.Function):
         return y_TD
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, dy_TD: Tensor) -> tuple[Tensor | None, ...]:
         back = Backward(*ctx.saved_tensors, blocks=ctx.blocks, needs=ctx.needs_input_grad)
         for block in ctx.blocks:
