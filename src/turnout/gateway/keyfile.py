@@ -56,6 +56,8 @@ def open_keyfile(path: str | Path) -> sqlite3.Connection:
 
 
 def _make_tables(connection: sqlite3.Connection, where: Path) -> None:
+    if connection.execute("PRAGMA user_version").fetchone()[0] == VERSION:
+        return  # A reload need not wait for whoever writes.
     connection.execute("BEGIN IMMEDIATE")
     try:
         found: int = connection.execute("PRAGMA user_version").fetchone()[0]

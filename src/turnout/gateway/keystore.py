@@ -15,6 +15,7 @@ from turnout.core.errors import InputError, did_you_mean, sentence
 from turnout.gateway.errors import ApiError
 from turnout.gateway.key import PREFIX, Key, digest_of, new_secret
 from turnout.gateway.settings_keys import KeySettings
+from turnout.gateway.turns import Turns
 
 _MAX_REMEMBERED = 10_000
 HINT_CHARS = len(PREFIX) + 4
@@ -74,13 +75,14 @@ class SqliteKeyStore(KeyStore):
     def __init__(self, *, connection: sqlite3.Connection, clock: Clock) -> None:
         self.connection = connection
         self.clock = clock
+        self.turns = Turns(connection)
 
     async def create(self, name: str, settings: KeySettings, *, expires_s: float | None = None) -> str:
         """Keep a new key and return its secret."""
         secret, kept = prepared(name, settings)
         row = (name, digest_of(secret), secret[:HINT_CHARS], kept, self.clock.now_s(), expires_s)
         try:
-            self.connection.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, NULL)", row)
+            await self._execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, NULL)", row)
         except sqlite3.IntegrityError as error:
             raise name_in_use(name) from error
         return secret
@@ -88,18 +90,19 @@ class SqliteKeyStore(KeyStore):
     async def listed(self) -> list[KeyRecord]:
         """Return every key by name."""
         query = "SELECT name, hint, settings, created_s, expires_s, revoked_s FROM keys ORDER BY name"
-        return [record_of(*row) for row in self.connection.execute(query)]
+        rows = await self.turns.do(lambda: self.connection.execute(query).fetchall())
+        return [record_of(*row) for row in rows]
 
     async def revoke(self, name: str) -> None:
         """End a key for good."""
         query = "UPDATE keys SET revoked_s = ? WHERE name = ? AND revoked_s IS NULL"
-        if self.connection.execute(query, (self.clock.now_s(), name)).rowcount == 0:
+        if (await self._execute(query, (self.clock.now_s(), name))).rowcount == 0:
             raise no_such_key(name, [one.name for one in await self.listed() if one.revoked_s is None])
 
     async def find(self, digest: bytes) -> Key | None:
         """Return the key of this hash."""
         query = "SELECT name, sha256, settings, expires_s FROM keys WHERE sha256 = ? AND revoked_s IS NULL"
-        row = self.connection.execute(query, (digest,)).fetchone()
+        row = await self.turns.do(lambda: self.connection.execute(query, (digest,)).fetchone())
         if row is None:
             return None
         name, kept, settings, expires_s = row
@@ -108,6 +111,9 @@ class SqliteKeyStore(KeyStore):
     async def close(self) -> None:
         """Close the file."""
         self.connection.close()
+
+    async def _execute(self, query: str, values: tuple[object, ...]) -> sqlite3.Cursor:
+        return await self.turns.do(lambda: self.connection.execute(query, values))
 
 
 @final

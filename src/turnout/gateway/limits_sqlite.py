@@ -2,6 +2,8 @@
 
 Every step is one transaction that takes the write lock first, so two processes cannot read the same
 remainder. It runs on the event loop: a step is some tens of microseconds, and only keys with a limit pay it.
+A step that meets a lock is tried again, and stops nobody else meanwhile (`Turns`); a settlement is tried
+until it is written.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import final
 
 from turnout.core.clock import Clock
 from turnout.gateway.limits import Limits, Rate, Spend, TooFast, largest, refilled, refusal
+from turnout.gateway.turns import Turns
 
 _ADD = """
 INSERT INTO spend VALUES (:key, :period, max(0, :spent), max(0, :held)) ON CONFLICT (key, period) DO UPDATE
@@ -36,9 +39,38 @@ class SqliteLimits(Limits):
     def __init__(self, *, connection: sqlite3.Connection, clock: Clock) -> None:
         self.connection = connection
         self.clock = clock
+        self.turns = Turns(connection)
 
     async def take(self, key: str, rates: Sequence[Rate]) -> TooFast | None:
         """Take from every bucket, or from none."""
+        return await self.turns.do(lambda: self._take(key, rates))
+
+    async def reserve(
+        self, key: str, period: str, *, budget_usd: float, wanted_usd: Sequence[float]
+    ) -> tuple[float | None, Spend]:
+        """Reserve the largest of the sums that is left."""
+        return await self.turns.do(lambda: self._reserve(key, period, budget_usd, wanted_usd))
+
+    def settle(self, key: str, period: str, *, held_usd: float, usd: float) -> None:
+        """Put what was spent in the place of what was reserved."""
+        self.turns.later(lambda: self._settle(key, period, held_usd, usd))
+
+    def give_back(self, key: str, rate: Rate) -> None:
+        """Put an amount back into a bucket."""
+        self.turns.later(lambda: self._give_back(key, rate))
+
+    async def spend(self, key: str, period: str) -> Spend:
+        """Return what a key has spent."""
+        return await self.turns.do(lambda: self._spend(key, period))
+
+    async def close(self) -> None:
+        """Do what waits for its turn, and close the file."""
+        try:
+            await self.turns.finish()
+        finally:
+            self.connection.close()
+
+    def _take(self, key: str, rates: Sequence[Rate]) -> TooFast | None:
         now_s = self.clock.now_s()
         with self._transaction():
             levels = [self._level(key, rate, now_s) for rate in rates]
@@ -49,10 +81,9 @@ class SqliteLimits(Limits):
                     self.connection.execute(_SET, (key, rate.kind, level - rate.amount, now_s))
             return worst
 
-    async def reserve(
-        self, key: str, period: str, *, budget_usd: float, wanted_usd: Sequence[float]
+    def _reserve(
+        self, key: str, period: str, budget_usd: float, wanted_usd: Sequence[float]
     ) -> tuple[float | None, Spend]:
-        """Reserve the largest of the sums that is left."""
         with self._transaction():
             before = self._spend(key, period)
             usd = largest(wanted_usd, budget_usd - before.spent_usd - before.held_usd)
@@ -60,25 +91,15 @@ class SqliteLimits(Limits):
                 self._add(key, period, spent=0.0, held=usd)
             return usd, before
 
-    def settle(self, key: str, period: str, *, held_usd: float, usd: float) -> None:
-        """Put what was spent in the place of what was reserved."""
+    def _settle(self, key: str, period: str, held_usd: float, usd: float) -> None:
         with self._transaction():
             self._add(key, period, spent=usd, held=-held_usd)
 
-    def give_back(self, key: str, rate: Rate) -> None:
-        """Put an amount back into a bucket."""
+    def _give_back(self, key: str, rate: Rate) -> None:
         now_s = self.clock.now_s()
         with self._transaction():
             level = self._level(key, rate, now_s) + rate.amount
             self.connection.execute(_SET, (key, rate.kind, min(level, rate.per_min), now_s))
-
-    async def spend(self, key: str, period: str) -> Spend:
-        """Return what a key has spent."""
-        return self._spend(key, period)
-
-    async def close(self) -> None:
-        """Close the file."""
-        self.connection.close()
 
     def _spend(self, key: str, period: str) -> Spend:
         query = "SELECT spent_usd, held_usd FROM spend WHERE key = ? AND period = ?"
@@ -99,7 +120,9 @@ class SqliteLimits(Limits):
         self.connection.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self.connection.execute("COMMIT")
         except BaseException:
-            self.connection.execute("ROLLBACK")
+            # SQLite has rolled back by itself where the disk is full.
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
             raise
-        self.connection.execute("COMMIT")
