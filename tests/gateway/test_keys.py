@@ -246,9 +246,20 @@ def test_requests_that_come_together_never_overspend(upstream: Upstream, tmp_pat
     assert spent > 3.5 * most - SMALL_USD
     assert more >= 1
     error = refused[0].error
-    assert (error["code"], error["type"]) == ("insufficient_quota", "insufficient_quota")
-    assert refused[0].headers["x-should-retry"] == "false"
-    assert int(refused[0].headers["retry-after"]) > 0
+    # There was money, and it was held: who tries again may be served.
+    assert (error["code"], error["type"]) == ("budget_held", "rate_limit_error")
+    assert "x-should-retry" not in refused[0].headers
+    assert refused[0].headers["retry-after"] == "1"
+
+
+def test_a_budget_that_is_spent_is_not_asked_again(upstream: Upstream, tmp_path: Path) -> None:
+    with serving(upstream, tmp_path, budget_usd=1e-9) as ready:
+        refused = ask_as(ready, model="small", max_tokens=8)
+    assert (refused.status, refused.error["code"]) == (429, "insufficient_quota")
+    assert refused.error["type"] == "insufficient_quota"
+    assert refused.headers["x-should-retry"] == "false"
+    assert int(refused.headers["retry-after"]) > 1
+    assert upstream.seen == []
 
 
 def test_who_is_too_dear_for_what_is_left_is_passed_over(upstream: Upstream, tmp_path: Path) -> None:

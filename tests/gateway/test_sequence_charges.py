@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from tests.gateway.pool import make_deployment
 from tests.gateway.scripted import Cut, script, scripted_server
 from tests.gateway.settings import make_config
 from tests.gateway.stand import POLICY_USD, R1, Stand, standing
-from tests.gateway.test_keys import SECRET, hashed
+from tests.gateway.test_keys import SECRET, ask_as, hashed
+from turnout.gateway.config import SequencerSettings
 from turnout.gateway.lifecycle import running
 from turnout.gateway.settings_keys import AuthSettings, KeySettings
 
@@ -102,3 +104,34 @@ def test_a_call_that_nobody_answered_counts_with_the_most_it_may_cost(tmp_path: 
                     break
                 time.sleep(0.01)
     assert spent == pytest.approx(POLICY_USD + 1024 * 4.0 / 1e6, rel=0.05)
+
+
+@pytest.mark.parametrize("kind", ["fixed", "r1"])
+def test_a_sequence_without_a_bound_leaves_money_for_others(tmp_path: Path, kind: str) -> None:
+    """It holds what its steps may cost at most, and gives the rest back; others are served beside it."""
+    with scripted_server() as server:
+        server.say = {
+            "policy": lambda body: "<answer>so" if "late" in str(body) else "<search>small: what?",
+            "small": server.wait,
+            "large": lambda body: "large says",
+        }
+        fixed = SequencerSettings(kind="fixed", options={"order": ["small", "large"]})
+        config = msgspec.structs.replace(
+            make_config(server.base_url, tmp_path / "ledger.sqlite", first_byte_s=20.0),
+            sequencers={"s": fixed if kind == "fixed" else R1},
+            keys={"team": KeySettings(sha256=hashed(), budget_usd=10.0)},
+            auth=AuthSettings(path=str(tmp_path / "keys.sqlite")),
+        ).check()
+        with running(config, deployment=make_deployment()) as ready, ThreadPoolExecutor(2) as pool:
+            first = [pool.submit(ask_as, ready, model="turnout/s") for _ in range(2)]
+            until_s = time.monotonic() + 5
+            while len(server.asked("small")) < 2 and time.monotonic() < until_s:
+                time.sleep(0.01)
+            assert len(server.asked("small")) == 2
+            with sqlite3.connect(tmp_path / "keys.sqlite") as connection:
+                ((held,),) = connection.execute("SELECT held_usd FROM spend").fetchall()
+            connection.close()
+            assert 0.0 < held < 5.0
+            beside = ask_as(ready, model="large", max_tokens=1)
+            server.release.set()
+            assert (beside.status, [one.result().status for one in first]) == (200, [200, 200])

@@ -23,7 +23,7 @@ from turnout.gateway.books import Books
 from turnout.gateway.errors import ApiError
 from turnout.gateway.key import Key, period_of
 from turnout.gateway.keyring import Keyring
-from turnout.gateway.limits import Rate, Spend, TooFast
+from turnout.gateway.limits import Rate, Spend, TooFast, largest
 from turnout.gateway.select import Selection
 from turnout.gateway.settings_keys import AuthSettings
 from turnout.gateway.wire import ChatRequest
@@ -91,7 +91,7 @@ class Admission:
         """Reserve the dearest answer that the budget allows; return who may give one, and who is too dear.
 
         Of the ranked list, the first `num_asked` are asked, `num_at_once` of them at a time.
-        Raises `ApiError` (429 `insufficient_quota`, 403 where nobody's price is known).
+        Raises `ApiError` (429 `insufficient_quota` or `budget_held`, 403 where nobody's price is known).
         """
         key = hold.key
         if key.budget_usd is None:
@@ -109,18 +109,24 @@ class Admission:
         dropped = [one.name for one in selection.ranked[:num_asked] if one not in ranked]
         return msgspec.structs.replace(selection, ranked=ranked), dropped
 
-    async def afford_sequence(self, hold: Hold, bound_usd: float | None) -> float | None:
+    async def afford_sequence(
+        self, hold: Hold, bound_usd: float | None, *, most_usd: float | None
+    ) -> float | None:
         """Reserve what a sequencer may spend; return it as its bound. Raises `ApiError` (429).
 
-        Without a bound of its own, a sequencer may spend all that is left, and holds it meanwhile.
+        Without a bound of its own, a sequencer holds what its steps may cost at most (`most_usd`), and where
+        that is more than what is left, or is not known, all that is left.
         """
         if hold.key.budget_usd is None:
             return bound_usd
-        if bound_usd is not None:
+        wanted_usd = most_usd if bound_usd is None else bound_usd
+        if wanted_usd is not None:
             try:
-                return await self._reserve(hold, [bound_usd])
-            except ApiError:
-                pass  # The rest of the budget is a smaller bound, and better than none.
+                return await self._reserve(hold, [wanted_usd])
+            except ApiError as error:
+                if error.status != 429:
+                    raise
+                # The rest of the budget is a smaller bound, and better than none.
         return await self._reserve(hold, [math.inf])
 
     def leave(self, hold: Hold, account: Account) -> None:
@@ -186,16 +192,26 @@ def _too_fast(key: Key, refused: TooFast) -> ApiError:
 
 
 def _no_money(key: Key, spend: Spend, least_usd: float, rest_s: float) -> ApiError:
-    left = (key.budget_usd or 0.0) - spend.spent_usd - spend.held_usd
+    budget_usd = key.budget_usd or 0.0
+    left_usd = budget_usd - spend.spent_usd
+    # All that is left, where that is asked for, is something.
+    is_held = left_usd > 0 if math.isinf(least_usd) else largest([least_usd], left_usd) is not None
     message = sentence(
-        f"the budget of the key {key.name!r} does not pay this request",
-        allowed=f"{key.budget_usd:g} usd in a {key.budget_period}"
+        f"the budget of the key {key.name!r} does not pay this request"
+        + (" while others run" if is_held else ""),
+        allowed=f"{budget_usd:g} usd in a {key.budget_period}"
         if key.budget_period != "total"
-        else f"{key.budget_usd:g} usd in total",
-        got=f"{max(0.0, left):.6g} usd left, {spend.held_usd:.6g} usd held by running requests"
-        + ("" if math.isinf(least_usd) else f", {least_usd:.6g} usd needed at least"),
-        do="set a smaller limit of output tokens, wait for the running ones, or have the budget raised",
+        else f"{budget_usd:g} usd in total",
+        got=f"{max(0.0, left_usd - spend.held_usd):.6g} usd left, {spend.held_usd:.6g} usd held by running "
+        "requests" + ("" if math.isinf(least_usd) else f", {least_usd:.6g} usd needed at least"),
+        do="wait for the running ones, or set a smaller limit of output tokens"
+        if is_held
+        else "set a smaller limit of output tokens, or have the budget raised",
     )
+    if is_held:
+        # What running requests do not spend comes back when they end: a client may well try again.
+        wait = [(b"retry-after", b"1")]
+        return ApiError(429, message, code="budget_held", kind="rate_limit_error", headers=wait)
     # A client that tries again on its own would only be refused again.
     headers = [(b"x-should-retry", b"false")]
     if math.isfinite(rest_s):

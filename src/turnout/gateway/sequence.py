@@ -26,6 +26,7 @@ from turnout.gateway.sequence_answer import AnswerSender
 from turnout.gateway.sequence_build import Sequence
 from turnout.gateway.sequence_client import ProviderClient
 from turnout.gateway.sequence_end import answer_of, faults_of, spent_by, trace_row
+from turnout.gateway.sequence_most import most_of_sequence
 from turnout.gateway.wire import ChatRequest
 from turnout.sequential.live import LiveEnvironment
 from turnout.sequential.loop import carry_on_async, start
@@ -75,7 +76,11 @@ class SequenceHandler:
         allowed_usd = _allowed_usd(goal_of(exchange.headers, account.key, request.dial)[0])
         admission, hold = exchange.parts.admission, exchange.hold
         if admission is not None and hold is not None:
-            allowed_usd = await admission.afford_sequence(hold, sequence.bounds(allowed_usd).usd)
+            most_usd = most_of_sequence(
+                sequence, input_tokens=_input_tokens(request), output_tokens=_most_tokens(request, sequence)
+            )
+            bound_usd = sequence.bounds(allowed_usd).usd
+            allowed_usd = await admission.afford_sequence(hold, bound_usd, most_usd=most_usd)
         bounds = sequence.bounds(allowed_usd)
         account.decide(None, chosen=sequence.name, reason=type(sequence.sequencer).__name__)
         client = ProviderClient(request=request, places=sequence.places, decision_id=account.decision_id)
@@ -150,8 +155,12 @@ def _environment(
         thinker=sequence.thinker,
         timeout_s=sequence.settings.call_s,
         max_output_tokens=_most_tokens(request, sequence),
-        input_tokens=-(-len(bytes(request.members["messages"])) // _BYTES_PER_TOKEN),
+        input_tokens=_input_tokens(request),
     )
+
+
+def _input_tokens(request: ChatRequest) -> int:
+    return -(-len(bytes(request.members["messages"])) // _BYTES_PER_TOKEN)
 
 
 def _most_tokens(request: ChatRequest, sequence: Sequence) -> int:

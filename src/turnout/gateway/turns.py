@@ -1,4 +1,4 @@
-"""This module does steps on a SQLite file in their order, and stops nobody while another process has locked it.
+"""This module does steps on a SQLite file in their order, and stops nobody while that file is locked.
 
 A step is some tens of microseconds and is done at once, on the event loop. Where the file is locked (by
 another worker in its step, by an administrator's open transaction, by a process that was stopped in one),
