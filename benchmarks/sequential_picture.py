@@ -35,6 +35,10 @@ def draw(result: Mapping[str, Any], path: Path) -> Path:
     _shares(panels[len(tables)], result["synthetic"])
     for axes in panels[num:]:
         axes.set_axis_off()
+    # One legend below all panels: inside of one it lay on the error bars.
+    found = [axes.get_legend_handles_labels() for axes in panels[:num]]
+    marks = {label: mark for marks, labels in found for mark, label in zip(marks, labels, strict=True)}
+    figure.legend(marks.values(), marks, loc="outside lower center", ncols=len(marks), frameon=False)
     figure.savefig(path, format="png", metadata={"Software": "turnout"})
     return path
 
@@ -52,7 +56,6 @@ def _frontier(axes: Any, name: str, found: Mapping[str, Any]) -> None:
         axes.errorbar(x, y, yerr=[below, above], color=color, label=method, marker="o", markersize=3, lw=1.2)
     unit = "usd" if found["unit"] == "usd" else found["unit"]
     axes.set(title=name, xlabel=f"{unit} per 1,000 queries", ylabel="quality", xscale="log")
-    axes.legend(frameon=False, fontsize=7)
 
 
 def _shares(axes: Any, rows: list[Mapping[str, Any]]) -> None:
@@ -69,4 +72,3 @@ def _shares(axes: Any, rows: list[Mapping[str, Any]]) -> None:
     axes.set(
         title="synthetic task", xlabel="budget, usd per task", ylabel="share of the optimum", xscale="log"
     )
-    axes.legend(frameon=False, fontsize=7)

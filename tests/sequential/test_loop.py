@@ -21,6 +21,7 @@ from turnout.sequential import (
     Escalate,
     Observed,
     Outcome,
+    Sequencer,
     Stop,
     Think,
     Thought,
@@ -29,6 +30,7 @@ from turnout.sequential import (
     run_async,
 )
 from turnout.sequential.actions import Action
+from turnout.sequential.auditing import audit
 from turnout.sequential.trace import Chosen, Refused
 
 SMALL, LARGE = Call(candidate="small"), Call(candidate="large")
@@ -60,6 +62,25 @@ def test_call_then_stop_gives_the_answer_and_its_charge() -> None:
 def test_stop_aggregates(how: str, answer: str) -> None:
     lines = (LARGE, SMALL, Call(candidate="small", sample=1), Stop(aggregate=how))  # type: ignore[arg-type]
     assert play(*lines).answer == answer
+
+
+class Forger(Sequencer):
+    """Writes down a call that it never made, and answers with it."""
+
+    def next(self, trace: Trace, rng: np.random.Generator) -> Choice:
+        trace.append(Observed(call=LARGE, answer="42", usd=0.0))
+        return Choice(action=Stop())
+
+
+def test_no_sequencer_writes_its_own_trace() -> None:
+    with pytest.raises(InputError, match="a loop writes this trace"):
+        run(World(), Forger(), query())
+    with pytest.raises(InputError, match="a loop writes this trace"):
+        asyncio.run(run_async(AsyncWorld(), Forger(), query()))
+    honest = play(SMALL, Stop())
+    with pytest.raises(InputError, match="a loop writes this trace"):
+        audit(honest.trace, Forger())
+    assert honest.trace.num_calls == 1
 
 
 def test_an_answer_in_own_words_has_no_source() -> None:

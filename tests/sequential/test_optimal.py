@@ -8,7 +8,7 @@ import pytest
 from turnout.core import InputError
 from turnout.sequential import Bounds, Started, Stop, Trace, run
 from turnout.sequential.auditing import audit
-from turnout.sequential.dynamic import optimal_value
+from turnout.sequential.dynamic import Optimum, optimal_value
 from turnout.sequential.optimal import OptimalSequencer
 from turnout.sequential.synthetic import SyntheticTask
 from turnout.sequential.trace import Refused
@@ -45,7 +45,8 @@ def test_fewer_calls_than_rounds_are_planned_for(bounds: Bounds) -> None:
     outcomes = [run(world, OptimalSequencer(task=TASK, price=0.2), q, bounds=bounds) for q in world.queries]
     assert not any(isinstance(event, Refused) for o in outcomes for event in o.trace.events)
     gain = np.array([outcome.quality - 0.2 * outcome.usd for outcome in outcomes])
-    best = optimal_value(TASK, price=0.2, calls=bounds.calls or bounds.steps)
+    optimum = Optimum(TASK, price=0.2, calls=bounds.calls, steps=bounds.steps)
+    best = optimum.value
     assert best < optimal_value(TASK, price=0.2)
     assert abs(gain.mean() - best) < 4 * gain.std() / gain.size**0.5
 

@@ -8,7 +8,7 @@ import pytest
 from tests.sequential.scripted import Scripted
 from turnout.core import InputError
 from turnout.core.artifact import load, save
-from turnout.sequential import Bounds, Call, FixedOrder, Stop, run
+from turnout.sequential import Bounds, Call, CallSet, FixedOrder, Stop, run
 from turnout.sequential.synthetic import SIGNAL, SyntheticTask
 
 TASK = SyntheticTask()
@@ -50,6 +50,21 @@ def test_samples_of_one_candidate_differ_and_end_with_the_rounds() -> None:
     beyond = run(world, Scripted(lines=[calls[4], Stop()]), world.queries[0])
     assert "4 rounds" in (beyond.trace.observed[0].error or "")
     assert (beyond.quality, beyond.usd) == (0.0, 0.0)
+
+
+def test_a_task_has_its_rounds_whoever_is_asked_and_no_texts_of_their_own() -> None:
+    # Else a sequencer could ask more often than the optimum does, or buy the same draw again as the last.
+    world = TASK.environment(1, seed=0)
+    four = (Call(candidate=f"m{m}", sample=s) for m in range(2) for s in range(2))
+    played = run(world, Scripted(lines=[*four, Call(candidate="m2"), Stop()]), world.queries[0])
+    assert [seen.error for seen in played.trace.observed] == [None] * 4 + ["a task has 4 rounds"]
+    assert played.usd == 2 / 64 + 2 / 16
+    at_once = CallSet(calls=tuple(Call(candidate="m0", sample=s) for s in (3, 2, 1, 0)))
+    beyond = run(world, Scripted(lines=[at_once, Call(candidate="m2"), Stop()]), world.queries[0])
+    assert [seen.error is None for seen in beyond.trace.observed] == [True] * 4 + [False]
+    again = Call(candidate="m0", text="once more")
+    with pytest.raises(InputError, match="with a text of its own"):
+        run(world, Scripted(lines=[Call(candidate="m0"), again, Stop()]), world.queries[0])
 
 
 def test_a_budget_bounds_the_spending() -> None:

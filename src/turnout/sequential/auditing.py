@@ -18,7 +18,7 @@ from turnout.core.rng import make_rng
 from turnout.sequential.contracts import Sequencer
 from turnout.sequential.following import Follow, Found
 from turnout.sequential.rules import checked
-from turnout.sequential.trace import Chosen, Started, Trace
+from turnout.sequential.trace import Chosen, Started, Trace, add
 from turnout.sequential.wire import action_to_dict, withheld
 
 TOLERANCE = 1e-9
@@ -72,7 +72,7 @@ def audit(
     InputError
         If `query` is another one, or `sequencer` returns no choice.
     """
-    again = Trace(_start(trace, query))
+    again = Trace(_start(trace, query), is_sealed=True)
     rng = make_rng(trace.started.seed)
     follow: Follow | None = None
     for event in trace.events[1:]:
@@ -84,7 +84,7 @@ def audit(
         if found is not None:
             field, recorded, now = found
             return Difference(step=again.steps, field=field, recorded=recorded, now=now)
-        again.append(event)
+        add(again, event)
     if is_whole and not again.is_over:
         return Difference(step=again.steps, field="end", recorded=None, now="an end")
     return None

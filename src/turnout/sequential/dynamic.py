@@ -1,13 +1,16 @@
 """This module finds the optimum of a synthetic task by dynamic programming over beliefs, exactly.
 
-What has been seen is a bag of (candidate, signal) pairs, whatever their order, and the pair that came last,
-because its answer is the one that would be given. Both together decide the belief about the difficulty, what
-was spent, and the chance that the last answer is right, so they are a state in Bellman's sense:
+What has been seen is a bag of (candidate, signal) pairs, whatever their order, and the pairs that came first
+and last, because a stop answers with one of these two (a vote without texts is the last). Together they
+decide the belief about the difficulty, what was spent, and the chance that either answer is right, so they
+are a state in Bellman's sense:
 
-    V(b) = max( P(last right | b), max_m  -price * usd_m + sum_s P(s | b, m) V(b + (m, s)) )
+    V(b) = max( P(last right | b), P(first right | b),
+                max_m  -price * usd_m + sum_s P(s | b, m) V(b + (m, s)) )
 
 over the candidates that the rest of the budget can pay for (R. Bellman, "Dynamic Programming", 1957; on
-beliefs, R. D. Smallwood and E. J. Sondik, Operations Research 21(5), 1973).
+beliefs, R. D. Smallwood and E. J. Sondik, Operations Research 21(5), 1973). Asking several at once tells
+nothing sooner than asking them one by one, so no set of calls is worth more.
 """
 
 from __future__ import annotations
@@ -24,17 +27,21 @@ from turnout.sequential.synthetic import SyntheticTask
 from turnout.sequential.trace import fits
 
 STOP = -1
-"""The action that ends a task."""
+"""The action that ends a task with the last answer."""
+STOP_FIRST = -2
+"""The action that ends a task with the first answer."""
 MAX_STATES = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Belief:
-    """A state: the hint, how often every (candidate, signal) was seen, and which was last."""
+    """A state: the hint, how often every (candidate, signal) was seen, and which was first and last."""
 
     hint: int
     seen: tuple[int, ...]
     """Counts, candidate by candidate, signal by signal: entry m * S + s."""
+    first: int
+    """Index into `seen`; -1 before the first call."""
     last: int
     """Index into `seen`; -1 before the first call."""
 
@@ -42,7 +49,7 @@ class Belief:
         """Return the state once this pair was seen."""
         seen = list(self.seen)
         seen[pair] += 1
-        return Belief(self.hint, tuple(seen), pair)
+        return Belief(self.hint, tuple(seen), pair if self.first < 0 else self.first, pair)
 
 
 @final
@@ -59,6 +66,9 @@ class Optimum:
         Most USD of one task; None means no bound.
     calls:
         Most calls of one task, where that is fewer than its rounds; None means as many as rounds.
+    steps:
+        Most choices of one task, calls one by one; after them the loop gives the last answer. None means
+        that they do not bind.
 
     Raises
     ------
@@ -73,12 +83,15 @@ class Optimum:
         price: float = 0.0,
         budget_usd: float | None = None,
         calls: int | None = None,
+        steps: int | None = None,
     ) -> None:
         check_number("Optimum: price", price, low=0.0)
         self.task = task
         self.price = price
         self.budget_usd = np.inf if budget_usd is None else check_number("Optimum: budget_usd", budget_usd)
-        self.rounds = task.rounds if calls is None else min(task.rounds, check_count("Optimum: calls", calls))
+        self.steps = np.inf if steps is None else check_count("Optimum: steps", steps)
+        calls = task.rounds if calls is None else check_count("Optimum: calls", calls)
+        self.rounds = min(task.rounds, calls, self.steps)
         right_SZM = task.signal_CS[1][:, None, None] * task.success_ZM
         wrong_SZM = task.signal_CS[0][:, None, None] * (1.0 - task.success_ZM)
         num_signals, num_z, num_m = right_SZM.shape
@@ -96,10 +109,10 @@ class Optimum:
 
     def start(self, hint: int) -> Belief:
         """Return the state before the first call."""
-        return Belief(hint, (0,) * len(self._likelihood_PZ), -1)
+        return Belief(hint, (0,) * len(self._likelihood_PZ), -1, -1)
 
     def best(self, belief: Belief) -> tuple[float, int]:
-        """Return (value, action) of a state; the action is a candidate's index, or -1 to stop."""
+        """Return (value, action) of a state: a candidate's index, `STOP` or `STOP_FIRST`."""
         known = self._known.get(belief)
         if known is None:
             if len(self._known) >= MAX_STATES:
@@ -118,11 +131,12 @@ class Optimum:
         posterior_Z: Floats = weight_Z / weight_Z.sum()
         return posterior_Z
 
-    def chance_right(self, belief: Belief) -> float:
-        """Return the probability that the last answer is right; 0 before the first."""
-        if belief.last < 0:
+    def chance_right(self, belief: Belief, action: int = STOP) -> float:
+        """Return the probability that the answer of a stop is right; 0 before the first call."""
+        pair = belief.first if action == STOP_FIRST else belief.last
+        if pair < 0:
             return 0.0
-        share_Z = self._right_PZ[belief.last] / np.maximum(self._likelihood_PZ[belief.last], 1e-300)
+        share_Z = self._right_PZ[pair] / np.maximum(self._likelihood_PZ[pair], 1e-300)
         return float(self.posterior_Z(belief) @ share_Z)
 
     def spent_usd(self, belief: Belief) -> float:
@@ -131,8 +145,12 @@ class Optimum:
         return float(sum(c * self.task.usd[pair // self._num_signals] for pair, c in counts if c))
 
     def _solve(self, belief: Belief) -> tuple[float, int]:
+        calls = sum(belief.seen)
         best = (self.chance_right(belief), STOP)
-        if sum(belief.seen) >= self.rounds:
+        # After the last step nobody is asked how to stop.
+        if calls < self.steps and belief.first != belief.last:
+            best = max(best, (self.chance_right(belief, STOP_FIRST), STOP_FIRST))
+        if calls >= self.rounds:
             return best
         spent_usd = self.spent_usd(belief)
         chance_P = self._likelihood_PZ @ self.posterior_Z(belief)
@@ -151,5 +169,5 @@ class Optimum:
 def optimal_value(
     task: SyntheticTask, *, price: float = 0.0, budget_usd: float | None = None, calls: int | None = None
 ) -> float:
-    """Return the expected quality minus price times USD that no sequencer can exceed."""
+    """Return the expected quality minus price times USD that no sequencer can exceed, whatever it does."""
     return Optimum(task, price=price, budget_usd=budget_usd, calls=calls).value

@@ -2,7 +2,7 @@
 
 `episode` does no input or output: it yields requests and is sent what came back. `run` and `run_async` drive
 it. The loop, not the sequencer, holds the bounds, so no sequencer can overspend, run for ever, call somebody
-outside the pool or answer with what it has not seen.
+outside the pool, answer with what it has not seen, or write the trace.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from turnout.sequential.rules import (
     obstacle,
     too_dear,
 )
-from turnout.sequential.trace import Bounds, Chosen, Ended, Observed, Refused, Started, Thought, Trace
+from turnout.sequential.trace import Bounds, Chosen, Ended, Observed, Refused, Started, Thought, Trace, add
 
 Response = tuple[Observed, ...] | Thought
 
@@ -112,7 +112,7 @@ async def carry_on_async(environment: AsyncEnvironment, sequencer: Sequencer, tr
 
 
 def start(environment: Estimating, query: Query, *, bounds: Bounds, seed: int) -> Trace:
-    """Return a new trace of `query` in `environment`."""
+    """Return a new trace of `query` in `environment`, which the loop alone writes."""
     environment.accept(query)
     return Trace(
         Started(
@@ -121,7 +121,8 @@ def start(environment: Estimating, query: Query, *, bounds: Bounds, seed: int) -
             bounds=bounds,
             seed=seed,
             reveals=tuple(environment.reveals),
-        )
+        ),
+        is_sealed=True,
     )
 
 
@@ -134,10 +135,10 @@ def episode(
         trace.admissible = allowed = admissible(environment, trace)
         end = forced_end(trace, allowed, _elapsed_s(environment, trace))
         if end is not None:
-            trace.append(end)
+            add(trace, end)
             return
         choice = checked(sequencer, sequencer.next(trace, rng))
-        trace.append(Chosen(choice=choice, admissible=allowed))
+        add(trace, Chosen(choice=choice, admissible=allowed))
         yield from _step(environment, choice.action, trace)
 
 
@@ -151,7 +152,7 @@ def admissible(environment: Estimating, trace: Trace) -> tuple[str, ...]:
 
 def _step(environment: Estimating, action: Action, trace: Trace) -> Generator[Request, Response, None]:
     if isinstance(action, Stop | Escalate | Abstain):
-        trace.append(chosen_end(action, trace))
+        add(trace, chosen_end(action, trace))
         return
     request: Request = action if isinstance(action, Think) else calls_of(action)
     why = obstacle(request, trace)
@@ -159,12 +160,12 @@ def _step(environment: Estimating, action: Action, trace: Trace) -> Generator[Re
     if why is None and not trace.can_pay(sum(most_usd)):
         why = too_dear(trace, sum(most_usd))
     if why is not None:
-        trace.append(Refused(action=action, why=why))
+        add(trace, Refused(action=action, why=why))
         return
     response = yield request
     events: tuple[Observed | Thought, ...] = _events(environment, request, response)
     for event, most in zip(events, most_usd, strict=True):
-        trace.append(_reserving(event, most))
+        add(trace, _reserving(event, most))
 
 
 def _lose(environment: Estimating, request: Request, trace: Trace) -> None:
@@ -175,7 +176,7 @@ def _lose(environment: Estimating, request: Request, trace: Trace) -> None:
     else:
         lost = tuple(Observed(call=call, error=_LEFT) for call in request)
     for event, most in zip(lost, _most_usd(environment, request, trace), strict=True):
-        trace.append(_reserving(event, most))
+        add(trace, _reserving(event, most))
 
 
 def _most_usd(environment: Estimating, request: Request, trace: Trace) -> tuple[float, ...]:

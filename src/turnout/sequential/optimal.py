@@ -7,9 +7,9 @@ from typing import final
 import numpy as np
 
 from turnout.core.validation import check_kind, check_number
-from turnout.sequential.actions import Call, Choice, Stop
+from turnout.sequential.actions import Aggregate, Call, Choice, Stop
 from turnout.sequential.contracts import Sequencer
-from turnout.sequential.dynamic import STOP, Belief, Optimum
+from turnout.sequential.dynamic import STOP, STOP_FIRST, Belief, Optimum
 from turnout.sequential.synthetic import HINT, SIGNAL, SyntheticTask
 from turnout.sequential.trace import Bounds, Trace
 
@@ -17,6 +17,8 @@ from turnout.sequential.trace import Bounds, Trace
 @final
 class OptimalSequencer(Sequencer):
     """Follows the dynamic programme of its task, within the trace's bounds of USD, calls and steps.
+
+    It asks one by one. Only where a trace allows fewer steps than rounds could sets of calls learn more.
 
     Parameters
     ----------
@@ -30,7 +32,7 @@ class OptimalSequencer(Sequencer):
         check_kind("OptimalSequencer.task", task, SyntheticTask)
         self.task = task
         self.price = check_number("OptimalSequencer.price", price, low=0.0)
-        self._optima: dict[tuple[float | None, int], Optimum] = {}
+        self._optima: dict[tuple[float | None, int, int], Optimum] = {}
 
     def next(self, trace: Trace, rng: np.random.Generator) -> Choice:
         """Return the action of the state that the trace has reached."""
@@ -38,16 +40,21 @@ class OptimalSequencer(Sequencer):
         value, action = optimum.best(self._belief(optimum, trace))
         name = f"m{action}"
         # Whoever may not be called now would be refused, and chosen again for ever.
-        if action == STOP or name not in trace.admissible:
-            return Choice(action=Stop(), values={"value": value})
+        if action in (STOP, STOP_FIRST) or name not in trace.admissible:
+            how: Aggregate = "first" if action == STOP_FIRST else "last"
+            return Choice(action=Stop(aggregate=how), values={"value": value})
         return Choice(action=Call(candidate=name, sample=trace.next_sample(name)), values={"value": value})
 
     def _optimum(self, bounds: Bounds) -> Optimum:
-        # After the last step the loop gives the last answer, so a step allows a call.
-        most = min(self.task.rounds, bounds.steps, bounds.calls or self.task.rounds)
-        key = (bounds.usd, most)
+        calls = min(self.task.rounds, bounds.calls or self.task.rounds)
+        # More steps than calls and a stop bind nobody.
+        steps = min(bounds.steps, calls + 1)
+        key = (bounds.usd, calls, steps)
         if key not in self._optima:
-            self._optima[key] = Optimum(self.task, price=self.price, budget_usd=bounds.usd, calls=most)
+            price, budget_usd = self.price, bounds.usd
+            self._optima[key] = Optimum(
+                self.task, price=price, budget_usd=budget_usd, calls=calls, steps=steps
+            )
         return self._optima[key]
 
     def _belief(self, optimum: Optimum, trace: Trace) -> Belief:

@@ -159,8 +159,12 @@ class SyntheticEnvironment(Environment):
         return self._usd[request.candidate] if isinstance(request, Call) else np.nan
 
     def perform(self, calls: tuple[Call, ...], trace: Trace) -> tuple[Observed, ...]:
-        """Return signals; a sample beyond the task's rounds is an error."""
-        return tuple(self._observe(call, self._row[trace.query.id]) for call in calls)
+        """Return signals; a call or a sample beyond the task's rounds is an error.
+
+        Raises `InputError` for a call with a text of its own: it would be the same draw once more.
+        """
+        row = self._row[trace.query.id]
+        return tuple(self._observe(call, row, trace.num_calls + place) for place, call in enumerate(calls))
 
     def judge(self, trace: Trace) -> float:
         """Return 1 where the call whose answer was given is right, else 0."""
@@ -170,8 +174,16 @@ class SyntheticEnvironment(Environment):
         source = ended.source
         return float(self._is_right[self._row[trace.query.id]][self._column[source.candidate]][source.sample])
 
-    def _observe(self, call: Call, row: int) -> Observed:
-        if call.sample >= self.task.rounds:
+    def _observe(self, call: Call, row: int, before: int) -> Observed:
+        if call.text is not None:
+            raise InputError(
+                sentence(
+                    f"SyntheticEnvironment: a call of {call.candidate!r} with a text of its own",
+                    allowed="calls that ask the query itself, text=None",
+                    got=call.text,
+                )
+            )
+        if max(call.sample, before) >= self.task.rounds:
             return Observed(call=call, usd=0.0, error=f"a task has {self.task.rounds} rounds")
         signal = self._signal[row][self._column[call.candidate]][call.sample]
         return Observed(call=call, usd=self._usd[call.candidate], signals={SIGNAL: float(signal)})

@@ -135,6 +135,13 @@ Event = Started | Chosen | Refused | Observed | Thought | Ended
 class Trace:
     """The events of one task, in order. What was charged and counted can be read and not assigned.
 
+    Parameters
+    ----------
+    started:
+        The first event.
+    is_sealed:
+        Whether `append` is refused, because a loop alone writes it: what a sequencer holds, it only reads.
+
     Attributes
     ----------
     admissible:
@@ -147,6 +154,7 @@ class Trace:
         "_asked",
         "_dead",
         "_events",
+        "_is_sealed",
         "_num_unknown_charges",
         "_observed",
         "_reserved_usd",
@@ -157,8 +165,9 @@ class Trace:
         "began_s",
     )
 
-    def __init__(self, started: Started) -> None:
+    def __init__(self, started: Started, *, is_sealed: bool = False) -> None:
         self._started = started
+        self._is_sealed = is_sealed
         self.began_s = time.perf_counter()
         self._usd = 0.0
         self._reserved_usd = 0.0
@@ -247,7 +256,18 @@ class Trace:
         return isinstance(self._events[-1], Ended)
 
     def append(self, event: Event) -> None:
-        """Add an event; raises `InputError` after the end, and for a second start."""
+        """Add an event; raises `InputError` in a sealed trace, after the end, and for a second start."""
+        if self._is_sealed:
+            raise InputError(
+                sentence(
+                    "Trace.append: a loop writes this trace",
+                    got=event,
+                    do="return a Choice from `next`; whoever is not the loop reads",
+                )
+            )
+        self._add(event)
+
+    def _add(self, event: Event) -> None:
         if self.is_over or isinstance(event, Started):
             raise InputError(
                 sentence("Trace.append", allowed="an event between the start and the end", got=event)
@@ -279,6 +299,11 @@ class Trace:
             self._reserved_usd += event.reserved_usd
         else:
             self._usd += event.usd
+
+
+def add(trace: Trace, event: Event) -> None:
+    """Add an event to a trace, sealed or not; for loops and audits."""
+    trace._add(event)
 
 
 def fits(spent_usd: float, most_usd: float, budget_usd: float) -> bool:

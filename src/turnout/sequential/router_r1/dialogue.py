@@ -13,7 +13,7 @@ from turnout.sequential.actions import Think
 from turnout.sequential.contracts import Environment, Sequencer
 from turnout.sequential.loop import DEFAULT_BOUNDS, Outcome, Response, episode, start
 from turnout.sequential.rules import Request
-from turnout.sequential.trace import Bounds, Ended, Thought
+from turnout.sequential.trace import Bounds, Ended, Thought, add
 
 
 @final
@@ -64,7 +64,7 @@ class RoutingDialogue:
         last = self.trace.last
         if not isinstance(last, Ended):
             last = Ended(how="abstain", why="the policy was cut")
-            self.trace.append(last)
+            add(self.trace, last)
             self._waiting = None
         return Outcome(trace=self.trace, ended=last, quality=self.environment.judge(self.trace))
 
