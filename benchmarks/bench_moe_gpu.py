@@ -12,27 +12,38 @@ and ends. Predictions stand in benchmarks/nn/NOTES.md.
 from __future__ import annotations
 
 import argparse
+import copy
 import functools
+import itertools
+import json
 import statistics
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from torch import Tensor, nn
 from transformers import OlmoeConfig
 from transformers.models.olmoe.modeling_olmoe import OlmoeExperts
 
 from benchmarks.moe_gpu_peers import PEERS, Run
 from benchmarks.record import write
-from turnout.core.errors import TurnoutError
 from turnout.nn.executors.auto import make_executor
+from turnout.nn.executors.loop import LoopExecutor
 from turnout.nn.plan import SparsePlan
 
 SHAPES = {"olmoe": (2048, 1024, 64, 8), "qwen3": (2048, 768, 128, 8)}
 """Width, inner, experts, k: OLMoE-1B-7B and Qwen3-30B-A3B."""
 
-OURS = ("triton", "grouped", "segments")
+OURS = "turnout"
+"""What `AutoExecutor` chooses."""
+
+EXECUTORS = ("auto", "triton", "grouped", "batched")
+
+MANY = 4096
+"""From so many tokens on the peers take part, and who copies an expert for each pair does not."""
 
 
 def experts_of(width: int, inner: int, num_experts: int, k: int) -> OlmoeExperts:
@@ -47,23 +58,23 @@ def experts_of(width: int, inner: int, num_experts: int, k: int) -> OlmoeExperts
     return experts
 
 
-def contestants(experts: OlmoeExperts, weights_TK: Tensor, indices_TK: Tensor) -> dict[str, Run]:
+def contestants(
+    experts: OlmoeExperts, weights_TK: Tensor, indices_TK: Tensor, *, peers: bool
+) -> dict[str, Run]:
     """Return what computes the layer, by name; who is not installed is left out."""
     found: dict[str, Run] = {"transformers grouped_mm": lambda x_TD: experts(x_TD, indices_TK, weights_TK)}
-    for name in OURS:
-        try:
-            executor = make_executor(name)
-        except TurnoutError as error:
-            print(f"without {name}: {error}")
+    for name in EXECUTORS:
+        if name == "batched" and peers:
             continue
+        executor = make_executor(name)
 
         def ours(x_TD: Tensor, executor: Any = executor) -> Tensor:
             plan = SparsePlan.from_choices(weights_TK, indices_TK, num_experts=experts.num_experts)
             y_TD: Tensor = executor.run(x_TD, plan, experts)
             return y_TD
 
-        found[f"turnout {name}"] = ours
-    for peer in PEERS:
+        found[OURS if name == "auto" else f"{OURS} {name}"] = ours
+    for peer in PEERS if peers else ():
         try:
             found[peer.__name__] = peer(experts, weights_TK, indices_TK)
         except ImportError as error:
@@ -81,58 +92,97 @@ def timed_ms(work: Callable[[], object]) -> float:
     return float(begin.elapsed_time(end))
 
 
+@functools.cache
 def roofline() -> tuple[float, float]:
-    """Return (FLOPs per ms, bytes per ms) of a large product and of a copy, the best of some."""
+    """Return (FLOPs per ms, bytes per ms) of a large product and of a copy, the median of some."""
     a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
     source, target = (torch.empty(2**30, device="cuda", dtype=torch.uint8) for _ in range(2))
-    product = min(timed_ms(lambda: a @ b) for _ in range(10))
-    copy = min(timed_ms(lambda: target.copy_(source)) for _ in range(10))
+    product = statistics.median(timed_ms(lambda: a @ b) for _ in range(20))
+    copy = statistics.median(timed_ms(lambda: target.copy_(source)) for _ in range(20))
     return 2 * 8192**3 / product, 2 * 2**30 / copy
 
 
-def measure(shape: str, tokens: int, rounds: int, *, backward: bool) -> dict[str, Any]:
-    """Return the median times and ratios of one setting."""
-    width, inner, num_experts, k = SHAPES[shape]
-    random = torch.Generator("cuda").manual_seed(0)
-    experts = experts_of(width, inner, num_experts, k)
-    scores_TE = torch.rand(tokens, num_experts, generator=random, device="cuda")
-    indices_TK = scores_TE.topk(k).indices
-    weights_TK = torch.rand(tokens, k, generator=random, device="cuda").softmax(-1).bfloat16()
-    x_TD = torch.randn(tokens, width, generator=random, device="cuda").bfloat16().requires_grad_(backward)
-    weights_TK.requires_grad_(backward)
-    everybody = contestants(experts, weights_TK, indices_TK)
+def interval(values: list[float], rng: np.random.Generator, resamples: int = 1000) -> dict[str, float]:
+    """Return the median with its 95 % interval, by drawing rounds anew."""
+    array = np.array(values)
+    medians = np.median(array[rng.integers(len(array), size=(resamples, len(array)))], axis=1)
+    low, high = np.quantile(medians, [0.025, 0.975])
+    return {"value": float(np.median(array)), "low": float(low), "high": float(high)}
 
-    def turn(run: Run) -> None:
-        with torch.set_grad_enabled(backward):
-            y_TD = run(x_TD)
-            if backward:
-                torch.autograd.backward(y_TD, torch.ones_like(y_TD))
-        experts.zero_grad(set_to_none=True)
 
-    times: dict[str, list[float]] = {name: [] for name in everybody}
-    order = np.random.default_rng(0)
-    for number in range(rounds + 3):
-        for index in order.permutation(len(everybody)):
-            name = list(everybody)[index]
-            took = timed_ms(functools.partial(turn, everybody[name]))
-            if number >= 3:
-                times[name].append(took)
-    flops_per_ms, bytes_per_ms = roofline()
-    flops = 6 * tokens * k * width * inner * (3 if backward else 1)
-    weight_bytes = sum(p.nbytes for p in experts.parameters()) * (3 if backward else 1)
-    least_ms = max(flops / flops_per_ms, (weight_bytes + 2 * x_TD.nbytes) / bytes_per_ms)
-    median = {name: statistics.median(took) for name, took in times.items()}
-    return {
-        "shape": shape,
-        "tokens": tokens,
-        "backward": backward,
-        "ms": median,
-        "share_of_roofline": {name: least_ms / took for name, took in median.items()},
-        "over": {
-            name: statistics.median(a / b for a, b in zip(times["turnout grouped"], took, strict=True))
-            for name, took in times.items()
-        },
-    }
+class Setting:
+    """One layer, one number of tokens, forward or forward with backward."""
+
+    def __init__(self, shape: str, tokens: int, *, backward: bool) -> None:
+        self.shape, self.tokens, self.backward = shape, tokens, backward
+        width, inner, num_experts, k = SHAPES[shape]
+        random = torch.Generator("cuda").manual_seed(0)
+        self.experts = experts_of(width, inner, num_experts, k)
+        scores_TE = torch.rand(tokens, num_experts, generator=random, device="cuda")
+        self.indices_TK = scores_TE.topk(k).indices
+        self.weights_TK = torch.rand(tokens, k, generator=random, device="cuda").softmax(-1).bfloat16()
+        self.x_TD = torch.randn(tokens, width, generator=random, device="cuda").bfloat16()
+        self.dy_TD = torch.randn(tokens, width, generator=random, device="cuda").bfloat16()
+        for leaf in (self.x_TD, self.weights_TK):
+            leaf.requires_grad_(backward)
+        self.everybody = contestants(self.experts, self.weights_TK, self.indices_TK, peers=tokens >= MANY)
+
+    def turn(self, run: Run) -> Tensor:
+        """Run the layer once, and drop the gradients."""
+        with torch.set_grad_enabled(self.backward):
+            y_TD = run(self.x_TD)
+            if self.backward:
+                torch.autograd.backward(y_TD, self.dy_TD)
+        for leaf in (self.x_TD, self.weights_TK, *self.experts.parameters()):
+            leaf.grad = None
+        return y_TD.detach()
+
+    def errors(self) -> dict[str, float]:
+        """Return how far each is from the naive loop in single precision, of its norm."""
+        plan = SparsePlan.from_choices(
+            self.weights_TK.detach().float(), self.indices_TK, num_experts=self.experts.num_experts
+        )
+        with torch.no_grad():
+            truth = LoopExecutor().run(self.x_TD.float(), plan, copy.deepcopy(self.experts).float())
+        found = {name: self.turn(run).float() for name, run in self.everybody.items()}
+        return {name: float((y - truth).norm() / truth.norm()) for name, y in found.items()}
+
+    def least_ms(self) -> float:
+        """Return the roofline: the larger of FLOPs by a product's speed, and bytes by a copy's."""
+        width, inner, _, k = SHAPES[self.shape]
+        flops_per_ms, bytes_per_ms = roofline()
+        passes = 3 if self.backward else 1
+        flops = 6 * self.tokens * k * width * inner * passes
+        busy = len(self.indices_TK.unique()) / self.experts.num_experts
+        weights = busy * sum(p.nbytes for p in self.experts.parameters()) * passes
+        return max(flops / flops_per_ms, (weights + 2 * self.x_TD.nbytes) / bytes_per_ms)
+
+    def measure(self, rounds: int) -> dict[str, Any]:
+        """Give everybody a turn a round, in a new order; three rounds do not count."""
+        errors = self.errors()
+        times: dict[str, list[float]] = {name: [] for name in self.everybody}
+        rng = np.random.default_rng(0)
+        for number in range(rounds + 3):
+            for index in rng.permutation(len(self.everybody)):
+                name = list(self.everybody)[index]
+                took = timed_ms(functools.partial(self.turn, self.everybody[name]))
+                if number >= 3:
+                    times[name].append(took)
+        least = self.least_ms()
+        return {
+            "shape": self.shape,
+            "tokens": self.tokens,
+            "backward": self.backward,
+            "errors": errors,
+            "ms": {name: statistics.median(took) for name, took in times.items()},
+            "least_ms": least,
+            "share_of_roofline": {name: least / statistics.median(took) for name, took in times.items()},
+            "ours_over": {
+                name: interval([a / b for a, b in zip(times[OURS], took, strict=True)], rng)
+                for name, took in times.items()
+                if name != OURS
+            },
+        }
 
 
 def main() -> None:
@@ -145,13 +195,22 @@ def main() -> None:
         print("bench_moe_gpu needs a CUDA device, and there is none: nothing was measured")
         return
     rows = []
-    for shape in options.shape:
-        for tokens in options.tokens:
-            for backward in (False, True):
-                rows.append(measure(shape, tokens, options.rounds, backward=backward))
-                print(rows[-1], flush=True)
-    device = torch.cuda.get_device_name()
-    write("moe_gpu", {"rows": rows, "device": device, "fingerprint": "random numbers of seed 0"}, seed=0)
+    for shape, tokens, backward in itertools.product(options.shape, options.tokens, (False, True)):
+        rows.append(Setting(shape, tokens, backward=backward).measure(options.rounds))
+        print(json.dumps(rows[-1]), flush=True)
+    flops_per_ms, bytes_per_ms = roofline()
+    result = {
+        "rows": rows,
+        "device": torch.cuda.get_device_name(),
+        "peak": {"tflops": flops_per_ms / 1e9, "tb_per_s": bytes_per_ms / 1e9},
+        "versions": {
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "triton": version("triton"),
+        },
+        "fingerprint": "random numbers of seed 0",
+    }
+    write("moe_gpu", result, seed=0)
 
 
 if __name__ == "__main__":

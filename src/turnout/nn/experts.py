@@ -66,6 +66,12 @@ class Stack:
             down_bias_ED=down_bias_ED,
         )
 
+    @property
+    def is_plain_swiglu(self) -> bool:
+        """Whether an expert is down(silu(gate x) * up x) and nothing else: no bias, nothing to finish."""
+        has_bias = self.up_bias_EF is not None or self.down_bias_ED is not None
+        return self.is_swiglu and not has_bias and self.finish is None
+
     def one(self, expert: int, x_ND: Tensor) -> Tensor:
         """Return one expert's outputs (N, D)."""
         up_bias_F = None if self.up_bias_EF is None else self.up_bias_EF[expert]

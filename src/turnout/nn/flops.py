@@ -88,10 +88,8 @@ def _pairs_swiglu(_x: Tensor, up_EFD: Tensor, rows_N: Tensor, *_rest: Any, **_na
     return 2 * rows_N.shape[0] * up_EFD.shape[1] * up_EFD.shape[2]
 
 
-def _pairs_gradient(left_NJ: Tensor, right_NK: Tensor, *rest: Any, **_named: object) -> int:
-    gathers_left = rest[3]
-    num_pairs = (right_NK if gathers_left else left_NJ).shape[0]
-    return 2 * num_pairs * left_NJ.shape[1] * right_NK.shape[1]
+def _pairs_gradient(left_NJ: Tensor, right_NK: Tensor, *_rest: object, **_named: object) -> int:
+    return 2 * right_NK.numel() * left_NJ.shape[1]
 
 
 def _linear(rows: Tensor, weight: Tensor, *_rest: object, **_named: object) -> int:

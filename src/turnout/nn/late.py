@@ -43,6 +43,7 @@ class _Waiting(threading.local):
 
     def __init__(self) -> None:
         self.answers: deque[_Answer] = deque()
+        self.signs: dict[Callable[[], TurnoutError], Tensor] = {}
 
 
 _waiting = _Waiting()
@@ -67,6 +68,19 @@ def refuse_later(asked: dict[Callable[[], TurnoutError], Tensor]) -> None:
     _waiting.answers.append(_Answer(values_N=values_N, errors=tuple(asked), arrival=arrival))
 
 
+def sign(error: Callable[[], TurnoutError], device: torch.device) -> Tensor:
+    """Return where a kernel writes anything but 0 for an error to be raised: (1,), int32, for this thread.
+
+    It lies in memory of the processor that the device can write to, so that a pass without the error asks
+    nothing and copies nothing. `error` is compared, so that it must be the same function each time.
+    """
+    found = _waiting.signs.get(error)
+    if found is None:
+        found = torch.zeros(1, dtype=torch.int32, pin_memory=device.type == "cuda")
+        _waiting.signs[error] = found
+    return found
+
+
 def infinite_if(flag: Tensor) -> Tensor:
     """Return what `refuse_later` asks of a flag: infinity where it is set."""
     return torch.where(flag, torch.inf, 0.0)
@@ -85,6 +99,13 @@ def refuse_arrived(*, wait: bool = False) -> None:
     forgotten, and so is all that was asked after it.
     """
     answers = _waiting.answers
+    if wait and any(place.is_pinned() for place in _waiting.signs.values()):
+        torch.cuda.synchronize()
+    for error, place in _waiting.signs.items():
+        if int(place):
+            place.zero_()
+            answers.clear()
+            raise error()
     while answers:
         first = answers[0]
         if wait and first.arrival is not None:

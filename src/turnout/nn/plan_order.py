@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from turnout.core.errors import InputError, sentence
-from turnout.nn.late import infinite_if, is_late, refuse_later
+from turnout.nn.late import infinite_if, is_late, refuse_later, sign
 
 SHORT = 64
 """Up to so many pairs are sorted as numbers of Python on a processor, where each launch less counts."""
@@ -74,6 +75,11 @@ def by_expert(
 
     Raises `InputError` for an expert that is none of 0 to E - 1, on CUDA as `turnout.nn.late` says.
     """
+    if indices_TK.is_cuda and kept_TK is None and (sort := _counting(num_experts)):
+        order_N, tokens_N, experts_N, columns_N, offsets_E = sort(
+            indices_TK, num_experts, sign(unknown_expert(num_experts), indices_TK.device)
+        )
+        return order_N, tokens_N, experts_N, columns_N, offsets_E
     if is_late(indices_TK.device) and num_experts < torch.iinfo(torch.int16).max:
         return by_expert_on_gpu(indices_TK, num_experts, kept_TK)
     experts_N, order_N = torch.sort(indices_TK.reshape(-1), stable=True)
@@ -108,12 +114,27 @@ def by_expert_on_gpu(
         sorted_N, order_N = sorted_N[:num_kept], order_N[:num_kept]
     if len(sorted_N):
         wrong = below[-1] - below[0] != len(sorted_N)
-        refuse_later({functools.partial(_unknown_expert, num_experts): infinite_if(wrong)})
+        refuse_later({unknown_expert(num_experts): infinite_if(wrong)})
     num_columns = max(indices_TK.shape[1], 1)
     return order_N, order_N // num_columns, sorted_N.long(), order_N % num_columns, below[1:]
 
 
-def _unknown_expert(num_experts: int) -> InputError:
-    return InputError(
-        sentence("indices_TK", allowed=f"0 to {num_experts - 1}", got="an expert that is none of them")
-    )
+@functools.cache
+def unknown_expert(num_experts: int) -> Callable[[], InputError]:
+    """Return what makes the error, the same function for the same number."""
+
+    def error() -> InputError:
+        got = "an expert that is none of them"
+        return InputError(sentence("indices_TK", allowed=f"0 to {num_experts - 1}", got=got))
+
+    return error
+
+
+@functools.cache
+def _counting(num_experts: int) -> Callable[[Tensor, int, Tensor], list[Tensor]] | None:
+    """Return the sort by Triton's kernels, where it is installed and takes as many experts."""
+    try:
+        from turnout.nn.plan_triton import MOST_EXPERTS, by_counting
+    except ImportError:
+        return None
+    return by_counting if num_experts <= MOST_EXPERTS else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import os
 from collections.abc import Iterator
@@ -15,22 +16,30 @@ from turnout.nn.executors.contract import Executor
 from turnout.nn.executors.loop import LoopExecutor
 from turnout.nn.flops import executed_flops
 from turnout.nn.plan import SparsePlan
+from turnout.nn.plan_order import by_expert
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 if not HAS_TRITON or not (torch.cuda.is_available() or os.environ.get("TRITON_INTERPRET") == "1"):
     pytest.skip("needs Triton, and a GPU or its interpreter", allow_module_level=True)
 
-from turnout.nn.executors import triton_products  # noqa: E402
+from turnout.nn import plan_triton  # noqa: E402
+from turnout.nn.executors import triton_tiles  # noqa: E402
 from turnout.nn.executors.triton_executor import TritonExecutor  # noqa: E402
-from turnout.nn.executors.triton_products import Tiles, blocks_of_rows  # noqa: E402
+from turnout.nn.executors.triton_layout import lay_out  # noqa: E402
+from turnout.nn.executors.triton_tiles import Tiles  # noqa: E402
 
-DEVICE = torch.device("cpu" if triton_products.IS_INTERPRETED else "cuda")
+DEVICE = torch.device("cpu" if triton_tiles.IS_INTERPRETED else "cuda")
+
+
+def small(kind: str, *_: object) -> Tiles:
+    return Tiles(rows=16, outputs=32, inputs=16, group=2, stages=3, stays=kind == "product")
 
 
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch) -> Iterator[None]:
     """Tiles so small that several meet at an edge, and memory that nobody wrote full of NaN."""
-    monkeypatch.setattr(triton_products, "tiles_for", lambda *_: Tiles(rows=16, outputs=32, inputs=16))
+    monkeypatch.setattr(triton_tiles, "tiles_for", small)
+    monkeypatch.setattr(triton_tiles, "rows_for", lambda *_: 16)
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(False)
@@ -56,7 +65,7 @@ def results(executor: Executor, x_TD, plan: SparsePlan, experts) -> dict[str, to
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("setting", list(SETTINGS))
-@pytest.mark.parametrize(("width", "inner"), [(37, 21)])
+@pytest.mark.parametrize(("width", "inner"), [(37, 21), (64, 32)])
 def test_kernels_give_what_the_loop_gives(dtype, setting, width, inner) -> None:
     experts = make(setting, dtype, width=width, inner=inner).to(DEVICE)
     for num_tokens in (0, 1, 21):
@@ -64,6 +73,17 @@ def test_kernels_give_what_the_loop_gives(dtype, setting, width, inner) -> None:
         for plan in plans(num_tokens).values():
             expected = results(LoopExecutor(), x_TD, plan, experts)
             require_same(results(TritonExecutor(), x_TD, plan, experts), expected, dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_weights_may_lie_turned_in_memory(dtype) -> None:
+    experts, x_TD, plan = make("swiglu", dtype, width=64, inner=32), torch.randn(21, 64), plans(21)["spread"]
+    turned = copy.deepcopy(experts)
+    for name in ("up_proj", "down_proj"):
+        weight = getattr(experts, name).detach()
+        setattr(turned, name, torch.nn.Parameter(weight.transpose(1, 2).contiguous().transpose(1, 2)))
+    expected = results(LoopExecutor(), x_TD.to(dtype), plan, experts.to(DEVICE))
+    require_same(results(TritonExecutor(), x_TD.to(dtype), plan, turned.to(DEVICE)), expected, dtype)
 
 
 def test_nothing_is_computed_that_is_not_in_the_plan() -> None:
@@ -78,12 +98,54 @@ def test_nothing_is_computed_that_is_not_in_the_plan() -> None:
 
 
 def test_blocks_cover_each_experts_rows_once() -> None:
-    offsets_E = torch.tensor([0, 5, 5, 37, 40, 40], dtype=torch.int32)
-    experts, starts, ends = blocks_of_rows(offsets_E, 40, 16).tolist()
+    offsets_E = torch.tensor([0, 5, 5, 37, 40, 40], dtype=torch.int32, device=DEVICE)
+    nobody = torch.zeros(40, dtype=torch.int64, device=DEVICE)
+    pairs = torch.arange(40, device=DEVICE)
+    blocks, place_TK = lay_out(nobody, pairs, offsets_E, num_tokens=2, num_columns=40, rows=16)
+    *lists, busy = blocks.tolist()
+    num_blocks = 3 + 6
+    experts, starts, ends = (lists[at : at + num_blocks] for at in range(0, 3 * num_blocks, num_blocks))
     covered = [
         (e, n) for e, s, end in zip(experts, starts, ends, strict=True) for n in range(s, min(s + 16, end))
     ]
     assert covered == [
         (e, n) for e, (s, end) in {1: (0, 5), 3: (5, 37), 4: (37, 40)}.items() for n in range(s, end)
     ]
-    assert len(experts) == 3 + 6
+    assert busy == 4
+    assert all(s < end for s, end in zip(starts[:busy], ends[:busy], strict=True))
+    assert place_TK.tolist() == [list(range(40)), [-1] * 40]
+
+
+@pytest.mark.parametrize(("num_tokens", "k", "num_experts"), [(0, 2, 4), (1, 1, 1), (37, 3, 6), (700, 2, 64)])
+def test_counting_sorts_as_a_stable_sort_does(monkeypatch, num_tokens, k, num_experts) -> None:
+    monkeypatch.setattr(plan_triton, "BLOCK", 128)
+    indices_TK = torch.rand(num_tokens, max(num_experts, k)).argsort(1)[:, :k].clamp(max=num_experts - 1)
+    sign = torch.zeros(1, dtype=torch.int32, device=DEVICE)
+    found = plan_triton.by_counting(indices_TK.to(DEVICE), num_experts, sign)
+    for value, expected in zip(found, by_expert(indices_TK, num_experts, None), strict=True):
+        assert value.dtype == expected.dtype
+        assert torch.equal(value.cpu(), expected)
+    assert int(sign) == 0
+
+
+def test_an_unknown_expert_gives_a_sign_and_harms_nothing() -> None:
+    sign = torch.zeros(1, dtype=torch.int32, device=DEVICE)
+    wrong_TK = torch.tensor([[0, 7], [1, -2], [2, 3]], device=DEVICE)
+    order_N, *_ = plan_triton.by_counting(wrong_TK, 4, sign)
+    assert int(sign) == 1
+    assert sorted(order_N.tolist()) == list(range(6))
+
+
+def test_even_sizes_of_half_precision_are_described(monkeypatch) -> None:
+    asked = []
+
+    def spied(*args) -> bool:
+        asked.append(triton_tiles.are_described(*args))
+        return asked[-1]
+
+    monkeypatch.setattr("turnout.nn.executors.triton_products.are_described", spied)
+    experts = make("swiglu", torch.bfloat16, width=64, inner=32).to(DEVICE)
+    results(TritonExecutor(), torch.randn(21, 64).bfloat16(), plans(21)["spread"], experts)
+    # Both products forward and backward, and both gradients.
+    copies = DEVICE.type == "cpu" or torch.cuda.get_device_capability()[0] >= triton_tiles.COPIES
+    assert asked == [copies] * 6

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
+
 import torch
 from torch import Tensor
 
@@ -29,9 +32,9 @@ class AutoExecutor(Executor):
     """Takes the executor that was fastest where it was measured, `benchmarks/nn/NOTES.md`.
 
     On a CPU that is `SegmentExecutor`; without gradients in half precision, up to `FEW_ROWS` pairs an expert
-    and for more than one token, `GroupedExecutor` if its probe works. On an accelerator, where nothing was
-    measured yet, it is `BatchedExecutor` up to `FEW_PAIRS` pairs, then `GroupedExecutor` if its probe works,
-    else `SegmentExecutor`.
+    and for more than one token, `GroupedExecutor` if its probe works. On an accelerator it is
+    `BatchedExecutor` up to `FEW_PAIRS` pairs; then, on CUDA with Triton, `TritonExecutor` for SwiGLU experts
+    in half precision without biases; for others `GroupedExecutor` if its probe works, else `SegmentExecutor`.
     """
 
     def run_pairs(self, x_TD: Tensor, plan: SparsePlan, stack: Stack) -> Tensor:
@@ -58,8 +61,16 @@ class AutoExecutor(Executor):
             return GroupedExecutor() if is_grouped else SegmentExecutor()
         if plan.num_pairs <= FEW_PAIRS:
             return BatchedExecutor()
+        is_half = up_EFD.dtype in (torch.bfloat16, torch.float16)
+        if up_EFD.device.type == "cuda" and is_half and stack.is_plain_swiglu and _has_triton():
+            return make_executor("triton")
         does_work = works(up_EFD.device, up_EFD.dtype, *up_EFD.shape[1:])
         return GroupedExecutor() if does_work else SegmentExecutor()
+
+
+@functools.cache
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
 
 
 EXECUTORS: dict[str, type[Executor]] = {

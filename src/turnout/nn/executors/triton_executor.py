@@ -9,26 +9,23 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from turnout.core.errors import InputError, sentence
+from turnout.nn.executors import triton_tiles
 from turnout.nn.executors.products import SortedExecutor
-from turnout.nn.executors.triton_products import (
-    IS_INTERPRETED,
-    combine,
-    pairs_gradient,
-    pairs_product,
-    pairs_swiglu,
-    swiglu_backward,
-)
+from turnout.nn.executors.triton_layout import lay_out
+from turnout.nn.executors.triton_passes import combine, gather, swiglu_backward
+from turnout.nn.executors.triton_products import pairs_gradient, pairs_product, pairs_swiglu
+from turnout.nn.executors.triton_tiles import IS_INTERPRETED
 from turnout.nn.experts import Stack
 from turnout.nn.plan import SparsePlan
 
 
 class TritonExecutor(SortedExecutor):
-    """Gathers while it reads, and waits for nothing: no states are copied, no offset is read back.
+    """Gathers while it reads, and waits for nothing: no offset is read back.
 
     SwiGLU experts without biases: gate, up and activation in one kernel, down in another, the weighted sum of
     each token in a third, in the order of its columns, so that every run gives the same. Others run by one
     product kernel. Needs the extra `triton`, and a device that Triton compiles for, or its interpreter.
-    Not measured on an accelerator yet, see `benchmarks/nn/NOTES.md`. Raises `InputError` for tensors on a
+    Measured in `benchmarks/nn/NOTES.md`. Raises `InputError` for tensors on a
     processor outside of the interpreter. Cost: 6 N D I operations forward, twice that backward.
 
     Source: the idea to gather within the product is ScatterMoE's (arXiv 2403.08245, abstract).
@@ -37,38 +34,37 @@ class TritonExecutor(SortedExecutor):
     def run_pairs(self, x_TD: Tensor, plan: SparsePlan, stack: Stack) -> Tensor:
         """Return the sum over each token's pairs of weight times expert."""
         _check_device(x_TD)
-        has_bias = stack.up_bias_EF is not None or stack.down_bias_ED is not None
         is_one_kind = x_TD.dtype == stack.up_EFD.dtype and x_TD.dtype != torch.float64
-        if not stack.is_swiglu or has_bias or stack.finish is not None or not is_one_kind:
+        if not (stack.is_plain_swiglu and is_one_kind):
             return super().run_pairs(x_TD, plan, stack)
         y_TD: Tensor = _Swiglu.apply(  # type: ignore[no-untyped-call]
-            x_TD, plan.weights_N, stack.up_EFD, stack.down_EDI, plan.tokens_N, plan.offsets_E, _places(plan)
+            x_TD, plan.weights_N, stack.up_EFD, stack.down_EDI, plan
         )
         return y_TD
 
     def product(self, x_NK: Tensor, weight_EJK: Tensor, plan: SparsePlan) -> Tensor:
         """Return each row times its expert's weight."""
-        y_NJ: Tensor = _Product.apply(x_NK, weight_EJK, plan.offsets_E)  # type: ignore[no-untyped-call]
+        blocks, _ = _laid_out(plan, weight_EJK)
+        y_NJ: Tensor = _Product.apply(x_NK, weight_EJK, plan.offsets_E, blocks)  # type: ignore[no-untyped-call]
         return y_NJ
 
 
 class _Product(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x_NK: Tensor, weight_EJK: Tensor, offsets_E: Tensor) -> Tensor:
-        ctx.save_for_backward(x_NK, weight_EJK, offsets_E)
-        y_NJ: Tensor = pairs_product(x_NK, weight_EJK, None, offsets_E, len(x_NK))
-        return y_NJ
+    def forward(ctx: Any, x_NK: Tensor, weight_EJK: Tensor, offsets_E: Tensor, blocks: Tensor) -> Tensor:
+        ctx.save_for_backward(x_NK, weight_EJK, offsets_E, blocks)
+        return pairs_product(x_NK, weight_EJK, None, blocks, len(x_NK))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dy_NJ: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        x_NK, weight_EJK, offsets_E = ctx.saved_tensors
+    def backward(ctx: Any, dy_NJ: Tensor) -> tuple[Tensor | None, ...]:
+        x_NK, weight_EJK, offsets_E, blocks = ctx.saved_tensors
         dx_NK = dweight_EJK = None
         if ctx.needs_input_grad[0]:
-            dx_NK = pairs_product(dy_NJ, weight_EJK.transpose(1, 2), None, offsets_E, len(x_NK))
+            dx_NK = pairs_product(dy_NJ, weight_EJK.transpose(1, 2), None, blocks, len(x_NK))
         if ctx.needs_input_grad[1]:
-            dweight_EJK = pairs_gradient(dy_NJ, x_NK, None, None, offsets_E, False)
-        return dx_NK, dweight_EJK, None
+            dweight_EJK = pairs_gradient(dy_NJ, x_NK, None, offsets_E)
+        return dx_NK, dweight_EJK, None, None
 
 
 class _Swiglu(torch.autograd.Function):
@@ -76,43 +72,47 @@ class _Swiglu(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        x_TD: Tensor,
-        weights_N: Tensor,
-        up_EFD: Tensor,
-        down_EDI: Tensor,
-        tokens_N: Tensor,
-        offsets_E: Tensor,
-        place_TK: Tensor,
+        ctx: Any, x_TD: Tensor, weights_N: Tensor, up_EFD: Tensor, down_EDI: Tensor, plan: SparsePlan
     ) -> Tensor:
-        inner_NI, h_NF = pairs_swiglu(x_TD, up_EFD, tokens_N, offsets_E, any(ctx.needs_input_grad))
-        out_ND = pairs_product(inner_NI, down_EDI, None, offsets_E, len(tokens_N))
-        ctx.save_for_backward(x_TD, weights_N, up_EFD, down_EDI, tokens_N, offsets_E, place_TK, h_NF)
+        tokens_N, num_pairs = plan.tokens_N, plan.num_pairs
+        blocks, place_TK = _laid_out(plan, up_EFD)
+        inner_NI, h_NF = pairs_swiglu(x_TD, up_EFD, tokens_N, blocks, is_kept=any(ctx.needs_input_grad))
+        out_ND = pairs_product(inner_NI, down_EDI, None, blocks, num_pairs)
+        ctx.save_for_backward(
+            x_TD, weights_N, up_EFD, down_EDI, tokens_N, plan.offsets_E, blocks, place_TK, h_NF
+        )
         return combine(out_ND, place_TK, weights_N, x_TD.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy_TD: Tensor) -> tuple[Tensor | None, ...]:
-        x_TD, weights_N, up_EFD, down_EDI, tokens_N, offsets_E, place_TK, h_NF = ctx.saved_tensors
+        x_TD, weights_N, up_EFD, down_EDI, tokens_N, offsets_E, blocks, place_TK, h_NF = ctx.saved_tensors
         needs, num_pairs = ctx.needs_input_grad, len(tokens_N)
-        dinner_NI = pairs_product(dy_TD, down_EDI.transpose(1, 2), tokens_N, offsets_E, num_pairs)
+        dinner_NI = pairs_product(dy_TD, down_EDI.transpose(1, 2), tokens_N, blocks, num_pairs)
         inner_NI, dh_NF, dweights_N = swiglu_backward(h_NF, dinner_NI, weights_N)
         dx_TD = dup_EFD = ddown_EDI = None
         if needs[0]:
-            dx_ND = pairs_product(dh_NF, up_EFD.transpose(1, 2), None, offsets_E, num_pairs)
+            dx_ND = pairs_product(dh_NF, up_EFD.transpose(1, 2), None, blocks, num_pairs)
             dx_TD = combine(dx_ND, place_TK, None, x_TD.dtype)
+            del dx_ND
         if needs[2]:
-            dup_EFD = pairs_gradient(dh_NF, x_TD, tokens_N, None, offsets_E, False)
+            # Gathered beforehand: whole tiles are read fast, and each row by many programs.
+            dup_EFD = pairs_gradient(dh_NF, gather(x_TD, tokens_N), None, offsets_E)
         if needs[3]:
-            ddown_EDI = pairs_gradient(dy_TD, inner_NI, tokens_N, weights_N, offsets_E, True)
-        return dx_TD, dweights_N.to(weights_N.dtype), dup_EFD, ddown_EDI, None, None, None
+            ddown_EDI = pairs_gradient(dy_TD, inner_NI, tokens_N, offsets_E)
+        return dx_TD, dweights_N.to(weights_N.dtype), dup_EFD, ddown_EDI, None
 
 
-def _places(plan: SparsePlan) -> Tensor:
-    """Return (T, K): which pair stands in a token's column, -1 for none."""
-    place_TK = plan.tokens_N.new_full((plan.num_tokens, plan.num_columns), -1)
-    pairs_N = torch.arange(plan.num_pairs, device=place_TK.device)
-    return place_TK.index_put((plan.tokens_N, plan.columns_N), pairs_N)
+def _laid_out(plan: SparsePlan, weight: Tensor) -> tuple[Tensor, Tensor]:
+    rows = triton_tiles.rows_for(plan.num_pairs, plan.num_experts, weight.dtype)
+    return lay_out(
+        plan.tokens_N,
+        plan.columns_N,
+        plan.offsets_E,
+        num_tokens=plan.num_tokens,
+        num_columns=plan.num_columns,
+        rows=rows,
+    )
 
 
 def _check_device(x_TD: Tensor) -> None:

@@ -1,138 +1,125 @@
-"""This module launches the Triton kernels, as operations that torch knows, so that they can be counted.
+"""This module launches the Triton kernels of products, as operations that torch knows.
 
-Axes as in `triton_kernels`.
+Axes as in `triton_kernels`: N pairs, T tokens, E experts, J outputs, K inputs, F = 2 I; blocks as in
+`triton_layout`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from turnout.core.errors import missing_extra
+from turnout.nn.executors import triton_tiles
+from turnout.nn.executors.triton_tiles import IS_INTERPRETED, Kind, are_described, describe
+from turnout.nn.operation import define
 
-try:
-    import triton
-    from triton.runtime.interpreter import InterpretedFunction
-
-    from turnout.nn.executors import triton_kernels as kernels
-except ImportError as error:
-    raise missing_extra("triton", feature="experts by Triton", extra="triton") from error
-
-IS_INTERPRETED = isinstance(kernels.product_kernel, InterpretedFunction)
-"""Whether the kernels run in Triton's interpreter, on any device (TRITON_INTERPRET=1 before the import)."""
+# `triton_tiles` has looked for the extra.
+from turnout.nn.executors import triton_described as described  # isort: skip
+from turnout.nn.executors import triton_kernels as kernels  # isort: skip
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tiles:
-    """Sizes of a tile: rows of pairs, outputs and inputs; powers of two, at least 16."""
-
-    rows: int
-    outputs: int
-    inputs: int
-
-
-def tiles_for(num_pairs: int, num_experts: int) -> Tiles:
-    """Return tiles for as many rows as an expert has on average. Not tuned: no accelerator was there."""
-    mean = num_pairs / max(num_experts, 1)
-    rows = next((size for size in (16, 32, 64) if mean <= size), 128)
-    return Tiles(rows=rows, outputs=128, inputs=64)
-
-
-def blocks_of_rows(offsets_E: Tensor, num_pairs: int, rows: int) -> Tensor:
-    """Return (3, B) int32: expert, start and end of each block of rows; waits for no accelerator.
-
-    B is the most that there may be; blocks past the last have no rows.
-    """
-    num_experts = offsets_E.shape[0]
-    ends_E = offsets_E.to(torch.int64)
-    starts_E = torch.cat([ends_E.new_zeros(1), ends_E[:-1]])
-    through_E = ((ends_E - starts_E + rows - 1) // rows).cumsum(0)
-    block_B = torch.arange(-(-num_pairs // rows) + num_experts, device=offsets_E.device)
-    expert_B = torch.searchsorted(through_E, block_B, right=True)
-    is_past_B = expert_B >= num_experts
-    expert_B = expert_B.clamp(max=num_experts - 1)
-    first_B = torch.where(expert_B > 0, through_E[expert_B - 1], 0)
-    start_B = torch.where(is_past_B, num_pairs, starts_E[expert_B] + (block_B - first_B) * rows)
-    return torch.stack([expert_B, start_B, ends_E[expert_B]]).to(torch.int32)
-
-
-@torch.library.custom_op("turnout::pairs_product", mutates_args=())
-def pairs_product(
-    x_NK: Tensor, weight_EJK: Tensor, rows_N: Tensor | None, offsets_E: Tensor, num_pairs: int
+def _product(
+    x_NK: Tensor, weight_EJK: Tensor, rows_N: Tensor | None, blocks: Tensor, num_pairs: int
 ) -> Tensor:
-    """Return (N, J): W_e x of each pair's row; row n, or rows_N[n] where that is given."""
-    y_NJ = x_NK.new_empty(num_pairs, weight_EJK.shape[1])
-    _launch(x_NK, weight_EJK, y_NJ, None, rows_N, offsets_E, is_swiglu=False)
+    y_NJ = _product_output(x_NK, weight_EJK, rows_N, blocks, num_pairs)
+    kind: Kind = "product" if rows_N is None else "gathered product"
+    _launch(x_NK, weight_EJK, y_NJ, None, rows_N, blocks, kind)
     return y_NJ
 
 
-@torch.library.custom_op("turnout::pairs_swiglu", mutates_args=())
-def pairs_swiglu(
-    x_TD: Tensor, up_EFD: Tensor, rows_N: Tensor, offsets_E: Tensor, is_kept: bool
+def _product_output(
+    x_NK: Tensor, weight_EJK: Tensor, _rows_N: Tensor | None, _blocks: Tensor, num_pairs: int
+) -> Tensor:
+    return x_NK.new_empty(num_pairs, weight_EJK.shape[1])
+
+
+def _swiglu(
+    x_TD: Tensor, up_EFD: Tensor, rows_N: Tensor, blocks: Tensor, is_kept: bool
 ) -> tuple[Tensor, Tensor]:
-    """Return the inner states (N, I) and what was before the activation (N, F), empty unless it is kept."""
-    num_pairs, joined = rows_N.shape[0], up_EFD.shape[1]
-    inner_NI = x_TD.new_empty(num_pairs, joined // 2)
-    h_NF = x_TD.new_empty(num_pairs if is_kept else 0, joined)
-    _launch(x_TD, up_EFD, inner_NI, h_NF if is_kept else None, rows_N, offsets_E, is_swiglu=True)
+    inner_NI, h_NF = _swiglu_outputs(x_TD, up_EFD, rows_N, blocks, is_kept)
+    _launch(x_TD, up_EFD, inner_NI, h_NF if is_kept else None, rows_N, blocks, "swiglu")
     return inner_NI, h_NF
 
 
-@torch.library.custom_op("turnout::pairs_gradient", mutates_args=())
-def pairs_gradient(
-    left_NJ: Tensor,
-    right_NK: Tensor,
-    rows_N: Tensor | None,
-    scale_N: Tensor | None,
-    offsets_E: Tensor,
-    gathers_left: bool,
-) -> Tensor:
-    """Return (E, J, K): left^T right of each expert's pairs, left times scale_N.
+def _swiglu_outputs(
+    x_TD: Tensor, up_EFD: Tensor, rows_N: Tensor, _blocks: Tensor, is_kept: bool
+) -> tuple[Tensor, Tensor]:
+    num_pairs, joined = rows_N.shape[0], up_EFD.shape[1]
+    return x_TD.new_empty(num_pairs, joined // 2), x_TD.new_empty(num_pairs if is_kept else 0, joined)
 
-    Where `rows_N` is given, one side is gathered by it: the left one, or the right one.
-    """
+
+def _gradient(left_NJ: Tensor, right_NK: Tensor, rows_N: Tensor | None, offsets_E: Tensor) -> Tensor:
     left_NJ, right_NK = left_NJ.contiguous(), right_NK.contiguous()
-    num_left, num_right, num_experts = left_NJ.shape[1], right_NK.shape[1], offsets_E.shape[0]
-    out_EJK = left_NJ.new_empty(num_experts, num_left, num_right)
-    num_pairs = (right_NK if gathers_left else left_NJ).shape[0]
-    tiles = tiles_for(num_pairs, num_experts)
-    bounds = torch.cat([offsets_E.new_zeros(1), offsets_E])
-    grid = (triton.cdiv(num_left, tiles.outputs), triton.cdiv(num_right, tiles.outputs), num_experts)
+    out_EJK = _gradient_output(left_NJ, right_NK, rows_N, offsets_E)
+    num_experts, num_left, num_right = out_EJK.shape
+    kind: Kind = "gradient" if rows_N is None else "gathered gradient"
+    tiles = triton_tiles.tiles_for(kind, len(right_NK), num_experts, left_NJ.dtype)
+    is_described = len(right_NK) > 0 and are_described(tiles, num_left, num_right, left_NJ, right_NK)
+    if not is_described:
+        # An address for each number takes registers.
+        tiles = replace(tiles, warps=8)
+    grid = (-(-num_left // tiles.outputs) * -(-num_right // tiles.inputs), num_experts)
+    shape = {"ROWS": tiles.rows, "LEFT": tiles.outputs, "RIGHT": tiles.inputs}
+    shape |= {"WIDEN": _is_widened(left_NJ), "GATHER_LEFT": rows_N is not None, **tiles.launch()}
+    gathered = offsets_E if rows_N is None else rows_N
+    if is_described:
+        left = describe(left_NJ, [tiles.rows, tiles.outputs])
+        right = describe(right_NK, [tiles.rows, tiles.inputs])
+        described.gradient_kernel[grid](
+            left, right, left_NJ, right_NK, out_EJK, gathered, offsets_E, num_left, num_right, **shape
+        )
+        return out_EJK
     kernels.gradient_kernel[grid](
-        left_NJ, right_NK, out_EJK, bounds if rows_N is None else rows_N,
-        left_NJ if scale_N is None else scale_N, bounds,
-        num_left, num_right, left_NJ.stride(0), right_NK.stride(0),
-        GATHER_LEFT=rows_N is not None and gathers_left, GATHER_RIGHT=rows_N is not None and not gathers_left,
-        SCALE=scale_N is not None, WIDEN=_is_widened(left_NJ),
-        ROWS=tiles.rows, LEFT=tiles.outputs, RIGHT=tiles.outputs,
+        left_NJ, right_NK, out_EJK, gathered, offsets_E, num_left, num_right,
+        EVEN=num_left % tiles.outputs == 0 and num_right % tiles.inputs == 0, PRECISION=_precision(), **shape,
     )  # fmt: skip
     return out_EJK
 
 
-def combine(x_ND: Tensor, place_TK: Tensor, weights_N: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """Return (T, D): the sum of each token's rows, weighted where weights are given; 0 without any."""
-    num_tokens, num_columns = place_TK.shape
-    y_TD = x_ND.new_empty(num_tokens, x_ND.shape[1], dtype=dtype)
-    if num_tokens:
-        kernels.combine_kernel[(triton.cdiv(num_tokens, 16), triton.cdiv(x_ND.shape[1], 128))](
-            x_ND, y_TD, place_TK, x_ND if weights_N is None else weights_N, num_tokens, num_columns,
-            x_ND.shape[1], WEIGH=weights_N is not None, ROWS=16, WIDTH=128,
-        )  # fmt: skip
-    return y_TD
+def _gradient_output(left_NJ: Tensor, right_NK: Tensor, _rows_N: Tensor | None, offsets_E: Tensor) -> Tensor:
+    return left_NJ.new_empty(offsets_E.shape[0], left_NJ.shape[1], right_NK.shape[1])
 
 
-def swiglu_backward(h_NF: Tensor, dinner_NI: Tensor, weights_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the inner states (N, I), the gradient in h (N, F), weighted, and that in the weights (N,)."""
-    inner_NI, dh_NF = torch.empty_like(dinner_NI), torch.empty_like(h_NF)
-    dweights_N = torch.empty(len(h_NF), dtype=torch.float32, device=h_NF.device)
-    if len(h_NF):
-        kernels.swiglu_backward_kernel[(triton.cdiv(len(h_NF), 16),)](
-            h_NF, dinner_NI, weights_N, inner_NI, dh_NF, dweights_N, len(h_NF), dinner_NI.shape[1],
-            ROWS=16, INNER=128,
-        )  # fmt: skip
-    return inner_NI, dh_NF, dweights_N
+_product_op = define(
+    "pairs_product(Tensor x, Tensor weight, Tensor? rows, Tensor blocks, int pairs) -> Tensor",
+    _product,
+    _product_output,
+)
+_swiglu_op = define(
+    "pairs_swiglu(Tensor x, Tensor up, Tensor rows, Tensor blocks, bool is_kept) -> (Tensor, Tensor)",
+    _swiglu,
+    _swiglu_outputs,
+)
+_gradient_op = define(
+    "pairs_gradient(Tensor left, Tensor right, Tensor? rows, Tensor offsets) -> Tensor",
+    _gradient,
+    _gradient_output,
+)
+
+
+def pairs_product(
+    x_NK: Tensor, weight_EJK: Tensor, rows_N: Tensor | None, blocks: Tensor, num_pairs: int
+) -> Tensor:
+    """Return (N, J): W_e x of each pair's row; row n, or rows_N[n] where that is given."""
+    y_NJ: Tensor = _product_op(x_NK, weight_EJK, rows_N, blocks, num_pairs)
+    return y_NJ
+
+
+def pairs_swiglu(
+    x_TD: Tensor, up_EFD: Tensor, rows_N: Tensor, blocks: Tensor, *, is_kept: bool
+) -> tuple[Tensor, Tensor]:
+    """Return the inner states (N, I) and what was before the activation (N, F), empty unless it is kept."""
+    found: tuple[Tensor, Tensor] = _swiglu_op(x_TD, up_EFD, rows_N, blocks, is_kept)
+    return found
+
+
+def pairs_gradient(left_NJ: Tensor, right_NK: Tensor, rows_N: Tensor | None, offsets_E: Tensor) -> Tensor:
+    """Return (E, J, K): left^T right of each expert's pairs; left is gathered where `rows_N` is given."""
+    out_EJK: Tensor = _gradient_op(left_NJ, right_NK, rows_N, offsets_E)
+    return out_EJK
 
 
 def _launch(
@@ -141,25 +128,51 @@ def _launch(
     y_NJ: Tensor,
     h_NF: Tensor | None,
     rows_N: Tensor | None,
-    offsets_E: Tensor,
-    *,
-    is_swiglu: bool,
+    blocks: Tensor,
+    kind: Kind,
 ) -> None:
     num_pairs, num_outputs = y_NJ.shape
     if not num_pairs:
         return
-    x_NK = x_NK.contiguous()
-    tiles = tiles_for(num_pairs, offsets_E.shape[0])
-    blocks = blocks_of_rows(offsets_E, num_pairs, tiles.rows)
-    grid = (blocks.shape[1], triton.cdiv(num_outputs, tiles.outputs))
-    kernels.product_kernel[grid](
-        x_NK, weight_EJK, y_NJ, y_NJ if h_NF is None else h_NF, blocks if rows_N is None else rows_N, blocks,
-        blocks.shape[1], num_outputs, x_NK.shape[1], x_NK.stride(0), *weight_EJK.stride(),
-        GATHER=rows_N is not None, SWIGLU=is_swiglu, KEEP=h_NF is not None, WIDEN=_is_widened(x_NK),
-        ROWS=tiles.rows, OUTPUTS=tiles.outputs, INPUTS=tiles.inputs,
+    x_NK, num_inputs, num_blocks = x_NK.contiguous(), x_NK.shape[1], blocks.shape[0] // 3
+    tiles = triton_tiles.tiles_for(kind, num_pairs, weight_EJK.shape[0], x_NK.dtype)
+    rows, h = blocks if rows_N is None else rows_N, y_NJ if h_NF is None else h_NF
+    shape = {"ROWS": tiles.rows, "OUTPUTS": tiles.outputs, "INPUTS": tiles.inputs, "GROUP": tiles.group}
+    shape |= {"GATHER": rows_N is not None, "SWIGLU": kind == "swiglu", "KEEP": h_NF is not None}
+    shape |= {"WIDEN": _is_widened(x_NK), **tiles.launch()}
+    is_turned = weight_EJK.stride(2) != 1
+    lying = weight_EJK.transpose(1, 2) if is_turned else weight_EJK
+    num_tiles = num_blocks * -(-num_outputs // tiles.outputs)
+    # Both halves of a turned weight lie side by side, which is read by addresses.
+    is_one = kind != "swiglu" or not is_turned
+    if is_one and are_described(tiles, num_outputs, num_inputs, x_NK, lying):
+        x = describe(x_NK, [tiles.rows, tiles.inputs])
+        sizes = [tiles.outputs, tiles.inputs]
+        weight = describe(lying, sizes[::-1] if is_turned else sizes)
+        grid = (min(num_tiles, _processors(x_NK.device)) if tiles.stays else num_tiles,)
+        described.product_kernel[grid](
+            x, x_NK, weight, y_NJ, h, rows, blocks, num_blocks, num_pairs, num_outputs, num_inputs,
+            TURNED=is_turned, STAYS=tiles.stays, **shape,
+        )  # fmt: skip
+        return
+    kernels.product_kernel[(num_tiles,)](
+        x_NK, weight_EJK, y_NJ, h, rows, blocks, num_blocks, num_pairs, num_outputs, num_inputs,
+        x_NK.stride(0), *weight_EJK.stride(), PRECISION=_precision(),
+        EVEN=num_outputs % tiles.outputs == 0 and num_inputs % tiles.inputs == 0, **shape,
     )  # fmt: skip
+
+
+def _precision() -> str:
+    """Return how single precision is multiplied: exactly, unless torch may do less."""
+    return "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
 
 
 def _is_widened(x_NK: Tensor) -> bool:
     # The interpreter takes bfloat16 for whole numbers in a product.
     return IS_INTERPRETED and x_NK.dtype == torch.bfloat16
+
+
+@functools.cache
+def _processors(device: torch.device) -> int:
+    """Return how many multiprocessors a device has; in the interpreter 3, so that programs go on."""
+    return 3 if IS_INTERPRETED else torch.cuda.get_device_properties(device).multi_processor_count

@@ -1,0 +1,77 @@
+"""This module lays out a plan's rows for the Triton kernels: blocks of one expert, and each token's pairs.
+
+Axes: N pairs, T tokens, K columns, E experts, B blocks.
+"""
+
+# Triton reads the annotations of a kernel's arguments, so that only `tl.constexpr` may stand there.
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+BLOCKS, PAIRS = 32, 1024
+"""Of how many blocks and pairs one program writes."""
+
+
+@triton.jit(do_not_specialize=("num_blocks", "num_pairs", "programs"))
+def _layout_kernel(
+    offsets_ptr, blocks_ptr, token_ptr, column_ptr, place_ptr,
+    num_blocks, num_pairs, programs, num_experts, num_columns,
+    ROWS: tl.constexpr, EXPERTS: tl.constexpr, BLOCKS: tl.constexpr, PAIRS: tl.constexpr,
+):  # fmt: skip
+    """The first `programs` write blocks, the others write places."""
+    if tl.program_id(0) < programs:
+        e = tl.arange(0, EXPERTS)
+        is_expert = e < num_experts
+        end = tl.load(offsets_ptr + e, mask=is_expert, other=0)
+        start = tl.load(offsets_ptr + e - 1, mask=is_expert & (e > 0), other=0)
+        count = tl.where(is_expert, (end - start + ROWS - 1) // ROWS, 0)
+        through = tl.cumsum(count, axis=0)
+        first = through - count
+        b = tl.program_id(0) * BLOCKS + tl.arange(0, BLOCKS)
+        is_block = b < num_blocks
+        is_its = (first[None, :] <= b[:, None]) & (b[:, None] < through[None, :])
+        # A block past the last is nobody's: from 0 to 0, without rows.
+        expert = tl.sum(tl.where(is_its, e[None, :], 0), axis=1)
+        begin = tl.sum(tl.where(is_its, start[None, :] + (b[:, None] - first[None, :]) * ROWS, 0), axis=1)
+        until = tl.sum(tl.where(is_its, end[None, :], 0), axis=1)
+        tl.store(blocks_ptr + b, expert, mask=is_block)
+        tl.store(blocks_ptr + num_blocks + b, begin, mask=is_block)
+        tl.store(blocks_ptr + 2 * num_blocks + b, until, mask=is_block)
+        if tl.program_id(0) == 0:
+            tl.store(blocks_ptr + 3 * num_blocks, tl.sum(count, axis=0))
+    else:
+        n = (tl.program_id(0) - programs) * PAIRS + tl.arange(0, PAIRS)
+        is_pair = n < num_pairs
+        token = tl.load(token_ptr + n, mask=is_pair, other=0)
+        column = tl.load(column_ptr + n, mask=is_pair, other=0)
+        tl.store(place_ptr + token * num_columns + column, n, mask=is_pair)
+
+
+def lay_out(
+    tokens_N: Tensor, columns_N: Tensor, offsets_E: Tensor, *, num_tokens: int, num_columns: int, rows: int
+) -> tuple[Tensor, Tensor]:
+    """Return the blocks (3 B + 1,) and the places (T, K), both int32; waits for no accelerator.
+
+    Blocks are experts, starts and ends of B blocks of `rows` pairs, the most that there may be, and how many
+    of them have any; those come first. A place is which pair stands in a token's column, -1 for none.
+    """
+    num_experts, num_pairs, device = offsets_E.shape[0], len(tokens_N), offsets_E.device
+    num_blocks = -(-num_pairs // rows) + num_experts
+    blocks = torch.empty(3 * num_blocks + 1, dtype=torch.int32, device=device)
+    is_full = num_pairs == num_tokens * num_columns
+    place_TK = torch.empty(num_tokens, num_columns, dtype=torch.int32, device=device)
+    if not is_full:
+        place_TK.fill_(-1)
+    width = max(16, 1 << (num_experts - 1).bit_length())
+    programs = -(-num_blocks // BLOCKS)
+    _layout_kernel[(programs + -(-num_pairs // PAIRS),)](
+        offsets_E, blocks, tokens_N, columns_N, place_TK,
+        num_blocks, num_pairs, programs, num_experts, num_columns,
+        ROWS=rows, EXPERTS=width, BLOCKS=BLOCKS, PAIRS=PAIRS,
+    )  # fmt: skip
+    return blocks, place_TK
