@@ -238,7 +238,7 @@ def test_a_connection_that_the_upstream_closes_meanwhile_is_opened_again(tmp_pat
 def upstream_that_closes() -> Iterator[str]:
     """Answer the first request of every connection, and close it when the second one arrives."""
     listener = socket.create_server(("127.0.0.1", 0))
-    body = b'{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}'
+    body = b'{"choices":[{"message":{"content":"x"}}],"usage":{"prompt_tokens":1,"completion_tokens":1}}'
     head = b"HTTP/1.1 200 OK\r\nconnection: keep-alive\r\ncontent-type: application/json\r\n"
 
     def work() -> None:

@@ -303,7 +303,7 @@ def test_errors_of_the_gateways_own_come_in_anthropics_words(client: anthropic.A
         ask(client)
     assert caught.value.type == "api_error"
     told.say = lambda _: whole({"choices": []})
-    with pytest.raises(anthropic.InternalServerError, match="without a completion"):
+    with pytest.raises(anthropic.InternalServerError, match="without an answer"):
         ask(client)
 
 

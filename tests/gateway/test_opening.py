@@ -159,8 +159,11 @@ def test_messages_fall_back_after_their_start(stand: Stand, tmp_path: Path) -> N
         (sse(chunk(role="assistant", content="event: error\n")), "begun"),
         (sse(chunk(role="assistant", tool_calls=[{"index": 0}])), "begun"),
         (sse(chunk("stop", role="assistant")), "begun"),
-        (b"data: [DONE]\n\n", "begun"),
-        (b"data: not json\n\n", "begun"),
+        (b"data: [DONE]\n\n", "failed"),
+        (b"data: not json\n\n", "failed"),
+        (b"data: [1]\n\n", "begun"),
+        (sse({"object": "error", "message": "x", "code": 500}), "failed"),
+        (sse(chunk("error")), "failed"),
         (b"a" * (MOST_BYTES + 1), "begun"),
     ],
 )

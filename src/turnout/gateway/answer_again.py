@@ -7,6 +7,7 @@ and nothing is charged. Only answers that came whole are kept.
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import final
 
 from turnout.gateway.account import Spent
@@ -21,6 +22,10 @@ from turnout.gateway.reply import header_text, reply_headers, send_body, start_e
 CACHE = "cache"
 """The provider, and the reason, of an answer that was given again."""
 
+_WITHHELD = re.compile(
+    rb'"(?:finish|stop)_reason"\s*:\s*"(?:content_filter|refusal|error)"|"error"\s*:\s*\{|"status"\s*:\s*"failed"'
+)
+"""What an answer says that was kept back, or failed; within a text the quotes would be escaped."""
 _HEADER = b"x-turnout-cache"
 
 
@@ -93,9 +98,12 @@ class Memory:
             return
         if account.selection is not None and account.selection.reason == EXPLORED:
             return  # one draw is not to answer for many that the dial would have served otherwise
+        body = b"".join(self._parts)
+        if _WITHHELD.search(body) is not None or not account.counted_tokens[1]:
+            return  # a filter's word, or none at all, is no answer for others
         kept = Kept(
             content_type=self._content_type,
-            body=b"".join(self._parts),
+            body=body,
             is_stream=self._exchange.request.is_stream,
             served=account.served_name,
             born_s=cache.clock.now_s(),

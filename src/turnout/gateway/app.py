@@ -148,6 +148,7 @@ class Gateway:
         while self.num_running and waited_s < _LAST_CALLS_S:
             await asyncio.sleep(0.01)
             waited_s += 0.01
+        await self.parts.errands.close()
         await _end(self._beside)
         if self.parts.metrics.board is not None:
             self.parts.metrics.board.write(snapshot_of(self.parts))

@@ -18,9 +18,13 @@ from turnout.gateway.errors import ApiError
 from turnout.gateway.exchange import Exchange
 from turnout.gateway.hedge import ask_hedged
 from turnout.gateway.providers.base import Fault, Reply
+from turnout.gateway.providers.blame import own_limit
 from turnout.gateway.retry import backoff_s
 from turnout.gateway.select import Selection
-from turnout.gateway.single import ask_one, take
+from turnout.gateway.single import Answer, ask_one, take
+
+_BEYOND = "upstream_limit"
+"""The word for a candidate that refused a request for a limit of its own."""
 
 # Seeded by the system: two gateways must not wait in step.
 _chance = random.Random()
@@ -75,8 +79,9 @@ async def _round(
     account, breakers = exchange.account, exchange.parts.breakers
     faults: dict[Candidate, Fault] = {}
     asked: set[Candidate] = set()
+    refused: Answer | None = None
     for place, candidate in enumerate(ranked):
-        if candidate in asked:
+        if candidate in asked or (refused is not None and not _may_take(candidate, refused)):
             continue
         leave = breakers.enter(exchange.parts.places[candidate.name])
         if leave is None:
@@ -93,8 +98,22 @@ async def _round(
             if not fault.may_fall_back:
                 break
             continue
-        return take(exchange, answer), faults
-    return None, faults
+        if answer.reply.status < 400 or own_limit(answer.reply.status, answer.reply.body) is None:
+            return take(exchange, answer), faults
+        if place + 1 < len(ranked):
+            account.faults.append(f"{answer.candidate.name}: {_BEYOND}")
+        answer.leave.succeeded()
+        refused = refused or answer
+    # The first one's own words: it was chosen, and nobody else takes the request either.
+    return None if refused is None else take(exchange, refused), faults
+
+
+def _may_take(candidate: Candidate, refused: Answer) -> bool:
+    """Whether a candidate may take what another one refused: not where it is known to hold no more."""
+    if own_limit(refused.reply.status, refused.reply.body) != "length":
+        return True
+    own, least = candidate.context_tokens, refused.candidate.context_tokens
+    return own is None or least is None or own > least
 
 
 def _may_retry(exchange: Exchange, number: int) -> bool:

@@ -43,9 +43,11 @@ class Exchange:
         "parts",
         "protocol",
         "receive",
+        "outcome",
         "ruling",
         "scope",
         "send",
+        "unfinished",
         "unruled",
     )
 
@@ -73,6 +75,10 @@ class Exchange:
         """What keeps a silent stream alive."""
         self.hold: Hold | None = None
         """What the request has reserved of its key's budget and rates."""
+        self.unfinished: str | None = None
+        """What the upstream still works on when the request has been answered."""
+        self.outcome: tuple[int, str | None] = 200, None
+        """Status and error for its row."""
 
     @property
     def headers(self) -> Sequence[tuple[bytes, bytes]]:
@@ -90,6 +96,13 @@ class Exchange:
     @request.setter
     def request(self, request: ChatRequest) -> None:
         self.parsed = self.account.request = request
+
+    def end(self, status: int, error: str | None = None) -> None:
+        """Write the row, or have it wait for what is unfinished."""
+        if self.unfinished is None:
+            self.account.end(status, error)
+        else:
+            self.outcome = status, error
 
     @property
     def as_sent(self) -> ChatRequest:

@@ -23,6 +23,7 @@ from turnout.gateway.providers.base import Reply
 from turnout.gateway.reply import reply_headers, send_body
 from turnout.gateway.select import Selection
 from turnout.gateway.settle import forward, send_last, send_late, send_whole
+from turnout.gateway.unfinished import follow
 
 logger = logging.getLogger(__name__)
 
@@ -38,13 +39,22 @@ async def serve_exchange(exchange: Exchange) -> None:
         await _attend(exchange)
     finally:
         parts.running.count -= 1
-        if exchange.hold is not None and parts.admission is not None:
-            parts.admission.leave(exchange.hold, exchange.account)
-        parts.metrics.observe(exchange.account)
-        if parts.telemetry is not None:
-            parts.telemetry.observe(exchange)
         # It knows the exchange: together they would wait for a search for garbage.
         exchange.keep = None
+        if exchange.unfinished is None:
+            _close_books(exchange)
+        else:
+            follow(exchange, _close_books)
+
+
+def _close_books(exchange: Exchange) -> None:
+    """Give back what is left of the budget, and count a request that has ended."""
+    parts = exchange.parts
+    if exchange.hold is not None and parts.admission is not None:
+        parts.admission.leave(exchange.hold, exchange.account)
+    parts.metrics.observe(exchange.account)
+    if parts.telemetry is not None:
+        parts.telemetry.observe(exchange)
 
 
 async def _attend(exchange: Exchange) -> None:
@@ -64,21 +74,21 @@ async def _attend(exchange: Exchange) -> None:
             if exchange.leave is not None:
                 exchange.leave.abandoned()
     except ApiError as error:
-        account.end(error.status, error.code)
+        exchange.end(error.status, error.code)
         await _send_error(exchange, error)
     except ClientGoneError:
-        account.end(CLIENT_LEFT, "client_left")
+        exchange.end(CLIENT_LEFT, "client_left")
     except asyncio.CancelledError:
         # Nobody waits for this task to say so.
         if CANCELLED_IS_GONE in exchange.scope:
-            account.end(CLIENT_LEFT, "client_left")
+            exchange.end(CLIENT_LEFT, "client_left")
             return
         # Elsewhere only the end of a drain cancels a request.
-        account.end(503, "shutdown")
+        exchange.end(503, "shutdown")
         await _send_shutdown(exchange)
     except Exception:  # The edge: the client gets a typed failure, the log the traceback.
         logger.exception("request %s failed", account.decision_id)
-        account.end(500, "internal_error")
+        exchange.end(500, "internal_error")
         if account.is_sending and not (exchange.keep is not None and exchange.keep.has_begun):
             raise
         await _send_error(exchange, internal_error(account.decision_id))

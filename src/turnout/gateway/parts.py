@@ -17,6 +17,7 @@ from turnout.gateway.admission import Admission
 from turnout.gateway.breakers import Breakers
 from turnout.gateway.config import Config
 from turnout.gateway.decide import Decider, RouterDecider
+from turnout.gateway.errands import Errands
 from turnout.gateway.gate import Gate
 from turnout.gateway.ledger import Ledger
 from turnout.gateway.metrics import Metrics
@@ -79,6 +80,8 @@ class Parts:
     telemetry: Telemetry | None = None
     """Who is told of requests; None where nobody is."""
     running: Running = field(default_factory=Running)
+    errands: Errands = field(default_factory=Errands)
+    """What goes on when its request has been answered."""
     created_s: int
     """When these parts were made, in seconds since the epoch."""
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import final
 
+from turnout.gateway.account import Account
 from turnout.gateway.exchange import Exchange
 from turnout.gateway.pins_store import Pin, is_part
 from turnout.gateway.providers.base import Wait
@@ -17,6 +18,7 @@ from turnout.gateway.quick_cycle import QuickCycle
 from turnout.gateway.stream import UsageCount
 
 _BAD_EVENT = "upstream_bad_event"
+_ERROR_EVENT = "upstream_error_event"
 
 
 @final
@@ -67,7 +69,14 @@ class Relay:
         if scanner.is_done:
             # Clients may leave at the last event, and upstreams may hang up: the answer is complete.
             account.read_stream(scanner)
-            account.end(self._status)
+            account.end(self._status, note_error(account) if scanner.has_error else None)
+
+
+def note_error(account: Account) -> str:
+    """Note that the upstream failed in the middle of its answer; return the word for it."""
+    if (fault := f"{account.provider}: {_ERROR_EVENT}") not in account.faults:
+        account.faults.append(fault)
+    return _ERROR_EVENT
 
 
 async def pin_made(exchange: Exchange, names: tuple[str, ...], usage: UsageCount | None) -> None:

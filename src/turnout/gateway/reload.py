@@ -111,7 +111,7 @@ class Reloader:
         before.gate.settings = after.config.server
         before.ledger.settings = after.config.ledger
         self.gateway.parts = dataclasses.replace(
-            after, gate=before.gate, pins=before.pins, metrics=before.metrics
+            after, gate=before.gate, pins=before.pins, metrics=before.metrics, errands=before.errands
         )
         task = asyncio.create_task(self._retire(before, after))
         self._retiring.add(task)

@@ -8,9 +8,10 @@ from turnout.gateway.errors import ApiError
 from turnout.gateway.exchange import Exchange
 from turnout.gateway.providers.base import Chunks, Fault, Reply
 from turnout.gateway.quick_cycle import QuickCycle
-from turnout.gateway.relay import Relay, pin_made
+from turnout.gateway.relay import Relay, note_error, pin_made
 from turnout.gateway.reply import reply_headers, send_body, start_events
 from turnout.gateway.stream import read_usage
+from turnout.gateway.wire import is_given
 
 _TORN = b"\n\n"
 """Ends an event that was forwarded in parts, so that the next one is seen."""
@@ -26,7 +27,8 @@ async def send_whole(exchange: Exchange, reply: Reply) -> None:
             await pin_made(exchange, made, account.usage)
         if estimate or account.usage is None or account.usage.completion_tokens is None:
             account.output_estimate = estimate
-    account.end(reply.status, None if reply.status < 400 else f"upstream_{reply.status}")
+        exchange.unfinished = exchange.protocol.unfinished(reply.body)
+    exchange.end(reply.status, None if reply.status < 400 else f"upstream_{reply.status}")
     _tell_breaker(exchange, is_good=True)
     account.is_sending = True
     is_estimated = is_answer and account.is_estimated
@@ -50,14 +52,16 @@ async def forward(exchange: Exchange, reply: Reply, chunks: Chunks) -> None:
     finally:
         chunks.close()
         account.read_stream(scanner, read_usage(chunks.reported))
+        if not scanner.is_done and is_given(exchange.request.members, "background"):
+            exchange.unfinished = scanner.response_id
         if keep is not None:
             keep.stop()
-    _tell_breaker(exchange, is_good=fault is None)
+    _tell_breaker(exchange, is_good=fault is None and not scanner.has_error)
     if fault is None:
-        account.end(reply.status, "upstream_error_event" if scanner.has_error else None)
+        exchange.end(reply.status, note_error(account) if scanner.has_error else None)
         return
     account.faults.append(f"{account.provider}: {fault.code}")
-    account.end(fault.status, fault.code)
+    exchange.end(fault.status, fault.code)
     event = exchange.protocol.error_event(fault.message, code=fault.code)
     body = _TORN + event if scanner.is_torn else event
     await exchange.send({"type": "http.response.body", "body": body, "more_body": True})

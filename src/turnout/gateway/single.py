@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import final
 
 import msgspec
 
 from turnout.core.candidate import Candidate
+from turnout.gateway.afford import most_output_tokens
 from turnout.gateway.breakers import Pass
+from turnout.gateway.errors import ApiError
 from turnout.gateway.exchange import Exchange
 from turnout.gateway.protocols.base import Protocol
 from turnout.gateway.providers.base import Call, Fault, Provider, Reply
-from turnout.gateway.wire import ChatRequest
+from turnout.gateway.translate.events import unread_answer
+from turnout.gateway.translate.refusal import unreadable
+from turnout.gateway.wire import ChatRequest, is_given
+
+logger = logging.getLogger(__name__)
 
 CHAT = "chat"
 """The API that every provider speaks."""
@@ -56,7 +63,12 @@ async def ask_one(exchange: Exchange, candidate: Candidate, leave: Pass) -> Answ
         leave.failed(fault)
         raise
     except asyncio.CancelledError:
-        if call.work.output_tokens is not None:
+        if is_given(call.request.members, "background"):
+            # The upstream may go on with it, by a name that nobody was told.
+            otherwise = exchange.parts.config.auth.reserve_output_tokens
+            account.served = candidate
+            account.output_estimate = most_output_tokens(call.request, candidate, otherwise)
+        elif call.work.output_tokens is not None:
             # Nobody waits any more, but the prompt was read and tokens were written.
             account.served, account.output_estimate = candidate, call.work.output_tokens
         else:
@@ -74,8 +86,20 @@ async def ask_one(exchange: Exchange, candidate: Candidate, leave: Pass) -> Answ
 
 async def _ask_translated(protocol: Protocol, provider: Provider, call: Call) -> Reply:
     """Ask in chat, which every provider speaks, and say the reply in the client's own API."""
-    chat = msgspec.structs.replace(call, request=protocol.to_chat(call.request), protocol=CHAT)
-    return protocol.from_chat(await provider.ask(chat), call.request, provider.name)
+    try:
+        request = protocol.to_chat(call.request)
+    except (Fault, ApiError):
+        raise
+    except Exception as error:  # The edge: a field of a kind that nobody has thought of.
+        logger.exception("a request could not be translated")
+        raise unreadable("body", error) from error
+    reply = await provider.ask(msgspec.structs.replace(call, request=request, protocol=CHAT))
+    try:
+        return protocol.from_chat(reply, call.request, provider.name)
+    except Fault:
+        raise
+    except Exception as error:  # The edge: an answer of a kind that nobody has thought of.
+        raise unread_answer(provider.name, error) from error
 
 
 def _spared(exchange: Exchange, candidate: Candidate) -> ChatRequest:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from typing import final
+from typing import Any, final
 
 import msgspec
 
@@ -30,6 +30,8 @@ _GOES_ON = (b'"finish_reason":null', b'"finish_reason": null')
 _MARK = re.compile(rb'"usage"\s*:\s*\{|\[DONE\]|"error"')
 _MOST_LOOKS = 8
 """For a frame in one stream; an upstream whose events differ in more than their text has none."""
+_NO_ERROR = (b"null", b"false", b'""', b"{}", b"[]")
+_FAILS = re.compile(rb'"finish_reason"\s*:\s*"error"')
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
 
 
@@ -71,6 +73,7 @@ def _plausible(count: int | None) -> int | None:
 
 class _Chunk(msgspec.Struct):
     usage: UsageCount | None = None
+    object: Any = None
     choices: list[msgspec.Raw] | None = None
     error: msgspec.Raw = msgspec.Raw(b"null")
 
@@ -110,6 +113,7 @@ def _odd_chunk(data: bytes) -> _Chunk:
     choices = told.get("choices")
     return _Chunk(
         usage=read_usage(told.get("usage")),
+        object=told.get("object"),
         choices=[msgspec.Raw(b"null")] if choices else None,
         error=msgspec.Raw(msgspec.json.encode(told.get("error"))),
     )
@@ -132,6 +136,8 @@ class Scanner(ABC):
     """Whether an event was forwarded before its end had come, because it is too long to hold."""
     made: tuple[str, ...] = ()
     """Names of what the upstream now keeps, which a later request can be about."""
+    response_id: str | None = None
+    """The name of the answer itself, where the upstream may go on with it when nobody reads it."""
 
     @property
     @abstractmethod
@@ -283,7 +289,7 @@ class EventScanner(Scanner):
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             self.has_bad_event |= _is_bad(event)
             chunk = _odd_chunk(data)
-        if bytes(chunk.error) != b"null":
+        if bytes(chunk.error) not in _NO_ERROR or chunk.object == "error" or _FAILS.search(data):
             self.has_error = True
         if chunk.usage is None:
             return False

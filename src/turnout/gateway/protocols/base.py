@@ -48,6 +48,10 @@ class Protocol(ABC):
         """Return the names of what the upstream keeps of a whole answer (`ChatRequest.follows`)."""
         return ()
 
+    def unfinished(self, body: bytes) -> str | None:
+        """Return the name of a whole answer that the upstream still works on; None where it is complete."""
+        return None
+
     def to_chat(self, request: ChatRequest) -> ChatRequest:
         """Return the request in chat, for a provider that does not speak this API; raises `Fault`."""
         return request

@@ -12,7 +12,7 @@ import msgspec
 
 from turnout.gateway.errors import ApiError
 from turnout.gateway.protocols.base import Protocol, said_tokens
-from turnout.gateway.protocols.responses_scan import Kept, ResponsesScanner
+from turnout.gateway.protocols.responses_scan import ResponsesScanner, read_kept
 from turnout.gateway.protocols.responses_wire import parse_responses
 from turnout.gateway.providers.base import Reply
 from turnout.gateway.reply import error_reply
@@ -22,8 +22,6 @@ from turnout.gateway.translate.chat_stream_as_responses import ChatAsResponses
 from turnout.gateway.translate.events import Translated, write_event
 from turnout.gateway.translate.responses_request_as_chat import chat_request
 from turnout.gateway.wire import ChatRequest, parse_chat
-
-_decoder = msgspec.json.Decoder(Kept)
 
 
 @final
@@ -43,14 +41,19 @@ class ResponsesProtocol(Protocol):
 
     def read_answer(self, reply: Reply) -> tuple[UsageCount | None, int | None]:
         """Return usage, and where it says nothing of the answer, its length."""
-        kept = _read(reply.body)
+        kept = read_kept(reply.body)
         usage = None if kept is None else kept.count
         return usage, said_tokens(usage, reply.body)
 
     def made(self, body: bytes) -> tuple[str, ...]:
         """Return the names of the response, of its conversation and of its encrypted reasoning."""
-        kept = _read(body)
+        kept = read_kept(body)
         return () if kept is None else kept.names
+
+    def unfinished(self, body: bytes) -> str | None:
+        """Return the id of a response that is made in the background."""
+        kept = read_kept(body) if b'"queued"' in body or b'"in_progress"' in body else None
+        return kept.id if kept is not None and kept.is_unfinished else None
 
     def to_chat(self, request: ChatRequest) -> ChatRequest:
         """Return the request as a chat request; raises `Fault` for what chat cannot say."""
@@ -76,10 +79,3 @@ class ResponsesProtocol(Protocol):
         error: dict[str, Any] = {"message": message, "type": "upstream_error", "param": None, "code": code}
         event = {"type": "error", "code": code, "message": message, "param": None, "error": error}
         return write_event(event, "error")
-
-
-def _read(body: bytes) -> Kept | None:
-    try:
-        return _decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None

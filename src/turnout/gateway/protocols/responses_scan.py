@@ -10,6 +10,8 @@ from turnout.gateway.pins_store import conversation_name, item_name, seal
 from turnout.gateway.protocols.scan import NamedScanner
 from turnout.gateway.stream import UsageCount, event_data, read_usage
 
+FAILED = "failed"
+_UNFINISHED = ("queued", "in_progress")
 _ENDS = ("response.completed", "response.incomplete", "response.failed")
 
 
@@ -27,6 +29,7 @@ class Kept(msgspec.Struct):
     """The part of a response that is read here."""
 
     id: str = ""
+    status: Any = None
     usage: Any = None
     """An object of counts; what is none is no reason to lose the rest."""
     output: list[_Item] = []
@@ -48,6 +51,11 @@ class Kept(msgspec.Struct):
         )
 
     @property
+    def is_unfinished(self) -> bool:
+        """Whether the upstream still works on it."""
+        return self.status in _UNFINISHED
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Names of what only this upstream can go on from."""
         sealed = [seal(item.encrypted_content) for item in self.output if item.encrypted_content]
@@ -64,6 +72,15 @@ class _Event(msgspec.Struct):
 
 
 _decoder = msgspec.json.Decoder(_Event)
+_kept_decoder = msgspec.json.Decoder(Kept)
+
+
+def read_kept(body: bytes) -> Kept | None:
+    """Return what is read of a whole response; None where it is none."""
+    try:
+        return _kept_decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 @final
@@ -82,6 +99,7 @@ class ResponsesScanner(NamedScanner):
             return
         if told.type in ("response.created", *_ENDS):
             self.made = told.response.names
+            self.response_id = told.response.id or None
             self.usage = told.response.count or self.usage
             self.is_done |= told.type in _ENDS
             self.is_usage_last = self.is_done and self.usage is not None

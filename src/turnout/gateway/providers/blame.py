@@ -27,6 +27,19 @@ _KEY = re.compile(rb"API_KEY_INVALID|(?:invalid|incorrect) api key|credit balanc
 """Keys and credit in a 400, as Gemini and Anthropic have it."""
 _CONTENT = re.compile(rb"moderat|flagged|content.?(?:polic|filter)|safety|guardrail", re.IGNORECASE)
 """A 403 about what was asked, as OpenRouter has it."""
+_TOO_LONG = re.compile(
+    r"context.?(?:length|window)|maximum context|prompt is too long|input is too long"
+    r"|too many (?:input )?tokens"
+    r"|input token count|request_too_large|max_model_len|exceeds? the (?:available|model)",
+    re.IGNORECASE,
+)
+_NOT_TAKEN = re.compile(
+    r"unsupported_(?:parameter|value)|unsupported (?:parameter|value)|(?:is|are) not supported|not support"
+    r"|content.?(?:polic|filter)|moderation|safety|flagged|guardrail",
+    re.IGNORECASE,
+)
+"""What one model does not take, and another one may: a parameter, or what was asked."""
+_STATUSES = range(400, 600)
 _MODEL = re.compile(r"model|deployment|endpoint", re.IGNORECASE)
 _BEGINNING_BYTES = 600
 
@@ -43,6 +56,47 @@ def blame(status: int, body: bytes) -> Blame:
         # Without an error object it is no answer of the API, but of a server that knows no such path.
         return "model" if told is None or _MODEL.search(told) else "request"
     return "time" if status == 408 else "request"
+
+
+Limit = Literal["length", "kind"]
+
+
+def own_limit(status: int, body: bytes) -> Limit | None:
+    """Return the limit of its own for which a model refuses a request: another one may take it.
+
+    `length` for one that is too long, `kind` for a parameter or a content; None for what nobody would take.
+    """
+    if status == 413:
+        return "length"
+    if status not in (400, 403, 422, 451):
+        return None
+    told = _told(body) or body[:_BEGINNING_BYTES].decode("utf-8", "replace")
+    if _TOO_LONG.search(told):
+        return "length"
+    return "kind" if status == 451 or _NOT_TAKEN.search(told) else None
+
+
+def told_status(body: bytes) -> int | None:
+    """Return the status that an error would have had which came as a 200; None for what is no error.
+
+    Some servers, and proxies before them, say 200 before they know how an answer ends.
+    """
+    if b'"error"' not in body:
+        return None
+    try:
+        told = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if not isinstance(told, dict):
+        return None
+    error, choices = told.get("error"), told.get("choices")
+    is_error = bool(error) or "error" in (told.get("object"), told.get("type"))
+    if not is_error and isinstance(choices, list):
+        is_error = any(isinstance(one, dict) and one.get("finish_reason") == "error" for one in choices)
+    if not is_error:
+        return None
+    code = (error if isinstance(error, dict) else told).get("code")
+    return code if isinstance(code, int) and code in _STATUSES else 502
 
 
 def own_fault(name: str, status: int, body: bytes, model: str = "") -> Fault | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -12,18 +13,23 @@ import msgspec
 
 from turnout.core.candidate import Candidate
 from turnout.core.errors import ConfigError, sentence
-from turnout.gateway.alarm import Alarm, Patience
+from turnout.gateway.alarm import Alarm
 from turnout.gateway.completion import read_completion
 from turnout.gateway.errors import ApiError, Headers
-from turnout.gateway.providers.base import Call, Chunks, Fault, KeptCall, Provider, Reply, TakeIn, Wait, cut
-from turnout.gateway.providers.blame import ACCOUNT, limited, own_fault
+from turnout.gateway.providers.arriving import Arriving
+from turnout.gateway.providers.at_once import AtOnce, events_of
+from turnout.gateway.providers.base import Call, Chunks, Fault, KeptCall, Provider, Reply, cut
+from turnout.gateway.providers.blame import ACCOUNT, limited, own_fault, told_status
 from turnout.gateway.providers.client import Client, ConnectTimeoutError, UnreachableError
 from turnout.gateway.providers.dialect import Dialect, Outgoing
 from turnout.gateway.providers.response import BrokenError, ClientError, Response
 from turnout.gateway.retry import read_retry_after
 from turnout.gateway.secret import read_secret
 from turnout.gateway.settings_providers import UpstreamSettings
-from turnout.gateway.translate.events import Translated
+from turnout.gateway.translate.events import Translated, unread_answer
+from turnout.gateway.translate.refusal import unreadable
+
+logger = logging.getLogger(__name__)
 
 _OVERLOADED = (503, 529)
 _SPARE_S = 0.05
@@ -95,10 +101,19 @@ class HttpProvider(Provider):
 
     def ask(self, call: Call) -> Coroutine[Any, Any, Reply]:
         """Send the request; a stream's reply is returned once something of an answer is there."""
-        sent = self.dialect.outgoing(call)
+        sent = self._outgoing(call)
         if call.headers:
             sent = msgspec.structs.replace(sent, headers=_headers_of(sent.headers, call.headers))
         return self._exchange("POST", sent, lambda response, alarm: self._reply(call, response, alarm))
+
+    def _outgoing(self, call: Call) -> Outgoing:
+        try:
+            return self.dialect.outgoing(call)
+        except (Fault, ApiError):
+            raise
+        except Exception as error:  # The edge: a field of a kind that nobody has thought of.
+            logger.exception("a request could not be written for the upstream %r", self.name)
+            raise unreadable("body", error) from error
 
     def keeps(self, kind: str) -> bool:
         """Whether the upstream has OpenAI's Responses, or Conversations."""
@@ -117,7 +132,7 @@ class HttpProvider(Provider):
         headers = _passed(response)
         try:
             if response.status == 200 and response.content_type == self._stream_type:
-                chunks = _Arriving(self.name, response, await response.read_some(), self.settings.idle_s)
+                chunks = Arriving(self.name, response, await response.read_some(), self.settings.idle_s)
                 return Reply(status=200, headers=headers, chunks=chunks)
             body = await response.read()
             if (
@@ -169,26 +184,41 @@ class HttpProvider(Provider):
         except BaseException:
             response.close()
             raise
-        completion = None
-        if response.status == 200:
+        completion, status = None, response.status
+        if status == 200:
             completion = read_completion(body) if call.protocol == "chat" else None
             if completion is None and not _is_object(body):
                 raise self._no_answer(body)
+            status = told_status(body) or 200
         headers = self._headers(call, response)
-        reply = Reply(status=response.status, headers=headers, body=body, completion=completion)
-        if response.status == 429 or response.status >= 500 or 300 <= response.status < 400:
-            raise self._refused(reply)
+        reply = Reply(status=status, headers=headers, body=body, completion=completion)
+        if status == 429 or status >= 500 or 200 < status < 400:
+            raise self._refused(reply, response.status)
         if (
             reply.status >= 400
             and (fault := own_fault(self.name, reply.status, body, call.model)) is not None
         ):
             raise fault
-        return self.dialect.whole(call, reply)
+        try:
+            reply = self.dialect.whole(call, reply)
+        except Fault:
+            raise
+        except Exception as error:  # The edge: an answer of a kind that nobody has thought of.
+            raise unread_answer(self.name, error) from error
+        return self._at_once(call, reply) if status == 200 and call.request.is_stream else reply
+
+    def _at_once(self, call: Call, reply: Reply) -> Reply:
+        """Return a whole answer as the stream that was asked for; raises `Fault` where it is none."""
+        events = events_of(call.protocol, reply.body)
+        if events is None:
+            raise self._no_answer(reply.body)
+        headers = [_EVENTS, *(header for header in reply.headers if header[0] != b"content-type")]
+        return Reply(status=200, headers=headers, chunks=AtOnce(events))
 
     def _streamed(self, call: Call, response: Response, first: bytes) -> Reply:
         """Return the reply of a stream that has begun, in the client's language."""
         headers = self._headers(call, response)
-        chunks: Chunks = _Arriving(self.name, response, first, self.settings.idle_s)
+        chunks: Chunks = Arriving(self.name, response, first, self.settings.idle_s)
         translator = self.dialect.translator(call)
         if translator is not None:
             chunks = Translated(chunks, translator, upstream=self.name)
@@ -262,8 +292,8 @@ class HttpProvider(Provider):
         error = ApiError(503, message, code="upstream_unreachable", kind="upstream_error")
         return Fault(error, may_retry=True, is_charge_unknown=was_sent)
 
-    def _refused(self, reply: Reply) -> Fault:
-        got = f"status {reply.status}: {reply.body[:80].decode('utf-8', 'replace')}"
+    def _refused(self, reply: Reply, status: int) -> Fault:
+        got = f"status {status}: {reply.body[:80].decode('utf-8', 'replace')}"
         message = sentence(
             f"the upstream {self.name!r} failed",
             allowed="an answer or a client error",
@@ -279,74 +309,9 @@ class HttpProvider(Provider):
             may_retry=reply.status >= 500,
             is_limit=reply.status in _OVERLOADED and retry_after_s is not None,
             retry_after_s=retry_after_s,
+            # Whoever said 200 has begun an answer.
+            is_charge_unknown=status < 300,
         )
-
-
-@final
-class _Arriving(Chunks):
-    def __init__(self, name: str, response: Response, first: bytes, idle_s: float) -> None:
-        self._name = name
-        self._response = response
-        self._first = first
-        self._idle_s = idle_s
-        self._patience: Patience | None = None
-
-    async def read(self) -> bytes:
-        if self._first:
-            block, self._first = self._first, b""
-            return block
-        if block := self._response.ready():
-            return block
-        patience = self._patience
-        if patience is None:
-            patience = self._patience = Patience(self._idle_s)
-        patience.begin()
-        try:
-            return await self._response.read_some()
-        except ClientError as error:
-            raise cut(self._name, error, may_fall_back=False) from error
-        except asyncio.CancelledError as error:
-            if patience.is_cause():
-                raise cut(self._name, TimeoutError(), may_fall_back=False) from error
-            raise
-        finally:
-            patience.end()
-
-    async def pour(self, take_in: TakeIn) -> None:
-        """Have blocks taken where they arrive, without a turn of the event loop for each."""
-        if self._first:
-            block, self._first = self._first, b""
-            if (wait := take_in(block)) is not None:
-                await wait()
-        patience = Patience(self._idle_s)
-
-        def take(block: bytes) -> Wait | None:
-            patience.go_on()
-            return take_in(block)
-
-        try:
-            while True:
-                patience.begin()
-                wait = await self._response.hand_on(take)
-                patience.end()
-                if wait is None:
-                    return
-                await wait()
-        except ClientError as error:
-            raise cut(self._name, error, may_fall_back=False) from error
-        except asyncio.CancelledError as error:
-            if patience.is_cause():
-                raise cut(self._name, TimeoutError(), may_fall_back=False) from error
-            raise
-        finally:
-            patience.end()
-            patience.stop()
-
-    def close(self) -> None:
-        if self._patience is not None:
-            self._patience.stop()
-        # A response that was read to its end has given its connection back already; closing it is free.
-        self._response.close()
 
 
 def _headers_of(own: Mapping[str, str], besides: tuple[tuple[bytes, bytes], ...]) -> Mapping[str, str]:

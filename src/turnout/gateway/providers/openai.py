@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import final
 
 from turnout.core.candidate import Candidate
-from turnout.gateway.providers.base import Call, KeptCall
+from turnout.core.errors import sentence
+from turnout.gateway.errors import ApiError
+from turnout.gateway.providers.base import Call, Fault, KeptCall, Reply
 from turnout.gateway.providers.body import embeddings_body, responses_body, upstream_body, upstream_model
 from turnout.gateway.providers.dialect import Dialect, Outgoing
 from turnout.gateway.settings_providers import OpenAISettings
@@ -17,6 +19,18 @@ _PATHS = {
     "embeddings": "/embeddings",
 }
 _BODIES = {"responses": responses_body, "embeddings": embeddings_body}
+
+
+def no_choice(body: bytes) -> Fault:
+    """Return the fault of a chat answer in which nothing is said."""
+    message = sentence(
+        "the upstream answered 200 without an answer",
+        allowed="an object with at least one of 'choices'",
+        got=body[:60].decode("utf-8", "replace"),
+        do="check that its base_url is the API that its kind says",
+    )
+    error = ApiError(502, message, code="upstream_error", kind="upstream_error")
+    return Fault(error, is_charge_unknown=True)
 
 
 @final
@@ -49,6 +63,12 @@ class OpenAIDialect(Dialect):
         write = _BODIES.get(call.protocol)
         body = upstream_body(call, self.settings) if write is None else write(call)
         return Outgoing(url=self._urls[call.protocol], headers=self._headers, body=body)
+
+    def whole(self, call: Call, reply: Reply) -> Reply:
+        """Return a whole reply as it is; raises `Fault` for a chat answer without a choice."""
+        if reply.status == 200 and reply.completion is not None and not reply.completion.choices:
+            raise no_choice(reply.body)
+        return reply
 
     def kept(self, call: KeptCall) -> Outgoing | None:
         """Return what to send about what is kept; None where the upstream has no such path."""

@@ -20,6 +20,8 @@ _ANNOUNCED = frozenset(
     " response.output_item.added response.content_part.added response.reasoning_summary_part.added".split()
 )
 _FAILED = frozenset({"error", "response.failed"})
+_ERROR = "error"
+"""What some servers say in place of an answer: as its object, or as its finish reason."""
 _IS_ERROR = re.compile(rb"^event: ?error\s*$", re.MULTILINE)
 _SAYS = re.compile(rb'"content"\s*:\s*"[^"]')
 
@@ -46,6 +48,7 @@ class _Choice(msgspec.Struct):
 
 class _Event(msgspec.Struct):
     type: str | None = None
+    object: Any = None
     error: Any = None
     choices: list[_Choice] | None = None
 
@@ -71,15 +74,21 @@ def read_opening(held: bytes) -> Opening:
 
 
 def _read(data: bytes, *, is_error: bool) -> Opening:
+    if data == b"[DONE]":
+        return Opening("failed", data)
     try:
         told = _decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except msgspec.ValidationError:
         return Opening("failed", data) if is_error else BEGUN
-    if is_error or told.type in _FAILED or told.error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Opening("failed", data)
+    if is_error or told.type in _FAILED or told.error or told.object == _ERROR:
         return Opening("failed", data)
     if told.choices is None:
         return SILENT if told.type in _ANNOUNCED else BEGUN
     for choice in told.choices:
+        if choice.finish_reason == _ERROR:
+            return Opening("failed", data)
         if choice.finish_reason is not None or choice.text:
             return BEGUN
         for name, value in (choice.delta or {}).items():

@@ -104,7 +104,7 @@ def stop(finish: str | None, matched: str | int | None, *, has_calls: bool) -> d
         finish = "tool_calls"
     if finish == "stop" and isinstance(matched, str):
         return {"stop_reason": "stop_sequence", "stop_sequence": matched}
-    return {"stop_reason": STOP_OF_FINISH.get(finish or "stop", "end_turn"), "stop_sequence": None}
+    return {"stop_reason": STOP_OF_FINISH.get(str(finish or "stop"), "end_turn"), "stop_sequence": None}
 
 
 def no_completion(upstream: str, error: Exception) -> Fault:

@@ -75,7 +75,7 @@ class ChatChunks(Translator):
             self._has_begun = True
             self._usage.update(counts_of(chunk.get("usage")))
             return told + b"".join([self._choice(choice) for choice in chunk.get("choices") or []])
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise BadEventError(f"a chunk that is none: {error}") from error
 
     def _choice(self, choice: dict[str, Any]) -> bytes:

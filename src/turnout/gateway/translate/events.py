@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -12,6 +13,8 @@ import msgspec
 from turnout.core.errors import sentence
 from turnout.gateway.errors import ApiError
 from turnout.gateway.providers.base import Chunks, Fault
+
+logger = logging.getLogger(__name__)
 
 MAX_EVENT_BYTES = 32_000_000
 """Bytes of one event; a longer one is no event."""
@@ -96,6 +99,9 @@ class Translated(Chunks):
                 told = self._translator.feed(block) if block else self._translator.end()
             except BadEventError as error:
                 raise _bad_event(self._upstream, error) from error
+            except Exception as error:  # The edge: an event that nobody has thought of ends one stream.
+                logger.exception("a stream of the upstream %r could not be translated", self._upstream)
+                raise _bad_event(self._upstream, error) from error
             self._is_over = not block
             if told:
                 return told
@@ -125,7 +131,19 @@ def _data(event: bytes) -> bytes:
     return b"\n".join(lines)
 
 
-def _bad_event(upstream: str, error: BadEventError) -> Fault:
+def unread_answer(upstream: str, error: Exception) -> Fault:
+    """Return the fault of a whole answer that nobody could translate, after a line in the log."""
+    logger.error("an answer of the upstream %r could not be translated", upstream, exc_info=error)
+    message = sentence(
+        f"the upstream {upstream!r} sent an answer that cannot be translated",
+        allowed="an answer of its own API",
+        got=f"{type(error).__name__}: {error}",
+        do="ask again, or name another model",
+    )
+    return Fault(ApiError(502, message, code="upstream_error", kind="upstream_error"), is_charge_unknown=True)
+
+
+def _bad_event(upstream: str, error: Exception) -> Fault:
     message = sentence(
         f"the upstream {upstream!r} sent an event that cannot be translated",
         allowed="an event of its own API",

@@ -11,7 +11,7 @@ import msgspec
 from turnout.core.errors import sentence
 from turnout.gateway.stream import DONE
 from turnout.gateway.translate.events import BadEventError, EventCutter, Translator, read_object, write_event
-from turnout.gateway.translate.words import counts_of
+from turnout.gateway.translate.words import count_in, counts_of
 
 _FINISH = {"STOP": "stop", "MAX_TOKENS": "length"}
 _LOST = ("MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS", "MALFORMED_RESPONSE")
@@ -32,7 +32,9 @@ def chat_of_gemini(body: bytes) -> bytes:
         told = read_object(body)
         reader = _Reader(told)
         choices = [_whole(reader, candidate) for candidate in reader.candidates(told)]
-    except (BadEventError, KeyError, TypeError, AttributeError) as error:
+    except NotAnAnswerError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise NotAnAnswerError(str(error)) from error
     if not choices:
         raise NotAnAnswerError("no candidates")
@@ -54,14 +56,14 @@ def gemini_error(body: bytes) -> bytes:
 
 def gemini_usage(usage: Mapping[str, Any]) -> dict[str, Any]:
     """Return chat's usage; thoughts are counted apart there and are part of the output here."""
-    thoughts = usage.get("thoughtsTokenCount") or 0
-    tokens_in = (usage.get("promptTokenCount") or 0) + (usage.get("toolUsePromptTokenCount") or 0)
-    tokens_out = (usage.get("candidatesTokenCount") or 0) + thoughts
+    thoughts = count_in(usage, "thoughtsTokenCount")
+    tokens_in = count_in(usage, "promptTokenCount") + count_in(usage, "toolUsePromptTokenCount")
+    tokens_out = count_in(usage, "candidatesTokenCount") + thoughts
     return {
         "prompt_tokens": tokens_in,
         "completion_tokens": tokens_out,
         "total_tokens": tokens_in + tokens_out,
-        "prompt_tokens_details": {"cached_tokens": usage.get("cachedContentTokenCount") or 0},
+        "prompt_tokens_details": {"cached_tokens": count_in(usage, "cachedContentTokenCount")},
         "completion_tokens_details": {"reasoning_tokens": thoughts},
     }
 
@@ -191,7 +193,7 @@ class GeminiAsChat(Translator):
             return write_event(
                 {"error": {"message": str(error), "type": _TYPE, "param": None, "code": _TYPE}}
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise BadEventError(f"a chunk that is none: {error}") from error
 
     def _choice(self, reader: _Reader, candidate: dict[str, Any]) -> bytes:
@@ -228,6 +230,8 @@ def _lost(candidate: dict[str, Any]) -> str:
 
 
 def _error(error: Any) -> dict[str, Any]:
-    """Return OpenAI's error object for one of Google's."""
+    """Return OpenAI's error object for one of Google's, or for what stands in its place."""
+    if not isinstance(error, dict):
+        return {"message": str(error), "type": _TYPE, "param": None, "code": _TYPE}
     kind = str(error.get("status", "error")).lower()
-    return {"message": str(error["message"]), "type": kind, "param": None, "code": kind}
+    return {"message": str(error.get("message", kind)), "type": kind, "param": None, "code": kind}

@@ -74,7 +74,7 @@ def _choose(members: Members, body: dict[str, Any]) -> None:
     kind = choice.get("type")
     if kind == "tool":
         body["tool_choice"] = {"type": "function", "function": {"name": choice.get("name")}}
-    elif kind in _CHOICES:
+    elif isinstance(kind, str) and kind in _CHOICES:
         body["tool_choice"] = _CHOICES[kind]
     else:
         raise refuse("tool_choice", LANGUAGE, choice)

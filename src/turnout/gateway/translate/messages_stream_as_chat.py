@@ -75,7 +75,7 @@ class MessagesAsChat(Translator):
             if kind == "error":
                 self._is_over = True
                 return _error(event["error"])
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise BadEventError(f"an event of type {kind!r} without {error}") from error
         return b""  # ping, and kinds to come: the API says that unknown ones are to be passed over
 
@@ -146,7 +146,7 @@ class MessagesAsChat(Translator):
         rest = "" if self._object is None else self._object.end()
         last = self._delta_chunk({"content": rest}) if rest else b""
         more = {} if delta.get("stop_sequence") is None else {"stop_reason": delta["stop_sequence"]}
-        return last + self._delta_chunk({}, finish=FINISH_OF_STOP.get(reason, "stop"), **more)
+        return last + self._delta_chunk({}, finish=FINISH_OF_STOP.get(str(reason), "stop"), **more)
 
     def _delta_chunk(self, delta: dict[str, Any], *, finish: str | None = None, **more: Any) -> bytes:
         if not self._head:

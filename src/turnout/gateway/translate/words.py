@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from turnout.gateway.stream import whole_count
+
 FINISH_OF_STOP = {
     "end_turn": "stop",
     "stop_sequence": "stop",
@@ -47,9 +49,9 @@ def counts_of(usage: object) -> Mapping[str, Any]:
 
 def chat_usage(usage: Mapping[str, Any]) -> dict[str, Any]:
     """Return chat's usage of one of Messages, whose input leaves out what a cache gave or took."""
-    read, written = _count(usage, "cache_read_input_tokens"), _count(usage, "cache_creation_input_tokens")
-    tokens_in = _count(usage, "input_tokens") + read + written
-    tokens_out = _count(usage, "output_tokens")
+    read, written = count_in(usage, "cache_read_input_tokens"), count_in(usage, "cache_creation_input_tokens")
+    tokens_in = count_in(usage, "input_tokens") + read + written
+    tokens_out = count_in(usage, "output_tokens")
     told: dict[str, Any] = {
         "prompt_tokens": tokens_in,
         "completion_tokens": tokens_out,
@@ -77,12 +79,12 @@ def messages_usage(usage: Mapping[str, Any]) -> dict[str, Any]:
     """Return the usage of Messages for one of chat; what a cache gave and took is counted apart there."""
     details = usage.get("prompt_tokens_details")
     details = details if isinstance(details, dict) else {}
-    read, written = _count(details, "cached_tokens"), _count(details, "cache_write_tokens")
+    read, written = count_in(details, "cached_tokens"), count_in(details, "cache_write_tokens")
     told: dict[str, Any] = {
-        "input_tokens": max(0, _count(usage, "prompt_tokens") - read - written),
+        "input_tokens": max(0, count_in(usage, "prompt_tokens") - read - written),
         "cache_creation_input_tokens": written,
         "cache_read_input_tokens": read,
-        "output_tokens": _count(usage, "completion_tokens"),
+        "output_tokens": count_in(usage, "completion_tokens"),
     }
     spent = usage.get("completion_tokens_details")
     if isinstance(spent, dict) and isinstance(spent.get("reasoning_tokens"), int):
@@ -105,6 +107,6 @@ def messages_kind(status: int) -> str:
     return _KIND_OF_STATUS.get(status, "invalid_request_error" if status < 500 else "api_error")
 
 
-def _count(usage: Mapping[str, Any], name: str) -> int:
-    value = usage.get(name)
-    return value if isinstance(value, int) else 0
+def count_in(usage: Mapping[str, Any], name: str) -> int:
+    """Return a count of a usage object; 0 where it is none."""
+    return whole_count(usage.get(name)) or 0
