@@ -308,6 +308,26 @@ def test_a_second_derivative_is_right_or_refused(executor, setting) -> None:
     assert bool(found.any())
 
 
+@pytest.mark.parametrize("executor", sorted(EXECUTORS))
+def test_transforms_of_functions_are_followed_or_refused(executor) -> None:
+    experts, plan, x_TD = (
+        make("swiglu", torch.float32, width=16, inner=8),
+        plans(5)["spread"],
+        torch.randn(5, 16),
+    )
+
+    def total(x_TD: torch.Tensor) -> torch.Tensor:
+        return make_executor(executor).run(x_TD, plan, experts).sum()
+
+    calls = (lambda: torch.func.grad(total)(x_TD), lambda: torch.func.vmap(total)(x_TD[None]))
+    for call in calls:
+        if executor == "loop":
+            assert bool(call().any())
+            continue
+        with pytest.raises(InputError, match=r"torch\.func.*make_executor\('loop'\)"):
+            call()
+
+
 def test_auto_takes_segments_on_a_cpu_and_an_unknown_name_is_refused() -> None:
     experts = make("swiglu", torch.float32, width=16, inner=8)
     for num_tokens in (1, 300):

@@ -95,5 +95,5 @@ SETTINGS: dict[str, Setting] = {
         ),
     )
 }
-"""`small`: minutes on two cores. `all`: all gates at that size, an hour. `full`: all gates at a larger one, a
-day. `gpu`: all gates, hours on an accelerator."""
+"""`small`: minutes on two cores. `all`: all gates at that size, half an hour. `full`: all gates at a larger
+one, more than a day. `gpu`: all gates, hours on an accelerator."""

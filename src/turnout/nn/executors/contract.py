@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +20,20 @@ class Executor(ABC):
     Products and activations are of the experts' precision, weighting and adding up of single precision at
     least; the result has the precision of x_TD. Gradients flow to the states, the weights and the experts.
     Under `torch.autocast` on CUDA experts of single precision, and the states, are made what it asks for.
+
+    Attributes
+    ----------
+    is_plain
+        Whether pairs are run by operations of torch's alone, which `torch.func` can transform.
     """
+
+    is_plain: ClassVar[bool] = False
 
     def run(self, x_TD: Tensor, plan: Plan, experts: nn.Module) -> Tensor:
         """Return y_TD; 0 where a token has no expert.
 
-        Raises `ShapeError` where plan, states and experts do not fit, and `InputError` for mixed devices and
-        for the device `meta`.
+        Raises `ShapeError` where plan, states and experts do not fit, and `InputError` for mixed devices, for
+        the device `meta`, and inside a transform of `torch.func` for pairs unless it `is_plain`.
         """
         stack = stack_of(experts)
         _check(x_TD, plan, stack)
@@ -35,6 +43,9 @@ class Executor(ABC):
 
     def _run(self, x_TD: Tensor, plan: Plan, stack: Stack) -> Tensor:
         if isinstance(plan, SparsePlan):
+            if not self.is_plain and _is_transformed():
+                what = f"{type(self).__name__} inside a transform of torch.func, such as grad or vmap"
+                raise InputError(sentence(what, do="run the experts with make_executor('loop')"))
             return self.run_pairs(x_TD, plan, stack)
         if isinstance(plan, SlotPlan):
             if plan.mask_T is not None:
@@ -70,6 +81,12 @@ def _autocast_dtype(x_TD: Tensor, stack: Stack) -> torch.dtype | None:
     if kind not in AUTOCAST or not torch.is_autocast_enabled(kind) or stack.up_EFD.dtype != torch.float32:
         return None
     return torch.get_autocast_dtype(kind)
+
+
+def _is_transformed() -> bool:
+    """Whether a transform of `torch.func` is at work; a torch that can't say refuses by itself."""
+    ask = getattr(torch._C, "_are_functorch_transforms_active", None)
+    return ask is not None and bool(ask())
 
 
 def _check(x_TD: Tensor, plan: Plan, stack: Stack) -> None:

@@ -15,6 +15,8 @@ from turnout.nn.plan_dense import MergedPlan, SlotPlan
 class LoopExecutor(Executor):
     """The slow truth: autograd does the gradients, nothing is sorted, and no two experts share a product."""
 
+    is_plain = True
+
     def run_pairs(self, x_TD: Tensor, plan: SparsePlan, stack: Stack) -> Tensor:
         """Return the sum over each token's pairs of weight times expert."""
         y_TD = _zeros(x_TD, plan.weights_N, stack)
