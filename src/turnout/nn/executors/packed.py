@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from turnout.core.errors import InputError, sentence
 from turnout.nn.executors.blocks import Stretch, segments_of
 from turnout.nn.executors.forms import outputs_into
 from turnout.nn.executors.precision import has_half
@@ -36,7 +35,7 @@ class PackedExecutor(SegmentExecutor):
 
     An expert is packed when it is first used. The copies cost as much memory as the weights; `forget` frees
     them. Results are those of `SegmentExecutor`, in half precision bit for bit. Where gradients are recorded,
-    and where oneDNN has no product of this precision, it is `SegmentExecutor`.
+    on other devices, and where oneDNN has no product of this precision, it is `SegmentExecutor`.
 
     A weight is packed again when torch counts a change of it, when it has other memory, and when one of
     `SAMPLES` times `SAMPLES` numbers of an expert differs. So a merged adapter is noticed even if it was
@@ -60,9 +59,7 @@ class PackedExecutor(SegmentExecutor):
         self._packs.clear()
 
     def run_pairs(self, x_TD: Tensor, plan: SparsePlan, stack: Stack) -> Tensor:
-        """Return the sum over each token's pairs of weight times expert; raises `InputError` off the CPU."""
-        if x_TD.device.type != "cpu":
-            raise InputError(sentence("PackedExecutor: x_TD", allowed="on cpu", got=x_TD.device.type))
+        """Return the sum over each token's pairs of weight times expert."""
         if (
             not self._is_packed(stack, x_TD, plan.weights_N)
             or not stack.is_swiglu
@@ -83,7 +80,7 @@ class PackedExecutor(SegmentExecutor):
     def product(self, x_NK: Tensor, weight_EJK: Tensor, plan: SparsePlan) -> Tensor:
         """Return each row times its expert's weight."""
         is_learning = torch.is_grad_enabled() and (x_NK.requires_grad or weight_EJK.requires_grad)
-        weights = None if is_learning or not can_pack(weight_EJK.dtype) else self._weights(weight_EJK)
+        weights = None if is_learning or not can_pack(weight_EJK) else self._weights(weight_EJK)
         if weights is None:
             return super().product(x_NK, weight_EJK, plan)
         y_NJ = x_NK.new_empty(x_NK.shape[0], weight_EJK.shape[1])
@@ -96,7 +93,7 @@ class PackedExecutor(SegmentExecutor):
     def _is_packed(stack: Stack, *given: Tensor) -> bool:
         parts = (*given, stack.up_EFD, stack.down_EDI, stack.up_bias_EF, stack.down_bias_ED)
         is_learning = torch.is_grad_enabled() and any(p is not None and p.requires_grad for p in parts)
-        return not is_learning and can_pack(stack.up_EFD.dtype)
+        return not is_learning and can_pack(stack.up_EFD)
 
     def _weights(self, weight_EJK: Tensor) -> Weights:
         """Return the packed experts of a parameter, or of a view of one; anything else as it is."""
@@ -142,9 +139,10 @@ def pack(weight_JK: Tensor) -> Tensor:
     return packed
 
 
-def can_pack(dtype: torch.dtype) -> bool:
-    """Return whether products with packed weights of a precision work here, and are not slower."""
-    if dtype == torch.float64 or not getattr(torch.backends.mkldnn, "enabled", True):
+def can_pack(weight: Tensor) -> bool:
+    """Return whether products with packed weights of this device and precision work, and are not slower."""
+    dtype, is_on = weight.dtype, getattr(torch.backends.mkldnn, "enabled", True)
+    if dtype == torch.float64 or weight.device.type != "cpu" or not is_on:
         return False
     return (dtype == torch.float32 or has_half(dtype)) and _probe(dtype)
 
