@@ -2,11 +2,11 @@
 
     TURNOUT_DATA=<data> OMP_NUM_THREADS=1 python -m benchmarks.bench_gates_hours --folder DIR [--setting full]
 
-Writes benchmarks/results/gates_hours.json. A cell of the setting costs its steps times the processor seconds
-of a step, and what judging costs once; both are measured on one thread for every gate, `STEPS` steps of one
-seed, the first five not timed. Hours are those sums for all seeds, over the number of cores. A gate whose
-steps become dearer in training (`smoe_dropout`, `stable`, `rex`) is taken at its beginning. Gates that stand
-in the folder are not measured again.
+Writes benchmarks/results/hours_of_gates.json. A cell of the setting costs its steps times the processor
+seconds of a step, and what judging costs once; both are measured on one thread for every gate, `STEPS` steps
+of one seed, the first five not timed. Hours are those sums for all seeds, over the number of cores. A gate
+whose steps become dearer in training (`smoe_dropout`, `stable`, `rex`) is taken at its beginning. Gates that
+stand in the folder are not measured again.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def main() -> None:
         "rows": rows,
         "fingerprint": corpus.fingerprint,
     }
-    print(record.write("gates_hours", result, seed=0).name, f"{core_hours:.0f} core hours")
+    print(record.write("hours_of_gates", result, seed=0).name, f"{core_hours:.0f} core hours")
 
 
 if __name__ == "__main__":
