@@ -18,8 +18,8 @@ from turnout.nn.operation import define
 
 MOST_EXPERTS = 512
 """Beyond it the counts of a block fill a program's registers."""
-BLOCK, PART = 1024, 64
-"""Pairs of a program, and how many of them it ranks at a time."""
+BLOCK = 1024
+"""Pairs of a program."""
 
 
 @triton.jit(do_not_specialize=("num_pairs",))
@@ -42,8 +42,7 @@ def _count_kernel(
 def _place_kernel(
     expert_ptr, counts_ptr, offsets_ptr, order_ptr, token_ptr, sorted_ptr, column_ptr,
     num_pairs, num_blocks, num_experts,
-    COLUMNS: tl.constexpr, EXPERTS: tl.constexpr, BLOCK: tl.constexpr, PART: tl.constexpr,
-    CHUNK: tl.constexpr,
+    COLUMNS: tl.constexpr, EXPERTS: tl.constexpr, BLOCK: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
     own = tl.program_id(0)
     e = tl.arange(0, EXPERTS)
@@ -56,20 +55,22 @@ def _place_kernel(
     ends = tl.cumsum(total, axis=0)
     if own == 0:
         tl.store(offsets_ptr + e, ends, mask=e < num_experts)
-    start = ends - total + before
-    for part in range(BLOCK // PART):
-        at = own * BLOCK + part * PART + tl.arange(0, PART)
-        is_pair = at < num_pairs
-        expert = tl.load(expert_ptr + at, mask=is_pair, other=0)
-        expert = tl.where((expert < 0) | (expert >= num_experts), 0, expert).to(tl.int32)
-        is_one = ((expert[:, None] == e[None, :]) & is_pair[:, None]).to(tl.int32)
-        rank = tl.cumsum(is_one, axis=0) + start[None, :]
-        place = tl.sum(tl.where(is_one == 1, rank, 0), axis=1) - 1
-        tl.store(order_ptr + place, at.to(tl.int64), mask=is_pair)
-        tl.store(token_ptr + place, (at // COLUMNS).to(tl.int64), mask=is_pair)
-        tl.store(column_ptr + place, (at % COLUMNS).to(tl.int64), mask=is_pair)
-        tl.store(sorted_ptr + place, expert.to(tl.int64), mask=is_pair)
-        start += tl.sum(is_one, axis=0)
+    # Where a pair goes: its place among the block's pairs in order, and how far its expert's are from there.
+    counts = tl.load(counts_ptr + own * EXPERTS + e)
+    shift = (ends - total + before) - (tl.cumsum(counts, axis=0) - counts)
+    within = tl.arange(0, BLOCK)
+    at = own * BLOCK + within
+    expert = tl.load(expert_ptr + at, mask=at < num_pairs, other=0)
+    expert = tl.where((expert < 0) | (expert >= num_experts), 0, expert).to(tl.int32)
+    # What is no pair comes last.
+    key = tl.sort(tl.where(at < num_pairs, expert, EXPERTS) * BLOCK + within)
+    expert, at = key // BLOCK, own * BLOCK + key % BLOCK
+    is_pair = expert < EXPERTS
+    place = within + tl.gather(shift, tl.where(is_pair, expert, 0), axis=0)
+    tl.store(order_ptr + place, at.to(tl.int64), mask=is_pair)
+    tl.store(token_ptr + place, (at // COLUMNS).to(tl.int64), mask=is_pair)
+    tl.store(column_ptr + place, (at % COLUMNS).to(tl.int64), mask=is_pair)
+    tl.store(sorted_ptr + place, expert.to(tl.int64), mask=is_pair)
 
 
 def _by_counting(indices_TK: Tensor, num_experts: int, sign: Tensor) -> list[Tensor]:
@@ -87,7 +88,7 @@ def _by_counting(indices_TK: Tensor, num_experts: int, sign: Tensor) -> list[Ten
     _place_kernel[(num_blocks,)](
         chosen_N, counts_BE, offsets_E, order_N, tokens_N, experts_N, columns_N,
         num_pairs, num_blocks, num_experts,
-        COLUMNS=indices_TK.shape[1], EXPERTS=width, BLOCK=BLOCK, PART=PART, CHUNK=max(1, 4096 // width),
+        COLUMNS=indices_TK.shape[1], EXPERTS=width, BLOCK=BLOCK, CHUNK=max(1, 4096 // width), num_warps=8,
     )  # fmt: skip
     return found
 

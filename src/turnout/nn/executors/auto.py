@@ -20,9 +20,8 @@ from turnout.nn.experts import Stack
 from turnout.nn.plan import SparsePlan
 from turnout.nn.plan_dense import MergedPlan, SlotPlan
 
-FEW_PAIRS = 64
-"""Up to so many pairs an accelerator runs the batched product, which waits for nothing. Not measured yet."""
-
+FEW_PAIRS = 4096
+"""Up to so many pairs a GPU waits for launches, and torch's grouped product has the shortest ones."""
 
 FEW_ROWS = 32
 """Up to so many pairs an expert in half precision, launches count for more than products on a processor."""
@@ -32,9 +31,9 @@ class AutoExecutor(Executor):
     """Takes the executor that was fastest where it was measured, `benchmarks/nn/NOTES.md`.
 
     On a CPU that is `SegmentExecutor`; without gradients in half precision, up to `FEW_ROWS` pairs an expert
-    and for more than one token, `GroupedExecutor` if its probe works. On an accelerator it is
-    `BatchedExecutor` up to `FEW_PAIRS` pairs; then, on CUDA with Triton, `TritonExecutor` for SwiGLU experts
-    in half precision without biases; for others `GroupedExecutor` if its probe works, else `SegmentExecutor`.
+    and for more than one token, `GroupedExecutor` if its probe works. On CUDA with Triton it is
+    `TritonExecutor` for SwiGLU experts in half precision without biases and more than `FEW_PAIRS` pairs. For
+    all else on an accelerator it is `GroupedExecutor` if its probe works, else `SegmentExecutor`.
     """
 
     def run_pairs(self, x_TD: Tensor, plan: SparsePlan, stack: Stack) -> Tensor:
@@ -59,10 +58,9 @@ class AutoExecutor(Executor):
             is_quick = is_half and is_short and not torch.is_grad_enabled()
             is_grouped = is_quick and works(up_EFD.device, up_EFD.dtype, *up_EFD.shape[1:])
             return GroupedExecutor() if is_grouped else SegmentExecutor()
-        if plan.num_pairs <= FEW_PAIRS:
-            return BatchedExecutor()
         is_half = up_EFD.dtype in (torch.bfloat16, torch.float16)
-        if up_EFD.device.type == "cuda" and is_half and stack.is_plain_swiglu and _has_triton():
+        is_large = plan.num_pairs > FEW_PAIRS and up_EFD.device.type == "cuda"
+        if is_large and is_half and stack.is_plain_swiglu and _has_triton():
             return make_executor("triton")
         does_work = works(up_EFD.device, up_EFD.dtype, *up_EFD.shape[1:])
         return GroupedExecutor() if does_work else SegmentExecutor()
