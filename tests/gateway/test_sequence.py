@@ -236,6 +236,7 @@ def test_a_client_that_leaves_is_charged_for_what_was_done(stand: Stand) -> None
     # What was on its way may cost what it may cost, and nobody will say.
     assert (trace["ended"], trace["thoughts"], trace["calls"]) == (None, 1, 1)
     assert trace["unknown_charges"] == 1
+    assert trace["usd"] == pytest.approx(usd)
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,12 @@ import msgspec
 import openai
 import pytest
 
+from tests.gateway.client import call, rows
 from tests.gateway.pool import make_deployment
 from tests.gateway.scripted import Cut, script, scripted_server
 from tests.gateway.settings import make_config
 from tests.gateway.stand import POLICY_USD, R1, Stand, standing
-from tests.gateway.test_keys import SECRET, ask_as, hashed
+from tests.gateway.test_keys import HEADERS_OF, SECRET, ask_as, hashed
 from turnout.gateway.config import SequencerSettings
 from turnout.gateway.lifecycle import running
 from turnout.gateway.settings_keys import AuthSettings, KeySettings
@@ -87,7 +88,7 @@ def test_a_call_that_nobody_answered_counts_with_the_most_it_may_cost(tmp_path: 
         config = msgspec.structs.replace(
             make_config(server.base_url, tmp_path / "ledger.sqlite", first_byte_s=20.0),
             sequencers={"r1": sequencer},
-            keys={"team": KeySettings(sha256=hashed(), budget_usd=1.0)},
+            keys={"team": KeySettings(sha256=hashed(), budget_usd=1.0, is_admin=True)},
             auth=AuthSettings(path=str(tmp_path / "keys.sqlite")),
         ).check()
         with running(config, deployment=make_deployment()) as ready:
@@ -103,7 +104,13 @@ def test_a_call_that_nobody_answered_counts_with_the_most_it_may_cost(tmp_path: 
                 if held == 0.0:
                     break
                 time.sleep(0.01)
+            counted = call(ready.base_url.removesuffix("/v1"), "/metrics", headers=HEADERS_OF).body.decode()
     assert spent == pytest.approx(POLICY_USD + 1024 * 4.0 / 1e6, rel=0.05)
+    # The row says the same, and so do the metrics.
+    (found,) = rows(tmp_path / "ledger.sqlite")
+    assert (found["usd"], found["usage_estimated"]) == (pytest.approx(spent), 1)
+    (line,) = [line for line in counted.splitlines() if line.startswith("turnout_spend_usd_total{")]
+    assert float(line.rpartition(" ")[2]) == pytest.approx(spent)
 
 
 @pytest.mark.parametrize("kind", ["fixed", "r1"])

@@ -12,10 +12,10 @@ import msgspec
 import openai
 import pytest
 
-from tests.gateway.client import row, rows
+from tests.gateway.client import call, row, rows
 from tests.gateway.pool import make_deployment
 from tests.gateway.settings import make_config
-from tests.gateway.test_keys import SECRET, SMALL_USD, ask_as, hashed, make
+from tests.gateway.test_keys import HEADERS_OF, SECRET, SMALL_USD, ask_as, hashed, make
 from tests.gateway.upstream import Upstream
 from turnout.gateway.config import Config, RoutingSettings
 from turnout.gateway.lifecycle import running
@@ -28,7 +28,7 @@ LARGE_PROMPT_USD, SMALL_PROMPT_USD = 1000 * 1.0 / 1e6, 1000 * 0.1 / 1e6
 
 def config_of(upstream: Upstream, folder: Path, **changes: Any) -> Config:
     """Return settings with one key, and a short patience."""
-    plain = make(upstream, folder, team=KeySettings(sha256=hashed(), budget_usd=1.0))
+    plain = make(upstream, folder, team=KeySettings(sha256=hashed(), budget_usd=1.0, is_admin=True))
     providers = make_config(upstream.base_url, folder / "l.sqlite", first_byte_s=0.2).providers
     routing = RoutingSettings(retries=0, **changes)
     return msgspec.structs.replace(plain, providers=providers, routing=routing)
@@ -72,10 +72,13 @@ def test_where_nobody_answers_in_time_row_and_budget_agree(upstream: Upstream, t
     with running(config_of(upstream, tmp_path), deployment=make_deployment()) as ready:
         answer = ask_as(ready, **ASKED)
         assert answer.status == 504
+        counted = call(ready.base_url.removesuffix("/v1"), "/metrics", headers=HEADERS_OF).body.decode()
     found = row(tmp_path / "l.sqlite", answer.decision_id)
     assert (found["served"], found["usage_estimated"]) == (None, 1)
     assert found["usd"] == pytest.approx(LARGE_PROMPT_USD + SMALL_PROMPT_USD)
     assert spent(tmp_path) == pytest.approx(found["usd"])
+    (line,) = [line for line in counted.splitlines() if line.startswith("turnout_spend_usd_total{")]
+    assert float(line.rpartition(" ")[2]) == pytest.approx(found["usd"])
 
 
 def test_who_leaves_before_the_answer_is_charged_the_same_in_row_and_budget(

@@ -12,6 +12,9 @@ from turnout.core.validation import check_count, check_name, check_number
 CAPABILITIES = frozenset({"audio", "json", "logprobs", "reasoning", "tools", "vision"})
 """The capability words that requests are matched against; others are allowed and compared by name."""
 
+_ALWAYS_WRITTEN = ("input_usd_per_mtok", "output_usd_per_mtok", "cached_usd_per_mtok")
+_WRITES = ("cache_write_usd_per_mtok", "cache_write_1h_usd_per_mtok")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PriceCard:
@@ -23,19 +26,50 @@ class PriceCard:
     """USD per million output tokens."""
     cached_usd_per_mtok: float | None = None
     """USD per million input tokens read from the provider's prompt cache; None means as input."""
+    cache_write_usd_per_mtok: float | None = None
+    """USD per million input tokens written to that cache; None means unknown, and as input."""
+    cache_write_1h_usd_per_mtok: float | None = None
+    """USD per million input tokens written to be kept for an hour; None means as other writes."""
 
     def __post_init__(self) -> None:
-        for name in ("input_usd_per_mtok", "output_usd_per_mtok", "cached_usd_per_mtok"):
+        for name in (*_ALWAYS_WRITTEN, *_WRITES):
             value = getattr(self, name)
             if value is not None:
                 check_number(f"PriceCard.{name}", value, low=0.0, high=math.inf, allow_high=False)
 
-    def usd(self, *, input_tokens: float, output_tokens: float, cached_tokens: float = 0.0) -> float:
-        """Return the charge in USD; `cached_tokens` are part of `input_tokens`."""
+    def usd(
+        self,
+        *,
+        input_tokens: float,
+        output_tokens: float,
+        cached_tokens: float = 0.0,
+        written_tokens: float = 0.0,
+        written_1h_tokens: float = 0.0,
+    ) -> float:
+        """Return the charge in USD.
+
+        `cached_tokens` and `written_tokens` are part of `input_tokens`, `written_1h_tokens` of those written.
+        """
         cached = self.input_usd_per_mtok if self.cached_usd_per_mtok is None else self.cached_usd_per_mtok
         fresh = input_tokens - cached_tokens
         total = fresh * self.input_usd_per_mtok + cached_tokens * cached
+        if written_tokens:
+            more, more_1h = self._writes_usd_per_mtok()
+            short_tokens = written_tokens - written_1h_tokens
+            total += short_tokens * more + written_1h_tokens * more_1h
         return (total + output_tokens * self.output_usd_per_mtok) / 1e6
+
+    def _writes_usd_per_mtok(self) -> tuple[float, float]:
+        """Return what a write costs more than input, and what one for an hour does."""
+        plain = self.input_usd_per_mtok
+        write = plain if self.cache_write_usd_per_mtok is None else self.cache_write_usd_per_mtok
+        write_1h = write if self.cache_write_1h_usd_per_mtok is None else self.cache_write_1h_usd_per_mtok
+        return write - plain, write_1h - plain
+
+    def to_dict(self) -> dict[str, float | None]:
+        """Return the members; prices of writes stand there where they are known."""
+        told = {name: getattr(self, name) for name in _ALWAYS_WRITTEN}
+        return told | {name: usd for name in _WRITES if (usd := getattr(self, name)) is not None}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,13 +133,7 @@ class Candidate:
             "effort": self.effort,
             "max_output_tokens": self.max_output_tokens,
             "adapter": self.adapter,
-            "price_card": None
-            if card is None
-            else {
-                "input_usd_per_mtok": card.input_usd_per_mtok,
-                "output_usd_per_mtok": card.output_usd_per_mtok,
-                "cached_usd_per_mtok": card.cached_usd_per_mtok,
-            },
+            "price_card": None if card is None else card.to_dict(),
             "context_tokens": self.context_tokens,
             "capabilities": None if self.capabilities is None else sorted(self.capabilities),
             "descriptors": dict(self.descriptors),

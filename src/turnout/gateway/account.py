@@ -13,6 +13,7 @@ import msgspec
 
 from turnout.core.candidate import Candidate
 from turnout.core.clock import Clock
+from turnout.gateway.cache_writes import says_writes, with_writes
 from turnout.gateway.key import Key
 from turnout.gateway.ledger import Ledger
 from turnout.gateway.schema import DecisionRow, ResultRow
@@ -73,6 +74,8 @@ class Account:
     """What the provider reported; the least that it was, where `output_estimate` stands beside it."""
     output_estimate: int | None = None
     """Output tokens by what was said, where the provider did not report them or only the first of them."""
+    are_writes_listed = False
+    """Whether whoever served charges for writes to its prompt cache as Anthropic's price list says."""
     spent: Spent | None = None
     unknown_usd = 0.0
     """The most that charges of a sequencer which nobody reported may have come to."""
@@ -112,10 +115,12 @@ class Account:
     def is_estimated(self) -> bool:
         """Whether the token counts are no provider's own report of this call."""
         if self.spent is not None:
-            return self.is_replay or self.spent.is_estimated
+            return self.is_replay or self.spent.is_estimated or self.unknown_usd > 0
         if self.unseen:
             return True
         if self.is_replay or self.usage is None or self.usage.completion_tokens is None:
+            return True
+        if not self.are_writes_listed and self._are_writes_guessed():
             return True
         is_unread = (
             not self.usage.prompt_tokens and self.request is not None and self.request.input_tokens > 0
@@ -229,15 +234,28 @@ class Account:
 
     def _usd(self, tokens_in: int | None, tokens_out: int | None, cached: int | None) -> float | None:
         if self.spent is not None:
-            return self.spent.usd
+            return None if self.spent.usd is None else self.spent.usd + self.unknown_usd
         unseen_usd = self._unseen_usd()
         if self.served is None:
             return unseen_usd
         card = self.served.price_card
         if card is None or tokens_in is None or tokens_out is None:
             return None
-        usd = card.usd(input_tokens=tokens_in, output_tokens=tokens_out, cached_tokens=cached or 0)
+        written, written_1h = (0, 0) if self.usage is None else self.usage.written_tokens
+        usd = (with_writes(card) if written else card).usd(
+            input_tokens=tokens_in,
+            output_tokens=tokens_out,
+            cached_tokens=cached or 0,
+            written_tokens=written,
+            written_1h_tokens=written_1h,
+        )
         return usd + (unseen_usd or 0.0)
+
+    def _are_writes_guessed(self) -> bool:
+        """Whether tokens were written to a prompt cache, and no price card says what that costs."""
+        card = None if self.served is None else self.served.price_card
+        written, written_1h = (0, 0) if self.usage is None else self.usage.written_tokens
+        return bool(written and card is not None and not says_writes(card, has_1h=written_1h > 0))
 
     def _unseen_usd(self) -> float | None:
         """Return what the prompt cost those who gave no answer, None where nobody is known to charge."""

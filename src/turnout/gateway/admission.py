@@ -137,7 +137,7 @@ class Admission:
             self.limits.give_back(hold.key.name, replace(hold.tokens, amount=rest))
         if hold.period is None:
             return
-        usd = (account.usd or 0.0) + account.unknown_usd
+        usd = account.usd if account.usd is not None else account.unknown_usd
         self.limits.settle(hold.key.name, hold.period, held_usd=hold.usd, usd=usd)
 
     async def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from turnout.core.candidate import Candidate
+from turnout.gateway.cache_writes import with_writes
 from turnout.gateway.stream import MOST_TOKENS
 from turnout.gateway.wire import ChatRequest, number_of
 
@@ -30,7 +31,15 @@ def most_usd(request: ChatRequest, candidate: Candidate, otherwise: int) -> floa
         return None
     tokens_out = most_output_tokens(request, candidate, otherwise)
     tokens_in = TOKENS_PER_ESTIMATE * request.input_tokens + 16 + request.kept_tokens
-    return card.usd(input_tokens=tokens_in, output_tokens=tokens_out)
+    if not any(b"cache_control" in bytes(raw) for raw in request.members.values()):
+        return card.usd(input_tokens=tokens_in, output_tokens=tokens_out)
+    # All of it may be written to a cache, and for an hour.
+    return with_writes(card).usd(
+        input_tokens=tokens_in,
+        output_tokens=tokens_out,
+        written_tokens=tokens_in,
+        written_1h_tokens=tokens_in,
+    )
 
 
 def _count(request: ChatRequest, name: str) -> int | None:

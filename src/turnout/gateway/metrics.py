@@ -131,6 +131,10 @@ class Metrics:
             tally.count("turnout_calls", (), account.attempts)
         if account.faults:
             self._count_faults(account.faults)
+        if account.usd is not None:
+            # Who gave no answer may charge all the same.
+            is_replay = "true" if account.is_replay else "false"
+            tally.count("turnout_spend_usd", (model, is_replay), account.usd)
         if model:
             self._count_answer(model, account)
 
@@ -143,8 +147,6 @@ class Metrics:
             tally.count("turnout_tokens", (model, "output"), tokens_out)
         if account.usd is None:
             tally.count("turnout_unpriced_requests", (model,))
-        else:
-            tally.count("turnout_spend_usd", (model, "true" if account.is_replay else "false"), account.usd)
         if account.is_estimated:
             tally.count("turnout_estimated_requests", (model,))
 

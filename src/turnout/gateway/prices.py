@@ -26,6 +26,8 @@ class _Card(msgspec.Struct, forbid_unknown_fields=True):
     input_usd_per_mtok: _Usd
     output_usd_per_mtok: _Usd
     cached_usd_per_mtok: _Usd | None = None
+    cache_write_usd_per_mtok: _Usd | None = None
+    cache_write_1h_usd_per_mtok: _Usd | None = None
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):

@@ -119,6 +119,7 @@ def take(exchange: Exchange, answer: Answer) -> Reply:
         account.unseen, account.output_estimate = (*account.unseen, account.served), None
     account.served = answer.candidate
     account.provider, account.is_replay = answer.provider.name, answer.provider.is_replay
+    account.are_writes_listed = answer.provider.lists_cache_writes
     answer.leave.answered()
     exchange.leave = answer.leave
     return answer.reply

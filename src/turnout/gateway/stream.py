@@ -40,9 +40,12 @@ MOST_TOKENS = 1_000_000_000
 
 
 class CachedCount(msgspec.Struct):
-    """What the provider's prompt cache gave."""
+    """What the provider's prompt cache gave and took."""
 
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    cache_write_1h_tokens: int | None = None
+    """Those of them that are kept for an hour."""
 
 
 class UsageCount(msgspec.Struct):
@@ -66,6 +69,16 @@ class UsageCount(msgspec.Struct):
         cached = None if details is None else _plausible(details.cached_tokens)
         return cached if cached is None or self.prompt_tokens is None else min(cached, self.prompt_tokens)
 
+    @property
+    def written_tokens(self) -> tuple[int, int]:
+        """Input tokens that the provider wrote to its prompt cache, and those of them kept for an hour."""
+        details = self.prompt_tokens_details
+        if details is None or not details.cache_write_tokens:
+            return 0, 0
+        rest = (self.prompt_tokens or 0) - (self.cached_tokens or 0)
+        written = min(_plausible(details.cache_write_tokens) or 0, rest)
+        return written, min(_plausible(details.cache_write_1h_tokens) or 0, written)
+
 
 def _plausible(count: int | None) -> int | None:
     return count if count is not None and 0 <= count <= MOST_TOKENS else None
@@ -87,11 +100,13 @@ def read_usage(told: object) -> UsageCount | None:
     if not told or not isinstance(told, dict):
         return None
     details = told.get("prompt_tokens_details")
-    cached = details.get("cached_tokens") if isinstance(details, dict) else None
+    details = details if isinstance(details, dict) else {}
     return UsageCount(
         prompt_tokens=whole_count(told.get("prompt_tokens")),
         completion_tokens=whole_count(told.get("completion_tokens")),
-        prompt_tokens_details=CachedCount(cached_tokens=whole_count(cached)),
+        prompt_tokens_details=CachedCount(
+            **{name: whole_count(details.get(name)) for name in CachedCount.__struct_fields__}
+        ),
     )
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from turnout.gateway.protocols.scan import NamedScanner
 from turnout.gateway.stream import CachedCount, UsageCount, event_data, whole_count
+from turnout.gateway.translate.words import written_1h
 
 
 class _Usage(msgspec.Struct):
@@ -74,5 +75,9 @@ def usage_count(usage: Mapping[str, Any]) -> UsageCount:
     return UsageCount(
         prompt_tokens=sum(tokens_in) if tokens_in else None,
         completion_tokens=whole_count(usage.get("output_tokens")),
-        prompt_tokens_details=CachedCount(cached_tokens=counts[1]),
+        prompt_tokens_details=CachedCount(
+            cached_tokens=counts[1],
+            cache_write_tokens=counts[2],
+            cache_write_1h_tokens=written_1h(usage),
+        ),
     )

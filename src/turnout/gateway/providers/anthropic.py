@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import ClassVar, final
 
 import msgspec
 
@@ -37,6 +37,7 @@ class AnthropicDialect(Dialect):
     """
 
     speaks: frozenset[str] = frozenset({"chat", "messages"})
+    lists_cache_writes: ClassVar[bool] = True
 
     def __init__(self, *, settings: AnthropicSettings, api_key: str | None) -> None:
         self.settings = settings

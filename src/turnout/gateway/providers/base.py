@@ -165,6 +165,9 @@ class Provider(ABC):
     speaks: frozenset[str] = frozenset({"chat"})
     """The APIs (`Protocol.name`) that a call may come in; every provider speaks `chat`."""
 
+    lists_cache_writes: bool = False
+    """Whether writes to its prompt cache cost what Anthropic's price list says (`cache_writes`)."""
+
     is_replay: ClassVar[bool] = False
     """Whether replies come from a recording: nothing is spent, and usage is an estimate."""
 

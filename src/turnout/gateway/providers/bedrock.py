@@ -39,6 +39,7 @@ class BedrockDialect(Dialect):
         Who signs, where there is no API key.
     """
 
+    lists_cache_writes: ClassVar[bool] = True
     stream_type: ClassVar[str] = "application/vnd.amazon.eventstream"
 
     def __init__(self, *, settings: BedrockSettings, api_key: str | None, keys: AwsKeys | None) -> None:

@@ -82,6 +82,7 @@ class HttpProvider(Provider):
         self.settings = settings
         self.dialect = dialect
         self.speaks = dialect.speaks
+        self.lists_cache_writes = dialect.lists_cache_writes
         self._stream_type = dialect.stream_type.encode()
         self._client: Client | None = None
 

@@ -58,10 +58,17 @@ def chat_usage(usage: Mapping[str, Any]) -> dict[str, Any]:
         "total_tokens": tokens_in + tokens_out,
         "prompt_tokens_details": {"cached_tokens": read, "cache_write_tokens": written},
     }
+    if kept_1h := min(written_1h(usage), written):
+        told["prompt_tokens_details"]["cache_write_1h_tokens"] = kept_1h
     details = usage.get("output_tokens_details")
     if isinstance(details, dict) and isinstance(details.get("thinking_tokens"), int):
         told["completion_tokens_details"] = {"reasoning_tokens": details["thinking_tokens"]}
     return told
+
+
+def written_1h(usage: Mapping[str, Any]) -> int:
+    """Return the tokens of a usage of Messages that were written to the cache for an hour."""
+    return count_in(counts_of(usage.get("cache_creation")), "ephemeral_1h_input_tokens")
 
 
 def chat_error(body: bytes) -> bytes:
@@ -86,6 +93,11 @@ def messages_usage(usage: Mapping[str, Any]) -> dict[str, Any]:
         "cache_read_input_tokens": read,
         "output_tokens": count_in(usage, "completion_tokens"),
     }
+    if kept_1h := min(count_in(details, "cache_write_1h_tokens"), written):
+        told["cache_creation"] = {
+            "ephemeral_5m_input_tokens": written - kept_1h,
+            "ephemeral_1h_input_tokens": kept_1h,
+        }
     spent = usage.get("completion_tokens_details")
     if isinstance(spent, dict) and isinstance(spent.get("reasoning_tokens"), int):
         told["output_tokens_details"] = {"thinking_tokens": spent["reasoning_tokens"]}
