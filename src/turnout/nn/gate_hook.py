@@ -28,6 +28,7 @@ from turnout.nn.late import infinite_if, is_late, refuse_arrived, refuse_later
 from turnout.nn.moe import MoELayer, find_moe_layers
 from turnout.nn.moe_rule import GateRule, find_rule
 from turnout.nn.one_thread import OneThread
+from turnout.nn.uncompiled import uncompiled
 
 Where = Literal["logits", "selection"]
 
@@ -118,9 +119,10 @@ class GateHook:
     def changed(self, change: Change) -> Iterator[None]:
         """Let `change` decide in every gate. Inner blocks of one hook see what its outer blocks decided.
 
-        Under activation checkpointing the backward pass asks the gates again: keep it inside the block.
+        Under activation checkpointing the backward pass asks the gates again: keep it inside the block. What
+        was given to `torch.compile` runs uncompiled in the block.
         """
-        with self._thread.held():
+        with self._thread.held(), uncompiled():
             if not self._changes:
                 self._handles.append(
                     self.model.register_forward_pre_hook(Held(self._begin, HOOK), with_kwargs=True)

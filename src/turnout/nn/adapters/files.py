@@ -33,8 +33,13 @@ HARMLESS = frozenset(
 )
 """Keys of the configuration that are read here or say nothing about a forward pass."""
 
-PLAIN_INITS = (True, False, None, "gaussian", "orthogonal", "eva", "lora_ga")
-"""Initialisations that leave the base's weights alone; PiSSA, OLoRA, CorDA and LoftQ change them."""
+PLAIN_INITS = (True, False, None, "gaussian", "orthogonal", "eva", "mica")
+"""Initialisations that leave the base's weights alone. Any other is refused: PiSSA, OLoRA, CorDA, LoftQ and
+LoRA-GA train beside a base that they changed, which is not in the adapter's file."""
+
+CONVERT = (
+    "save it with PEFT's path_initial_model_for_weight_conversion, or train it with another initialisation"
+)
 
 
 def read_lora(folder: str | Path, *, name: str | None = None) -> Lora:
@@ -111,7 +116,7 @@ def _config(place: Path) -> dict[str, Any]:
     if config.get("bias", "none") != "none":
         raise _refused(place, "bias", "none", config["bias"])
     if config.get("init_lora_weights") not in PLAIN_INITS:
-        raise _refused(place, "init_lora_weights", PLAIN_INITS, config["init_lora_weights"])
+        raise _refused(place, "init_lora_weights", PLAIN_INITS, config["init_lora_weights"], do=CONVERT)
     for key, value in config.items():
         if value and key not in HARMLESS:
             raise _refused(place, key, "plain LoRA, where it is absent, null or false", value)
@@ -129,7 +134,10 @@ def _pairs(place: Path) -> tuple[dict[str, tuple[Tensor, Tensor]], dict[str, str
     for key, tensor in tensors.items():
         match = re.fullmatch(re.escape(PREFIX) + r"(.+)\.lora_([AB])\.weight", key)
         if match is None:
-            raise _refused(place, "tensors", f"{PREFIX}<path>.lora_A.weight and lora_B", key)
+            allowed, is_base = f"{PREFIX}<path>.lora_A.weight and lora_B", ".base_layer." in key
+            do = "save it with save_embedding_layers=False" if is_base else None
+            what = "a weight of the base itself" if is_base else "tensors"
+            raise _refused(place, what, allowed, key, do=do, file=TENSORS)
         found.setdefault(match[1], {})[match[2]] = tensor
     lonely = sorted(path for path, pair in found.items() if len(pair) != 2)
     if lonely or not found:
@@ -164,5 +172,7 @@ def _damaged(path: Path, got: object) -> ArtifactError:
     return ArtifactError(sentence(f"{path}: no readable LoRA", allowed=f"{CONFIG} and {TENSORS}", got=got))
 
 
-def _refused(place: Path, key: str, allowed: object, got: object) -> InputError:
-    return InputError(sentence(f"{place / CONFIG}: {key}", allowed=allowed, got=got))
+def _refused(
+    place: Path, key: str, allowed: object, got: object, *, do: str | None = None, file: str = CONFIG
+) -> InputError:
+    return InputError(sentence(f"{place / file}: {key}", allowed=allowed, got=got, do=do))

@@ -156,8 +156,9 @@ class Rewiring:
     ) -> Rewired:
         """Optimise and generate in turns; prompts (B, T) may be padded on the left.
 
-        `options` go to the model's own `generate` (sampling, end tokens). Beams, several answers and caches
-        from outside are refused with `InputError`, as is what `adapt` refuses.
+        `options` go to the model's own `generate` (sampling, end tokens, stop strings, criteria). An item
+        that has ended is padded, and adapted no further. Beams, several answers and caches from outside are
+        refused with `InputError`, as is what `adapt` refuses.
         """
         check_count("rewiring: max_new_tokens", max_new_tokens)
         mask = check_context(input_ids, attention_mask)
@@ -165,7 +166,14 @@ class Rewiring:
             raise InputError(
                 sentence("rewiring: the padding of prompts", allowed="on the left", got="on the right")
             )
-        segments = Segments(self.model, input_ids, mask, max_new_tokens=max_new_tokens, options=options)
+        segments = Segments(
+            self.model,
+            input_ids,
+            mask,
+            max_new_tokens=max_new_tokens,
+            is_cache_kept=self.is_cache_kept,
+            options=options,
+        )
         deltas = [delta_BE.clone() for delta_BE in self.zeros(len(input_ids))]
         rounds, items, seconds, flops = [], [], 0.0, 0
         while segments.active:
@@ -177,10 +185,8 @@ class Rewiring:
             rounds.append(found)
             items.append(tuple(segments.active))
             began = time.perf_counter()
-            with self.applied(found.deltas):
-                _, spent = _counted(
-                    lambda: segments.extend(self.every_tokens, is_cache_kept=self.is_cache_kept), count_flops
-                )
+            with self.applied(deltas):
+                _, spent = _counted(lambda: segments.extend(self.every_tokens), count_flops)
             seconds += time.perf_counter() - began
             flops += spent or 0
         return Rewired(

@@ -7,6 +7,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.generation.configuration_utils import ALL_STATIC_CACHE_IMPLEMENTATIONS
+from transformers.generation.stopping_criteria import (
+    EosTokenCriteria,
+    MaxLengthCriteria,
+    StoppingCriteria,
+    StoppingCriteriaList,
+    StopStringCriteria,
+)
 
 from turnout.core.errors import InputError, sentence
 from turnout.nn.caches import cache_keyword, find_cache
@@ -24,12 +32,21 @@ WHOLE = (
     "exponential_decay_length_penalty",
     "guidance_scale",
     "max_time",
+    "token_healing",
 )
 """Arguments that mean the start, the prompt or the end of one call; a stretch has its own of them."""
+
+REPLACING: dict[type, str] = {MaxLengthCriteria: "max_new_tokens", EosTokenCriteria: "eos_token_id"}
+"""Criteria that `generate` makes itself, and from which argument."""
+
+NEVER = 2**62
 
 
 class Segments:
     """Prompts and their answers so far; `active` are the items that have not ended.
+
+    Every stretch is generated for the whole batch, as `generate` does: what belongs to an item by its number
+    (a constraint, a processor or a criterion with state) stays with it. An item that has ended is padded.
 
     Raises `InputError` for options that don't make sense in stretches: beams, several answers a prompt, a
     cache made elsewhere.
@@ -42,17 +59,20 @@ class Segments:
         mask_BT: Tensor,
         *,
         max_new_tokens: int,
+        is_cache_kept: bool,
         options: Mapping[str, Any],
     ) -> None:
         if not hasattr(model, "generate"):
             raise InputError(
                 sentence(f"{type(model).__name__} can't generate", allowed="a model with `generate`")
             )
-        _check_options(model, options)
+        _check_options(model, options, is_cache_kept=is_cache_kept)
         self.model = model
         self.ids_BT, self.mask_BT = ids_BT, mask_BT
+        self.prompt_length = ids_BT.shape[1]
         self.remaining = max_new_tokens
-        own = ("pad_token_id", "min_new_tokens", "streamer")
+        self.is_cache_kept = is_cache_kept
+        own = ("pad_token_id", "min_new_tokens", "streamer", "stopping_criteria")
         self.options = {k: v for k, v in options.items() if k not in own}
         streamer = options.get("streamer")
         self._stream = None if streamer is None else _Stream(streamer)
@@ -60,6 +80,7 @@ class Segments:
         self.active = list(range(len(ids_BT)))
         self.eos = _eos_ids(model, options)
         self.pad = _pad_id(model, options, self.eos)
+        self._ends = Ends(criteria=_criteria(model, options), like=ids_BT)
         self._cache: Any = None
 
     @property
@@ -71,49 +92,75 @@ class Segments:
         """Return (ids, mask) of the active items, prompt and answer so far."""
         return self.ids_BT[self.rows], self.mask_BT[self.rows]
 
-    def extend(self, tokens: int, *, is_cache_kept: bool) -> None:
-        """Generate up to `tokens` more for the active items; those that end leave `active`."""
-        rows, (ids_BT, mask_BT) = self.rows, self.context()
+    def extend(self, tokens: int) -> None:
+        """Generate up to `tokens` more; items that end leave `active`."""
         count = min(tokens, self.remaining)
         if self._stream is not None:
             self._stream.begin_stretch()
+        seen_BT = self.mask_BT.clone()
+        # As `generate` has it within a call: what pads an item that has ended concerns nobody else.
+        seen_BT[:, self.prompt_length :] = 1
         out = self.model.generate(
-            input_ids=ids_BT,
-            attention_mask=mask_BT,
+            input_ids=self.ids_BT,
+            attention_mask=seen_BT,
             max_new_tokens=count,
             return_dict_in_generate=True,
             # At least so many in all: what is left of it, within this stretch.
             min_new_tokens=max(min(count, self.least), 0),
             pad_token_id=self.pad,
             streamer=self._stream,
-            **{cache_keyword(self.model): self._cache if is_cache_kept else None},
+            stopping_criteria=StoppingCriteriaList([self._ends]),
+            **{cache_keyword(self.model): self._cache},
             **self.options,
         )
         self.least -= count
-        new_BT = out.sequences[:, ids_BT.shape[1] :]
-        is_end_BT = torch.isin(new_BT, torch.tensor(self.eos, device=new_BT.device, dtype=new_BT.dtype))
-        # An end token is text; what follows it is padding.
-        is_text_BT = is_end_BT.long().cumsum(dim=1) - is_end_BT.long() == 0
-        self._append(rows, new_BT.where(is_text_BT, self.pad), is_text_BT)
-        has_ended_B = is_end_BT.any(dim=1)
-        # `generate` ends before the count where all items ended or a criterion of the caller's was met.
+        new_BT = out.sequences[:, self.ids_BT.shape[1] :]
+        is_text_BT = self._ends.text(new_BT, self.ids_BT.shape[1], self.eos)
+        self.ids_BT = torch.cat([self.ids_BT, new_BT.where(is_text_BT, self.pad)], dim=1)
+        self.mask_BT = torch.cat([self.mask_BT, is_text_BT.to(self.mask_BT)], dim=1)
+        # `generate` ends before the count where all items have ended.
         self.remaining = self.remaining - count if new_BT.shape[1] == count else 0
-        going = (~has_ended_B).nonzero().flatten()
-        self.active = [self.active[i] for i in going.tolist()] if self.remaining else []
-        if is_cache_kept and self.active:
+        is_going_B = self._ends.length_B > self.ids_BT.shape[1]
+        self.active = is_going_B.nonzero().flatten().tolist() if self.remaining else []
+        if self.is_cache_kept:
             self._cache = find_cache(out.values())
-            self._cache.batch_select_indices(going)
         if self._stream is not None and not self.active:
             self._stream.streamer.end()
 
-    def _append(self, rows: Tensor, new_BT: Tensor, is_text_BT: Tensor) -> None:
-        """Add columns to all items; those that ended before are padded."""
-        shape = (len(self.ids_BT), new_BT.shape[1])
-        ids = self.ids_BT.new_full(shape, self.pad)
-        mask = self.mask_BT.new_zeros(shape)
-        ids[rows], mask[rows] = new_BT, is_text_BT.to(mask)
-        self.ids_BT = torch.cat([self.ids_BT, ids], dim=1)
-        self.mask_BT = torch.cat([self.mask_BT, mask], dim=1)
+
+class Ends(StoppingCriteria):  # type: ignore[misc]
+    """Remembers how long each item's text was when it ended; `length_B` is `NEVER` where it goes on.
+
+    Every call of `generate` begins with all items unfinished, and none says which of them met a criterion:
+    the caller's are asked here, once a token, about the whole answer.
+    """
+
+    def __init__(self, *, criteria: StoppingCriteriaList, like: Tensor) -> None:
+        self.length_B = torch.full((len(like),), NEVER, device=like.device)
+        self._criteria = criteria
+        self._scores: tuple[Tensor, ...] = ()
+        self._new_scores: tuple[Tensor, ...] = ()
+
+    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
+        """Return which items have ended (B,)."""
+        length = input_ids.shape[1]
+        if scores is not None:
+            self._new_scores, scores = tuple(scores), (*self._scores, *scores)
+        is_end_B = self._criteria(input_ids, scores, **kwargs).to(self.length_B.device)
+        self.length_B = self.length_B.where(~is_end_B, self.length_B.clamp_max(length))
+        return (self.length_B <= length).to(input_ids.device)
+
+    def text(self, new_BT: Tensor, start: int, eos: list[int]) -> Tensor:
+        """Return which tokens of a stretch that began after `start` tokens are text and not padding (B, T).
+
+        The token that ends an item, an end token or one that met a criterion, is text.
+        """
+        self._scores, self._new_scores = (*self._scores, *self._new_scores), ()
+        is_eos_BT = torch.isin(new_BT, torch.tensor(eos, device=new_BT.device, dtype=new_BT.dtype))
+        lengths_T = torch.arange(start + 1, start + 1 + new_BT.shape[1], device=new_BT.device)
+        ended_BT = lengths_T.expand_as(new_BT).where(is_eos_BT, NEVER)
+        self.length_B = torch.minimum(self.length_B, ended_BT.amin(dim=1))
+        return lengths_T <= self.length_B[:, None]
 
 
 class _Stream:
@@ -150,7 +197,22 @@ def _setting(model: Any, options: Mapping[str, Any], name: str) -> Any:
     return None
 
 
-def _check_options(model: Any, options: Mapping[str, Any]) -> None:
+def _criteria(model: Any, options: Mapping[str, Any]) -> StoppingCriteriaList:
+    """Return when an answer of the caller's ends, but for its length and its end tokens."""
+    found = StoppingCriteriaList(options.get("stopping_criteria") or [])
+    for criterion in found:
+        # `generate` takes one of these in place of its own, which a stretch needs.
+        if instead := REPLACING.get(type(criterion)):
+            what = f"rewiring: a {type(criterion).__name__} among stopping_criteria"
+            raise InputError(sentence(what, allowed="others", do=f"pass {instead}"))
+    stops = _setting(model, options, "stop_strings")
+    # Without a tokenizer `generate` says that it needs one.
+    if stops is not None and options.get("tokenizer") is not None:
+        found.append(StopStringCriteria(options["tokenizer"], stops))
+    return found
+
+
+def _check_options(model: Any, options: Mapping[str, Any], *, is_cache_kept: bool) -> None:
     for name in OWNED:
         if name in options:
             what = "a cache made under another routing" if name in CACHES else f"the option {name!r}"
@@ -163,7 +225,7 @@ def _check_options(model: Any, options: Mapping[str, Any]) -> None:
             )
     for name in WHOLE:
         value = _setting(model, options, name)
-        if value is not None and not (name == "guidance_scale" and value == 1):
+        if value is not None and value is not False and not (name == "guidance_scale" and value == 1):
             raise InputError(
                 sentence(
                     f"rewiring: {name} means the whole of a call, and answers are written in stretches",
@@ -172,6 +234,16 @@ def _check_options(model: Any, options: Mapping[str, Any]) -> None:
                     do="leave it out, or set it to None in the model's generation_config",
                 )
             )
+    kind, is_used = _setting(model, options, "cache_implementation"), _setting(model, options, "use_cache")
+    if is_cache_kept and (is_used is False or kind in ALL_STATIC_CACHE_IMPLEMENTATIONS):
+        raise InputError(
+            sentence(
+                "rewiring: is_cache_kept",
+                allowed="with a cache that grows",
+                got="use_cache=False" if is_used is False else f"cache_implementation={kind!r}",
+                do="leave one of them out",
+            )
+        )
 
 
 def _eos_ids(model: Any, options: Mapping[str, Any]) -> list[int]:
