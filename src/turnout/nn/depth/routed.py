@@ -356,5 +356,5 @@ class RoutedDepth:
     def _end(self, _module: nn.Module, _args: tuple[Any, ...], _output: Any) -> None:
         now, self._pass, self.going = self._pass, None, None
         if now is not None and len(now.counts) == self.layers:
-            with torch.inference_mode(mode=False):
+            with torch.inference_mode(False):
                 self._counts_BL = torch.stack([now.counts[layer] for layer in range(self.layers)], dim=1)

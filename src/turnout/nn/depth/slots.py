@@ -36,12 +36,19 @@ def rows_of_calls(counts_B: Tensor) -> list[Rows]:
     return found
 
 
-@functools.lru_cache(maxsize=4096)
 def _index(rows: tuple[int, ...], device: torch.device) -> Tensor:
-    # One object for equal rows: what blocks share is then taken once, not once a block. Outside of inference
-    # mode, since a later forward may train.
-    with torch.inference_mode(mode=False):
+    # Under `torch.compile` the graph makes its own; Dynamo would go past the cache, and warn of it.
+    return _made(rows, device) if torch.compiler.is_compiling() else _kept(rows, device)
+
+
+def _made(rows: tuple[int, ...], device: torch.device) -> Tensor:
+    # Outside of inference mode, since a later forward may train. Dynamo takes no keyword here.
+    with torch.inference_mode(False):
         return torch.tensor(rows, device=device)
+
+
+_kept = functools.lru_cache(maxsize=4096)(_made)
+"""One object for equal rows: what blocks share is then taken once, not once a block."""
 
 
 @dataclass(frozen=True)

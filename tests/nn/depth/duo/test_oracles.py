@@ -84,13 +84,42 @@ def test_every_oracle_keeps_its_budget_reports_true_losses_and_never_loses_by_mo
             np.testing.assert_array_equal(problem.of_items(oracle.choice_KQL[k]), oracle.loss_KQ[k])
 
 
-@given(seed=st.integers(0, 10**6), cost_A=st.sampled_from([(0.0, 1.0), (0.0, 1.0, 0.0)]))
-@settings(max_examples=40)
-def test_greedy_is_exhaustive_on_separable_losses(seed: int, cost_A: tuple[float, ...]) -> None:
+EVEN = [(0.0, 1.0), (0.0, 1.0, 0.0), (0.0, 1.0, 2.0), (1.0, 2.0, 3.0, 2.0)]
+
+
+@pytest.mark.parametrize("cost_A", EVEN)
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=20, deadline=None)
+def test_greedy_is_exhaustive_on_separable_losses(cost_A: tuple[float, ...], seed: int) -> None:
     problem = separable(seed, layers=6 if len(cost_A) == 2 else 4, cost_A=cost_A)
-    budgets = list(range(problem.num_layers + 1))
-    best, climbed = exhaustive(problem, budgets=budgets), greedy(problem, budgets=budgets)
-    np.testing.assert_allclose(climbed.loss_KQ, best.loss_KQ, atol=1e-12)
+    low, high = (int(problem.num_layers * end) for end in (min(cost_A), max(cost_A)))
+    for budgets in (list(range(low, high + 1)), [low + 2], [low + 1, high - 1]):
+        best, climbed = exhaustive(problem, budgets=budgets), greedy(problem, budgets=budgets)
+        np.testing.assert_allclose(climbed.loss_KQ, best.loss_KQ, atol=1e-12)
+
+
+def chosen(part_LA: list[list[float]], *, cost_A: tuple[float, ...], budget: float) -> list[int]:
+    """Return greedy's pattern for losses that add up, one row a layer, where no smaller budget came first."""
+    table = np.array(part_LA)
+    problem = Problem(
+        loss=lambda item_P, choice_PL: table[np.arange(len(table)), choice_PL].sum(1),
+        num_items=1,
+        num_layers=len(table),
+        cost_A=cost_A,
+    )
+    return list(greedy(problem, budgets=[budget]).choice_KQL[0, 0])
+
+
+def test_greedy_moves_a_big_module_from_one_layer_to_another() -> None:
+    # The first step spends the budget on layer 0, whose skip (2) is nearly as good.
+    assert chosen([[5, 0, 1], [3, 0, 3]], cost_A=(0, 1, 0), budget=1) == [2, 1]
+
+
+def test_greedy_trades_one_repeat_for_two_layers() -> None:
+    # The repeat of layer 0 is the steepest change, and the two others together are worth more.
+    assert chosen([[5, 5, 0], [3, 0, 0], [3, 0, 0]], cost_A=(0, 1, 2), budget=2) == [0, 1, 1]
+    # Layers 1 and 2 are taken one by one, and then the repeat of layer 0 is worth more.
+    assert chosen([[5, 4.5, 0], [2, 0, 0], [2, 0, 0]], cost_A=(0, 1, 2), budget=2) == [2, 0, 0]
 
 
 def test_greedy_asks_far_less_than_all() -> None:

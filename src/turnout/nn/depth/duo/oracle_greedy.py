@@ -1,4 +1,4 @@
-"""This module is the greedy oracle: it changes one layer at a time while that helps."""
+"""This module is the greedy oracle: it changes one layer, two, or trades among three, while that helps."""
 
 from __future__ import annotations
 
@@ -10,14 +10,22 @@ import numpy as np
 from turnout.core.validation import check_count
 from turnout.nn.depth.duo.problem import Floats, Ints, Oracle, Problem, improved
 
+TRADE = 3
+"""Layers that change at once only where they spend the same together."""
+
 
 def greedy(problem: Problem, *, budgets: Sequence[float], max_rounds: int = 100) -> Oracle:
     """Return for every budget what coordinate descent finds for each item.
 
     Source: S22, Duo-LLM (arXiv 2410.10846), section 3.2. Differs: the steepest change is taken first; where
     no single change helps, two layers may change at once, since at its budget's edge a pattern can only move
-    a big module from one layer to another; each budget starts from the find of the one before.
-    On separable losses with two cost levels it finds the optimum. Cost: about b L A + L^2 trials per item.
+    a big module from one layer to another; with three cost levels or more three layers may trade what they
+    spend, such as one repeat for two skipped layers; each budget starts from the find of the one before.
+
+    On separable losses it finds the optimum, if there are two cost levels, or three evenly spaced ones such
+    as (0, 1, 2): any better pattern is reached by changes of one to three layers that keep the budget, each
+    a gain by itself. With other costs it may miss it. Cost: about b L A + L^2 trials per item with two
+    levels, and about L^3 / 6 where three layers trade.
     """
     check_count("greedy: max_rounds", max_rounds)
     ordered = problem.check_budgets(budgets)
@@ -36,10 +44,12 @@ def _descend(
 ) -> tuple[Floats, Ints]:
     loss_Q, choice_QL = loss_Q.copy(), choice_QL.copy()
     active = np.arange(problem.num_items)
+    most = 2 if len(set(problem.cost_A)) < 3 else TRADE
     for _ in range(max_rounds):
-        stuck = _step(problem, budget, loss_Q, choice_QL, active, num_changes=1)
-        still = _step(problem, budget, loss_Q, choice_QL, stuck, num_changes=2)
-        active = np.setdiff1d(active, still)
+        stuck = active
+        for num_changes in range(1, most + 1):
+            stuck = _step(problem, budget, loss_Q, choice_QL, stuck, num_changes=num_changes)
+        active = np.setdiff1d(active, stuck)
         if not active.size:
             break
     return loss_Q, choice_QL
@@ -67,13 +77,21 @@ def _step(
 
 
 def _neighbours(problem: Problem, choice_L: Ints, budget: float, num_changes: int) -> Ints:
-    """Return the patterns within the budget that differ in exactly `num_changes` layers, (N, L)."""
-    num_choices, rows = len(problem.cost_A), []
+    """Return the patterns within the budget that differ in exactly `num_changes` layers, (N, L).
+
+    Of three layers only trades: each spends more or less than before, and together they spend the same.
+    """
+    cost_A = np.asarray(problem.cost_A, dtype=np.float64)
+    values_NC = np.array(list(itertools.product(range(len(cost_A)), repeat=num_changes)))
+    rows = []
     for layers in itertools.combinations(range(problem.num_layers), num_changes):
-        for values in itertools.product(range(num_choices), repeat=num_changes):
-            if all(choice_L[layer] != value for layer, value in zip(layers, values, strict=True)):
-                row = choice_L.copy()
-                row[list(layers)] = values
-                rows.append(row)
-    trial_NL = np.array(rows, dtype=np.int64).reshape(-1, problem.num_layers)
+        own = choice_L[list(layers)]
+        is_new_N = (values_NC != own).all(1)
+        if num_changes == TRADE:
+            change_NC = cost_A[values_NC] - cost_A[own]
+            is_new_N &= (change_NC != 0).all(1) & (np.abs(change_NC.sum(1)) < 1e-9)
+        row_NL = np.tile(choice_L, (int(is_new_N.sum()), 1))
+        row_NL[:, list(layers)] = values_NC[is_new_N]
+        rows.append(row_NL)
+    trial_NL = np.concatenate(rows) if rows else np.empty((0, problem.num_layers), dtype=np.int64)
     return np.asarray(trial_NL[problem.spent(trial_NL) <= budget + 1e-9])
