@@ -98,6 +98,7 @@ provider = "recorded"
         (GOOD.replace('"openai"', '"opneai"'), ("providers.main.kind", "'openai' or 'azure'")),
         (GOOD.replace('kind = "openai"\n', ""), ("providers.main.kind",)),
         (GOOD.replace('base_url = "http', 'base_url = "ftp'), ("providers.main.base_url", "http://")),
+        (GOOD.replace("1:1/v1", "1:1/v1\\r\\nx: y"), ("providers.main.base_url", "line ends")),
         ('deployment = "x"\n', ("providers", "missing")),
         ('deployment = "x"\nproviders = {}\n', ("providers", "an object that is not empty; got: {};")),
         (
@@ -193,3 +194,16 @@ def test_a_folder_that_is_no_artifact_is_one_sentence(tmp_path: Path) -> None:
 def test_a_config_is_a_value() -> None:
     assert demo_config("a", "b") == demo_config("a", "b")
     assert isinstance(demo_config("a", "b"), Config)
+
+
+@pytest.mark.parametrize("scheme", ["http://", "https://", "ftp://", ""])
+def test_a_password_in_an_upstreams_url_is_refused_and_not_shown(tmp_path: Path, scheme: str) -> None:
+    """A reload would tell it to the log and to whoever asked for the reload."""
+    path = tmp_path / "t.toml"
+    path.write_text(GOOD.replace("http://", f"{scheme}ann:hunter2@"))
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    message = str(caught.value)
+    assert "providers.main.base_url" in message
+    assert "api_key_env" in message
+    assert "hunter2" not in message

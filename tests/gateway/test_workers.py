@@ -7,13 +7,14 @@ import hashlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -212,3 +213,44 @@ def test_numbers_of_workers_add_up_and_a_successor_goes_on(tmp_path: Path) -> No
     assert Board(folder=tmp_path, slot=2).before() == Tally()
     (tmp_path / "3.numbers").write_bytes(b"cut")
     assert len(one.others()) == 1
+
+
+def test_a_reload_while_workers_start_ends_nobody_and_reaches_all(
+    upstream: Upstream, tmp_path: Path, deployment: Path
+) -> None:
+    """The first worker serves already; the others may have read the settings from before."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    path = write(tmp_path, deployment, upstream)
+    path.write_text(path.read_text().replace("port = 0", f"port = {port}"))
+    root = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "turnout", "serve", str(path), "--workers", "3"]
+    log = tmp_path / "log"
+    with log.open("w") as errors:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+    try:
+        for _ in range(1000):
+            with suppress(OSError):
+                if call(root, "/healthz").status == 200:
+                    break
+            time.sleep(0.02)
+        path.write_text(path.read_text() + '[routing]\nalias = "turnout/other"\n')
+        assert call(root, "/admin/reload", method="POST").status == 200
+        process.send_signal(signal.SIGHUP)
+        assert process.stdout is not None
+        assert process.stdout.readline(), log.read_text()
+        eventually(
+            lambda: {'"turnout/other"' in call(root, "/v1/models").body.decode() for _ in range(30)}, {True}
+        )
+        assert process.poll() is None, log.read_text()
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            code = process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        finally:
+            process.communicate(timeout=20)
+    assert code == 0, log.read_text()

@@ -10,8 +10,12 @@ from __future__ import annotations
 import re
 from typing import final
 
+from turnout.features.scanning import is_found
+
 _I = re.IGNORECASE
 _GAP = r"[^.!?\n]{0,40}"
+_REACH = 512
+"""More than the longest sign has: three words and two gaps."""
 
 SIGNS: dict[str, tuple[float, re.Pattern[str]]] = {
     "override": (
@@ -54,7 +58,7 @@ SIGNS: dict[str, tuple[float, re.Pattern[str]]] = {
     "forged role": (
         0.8,
         re.compile(
-            r"<\|(?:im_start|im_end|system|start_header_id)\|>|\[/?INST\]|<</?SYS>>|^#{2,} ?system\b",
+            r"<\|(?:im_start|im_end|system|start_header_id)\|>|\[/?INST\]|<</?SYS>>|^#{2,64} ?system\b",
             _I | re.M,
         ),
     ),
@@ -90,7 +94,8 @@ class Suspicion(float):
 
 def jailbreak_score(text: str) -> Suspicion:
     """Return how suspicious a text is; O(characters)."""
-    found = [(name, weight) for name, (weight, pattern) in SIGNS.items() if pattern.search(text)]
+    signs = SIGNS.items()
+    found = [(name, weight) for name, (weight, pattern) in signs if is_found(pattern, text, reach=_REACH)]
     innocent = 1.0
     for _, weight in found:
         innocent *= 1.0 - weight

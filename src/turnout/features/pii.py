@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import final
 
 from turnout.core.validation import check_choice
+from turnout.features.scanning import find_each
 
 _DIGITS = re.compile(r"\d")
 _DATE = re.compile(r"(?:19|20)\d\d[-./ ]\d\d?[-./ ]\d\d?\b|\d\d?[-./ ]\d\d?[-./ ](?:19|20)\d\d\b")
@@ -74,7 +75,7 @@ _PATTERNS: dict[str, tuple[re.Pattern[str], Callable[[str], bool]]] = {
     ),
     "URL": (re.compile(r"\b(?:https?://|www\.)[^\s\"'<>]{3,2000}"), bool),
     "EMAIL_ADDRESS": (
-        re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[\w-]{1,63}\.){1,8}[A-Za-z]{2,24}\b"),
+        re.compile(r"(?<![\w.+-])[\w.+-]{1,64}[@\uFF20](?:[\w-]{1,63}\.){1,8}[A-Za-z]{2,24}\b"),
         bool,
     ),
     "IBAN_CODE": (
@@ -99,6 +100,9 @@ _PATTERNS: dict[str, tuple[re.Pattern[str], Callable[[str], bool]]] = {
     ),
 }
 
+_REACH = 8192
+"""More than the longest find has, which is a token of three parts."""
+
 KINDS = tuple(_PATTERNS)
 """The kinds that are found; where two finds overlap, the kind that stands first here wins."""
 
@@ -118,7 +122,7 @@ def find_pii(text: str, kinds: Iterable[str] = KINDS) -> tuple[Span, ...]:
         # before a match ends can reach into it.
         starts = [span.start for span in found]
         own: list[Span] = []
-        for match in pattern.finditer(text):
+        for match in find_each(pattern, text, reach=_REACH):
             start, end = match.span()
             before = bisect_left(starts, end)
             if is_one(match.group()) and (before == 0 or found[before - 1].end <= start):

@@ -28,6 +28,7 @@ from turnout.gateway.feedback import Feedback
 from turnout.gateway.flow import serve_exchange
 from turnout.gateway.ledger import Ledger
 from turnout.gateway.metrics_text import snapshot_of
+from turnout.gateway.pages import check_page
 from turnout.gateway.pins_store import PinStore, SqlitePins, file_beside
 from turnout.gateway.prices import stale_notice
 from turnout.gateway.protocols import PROTOCOLS
@@ -110,7 +111,9 @@ class Gateway:
             try:
                 handler = self.routes.find(scope)
                 if scope["path"] not in self._accounted:
-                    await guard(scope, self.parts.admission)
+                    await guard(scope, self.parts.admission, self.parts.config.server)
+                elif self.parts.admission is None:
+                    check_page(scope, self.parts.config.server)
                 await handler(scope, receive, send)
             except ApiError as error:
                 await send_error(send, error, [])
@@ -152,7 +155,11 @@ class Gateway:
         await _end(self._beside)
         if self.parts.metrics.board is not None:
             self.parts.metrics.board.write(snapshot_of(self.parts))
-        await self.reloader.close()
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                await self.reloader.close()
+        except TimeoutError:
+            logger.warning("what a reload had replaced was not closed in time")
         for provider in self.parts.providers.values():
             await provider.close()
         if self.parts.admission is not None:

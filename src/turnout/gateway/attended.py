@@ -2,7 +2,8 @@
 
 ASGI tells it to whoever waits for the next message, which takes a task beside every request. A request that
 finds `LEFT` in its scope is called back instead; under another server it waits as ASGI has it. Besides, it
-bounds headers, and ignores an `upgrade`: uvicorn would lose the body that comes with one.
+bounds headers, ignores an `upgrade` (uvicorn would lose the body that comes with one) and trailers (uvicorn
+would take them for headers), and closes a connection whose client does not read.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from turnout.gateway.bell import bell_of
 from turnout.gateway.deaf import turn_deaf
 from turnout.gateway.errors import error_body
 from turnout.gateway.quick_cycle import QuickCycle
+from turnout.gateway.stalled import Stalled
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application, HTTPScope
@@ -40,6 +42,9 @@ MAX_HEADERS = 256
 HEAD_S = 30.0
 """Seconds from the first byte of a request, or of a new connection, to the end of its headers; then 408."""
 
+SEND_S = 60.0
+"""Seconds in which a client has to read something of what is sent to it, where nobody says otherwise."""
+
 _INVALID = "Invalid HTTP request received."
 _ABOUT_UPGRADE = (b"upgrade", b"http2-settings", b"connection")
 
@@ -53,8 +58,10 @@ Watch = Callable[[Tell], Unwatch]
 class AttendedProtocol(HttpToolsProtocol):
     """One connection of a client."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, send_s: Callable[[], float] = lambda: SEND_S, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._send_s = send_s
+        self._stalled: Stalled | None = None
         # Handlers that somebody puts on the logger, as pytest does, ask for no log.
         self.access_log = self.access_log and self.config.access_log
         self._watching = set[Tell]()
@@ -119,6 +126,12 @@ class AttendedProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         if self._num_bytes > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
             self._check_head()
+        self._begin()
+        if not self._is_upgrade:
+            # What comes after the body is no header (RFC 9110, 6.5.1): a proxy may not have looked at it.
+            self.headers = []
+
+    def _begin(self) -> None:
         parser = self.parser
         is_usual = parser.get_http_version() == "1.1" and not parser.should_upgrade()
         if not is_usual or not self._is_free() or self.limit_concurrency is not None or self.root_path:
@@ -231,10 +244,27 @@ class AttendedProtocol(HttpToolsProtocol):
             self.due_s = math.inf
             self._bell.remove(self)
 
+    def pause_writing(self) -> None:
+        """Wait for the client, though not for ever."""
+        super().pause_writing()
+        self._stalled = Stalled(self.transport, self._send_s())
+        self._stalled.begin()
+
+    def resume_writing(self) -> None:
+        """Go on: the client has read."""
+        super().resume_writing()
+        self._unstall()
+
+    def _unstall(self) -> None:
+        stalled, self._stalled = self._stalled, None
+        if stalled is not None:
+            stalled.end()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell who waits for it."""
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
+        self._unstall()
         self._is_lost = True
         watching, self._watching = self._watching, set()
         for tell in watching:

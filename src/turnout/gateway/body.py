@@ -1,8 +1,13 @@
-"""This module reads a request's body up to a limit, as it is: what is packed has no limit one could see."""
+"""This module reads a request's body up to a limit, as it is: what is packed has no limit one could see.
+
+Bodies that are still coming in have a limit together, too: they have no place among the requests that are
+served, and a client may send many of them slowly.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from typing import final
 
 from turnout.core.errors import sentence
 from turnout.gateway.config import ServerSettings
@@ -10,11 +15,22 @@ from turnout.gateway.disconnect import ClientGoneError, Receive, Scope
 from turnout.gateway.errors import ApiError, body_too_large
 from turnout.gateway.quick_cycle import quick_cycle_of
 
+_FREE_BYTES = 2**16
+"""Of each body, what is not counted: as much is read before anybody asks for it."""
+
+
+@final
+class _Coming:
+    """Bytes of the bodies that are coming in to this process."""
+
+    num_bytes = 0
+
 
 async def read_body(scope: Scope, receive: Receive, settings: ServerSettings) -> bytes:
     """Return the whole body; raises `ApiError` (408, 413) beyond the limits, (415) for one that is packed.
 
-    Raises `ClientGoneError` when cut. As much again is read and thrown away first, because a client that is
+    Raises `ApiError` (503) where the bodies that are coming in are too much together, and `ClientGoneError`
+    when cut. As much again is read and thrown away first, because a client that is
     cut off while it sends reports a broken connection and not the answer.
     """
     limit_bytes = int(settings.max_body_mb * 1e6)
@@ -26,7 +42,7 @@ async def read_body(scope: Scope, receive: Receive, settings: ServerSettings) ->
     else:
         try:
             async with asyncio.timeout(settings.body_s):
-                body, size = await _read(receive, limit_bytes)
+                body, size = await _read(receive, limit_bytes, settings.max_bodies_mb)
         except TimeoutError:
             raise _too_slow(settings.body_s) from None
     for name, value in scope["headers"]:
@@ -37,20 +53,40 @@ async def read_body(scope: Scope, receive: Receive, settings: ServerSettings) ->
     return body
 
 
-async def _read(receive: Receive, limit_bytes: int) -> tuple[bytes, int]:
+async def _read(receive: Receive, limit_bytes: int, most_mb: float) -> tuple[bytes, int]:
     """Return what fits, and how much came."""
     parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGoneError
-        part: bytes = message.get("body", b"")
-        size += len(part)
-        if size <= limit_bytes:
-            parts.append(part)
-        if not message.get("more_body", False) or size > 2 * limit_bytes:
-            return parts[0] if len(parts) == 1 else b"".join(parts), size
+    size = num_counted = 0
+    try:
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGoneError
+            part: bytes = message.get("body", b"")
+            size += len(part)
+            if size <= limit_bytes:
+                parts.append(part)
+            if not message.get("more_body", False) or size > 2 * limit_bytes:
+                return parts[0] if len(parts) == 1 else b"".join(parts), size
+            more = min(size, limit_bytes) - _FREE_BYTES - num_counted
+            if more > 0:
+                if _Coming.num_bytes + more > most_mb * 1e6:
+                    raise _too_many(most_mb)
+                _Coming.num_bytes += more
+                num_counted += more
+    finally:
+        _Coming.num_bytes -= num_counted
+
+
+def _too_many(most_mb: float) -> ApiError:
+    message = sentence(
+        "the bodies of requests that are coming in are too much together",
+        allowed=f"{most_mb:g} MB (server.max_bodies_mb)",
+        do="ask again in a moment, or raise server.max_bodies_mb",
+    )
+    # What may still come of it would be taken for the next request.
+    headers = [(b"retry-after", b"1"), (b"connection", b"close")]
+    return ApiError(503, message, code="overloaded", kind="server_error", headers=headers)
 
 
 def _too_slow(limit_s: float) -> ApiError:

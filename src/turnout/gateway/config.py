@@ -35,6 +35,12 @@ class ServerSettings(Settings, frozen=True, kw_only=True):
     """Largest request body in megabytes (1e6 bytes); a larger one is answered with 413."""
     body_s: Seconds = 120.0
     """Seconds that a request's body may take to come in; one that takes longer is answered with 408."""
+    max_bodies_mb: Annotated[float, msgspec.Meta(gt=0)] = 256.0
+    """Most megabytes of bodies that are still coming in, together; a further one is answered with 503."""
+    send_s: Seconds = 60.0
+    """Seconds in which a client has to read something of what is sent to it; else it is cut off."""
+    allowed_hosts: list[Name] = msgspec.field(default_factory=list)
+    """Names under which a gateway without keys on loopback may be asked, and whose pages may ask it."""
     drain_s: Annotated[int, msgspec.Meta(ge=1, le=86_400)] = 30
     """Seconds that running answers get to finish after SIGTERM before they are cut."""
     keep_alive_s: Seconds = 15.0
@@ -45,6 +51,18 @@ class ServerSettings(Settings, frozen=True, kw_only=True):
     """Most requests that wait for a place; a further one is answered with 503 at once."""
     queue_s: Seconds = 10.0
     """Seconds that a request waits for a place before it is answered with 503."""
+
+    def check(self) -> None:
+        """Raise `ConfigError` where the largest body would never be let in."""
+        if self.max_bodies_mb < self.max_body_mb:
+            raise ConfigError(
+                sentence(
+                    "the setting 'server.max_bodies_mb' is too small",
+                    allowed=f"at least server.max_body_mb ({self.max_body_mb:g})",
+                    got=self.max_bodies_mb,
+                    do="raise it",
+                )
+            )
 
 
 class RoutingSettings(Settings, frozen=True, kw_only=True):
@@ -248,6 +266,7 @@ class Config(Settings, frozen=True, kw_only=True):
     def check(self) -> Config:
         """Return the same settings, or raise `ConfigError` where two of them contradict each other."""
         self._check_names()
+        self.server.check()
         named = {"default_provider": self.default_provider}
         for name, outside in self.models.items():
             named[f"models.{name}.provider"] = outside.provider

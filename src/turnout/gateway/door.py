@@ -6,12 +6,13 @@ from turnout.core.clock import Clock
 from turnout.core.errors import sentence
 from turnout.gateway.admission import Admission
 from turnout.gateway.books import open_books
-from turnout.gateway.config import Config
+from turnout.gateway.config import Config, ServerSettings
 from turnout.gateway.disconnect import Scope
 from turnout.gateway.errors import ApiError
 from turnout.gateway.key import Key
 from turnout.gateway.keyring import Keyring
 from turnout.gateway.keystore import Remembered
+from turnout.gateway.pages import check_page, check_site
 
 KEY = "turnout.key"
 """Where a handler finds the client's key in its scope, if keys are asked for."""
@@ -37,31 +38,21 @@ async def open_admission(config: Config, keys: list[Key], clock: Clock) -> Admis
     )
 
 
-async def guard(scope: Scope, admission: Admission | None) -> None:
+async def guard(scope: Scope, admission: Admission | None, server: ServerSettings) -> None:
     """Let a request pass to a path that serves no model; raises `ApiError` (401, 403)."""
     path: str = scope["path"]
+    if path in OPEN:
+        return
+    if admission is None:
+        check_page(scope, server)
+        return
     is_admin = path.startswith(ADMIN)
     if is_admin and scope["method"] not in ("GET", "HEAD"):
-        _check_site(scope)
-    if admission is None or path in OPEN:
-        return
+        check_site(scope)
     key = await admission.recognise(scope["headers"])
     if is_admin and not key.is_admin:
         raise _no_admin(key, path)
     scope[KEY] = key
-
-
-def _check_site(scope: Scope) -> None:
-    """Refuse what another site's page makes a browser send: a browser adds the password by itself."""
-    site = next((value for name, value in scope["headers"] if name == b"sec-fetch-site"), b"none")
-    if site not in (b"none", b"same-origin"):
-        message = sentence(
-            "the request comes from a page of another site",
-            allowed="requests of this gateway's own pages, or of no page",
-            got=site.decode("latin-1"),
-            do="send it from the command line",
-        )
-        raise ApiError(403, message, code="cross_site")
 
 
 def _no_admin(key: Key, path: str) -> ApiError:

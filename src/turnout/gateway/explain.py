@@ -31,7 +31,7 @@ from turnout.gateway.protocols.messages import MessagesProtocol
 from turnout.gateway.protocols.responses import ResponsesProtocol
 from turnout.gateway.reasons import Json, candidates_in_words, choice_in_words, goal_in_words
 from turnout.gateway.reply import json_reply, send_body
-from turnout.gateway.rewrite import refusal, rewritten
+from turnout.gateway.rewrite import read_once, refusal, rewritten_beside
 from turnout.gateway.rollout import RolloutDecider
 from turnout.gateway.routes import Routes
 from turnout.gateway.rules import Rules, Ruling
@@ -73,13 +73,14 @@ class Explain:
         ruling: Ruling | None = None
         signals: list[Json] = []
         if parts.rules is not None:
+            request = await read_once(request)
             tenant = None if key is None else key.tenant
             facts = Facts(request=request, headers=scope["headers"], tenant=tenant)
             ruling, reader = await parts.rules.find(facts)
             signals = await _signals(parts.rules, reader)
         as_sent = request
         if ruling is not None:
-            request = rewritten(request, ruling.rules, protocol)
+            request = await rewritten_beside(request, ruling.rules, protocol)
         tenant = "" if key is None else key.tenant
         pin = await parts.pins.find_for(request.follows, tenant) if request.follows else None
         request = going_on(pin, request)

@@ -12,8 +12,9 @@ from turnout.gateway.door import KEY
 from turnout.gateway.errors import ApiError, Headers
 from turnout.gateway.parts import Parts
 from turnout.gateway.protocols.responses_wire import parse_responses
+from turnout.gateway.redaction import without_twins
 from turnout.gateway.reply import header_text
-from turnout.gateway.rewrite import redacted, refusal
+from turnout.gateway.rewrite import redacted, redo, refusal
 from turnout.gateway.rules import Ruling
 from turnout.gateway.signals.base import Facts
 from turnout.gateway.wire import ChatRequest, Members, is_given, render, too_deep, wrong
@@ -26,6 +27,10 @@ async def ruled(parts: Parts, scope: Scope, members: Members) -> tuple[Members, 
     """Return the members as rules leave them, and what is in force; raises `ApiError` (400, 403)."""
     if parts.rules is None:
         return members, None
+    try:
+        members = await redo(without_twins, members)
+    except RecursionError as error:
+        raise too_deep() from error
     key = scope.get(KEY)
     facts = Facts(
         request=_as_request(members), headers=scope["headers"], tenant=None if key is None else key.tenant
@@ -38,7 +43,7 @@ async def ruled(parts: Parts, scope: Scope, members: Members) -> tuple[Members, 
             if rule.block is not None:
                 raise refusal(rule)
     try:
-        return redacted(members, ruling.rules), ruling
+        return await redo(redacted, members, ruling.rules), ruling
     except RecursionError as error:
         raise too_deep() from error
 

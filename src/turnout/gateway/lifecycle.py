@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import signal
 import socket
@@ -12,7 +13,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, final
+from typing import Any, cast, final
 
 import uvicorn
 
@@ -143,7 +144,7 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 gateway,
                 lifespan="on",
-                http=AttendedProtocol,
+                http=self._protocol(gateway),
                 ws="none",
                 log_config=None,
                 access_log=False,
@@ -160,6 +161,12 @@ class Server(uvicorn.Server):
         self._one_thread = OneThread()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reloading: asyncio.Future[Any] | None = None
+
+    @staticmethod
+    def _protocol(gateway: Gateway) -> type[asyncio.Protocol]:
+        """Return what makes connections; a reload changes how long they wait."""
+        made = functools.partial(AttendedProtocol, send_s=lambda: gateway.config.server.send_s)
+        return cast("type[asyncio.Protocol]", made)
 
     def run_bound(self) -> None:
         """Run until `should_exit`; raises what the gateway's start raised."""

@@ -56,10 +56,24 @@ def map_texts(members: Members, change: Change) -> Members:
     return changed
 
 
+def without_twins(members: Members) -> Members:
+    """Return the members as they are read: of what an object has twice, the last, which the others go by.
+
+    Rules read a request and the upstream gets its bytes. Were a name there twice, an upstream that goes by
+    the first one would read what no rule has seen. Raises `RecursionError`.
+    """
+    changed = {
+        name: msgspec.Raw(msgspec.json.encode(decode_value(raw)))
+        for name, raw in members.items()
+        if _has_twins(raw)
+    }
+    return {**members, **changed} if changed else members
+
+
 def _mapped(raw: msgspec.Raw, name: str, change: Change) -> msgspec.Raw:
     value = decode_value(raw)
     new = _walk(value, name, {}, change)
-    if new == value and not _has_twins(raw):
+    if new == value:
         return raw
     return msgspec.Raw(msgspec.json.encode(new))
 
@@ -70,7 +84,7 @@ def _has_twins(raw: msgspec.Raw) -> bool:
         return False
 
     def look(pairs: list[tuple[str, Any]]) -> None:
-        if len({name for name, _ in pairs}) < len(pairs):
+        if len(pairs) > 1 and len({name for name, _ in pairs}) < len(pairs):
             raise _TwinsError
 
     try:

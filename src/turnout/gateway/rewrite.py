@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import msgspec
 
 from turnout.core.errors import sentence
 from turnout.features.pii import KINDS, find_pii, redact
+from turnout.gateway.beside import beside, is_long
 from turnout.gateway.conversation import with_system
 from turnout.gateway.errors import ApiError
 from turnout.gateway.protocols.base import Protocol
-from turnout.gateway.redaction import map_texts
+from turnout.gateway.redaction import map_texts, without_twins
 from turnout.gateway.settings_rules import ALL_PII, RuleSettings
 from turnout.gateway.told import Told
 from turnout.gateway.wire import ChatRequest, Members, render, too_deep
@@ -19,6 +21,32 @@ from turnout.gateway.wire import ChatRequest, Members, render, too_deep
 _NUMBERS = re.compile(r"[-+.,\seE\d]*")
 BLOCKED = "blocked_by_rule"
 """The code of a request that a rule refuses."""
+
+
+async def read_once(request: ChatRequest) -> ChatRequest:
+    """Return the request without what an object has twice: what is sent is what rules have read.
+
+    Raises `ApiError` (400) for one that is nested too deeply to be gone through.
+    """
+    try:
+        members = await redo(without_twins, request.members)
+    except RecursionError as error:
+        raise too_deep() from error
+    return request if members is request.members else msgspec.structs.replace(request, members=members)
+
+
+async def redo(change: Callable[..., Members], members: Members, *more: object) -> Members:
+    """Return the members as a change leaves them; long ones are gone through beside the event loop."""
+    return await beside(change, members, *more) if is_long(members) else change(members, *more)
+
+
+async def rewritten_beside(
+    request: ChatRequest, rules: tuple[RuleSettings, ...], protocol: Protocol
+) -> ChatRequest:
+    """Return what `rewritten` does; a long request is gone through beside the event loop."""
+    if is_long(request.members):
+        return await beside(rewritten, request, rules, protocol)
+    return rewritten(request, rules, protocol)
 
 
 def rewritten(request: ChatRequest, rules: tuple[RuleSettings, ...], protocol: Protocol) -> ChatRequest:

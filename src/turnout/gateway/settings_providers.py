@@ -13,6 +13,27 @@ from turnout.gateway.settings import Count, Name, Seconds, Settings
 Api = Literal["chat", "responses", "conversations", "embeddings"]
 
 
+def _check_url(value: str, where: str) -> None:
+    """Raise `ConfigError` for what is no URL of an upstream, or holds a password, which is not shown."""
+    if "@" in (value.partition("://")[2] or value).partition("/")[0]:
+        raise ConfigError(
+            sentence(
+                f"the setting '{where}' holds a user's name or password",
+                allowed="a URL without one",
+                do="name the place of the key in 'api_key' or 'api_key_env'",
+            )
+        )
+    if not value.startswith(("http://", "https://")) or not value.isprintable() or " " in value:
+        raise ConfigError(
+            sentence(
+                f"the setting '{where}' is wrong",
+                allowed="a URL that starts with http:// or https://, without blanks and line ends",
+                got=value,
+                do="write the address up to and including /v1",
+            )
+        )
+
+
 class UpstreamSettings(Settings, frozen=True, kw_only=True):
     """What every upstream over HTTP has in common."""
 
@@ -41,15 +62,7 @@ class UpstreamSettings(Settings, frozen=True, kw_only=True):
                         do="keep one",
                     )
                 )
-        if not self.base_url.startswith(("http://", "https://")):
-            raise ConfigError(
-                sentence(
-                    f"the setting 'providers.{name}.base_url' is wrong",
-                    allowed="a URL that starts with http:// or https://",
-                    got=self.base_url,
-                    do="write the address up to and including /v1",
-                )
-            )
+        _check_url(self.base_url, f"providers.{name}.base_url")
 
 
 class OpenAIBodySettings(UpstreamSettings, frozen=True, kw_only=True):

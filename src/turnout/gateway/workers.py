@@ -46,6 +46,8 @@ class _Worker:
     slot: int
     process: subprocess.Popen[str]
     is_ready: bool = False
+    is_stale: bool = False
+    """Whether settings were reloaded while it started: it may have read those before."""
     deaths: int = 0
     start_again_s: float | None = None
     notices: list[str] = field(default_factory=list)
@@ -139,8 +141,11 @@ class Crew:
         elif "ready" in message:
             worker.is_ready, worker.notices = True, message["ready"]
             self._tell_news(worker)
+            if worker.is_stale:
+                worker.is_stale = False
+                worker.process.send_signal(signal.SIGHUP)
         elif "reloaded" in message:
-            self._signal_all(signal.SIGHUP, but=slot)
+            self._reload_all(but=slot)
 
     def _tell_news(self, worker: _Worker) -> None:
         """Log what a worker found that was started again, such as rows that the dead one left open."""
@@ -171,10 +176,20 @@ class Crew:
         self._told_notices = frozenset(notices)
         self.ready(Ready(base_url=f"http://{shown_address(reserved)}/v1", notices=tuple(notices)))
 
-    def _signal_all(self, number: int, *, but: int | None = None) -> None:
-        for slot, worker in self._workers.items():
-            if slot != but and worker.process.poll() is None:
+    def _signal_all(self, number: int) -> None:
+        for worker in self._workers.values():
+            if worker.process.poll() is None:
                 worker.process.send_signal(number)
+
+    def _reload_all(self, *, but: int | None = None) -> None:
+        """Have the workers read the settings again; one that starts would die of it, and is told later."""
+        for slot, worker in self._workers.items():
+            if slot == but or worker.process.poll() is not None:
+                continue
+            if worker.is_ready:
+                worker.process.send_signal(signal.SIGHUP)
+            else:
+                worker.is_stale = True
 
     def _stop_all(self) -> None:
         """Tell every worker to drain, and wait for it; who does not end is killed."""
@@ -203,6 +218,6 @@ class Crew:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if number == getattr(signal, "SIGHUP", None):
-            self._signal_all(number)
+            self._reload_all()
         else:
             self._is_stopping = True

@@ -11,6 +11,7 @@ from typing import final
 
 from turnout.core.query import Query
 from turnout.features.tokens import clip
+from turnout.gateway.beside import is_long
 from turnout.gateway.conversation import USER, Turn, read_turns
 from turnout.gateway.settings_signals import Scope
 from turnout.gateway.wire import ChatRequest
@@ -45,6 +46,11 @@ class Facts:
         self.tenant = tenant
         self.shares: dict[str, dict[str, float]] = {}
         """Probabilities of tasks by the artifact that gave them; signals of one artifact ask it once."""
+
+    @cached_property
+    def is_long(self) -> bool:
+        """Whether the texts take so long to read that it is done beside the event loop."""
+        return is_long(self.request.members)
 
     @cached_property
     def turns(self) -> tuple[Turn, ...]:
@@ -113,7 +119,7 @@ class Signal(ABC):
     is_slow: bool = False
     """Whether it is read in a thread beside the event loop, and left alone after its budget.
 
-    The others read a bounded number of characters on the event loop.
+    The others are read on the event loop, and beside it, for as long as it takes, where a request is long.
     """
 
     @abstractmethod

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, final
 
+from turnout.gateway.beside import beside
 from turnout.gateway.settings_signals import SIGNAL_KINDS, SignalSettings
 from turnout.gateway.signals.base import Facts, Finding, Reading, Signal
 from turnout.gateway.signals.care import FeedbackSignal, JailbreakSignal, PiiSignal
@@ -82,6 +83,8 @@ class Board:
         try:
             if signal.is_slow:
                 finding = await self._read_beside(name, signal, facts)
+            elif facts.is_long:
+                finding = await beside(signal.read, facts)
             else:
                 finding = signal.read(facts)
         except TimeoutError:
