@@ -19,10 +19,11 @@ from tests.gateway.client import Answer, ask, call, row
 from tests.gateway.pool import LARGE, SMALL, make_deployment
 from tests.gateway.settings import make_config
 from tests.gateway.test_rules import config_with
-from tests.gateway.told import Say, Told, sse, stream, told_server, whole
+from tests.gateway.told import Asked, Say, Told, sse, stream, told_server, whole
 from turnout.core import Candidate, PriceCard
 from turnout.gateway.config import BreakerSettings, CandidateSettings
 from turnout.gateway.lifecycle import running
+from turnout.gateway.providers import response
 from turnout.gateway.settings_providers import AnthropicSettings
 
 ERROR = {"message": "Provider returned error", "code": 502}
@@ -56,6 +57,11 @@ MESSAGE = {
     "stop_reason": "tool_use",
     "stop_sequence": None,
     "usage": {"input_tokens": 100, "output_tokens": 10},
+}
+TOLD = {
+    **MESSAGE,
+    "content": [{"type": "text", "text": "fine"}],
+    "usage": {"input_tokens": 3, "output_tokens": 9},
 }
 MESSAGES: Any = {"max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
 
@@ -297,3 +303,54 @@ def test_an_answer_that_failed_or_was_withheld_is_not_given_again(tmp_path: Path
         "hit",
     ]
     assert answers[2].body == answers[1].body == GOOD_EVENTS
+
+
+def test_an_upstream_that_refuses_to_tell_its_usage_is_asked_without(stand: Stand) -> None:
+    refusal = {"error": {"message": "Unrecognized field: stream_options", "type": "t", "param": None}}
+
+    def say(asked: Asked) -> Say:
+        return whole(refusal, 400) if "stream_options" in asked.json else stream(GOOD_EVENTS)
+
+    stand.told.say = say
+    answer = ask(stand.base_url, model="large", stream=True)
+    assert (answer.status, answer.body) == (200, GOOD_EVENTS)
+    # The client's own words are answered as they are.
+    own = ask(stand.base_url, model="large", stream=True, stream_options={"include_usage": True})
+    assert own.status == 400
+
+
+@pytest.mark.parametrize("path", ["/chat/completions", "/responses", "/messages"])
+def test_a_byte_that_is_no_text_loses_no_usage(stand: Stand, path: str) -> None:
+    said = {"/chat/completions": GOOD, "/responses": RESPONSE}.get(path, TOLD)
+    model = "ant" if said is TOLD else "large"
+    body = json.dumps(said).encode().replace(b"fine", b"f\xffne")
+    stand.says[model] = Say([body])
+    answer = stand.post(path, model=model, input="hi", **MESSAGES)
+    assert (answer.status, answer.body) == (200, body)
+    found = stand.row(answer)
+    assert (found["output_tokens"], found["usage_estimated"]) == (9, 0)
+
+
+def test_thoughts_that_only_the_total_counts_are_charged(stand: Stand) -> None:
+    usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 115}
+    stand.says["large"] = whole({**GOOD, "usage": usage})
+    assert stand.row(ask(stand.base_url, model="large"))["output_tokens"] == 105
+    stand.says["large"] = stream(
+        sse(chunk({"content": "a"}), chunk({}, "stop"), {"choices": [], "usage": usage})
+    )
+    assert stand.row(ask(stand.base_url, model="large", stream=True))["output_tokens"] == 105
+
+
+def test_a_body_without_an_end_is_given_up(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(response, "MOST_WHOLE_BYTES", 3_000_000)
+    stand.says |= {"large": Say([b" " * 1_000_000] * 8), "small": whole(GOOD)}
+    answer = ask(stand.base_url)
+    assert (answer.status, answer.headers["x-turnout-model"]) == (200, "small")
+    assert stand.row(answer)["faults"] == "large: upstream_cut"
+
+
+def test_what_a_client_says_of_betas_is_passed_on_to_responses(stand: Stand) -> None:
+    stand.says["large"] = whole(RESPONSE)
+    with openai.OpenAI(base_url=stand.base_url, api_key="x", max_retries=0) as client:
+        client.responses.create(model="large", input="hi", extra_headers={"openai-beta": "responses=v1"})
+    assert stand.told.last.headers["openai-beta"] == "responses=v1"

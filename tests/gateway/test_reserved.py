@@ -47,6 +47,8 @@ def parse(api: str, **fields: Any) -> ChatRequest:
         ("chat", {"max_tokens": 1000.0}, 1000),
         ("chat", {"max_tokens": 0}, 77),
         ("chat", {"max_tokens": None}, 77),
+        ("chat", {"max_tokens": 1, "max_completion_tokens": -1}, 77),
+        ("messages", {"max_tokens": -1}, 77),
         ("chat", {"max_tokens": [1]}, 77),
         ("responses", {"max_output_tokens": 1000, "max_tokens": 1, "max_completion_tokens": 1}, 1000),
         ("responses", {"max_tokens": 1}, 77),

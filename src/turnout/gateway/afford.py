@@ -18,7 +18,9 @@ def most_output_tokens(request: ChatRequest, candidate: Candidate | None, otherw
     of them an upstream goes by.
     """
     asked = [tokens for name in request.limits if (tokens := _count(request, name)) is not None]
-    limits = [max(asked)] if asked else []
+    # Several servers read -1 as no limit.
+    is_unlimited = any((number_of(request.members, name) or 0) < 0 for name in request.limits)
+    limits = [max(asked)] if asked and not is_unlimited else []
     if candidate is not None and candidate.max_output_tokens is not None:
         limits.append(candidate.max_output_tokens)
     return min(MOST_TOKENS, min(limits, default=otherwise) * (_count(request, "n") or 1))

@@ -35,10 +35,21 @@ _decoder = msgspec.json.Decoder(Completion)
 
 def read_completion(body: bytes) -> Completion | None:
     """Read a body; None where it is none."""
+    for told in (body, mended(body)):
+        try:
+            return None if told is None else parse_completion(told)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            continue
+    return None
+
+
+def mended(body: bytes) -> bytes | None:
+    """Return a body with a mark for every byte that is no UTF-8; None where all of them are."""
     try:
-        return parse_completion(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+        body.decode()
+    except UnicodeDecodeError:
+        return body.decode("utf-8", "replace").encode()
+    return None
 
 
 def parse_completion(body: bytes) -> Completion:

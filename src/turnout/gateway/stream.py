@@ -30,7 +30,7 @@ _GOES_ON = (b'"finish_reason":null', b'"finish_reason": null')
 _MARK = re.compile(rb'"usage"\s*:\s*\{|\[DONE\]|"error"')
 _MOST_LOOKS = 8
 """For a frame in one stream; an upstream whose events differ in more than their text has none."""
-_NO_ERROR = (b"null", b"false", b'""', b"{}", b"[]")
+_NO_ERROR = (b"null", b"false", b'""')
 _FAILS = re.compile(rb'"finish_reason"\s*:\s*"error"')
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
 
@@ -57,10 +57,14 @@ class UsageCount(msgspec.Struct):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     prompt_tokens_details: CachedCount | None = None
+    total_tokens: int | None = None
 
     def __post_init__(self) -> None:
-        self.prompt_tokens = _plausible(self.prompt_tokens)
-        self.completion_tokens = _plausible(self.completion_tokens)
+        tokens_in = self.prompt_tokens = _plausible(self.prompt_tokens)
+        tokens_out = self.completion_tokens = _plausible(self.completion_tokens)
+        if self.total_tokens and tokens_in is not None and tokens_out is not None:
+            # Some servers count thoughts beside the answer, and only the total has them.
+            self.completion_tokens = max(tokens_out, (_plausible(self.total_tokens) or 0) - tokens_in)
 
     @property
     def cached_tokens(self) -> int | None:
@@ -104,6 +108,7 @@ def read_usage(told: object) -> UsageCount | None:
     return UsageCount(
         prompt_tokens=whole_count(told.get("prompt_tokens")),
         completion_tokens=whole_count(told.get("completion_tokens")),
+        total_tokens=whole_count(told.get("total_tokens")),
         prompt_tokens_details=CachedCount(
             **{name: whole_count(details.get(name)) for name in CachedCount.__struct_fields__}
         ),

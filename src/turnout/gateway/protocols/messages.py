@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any, ClassVar, final
 
 import msgspec
 
+from turnout.gateway.completion import mended
 from turnout.gateway.errors import ApiError
 from turnout.gateway.protocols.base import Protocol, said_tokens
 from turnout.gateway.protocols.messages_scan import MessagesScanner, usage_count
@@ -48,10 +48,8 @@ class MessagesProtocol(Protocol):
 
     def read_answer(self, reply: Reply) -> tuple[UsageCount | None, int | None]:
         """Return usage, and where it says nothing of the answer, its length."""
-        usage = None
-        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            told = _decoder.decode(reply.body).usage
-            usage = usage_count(told) if isinstance(told, dict) else None
+        told = _read(reply.body)
+        usage = usage_count(told.usage) if told is not None and isinstance(told.usage, dict) else None
         return usage, said_tokens(usage, reply.body)
 
     def to_chat(self, request: ChatRequest) -> ChatRequest:
@@ -81,6 +79,15 @@ class MessagesProtocol(Protocol):
     def error_event(self, message: str, *, code: str) -> bytes:
         """Return an event that Anthropic's clients raise."""
         return write_event(_envelope(message, "api_error", code, None), "error")
+
+
+def _read(body: bytes) -> _Answer | None:
+    for told in (body, mended(body)):
+        try:
+            return None if told is None else _decoder.decode(told)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            continue
+    return None
 
 
 def _envelope(message: str, kind: str, code: str, param: str | None) -> dict[str, Any]:

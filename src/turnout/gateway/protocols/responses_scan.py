@@ -6,6 +6,7 @@ from typing import Any, final
 
 import msgspec
 
+from turnout.gateway.completion import mended
 from turnout.gateway.pins_store import conversation_name, item_name, seal
 from turnout.gateway.protocols.scan import NamedScanner
 from turnout.gateway.stream import UsageCount, event_data, read_usage
@@ -77,10 +78,12 @@ _kept_decoder = msgspec.json.Decoder(Kept)
 
 def read_kept(body: bytes) -> Kept | None:
     """Return what is read of a whole response; None where it is none."""
-    try:
-        return _kept_decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+    for told in (body, mended(body)):
+        try:
+            return None if told is None else _kept_decoder.decode(told)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            continue
+    return None
 
 
 @final

@@ -42,6 +42,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """What the client sent; a dialect picks what its API knows."""
     deadline_s: float = math.inf
     """When something of an answer must be there, by the event loop's clock."""
+    takes_usage: bool = True
+    """Whether the upstream may be asked for the usage of a stream; not once it has refused to be."""
     work: Work = msgspec.field(default_factory=Work)
     """Filled by the provider while it works."""
 

@@ -26,7 +26,7 @@ def upstream_body(call: Call, settings: OpenAIBodySettings) -> bytes:
         _set_limit(members, candidate.max_output_tokens, settings.max_tokens_field)
     if call.request.is_translated and "max_completion_tokens" in members:
         members[settings.max_tokens_field] = members.pop("max_completion_tokens")
-    if call.request.is_stream and settings.ask_usage and not call.request.asks_usage:
+    if call.request.is_stream and settings.ask_usage and call.takes_usage and not call.request.asks_usage:
         members = with_usage(members)
     return render(members)
 

@@ -191,6 +191,8 @@ class HttpProvider(Provider):
             if completion is None and not _is_object(body):
                 raise self._no_answer(body)
             status = told_status(body) or 200
+        if status in (400, 422) and _is_about_usage(call, body):
+            return await self.ask(msgspec.structs.replace(call, takes_usage=False))
         headers = self._headers(call, response)
         reply = Reply(status=status, headers=headers, body=body, completion=completion)
         if status == 429 or status >= 500 or 200 < status < 400:
@@ -327,6 +329,12 @@ def _passed(response: Response) -> Headers:
         for name, value in response.headers
         if name in _PASSED or (name.startswith(_PASSED_PREFIXES) and name not in _OURS)
     ]
+
+
+def _is_about_usage(call: Call, body: bytes) -> bool:
+    """Whether an upstream refuses the option that asks for usage, which the client never sent."""
+    is_ours = call.request.is_stream and call.takes_usage and "stream_options" not in call.request.members
+    return is_ours and b"stream_options" in body
 
 
 class _Object(msgspec.Struct):

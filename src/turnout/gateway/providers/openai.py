@@ -62,7 +62,12 @@ class OpenAIDialect(Dialect):
         """Return the client's own bytes, with what the candidate sets."""
         write = _BODIES.get(call.protocol)
         body = upstream_body(call, self.settings) if write is None else write(call)
-        return Outgoing(url=self._urls[call.protocol], headers=self._headers, body=body)
+        headers = self._headers
+        if call.protocol == "responses":
+            for name, value in call.client_headers:
+                if name == b"openai-beta":
+                    headers = {**headers, "openai-beta": value.decode("latin-1")}
+        return Outgoing(url=self._urls[call.protocol], headers=headers, body=body)
 
     def whole(self, call: Call, reply: Reply) -> Reply:
         """Return a whole reply as it is; raises `Fault` for a chat answer without a choice."""

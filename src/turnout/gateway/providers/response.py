@@ -14,6 +14,8 @@ from turnout.gateway.providers.base import TakeIn, Wait
 if TYPE_CHECKING:
     from turnout.gateway.providers.connection import Connection
 
+MOST_WHOLE_BYTES = 128_000_000
+"""Bytes of a whole answer that are held; a longer one is cut."""
 HIGH_BYTES = 2**17
 """Bytes of a response that wait to be taken, from which on the connection is not read."""
 
@@ -106,11 +108,15 @@ class Response:
     async def read(self) -> bytes:
         """Return the whole body; raises `BrokenError` where it does not come to its end."""
         found: list[bytes] = []
+        num_bytes = 0
         while not self._is_whole:
             if self._error is not None:
                 raise self._error
             if self.size > HIGH_BYTES:
                 found.append(self._take())
+                num_bytes += len(found[-1])
+                if num_bytes > MOST_WHOLE_BYTES:
+                    raise BrokenError(f"a body of more than {MOST_WHOLE_BYTES} bytes")
             else:
                 await self.changed()
         found.append(self._take())
