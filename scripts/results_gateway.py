@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 Result = dict[str, Any]
 STREAMS = "streams_of_50_events_clients_16"
 _ROWS = (("clients_1", "1"), ("clients_64", "64"), (STREAMS, "16, streams of 50 events"))
+
+
+class Target(NamedTuple):
+    """A number that was asked of the gateway before it was written."""
+
+    label: str
+    key: str
+    """The load in the JSON."""
+    kind: str
+    """`added`: p50 at most, in ms; `rate`: a second, at least; `times`: of LiteLLM's rate, at least."""
+    asked: float
+
+
+TARGETS = (
+    Target("added p50 with 1 client, ms", "clients_1", "added", 0.8),
+    Target("requests a second with 64 clients", "clients_64", "rate", 2_500),
+    Target("times LiteLLM with 64 clients", "clients_64", "times", 40),
+    Target("streams a second with 16 clients", STREAMS, "rate", 900),
+    Target("times LiteLLM with streams", STREAMS, "times", 80),
+)
+START_S, RSS_MB, RSS_GROWTH = 1.0, 120.0, 0.02
+FIRST_BYTE_MS, GAP_MS = 1.0, 2.0
 
 CACHE_SHARES = ("given_its_own", "given_another", "strangers_given_an_answer")
 
@@ -50,10 +72,15 @@ def load(result: Result) -> Iterator[str]:
         )
         yield ""
         yield from _rates(result["lean_load"], peers)
+    yield from targets(result, peers)
     decision_us, request_us = result["decision_p50_us"], result["gateway_cpu_us_per_request"]
     if "start_to_first_answer_s" in result:
         memory = result["rss_after_first_answer_mb"]
-        yield f"Start to first answer: {result['start_to_first_answer_s']:.2f} s, then {memory:.0f} MB."
+        started_s = result["start_to_first_answer_s"]
+        yield (
+            f"Start to first answer: {started_s:.2f} s, then {memory:.0f} MB (asked: under {START_S:.0f} s, "
+            f"{_verdict(started_s < START_S)}, and {RSS_MB:.0f} MB, {_verdict(memory < RSS_MB)})."
+        )
     yield (
         f"A decision took {decision_us:.0f} us (median; what comes together is decided together, and each "
         f"request has the time of all), a request {request_us:.0f} us of the processor."
@@ -78,6 +105,55 @@ def _rates(found_by_key: Result, peers: list[str]) -> Iterator[str]:
     yield ""
 
 
+def targets(result: Result, peers: list[str]) -> Iterator[str]:
+    """What was asked of the gateway beside what it reached, and how far a bare relay gets."""
+    loads = {"aiohttp's client": result}
+    if "lean_load" in result:
+        loads["the lean client"] = result["lean_load"]
+    ways = [way for way in ("gateway", "relay") if way in result["clients_64"]]
+    yield (
+        "Asked of the gateway before it was written, and reached"
+        + (" (LiteLLM: the faster release of this run)" if len(peers) > 1 else "")
+        + ("; beside it the same number of the bare relay:" if "relay" in ways else ":")
+    )
+    yield ""
+    heads = [head for load in loads for head in (f"by {load}", "bare relay")[: len(ways)]]
+    yield f"| | asked | {' | '.join(heads)} |"
+    yield "|---" * (2 + len(heads)) + "|"
+    missed: dict[str, list[str]] = {}
+    for target in TARGETS:
+        if target.kind == "times" and not peers:
+            continue
+        cells = []
+        for name, found_by_key in loads.items():
+            for way in ways:
+                reached = _reached(target, found_by_key[target.key], way, peers)
+                form = f"{reached:.2f}" if target.kind == "added" else f"{reached:,.0f}"
+                if way == "gateway":
+                    is_held = reached <= target.asked if target.kind == "added" else reached >= target.asked
+                    form += "" if is_held else ", missed"
+                    if not is_held:
+                        missed.setdefault(target.label, []).append(name)
+                cells.append(form)
+        most = "at most" if target.kind == "added" else "at least"
+        yield f"| {target.label} | {most} {target.asked:,} | {' | '.join(cells)} |"
+    yield ""
+    said = [f"{label} (by {' and '.join(names)})" for label, names in missed.items()]
+    yield f"Missed: {'; '.join(said)}." if said else "None is missed."
+    yield ""
+
+
+def _reached(target: Target, found: Result, way: str, peers: list[str]) -> float:
+    if target.kind == "added":
+        return float(found[way]["total_p50_ms"] - found["direct"]["total_p50_ms"])
+    rate = float(found[way]["per_second"])
+    return rate if target.kind == "rate" else rate / max(found[name]["per_second"] for name in peers)
+
+
+def _verdict(is_held: bool) -> str:
+    return "held" if is_held else "missed"
+
+
 def streams(result: Result) -> Iterator[str]:
     """What the gateway adds to slow streams."""
     each = result["events_per_second_each"]
@@ -93,6 +169,13 @@ def streams(result: Result) -> Iterator[str]:
             for p in ("p50_ms", "p99_ms")
         ]
         yield f"| {label} | {' | '.join(cells)} |"
+    yield ""
+    first_ms, gap_ms = result["first"]["added"]["p50_ms"], result["gap"]["added"]["p99_ms"]
+    yield (
+        f"Asked: under {FIRST_BYTE_MS:.0f} ms added to the first event (p50), "
+        f"{_verdict(first_ms < FIRST_BYTE_MS)}, and under {GAP_MS:.0f} ms between two (p99), "
+        f"{_verdict(gap_ms < GAP_MS)}."
+    )
     if "many" in result:
         yield from _many(result["many"])
 
@@ -118,7 +201,8 @@ def soak(result: Result) -> Iterator[str]:
         f"faults and clients that leave: {result['sent']:,} requests, {rows:,} rows in the "
         f"ledger, {ledger['twice']} twice, {ledger['open']} without an end. Memory "
         f"{result['rss_minute_2_mb']:.1f} MB in minute 2, {result['rss_last_minute_mb']:.1f} MB in the last "
-        f"({result['rss_growth']:+.1%})."
+        f"({result['rss_growth']:+.1%}; asked: under {RSS_GROWTH:.0%}, "
+        f"{_verdict(result['rss_growth'] < RSS_GROWTH)})."
     )
 
 

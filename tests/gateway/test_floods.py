@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -66,6 +67,22 @@ def test_a_head_beyond_all_bounds_is_a_431(gateway: Any, head: bytes) -> None:
     with connected(gateway.base_url) as client:
         client.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n" + head + b"\r\n")
         assert read_all(client).startswith(b"HTTP/1.1 431 ")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"no http at all\r\n\r\n",
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nxx\r\n",
+    ],
+    ids=["head", "body"],
+)
+def test_what_is_no_http_is_an_error_object(gateway: Any, sent: bytes) -> None:
+    with connected(gateway.base_url) as client:
+        client.sendall(sent)
+        head, _, body = read_all(client).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(body)["error"]["code"] == "no_http"
 
 
 def test_a_head_within_bounds_is_read(gateway: Any) -> None:

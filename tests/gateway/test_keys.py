@@ -126,6 +126,16 @@ def test_a_secret_is_shown_nowhere(
         assert SECRET.encode() not in path.read_bytes(), path
 
 
+def test_a_secret_that_can_be_guessed_is_refused_and_not_shown(
+    upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make(upstream, tmp_path, team=KeySettings(secret="env:TURNOUT_TEST_SECRET"))
+    monkeypatch.setenv("TURNOUT_TEST_SECRET", "s3cre7!")
+    with pytest.raises(ConfigError, match="at least 8 characters; got: 7") as caught:
+        build_app(config, deployment=make_deployment())
+    assert "s3cre7!" not in str(caught.value)
+
+
 def test_a_secret_may_stand_in_a_file(upstream: Upstream, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text(SECRET + "\n")
     config = make(upstream, tmp_path, team=KeySettings(secret=f"file:{tmp_path / 'secret'}"))

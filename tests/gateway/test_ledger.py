@@ -253,6 +253,12 @@ def test_a_file_that_is_no_ledger_is_refused_in_one_sentence(tmp_path: Path, con
     assert path.read_bytes() == content
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="a folder that takes no files, of Linux")
+def test_a_folder_that_takes_no_files_is_refused() -> None:
+    with pytest.raises(ConfigError, match="choose another"):
+        check_ledger(Path("/proc/l.sqlite"))
+
+
 def test_a_check_makes_nothing(tmp_path: Path) -> None:
     check_ledger(tmp_path / "new" / "l.sqlite")
     assert list(tmp_path.iterdir()) == []

@@ -60,6 +60,15 @@ def test_the_file_stands_in_the_place_of_the_deployments_cards(upstream: Upstrea
     assert found[ADAPTED.name] == found["small"]
 
 
+def test_prices_of_a_day_to_come_are_noticed(upstream: Upstream, tmp_path: Path) -> None:
+    config = config_of(upstream, tmp_path, write(tmp_path, {"small": card(1.0, 2.0)}, age_days=-30.0))
+    with running(config, deployment=make_deployment(POOL)) as ready:
+        assert "a day to come" in " ".join(ready.notices)
+    tomorrow = config_of(upstream, tmp_path, write(tmp_path, {"small": card(1.0, 2.0)}, age_days=-1.0))
+    with running(tomorrow, deployment=make_deployment(POOL)) as ready:
+        assert ready.notices == ()
+
+
 def test_a_candidates_own_name_comes_first_and_the_rest_keep_their_cards(
     upstream: Upstream, tmp_path: Path
 ) -> None:

@@ -278,6 +278,12 @@ def test_without_rules_nothing_is_made_and_nothing_read(tmp_path: Path) -> None:
     assert build_app(config, deployment=make_deployment(POOL)).parts.rules is None
 
 
+def test_a_signal_that_no_rule_reads_is_checked_too(tmp_path: Path) -> None:
+    config = config_with(tmp_path, '[signals.r]\nkind = "regex"\npattern = "(a+)+$"\n')
+    with pytest.raises(ConfigError, match=r"signals\.r\.pattern"):
+        build_app(config, deployment=make_deployment(POOL))
+
+
 def test_a_rule_narrows_the_ranked_list_itself(tmp_path: Path) -> None:
     config = config_with(tmp_path, SIGNALS + '[[rules]]\nname = "a"\ncandidates = ["large", "small"]\n')
     rules = Rules(config=config, deployment=make_deployment(POOL), clock=SystemClock())

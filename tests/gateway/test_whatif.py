@@ -115,6 +115,27 @@ def test_a_log_without_chance_says_where_it_knows_nothing(tmp_path: Path) -> Non
     assert cheap.usd.mean < same.usd.mean
 
 
+def test_no_spend_below_nothing_and_no_score_beyond_its_range(tmp_path: Path) -> None:
+    """A few rows of great weight: the router expected too much of all, and one dear answer came by chance."""
+    path = tmp_path / "l.sqlite"
+    scores = json.dumps({"small": (0.9, 1e-3), "large": (0.1, 2e-3)})
+    rows: list[msgspec.Struct] = []
+    for number in range(20):
+        name, propensity = ("small", 0.05) if number < 3 else ("large", 0.95)
+        row = {"chosen": name, "propensity": propensity, "scores": scores}
+        rows += [
+            decision(number, time_s=time.time() - 60.0, **row),
+            result(number, served=name, usd=1e-6),
+            score(number, 1.0),
+        ]
+    write_rows(path, rows)
+    other = what_if(path, make_deployment(), [Goal(usd_per_quality=1e-9)]).outlooks[1]
+    assert other.usd.mean == other.usd.low == 0.0
+    for value in (other.feedback, other.feedback_weighed):
+        assert value is not None
+        assert 0.0 <= value.low <= value.mean <= value.high <= 1.0
+
+
 def test_a_ledger_with_nothing_to_learn_from_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "empty.sqlite", seed=0, num=0)
     with pytest.raises(InputError, match="no request to learn from"):

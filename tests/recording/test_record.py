@@ -86,6 +86,26 @@ def test_a_candidate_that_never_answers_is_left_alone(desk: Desk, tmp_path: Path
     assert by_name(told, "good")["quality"] == 1.0
 
 
+def test_an_answer_without_text_is_not_asked_for_again_and_the_note_says_so(desk: Desk) -> None:
+    desk.server.say["bad"] = lambda body: None if "2 + 3" in str(body) else "That makes 1."
+    told = desk.record("--score", "numeric")
+    assert (by_name(told, "bad")["failures"], by_name(told, "bad")["empty"]) == (1, 1)
+    assert told["notes"] == ["1 answers of bad held no text and are not asked for again"]
+    num_asked = len(desk.server.seen)
+    assert desk.record("--score", "numeric")["notes"] == told["notes"]
+    assert len(desk.server.seen) == num_asked
+
+
+def test_an_error_with_status_200_is_a_failure_and_asked_for_again(desk: Desk) -> None:
+    desk.server.say["bad"] = lambda body: 200 if "2 + 3" in str(body) else "That makes 1."
+    told = desk.record("--score", "numeric", "--retries", "0")
+    assert (by_name(told, "bad")["failures"], by_name(told, "bad")["empty"]) == (1, 0)
+    assert "told to" in str(desk.table().extras["error"])
+    desk.server.say["bad"] = lambda _: "That makes 1."
+    told = desk.record("--score", "numeric")
+    assert (by_name(told, "bad")["failures"], told["notes"]) == (0, [])
+
+
 def test_nobody_answering_is_an_error_and_no_table(desk: Desk) -> None:
     desk.server.say = {"good": lambda _: 403, "bad": lambda _: 403}
     assert "nobody answered" in desk.refused("--score", "numeric")

@@ -301,10 +301,10 @@ def _notes(done: Done, lines: Sequence[Line], missing: int) -> list[str]:
         cut = f"{done.state.lost} calls of earlier runs were cut"
         notes.append(f"{cut} and count at the most they may have cost")
     for line in lines:
-        if line.failures:
-            notes.append(
-                f"{line.failures} calls of {line.candidate} failed; run again to try those once more"
-            )
+        if failed := line.failures - line.empty:
+            notes.append(f"{failed} calls of {line.candidate} failed; run again to try those once more")
+        if line.empty:
+            notes.append(f"{line.empty} answers of {line.candidate} held no text and are not asked for again")
         if line.unscored:
             notes.append(
                 f"{line.unscored} answers of {line.candidate} could not be scored (column score_error)"

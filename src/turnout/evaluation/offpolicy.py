@@ -89,6 +89,11 @@ class OffPolicyValue:
     low: float
     high: float
 
+    def within(self, least: float, most: float) -> OffPolicyValue:
+        """Return what is left of it in the range that a mean can have: weights alone know no range."""
+        mean, low, high = (min(max(value, least), most) for value in (self.mean, self.low, self.high))
+        return OffPolicyValue(mean=mean, low=low, high=high)
+
 
 def ips(log: Logged, *, confidence: float = 0.95) -> OffPolicyValue | None:
     """Return the mean by inverse propensities; None without support or rows."""

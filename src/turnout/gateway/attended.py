@@ -45,7 +45,6 @@ HEAD_S = 30.0
 SEND_S = 60.0
 """Seconds in which a client has to read something of what is sent to it, where nobody says otherwise."""
 
-_INVALID = "Invalid HTTP request received."
 _ABOUT_UPGRADE = (b"upgrade", b"http2-settings", b"connection")
 
 Tell = Callable[[], None]
@@ -194,13 +193,16 @@ class AttendedProtocol(HttpToolsProtocol):
         """Answer what cannot be read, and close the connection."""
         self._unset_keepalive_if_required()
         if not is_too_large:
-            self.logger.warning(_INVALID)
-            self.send_400_response(_INVALID)
-        elif self._is_free():
+            self.logger.warning("a request that is no HTTP was refused")
+        answer = _too_large() if is_too_large else _unreadable()
+        if self._is_free():
             self.connections.discard(self)
-            turn_deaf(self.transport, _too_large())
-        else:
-            self.transport.close()  # into an answer that is on its way nothing may be written
+            turn_deaf(self.transport, answer)
+            return
+        # Into an answer that is on its way nothing may be written.
+        if not self.cycle.response_started:
+            self.transport.write(answer)
+        self.transport.close()
 
     def _is_free(self) -> bool:
         """Whether no answer is on its way."""
@@ -291,6 +293,13 @@ def _too_large() -> bytes:
     return _last_answer(
         b"431 Request Header Fields Too Large", message, "invalid_request_error", "head_too_large"
     )
+
+
+def _unreadable() -> bytes:
+    message = sentence(
+        "the request is no HTTP that can be read", allowed="HTTP/1.1 or HTTP/1.0", do="look at the client"
+    )
+    return _last_answer(b"400 Bad Request", message, "invalid_request_error", "no_http")
 
 
 def _too_slow() -> bytes:

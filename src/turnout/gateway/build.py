@@ -18,6 +18,7 @@ from turnout.gateway.providers import build
 from turnout.gateway.providers.base import Provider
 from turnout.gateway.sequence_build import PREFIX
 from turnout.gateway.settings_providers import LocalSettings
+from turnout.gateway.signals.board import Board
 from turnout.policies.deployment import Deployment
 
 
@@ -62,6 +63,9 @@ def build_all(config: Config, *, deployment: Deployment | None = None, before: P
         None if config.rollout is None else load_deployment(config.rollout.deployment, "rollout.deployment")
     )
     _check_candidates(config, loaded)
+    if config.signals and not config.rules:
+        # Nobody reads them yet; whoever adds the first rule shall not meet yesterday's mistake.
+        Board(settings=config.signals).close()
     kept = {} if before is None else _local_as_before(config, before)
     providers = {
         name: kept[name] if name in kept else build(name, settings)

@@ -19,6 +19,10 @@ _NAMES = (b"x-api-key", b"api-key", b"x-goog-api-key")
 _WHERE = "a key as 'authorization: Bearer KEY' or 'x-api-key: KEY'"
 
 
+MIN_SECRET = 8
+"""Characters that a client's secret has at least."""
+
+
 @final
 class Keyring:
     """Every key that opens the gateway.
@@ -85,7 +89,7 @@ def config_keys(sections: Mapping[str, KeySettings]) -> list[Key]:
         if settings.secret is None:
             digest = bytes.fromhex(settings.sha256 or "")
         else:
-            digest = digest_of(read_secret(settings.secret, f"keys.{name}.secret"))
+            digest = digest_of(_checked(read_secret(settings.secret, f"keys.{name}.secret"), name))
         if digest in keys:
             raise ConfigError(
                 sentence(
@@ -96,6 +100,20 @@ def config_keys(sections: Mapping[str, KeySettings]) -> list[Key]:
             )
         keys[digest] = Key.made(name, digest, settings)
     return list(keys.values())
+
+
+def _checked(secret: str, name: str) -> str:
+    """Return a secret that nobody finds by trying all; raises `ConfigError`, which does not show it."""
+    if len(secret) < MIN_SECRET:
+        raise ConfigError(
+            sentence(
+                f"the secret of 'keys.{name}.secret' is short enough to be guessed",
+                allowed=f"at least {MIN_SECRET} characters",
+                got=len(secret),
+                do="take a random one, as `turnout keys create` makes",
+            )
+        )
+    return secret
 
 
 def _unknown(what: str, code: str) -> ApiError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import tempfile
 from pathlib import Path
 
 from turnout.core.errors import ConfigError, InputError, sentence
@@ -23,6 +24,8 @@ def check_ledger(path: Path) -> None:
                 raise PermissionError(f"nobody may write to {str(one)!r}")
         if not folder.is_dir():
             raise NotADirectoryError(f"{str(folder)!r} is no folder")
+        # Rights do not say whether a folder takes files: root may write to /proc, and cannot.
+        tempfile.TemporaryFile(dir=folder).close()
     except (sqlite3.Error, OSError) as error:
         raise unusable(path, error) from error
 

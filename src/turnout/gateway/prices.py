@@ -8,7 +8,7 @@ wherever money is counted: ledger, budgets, sequencers. What the router expects 
 from __future__ import annotations
 
 import dataclasses
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, final
 
@@ -18,6 +18,9 @@ from turnout.core.candidate import Candidate, PriceCard
 from turnout.core.errors import ConfigError, did_you_mean, sentence
 from turnout.gateway.select import Selection
 from turnout.gateway.settings_prices import PricesSettings
+
+_ZONES = timedelta(days=1)
+"""Where it is tomorrow already."""
 
 _Usd = Annotated[float, msgspec.Meta(ge=0)]
 
@@ -97,7 +100,12 @@ def read_prices(settings: PricesSettings, candidates: tuple[Candidate, ...]) -> 
 
 
 def stale_notice(prices: Prices | None, settings: PricesSettings, now_s: float) -> tuple[str, ...]:
-    """Return what to say of prices that are older than they may be."""
+    """Return what to say of prices that are older than they may be, or not of today at all."""
+    if prices is not None and prices.date > datetime.fromtimestamp(now_s, UTC).date() + _ZONES:
+        return (
+            f"the prices of {settings.path!r} are of {prices.date}, a day to come: they count from now on "
+            "and are not stale before it; if they do not hold yet, put those of today in their place",
+        )
     if prices is None or prices.age_days(now_s) <= settings.warn_days:
         return ()
     return (

@@ -170,12 +170,13 @@ def _outlook(goal: str, rows: Sequence[_Row], choices: Sequence[str]) -> Outlook
         column=0,
     )
     qualities = [row.scores[choice][0] or 0.0 for row, choice in zip(rows, choices, strict=True)]
+    said, weighed = dr(judged), snips(judged) or ips(judged)
     return Outlook(
         goal=goal,
-        usd=cost,
+        usd=cost.within(0.0, math.inf),
         expected_quality=math.fsum(qualities) / len(rows),
-        feedback=dr(judged),
-        feedback_weighed=snips(judged) or ips(judged),
+        feedback=None if said is None else said.within(0.0, 1.0),
+        feedback_weighed=None if weighed is None else weighed.within(0.0, 1.0),
         changed=1.0 - float(usd.same_N.mean()),
         support=usd.support,
         effective=usd.effective,

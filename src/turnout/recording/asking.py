@@ -152,6 +152,9 @@ def _said(member: Member, request: ChatRequest, reply: Reply, *, most: float, la
         completion = parse_completion(reply.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Said(error="the provider's answer cannot be read", charged_usd=most)
+    if not completion.choices and completion.usage is None:
+        said = reply.body[:200].decode("utf-8", "replace")
+        return Said(error=f"the provider's answer holds no choice: {said}", charged_usd=most)
     choice = completion.choices[0] if completion.choices else None
     text = None if choice is None or choice.message is None else choice.message.content
     usage = completion.usage or UsageCount()

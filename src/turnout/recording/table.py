@@ -28,6 +28,8 @@ class Line:
     answers: int
     failures: int
     """Cells without an answer, whatever was tried."""
+    empty: int
+    """Those of them that were answered, and charged for, without text; nobody asks for them again."""
     unscored: int
     """Answers whose quality is not known."""
     cut: int
@@ -95,6 +97,8 @@ def _line(table: OutcomeTable, name: str, index: int) -> Line:
         candidate=name,
         answers=len(answers),
         failures=len(rows) - len(answers),
+        # What came back has a count of tokens, and a failure none.
+        empty=int(np.isfinite(table.input_tokens[np.setdiff1d(rows, answers)]).sum()),
         unscored=int(np.isnan(table.quality[answers]).sum()),
         cut=sum(table.extras["finish"][row] == "length" for row in answers),
         quality=_mean(table.quality[rows]),
