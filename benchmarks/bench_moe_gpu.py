@@ -40,10 +40,12 @@ SHAPES = {"olmoe": (2048, 1024, 64, 8), "qwen3": (2048, 768, 128, 8)}
 OURS = "turnout"
 """What `AutoExecutor` chooses."""
 
-EXECUTORS = ("auto", "triton", "grouped", "batched")
+EXECUTORS = ("auto", "grouped")
+FEW = ("auto", "triton", "grouped", "batched")
+"""Who else computes a few tokens, where `AutoExecutor` does not take Triton's kernels."""
 
 MANY = 4096
-"""From so many tokens on the peers take part, and who copies an expert for each pair does not."""
+"""From so many tokens on the peers take part."""
 
 
 def experts_of(width: int, inner: int, num_experts: int, k: int) -> OlmoeExperts:
@@ -63,9 +65,7 @@ def contestants(
 ) -> dict[str, Run]:
     """Return what computes the layer, by name; who is not installed is left out."""
     found: dict[str, Run] = {"transformers grouped_mm": lambda x_TD: experts(x_TD, indices_TK, weights_TK)}
-    for name in EXECUTORS:
-        if name == "batched" and peers:
-            continue
+    for name in EXECUTORS if peers else FEW:
         executor = make_executor(name)
 
         def ours(x_TD: Tensor, executor: Any = executor) -> Tensor:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from benchmarks import bench_moe, moe_table
+from benchmarks import bench_moe, moe_gpu_table, moe_table
 from turnout.nn.flops import executed_flops
 
 ROW = {
@@ -92,3 +92,28 @@ def test_products_and_floor_are_the_operations_of_the_layer(options, backward) -
     bare += bench_moe.floors(66, torch.float32, backward=backward).values()
     with torch.no_grad():
         assert [executed_flops(one)[1] for one in bare] == [flops] * 3
+
+
+def test_the_table_of_a_gpu_says_who_is_ahead(tmp_path) -> None:
+    ratio = {"value": 0.5, "low": 0.4, "high": 0.6}
+    row = {
+        "shape": "olmoe", "tokens": 4096, "backward": True, "ms": {"turnout": 1.0, "scattermoe": 2.0},
+        "share_of_roofline": {"turnout": 0.6, "scattermoe": 0.3}, "ours_over": {"scattermoe": ratio},
+    }  # fmt: skip
+    slow = row | {"shape": "qwen3", "ours_over": {"scattermoe": ratio | {"low": 1.1}}}
+    peak = {"tflops": 700.4, "tb_per_s": 4.21}
+    body = {
+        "commit": "abc",
+        "result": {"rows": [row, slow], "device": "a GPU", "peak": peak, "versions": {}},
+    }
+    said = moe_gpu_table.told(body)
+    assert "| OLMoE-1B-7B | 4,096 | forward, backward | 1.00 | 0.60 | 0.50 (0.40 to 0.60) |" in said
+    assert "Of 2 ratios to others 1 are above 1" in said
+    settings = [
+        row | {"shape": shape, "tokens": tokens, "backward": backward}
+        for shape in moe_gpu_table.SHAPES
+        for tokens in (4096, 8192)
+        for backward in (False, True)
+    ]
+    moe_gpu_table.draw(settings, tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").stat().st_size > 1000

@@ -16,7 +16,8 @@ from turnout.nn.plan import SparsePlan
 class BatchedExecutor(SortedExecutor):
     """For few tokens on an accelerator: two launches, nothing to wait for, weights copied once per pair.
 
-    Memory: N times one expert, so it is not for many tokens.
+    Memory: N times one expert, so it is not for many tokens. On the one GPU it was measured on, it is slower
+    than the grouped product from one token on (`benchmarks/nn/NOTES.md`).
     """
 
     def product(self, x_NK: Tensor, weight_EJK: Tensor, plan: SparsePlan) -> Tensor:

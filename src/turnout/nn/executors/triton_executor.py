@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from turnout.core.errors import InputError, sentence
 from turnout.nn.executors import triton_tiles
+from turnout.nn.executors.once import once
 from turnout.nn.executors.products import SortedExecutor
 from turnout.nn.executors.triton_layout import lay_out
 from turnout.nn.executors.triton_passes import combine, gather, swiglu_backward
@@ -56,7 +56,7 @@ class _Product(torch.autograd.Function):
         return pairs_product(x_NK, weight_EJK, None, blocks, len(x_NK))
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, dy_NJ: Tensor) -> tuple[Tensor | None, ...]:
         x_NK, weight_EJK, offsets_E, blocks = ctx.saved_tensors
         dx_NK = dweight_EJK = None
@@ -84,7 +84,7 @@ class _Swiglu(torch.autograd.Function):
         return combine(out_ND, place_TK, weights_N, x_TD.dtype)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, dy_TD: Tensor) -> tuple[Tensor | None, ...]:
         x_TD, weights_N, up_EFD, down_EDI, tokens_N, offsets_E, blocks, place_TK, h_NF = ctx.saved_tensors
         needs, num_pairs = ctx.needs_input_grad, len(tokens_N)
