@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,12 +14,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tests.nn.moe_models import decisive, tokens
 from turnout.checks.gate_batch import batch
 from turnout.core.errors import InputError
-from turnout.nn import gate_hook, plan, plan_order, registry
+from turnout.nn import gate_hook, plan, plan_order, registry, token_ids
 from turnout.nn.gate_hook import GateHook
 from turnout.nn.gates import contract
 from turnout.nn.gates.contract import Gate, GateContext
 from turnout.nn.gates.top_k import TopKGate
-from turnout.nn.late import refuse_arrived
+from turnout.nn.late import refuse_arrived, same, sign
 from turnout.nn.plan import SparsePlan
 from turnout.nn.plan_order import by_expert, by_expert_on_gpu
 
@@ -71,7 +73,7 @@ class NobodyAsks(TorchFunctionMode):
 @pytest.fixture(autouse=True)
 def late(monkeypatch) -> Iterator[None]:
     monkeypatch.setattr(plan, "SHORT", -1)
-    for module in (contract, plan, plan_order, gate_hook):
+    for module in (contract, plan, plan_order, gate_hook, token_ids):
         monkeypatch.setattr(module, "is_late", lambda _device: True)
     yield
     try:
@@ -152,8 +154,34 @@ def test_a_recording_ends_with_what_its_last_pass_held() -> None:
         model(input_ids=tokens())
     assert len(records[0]) == 1
     hook.layers[1].gate.get_parameter("weight").data[0, 0] = torch.nan
-    with pytest.raises(InputError, match=r"logits of some of T = 24 tokens are NaN"), hook.recording():
+    with pytest.raises(InputError, match="logits of a token of this or an earlier"), hook.recording():
         model(input_ids=tokens())
+
+
+class NobodyNames(TorchFunctionMode):
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if getattr(func, "__name__", "") == "numpy":
+            raise Asked("numpy")
+        return func(*args, **(kwargs or {}))
+
+
+def test_ids_are_named_when_they_are_asked_for_and_as_they_were() -> None:
+    model, ids_BS, other_BS = decisive("olmoe"), tokens(), tokens().flip(0)
+    hook = GateHook(model, needs_rules=False)
+    with hook.recording() as records:
+        with NobodyNames():
+            model(input_ids=ids_BS)
+        kept_BS = ids_BS.clone()
+        ids_BS.copy_(other_BS)
+        model(input_ids=ids_BS)
+        ids_BS.copy_(kept_BS)
+        model(input_ids=ids_BS)
+    first, other, again = (routing.tokens for routing in records[0])
+    assert first == again != other
+    assert first is not None
+    assert len(first) == 16
+    assert pickle.loads(pickle.dumps(records[1][0])).tokens == first  # noqa: S301
+    assert replace(records[1][0], tokens="named").tokens == "named"
 
 
 @pytest.mark.parametrize("num_tokens", [0, 1, 50])
@@ -175,3 +203,19 @@ def test_an_expert_that_is_none_is_refused_once_it_is_known(expert) -> None:
     SparsePlan.from_choices(torch.rand(50, 3), indices_TK, num_experts=7)
     with pytest.raises(InputError, match=r"indices_TK.*0 to 6"):
         refuse_arrived(wait=True)
+
+
+def test_a_sign_is_read_once_whoever_it_is_of() -> None:
+    processor = torch.device("cpu")
+    errors = [same(_error, number) for number in range(300)]
+    places = [sign(error, processor) for error in errors]
+    assert sign(same(_error, 299), processor) is places[299]
+    places[299].fill_(5)
+    with pytest.raises(InputError, match="number 299"):
+        refuse_arrived()
+    refuse_arrived(wait=True)
+    assert not any(places)
+
+
+def _error(number: int) -> InputError:
+    return InputError(f"number {number}")

@@ -8,8 +8,6 @@ changed.
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -24,10 +22,11 @@ from turnout.nn.computed_again import is_computed_again
 from turnout.nn.gate_form import Handed
 from turnout.nn.gate_port import GatePort
 from turnout.nn.held import HOOK, Held
-from turnout.nn.late import infinite_if, is_late, refuse_arrived, refuse_later
+from turnout.nn.late import is_late, refuse_arrived, refuse_later, same, wrong_rows
 from turnout.nn.moe import MoELayer, find_moe_layers
 from turnout.nn.moe_rule import GateRule, find_rule
 from turnout.nn.one_thread import OneThread
+from turnout.nn.token_ids import TokenIds, TokensField
 from turnout.nn.uncompiled import uncompiled
 
 Where = Literal["logits", "selection"]
@@ -51,17 +50,18 @@ class Routing:
     indices_TK: Tensor
     batch_size: int | None
     rest: tuple[Any, ...] = ()
-    tokens: str | None = None
+    tokens: TokensField = TokensField()  # noqa: RUF009 - a descriptor, read and written as a name or None
     mask_T: Tensor | None = None
 
-    def detached(self) -> Routing:
-        """Return the same without gradients."""
+    def detached(self, **other: Any) -> Routing:
+        """Return the same without gradients, with some fields other than they are."""
         return replace(
             self,
             logits_TE=self.logits_TE.detach(),
             weights_TK=self.weights_TK.detach(),
             indices_TK=self.indices_TK.detach(),
             rest=tuple(part.detach() if isinstance(part, Tensor) else part for part in self.rest),
+            **other,
         )
 
 
@@ -101,19 +101,16 @@ class GateHook:
         self._thread = OneThread("GateHook")
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self._ids: dict[str, Tensor] = {}
-        self._tokens: str | None = None
+        self._tokens: TokenIds | None = None
         self._mask: Tensor | None = None
+        self._flat: dict[tuple[int, torch.device], Tensor] = {}
+        self._names: list[str] = []
 
     @property
     def tokens(self) -> str | None:
         """Sixteen hex digits that name the token ids of the pass that runs; None where it got none."""
-        if self._ids and self._tokens is None:
-            digest = hashlib.sha256()
-            for name, ids in self._ids.items():
-                digest.update(f"{name}{tuple(ids.shape)}".encode())
-                digest.update(ids.detach().to("cpu", torch.int64).contiguous().numpy().tobytes())
-            self._tokens = digest.hexdigest()[:16]
-        return self._tokens
+        ids = self._token_ids()
+        return None if ids is None else ids.name
 
     @contextmanager
     def changed(self, change: Change) -> Iterator[None]:
@@ -124,6 +121,7 @@ class GateHook:
         """
         with self._thread.held(), uncompiled():
             if not self._changes:
+                self._names = list(inspect.signature(self.model.forward).parameters)
                 self._handles.append(
                     self.model.register_forward_pre_hook(Held(self._begin, HOOK), with_kwargs=True)
                 )
@@ -198,7 +196,8 @@ class GateHook:
         def record(number: int, routing: Routing) -> Routing:
             if is_computed_again():
                 return routing
-            found = replace(routing.detached(), tokens=self.tokens, mask_T=self._mask_of(routing))
+            # Ids of a GPU are named once they are asked for: meanwhile nobody waits.
+            found = routing.detached(tokens=self._token_ids(), mask_T=self._mask_of(routing))
             records[number].append(found)
             return routing
 
@@ -207,16 +206,21 @@ class GateHook:
         # No further pass would say that the last one held NaN.
         refuse_arrived(wait=True)
 
-    def _begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _token_ids(self) -> TokenIds | None:
+        if self._ids and self._tokens is None:
+            self._tokens = TokenIds(self._ids)
+        return self._tokens
+
+    def _begin(self, _model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._thread.check()
         refuse_arrived()
-        names = inspect.signature(model.forward).parameters
-        given = dict(zip(names, args, strict=False)) | kwargs
+        given = dict(zip(self._names, args, strict=False)) | kwargs
         found = {name: given.get(name) for name in ("input_ids", "decoder_input_ids")}
         self._ids = {name: ids for name, ids in found.items() if isinstance(ids, Tensor)}
         self._tokens = None
+        self._flat.clear()
         # In a model of an encoder and a decoder it is the encoder's alone.
-        self._mask = None if "decoder_input_ids" in names else _padded(given.get("attention_mask"))
+        self._mask = None if "decoder_input_ids" in self._names else _padded(given.get("attention_mask"))
 
     def _mask_of(self, routing: Routing) -> Tensor | None:
         """Return which of the tokens of a pass are no padding, None where that is not known.
@@ -226,28 +230,35 @@ class GateHook:
         mask_BS, size, num_tokens = self._mask, routing.batch_size, len(routing.indices_TK)
         if mask_BS is None or size != mask_BS.shape[0] or num_tokens // size > mask_BS.shape[1]:
             return None
-        positions_S = slice(mask_BS.shape[1] - num_tokens // size, None)
-        return mask_BS[:, positions_S].reshape(-1).to(routing.indices_TK.device, torch.bool)
+        # All layers of one width share a copy.
+        key = (num_tokens, routing.indices_TK.device)
+        if key not in self._flat:
+            positions_S = slice(mask_BS.shape[1] - num_tokens // size, None)
+            self._flat[key] = mask_BS[:, positions_S].reshape(-1).to(key[1], torch.bool)
+        return self._flat[key]
 
     def _check(self, layer: MoELayer, routing: Routing) -> None:
         """Raise for tokens whose logits are no numbers; padding may be anything."""
+        if is_computed_again():
+            return
+        logits_TE = routing.logits_TE.detach()
+        if is_late(logits_TE.device):
+            error = same(_no_numbers_yet, layer.name)
+            refuse_later(wrong_rows(error, logits_TE, self._mask_of(routing), may_close=True))
+            return
         # The largest of numbers and NaN is NaN; -inf closes an expert.
-        wrong_T = ~routing.logits_TE.detach().amax(dim=-1).isfinite()
-        is_asked_later = is_late(wrong_T.device)
-        if is_computed_again() or not (is_asked_later or bool(wrong_T.any())):
+        wrong_T = ~logits_TE.amax(dim=-1).isfinite()
+        if not bool(wrong_T.any()):
             return
         mask_T = self._mask_of(routing)
         wrong_T = wrong_T if mask_T is None else wrong_T & mask_T
-        if is_asked_later:
-            refuse_later(
-                {functools.partial(_no_numbers, layer, "some", len(wrong_T)): infinite_if(wrong_T.any())}
-            )
-        elif wrong := int(wrong_T.sum()):
-            raise _no_numbers(layer, str(wrong), len(wrong_T))
+        if wrong := int(wrong_T.sum()):
+            raise _no_numbers(layer.name, f"{wrong} of T = {len(wrong_T)} tokens")
 
     def _end(self, _model: nn.Module, _args: tuple[Any, ...], _out: object) -> None:
         # What is computed again later, as under activation checkpointing, has no ids of its own.
         self._ids, self._tokens, self._mask = {}, None, None
+        self._flat.clear()
 
     def _install(self, number: int, layer: MoELayer) -> None:
         """Hook one block, to learn the batch size, and its gate."""
@@ -276,9 +287,13 @@ class GateHook:
         self._handles += GatePort(layer).open(decide)
 
 
-def _no_numbers(layer: MoELayer, wrong: str, num_tokens: int) -> InputError:
-    what = f"{layer.name}: logits of {wrong} of T = {num_tokens} tokens are NaN or infinite"
+def _no_numbers(name: str, of: str) -> InputError:
+    what = f"{name}: logits of {of} are NaN or infinite"
     return InputError(sentence(what, allowed="numbers", do="look for NaN in the weights"))
+
+
+def _no_numbers_yet(name: str) -> InputError:
+    return _no_numbers(name, "a token of this or an earlier pass")
 
 
 def _padded(mask: object) -> Tensor | None:

@@ -315,7 +315,7 @@ def _check_rectangle(
 
 def equal(name: str, value: Tensor | None, axes: str, sizes: tuple[int, ...]) -> None:
     """Raise `ShapeError` unless a tensor, if there is one, has these sizes."""
-    if value is not None and tuple(value.shape) != sizes:
+    if value is not None and value.shape != sizes:
         raise ShapeError(sentence(name, allowed=f"{axes} = {sizes}", got=tuple(value.shape)))
 
 
@@ -364,7 +364,7 @@ def floating(name: str, value: Tensor) -> None:
 
 def same_device(*tensors: Tensor | None) -> None:
     """Raise `InputError` unless all tensors are on one device."""
-    devices = {tensor.device for tensor in tensors if tensor is not None}
-    if len(devices) > 1:
-        got = sorted(map(str, devices))
+    found = [tensor.device for tensor in tensors if tensor is not None]
+    if found and found.count(found[0]) < len(found):
+        got = sorted({str(device) for device in found})
         raise InputError(sentence("the parts are on several devices", allowed="one device", got=got))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ from turnout.nn.gates.contract import Gate, GateContext, chosen, fp32_logits
 from turnout.nn.gates.top_k import TopKGate
 from turnout.nn.gradients.sparse_mixer import sparse_mixer
 from turnout.nn.gradients.straight_through import gumbel_one_hot
-from turnout.nn.late import refuse_arrived
+from turnout.nn.late import refuse_arrived, same, wrong_rows
 from turnout.nn.mixture import MoE
 
 pytestmark = needs_gpu
@@ -137,6 +138,22 @@ def test_what_is_no_number_is_refused_without_waiting() -> None:
 
     with pytest.raises(InputError, match="all tokens are masked"):
         masked()
+
+
+def test_who_looks_for_what_is_no_number_copies_nothing() -> None:
+    if not IS_CUDA:
+        pytest.skip("a processor is asked at once")
+    value_TX = torch.randn(3000, 64, device=DEVICE)
+    error = same(InputError, "no number")
+    # The first call also finds out whether the kernel works.
+    assert wrong_rows(error, value_TX, may_close=True) == {}
+    for broken in (value_TX, value_TX.clone()):
+        if broken is not value_TX:
+            broken[2999, 63] = torch.nan
+        with nobody_waits():
+            assert wrong_rows(error, broken, may_close=True) == {}
+        with pytest.raises(InputError, match="no number") if broken is not value_TX else nullcontext():
+            refuse_arrived(wait=True)
 
 
 def test_mixed_devices_are_refused_in_a_sentence() -> None:

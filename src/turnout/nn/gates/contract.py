@@ -10,7 +10,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -22,7 +21,7 @@ from turnout.core.validation import check_count
 from turnout.nn.exact_buffers import ExactBuffers
 from turnout.nn.executors.forms import outputs
 from turnout.nn.experts import Stack, stack_of
-from turnout.nn.late import infinite_if, is_late, largest, refuse_arrived, refuse_later
+from turnout.nn.late import infinite_if, is_late, refuse_arrived, refuse_later, same, wrong_rows
 from turnout.nn.plan import Plan, SparsePlan, check_mask, equal, floating, same_device
 from turnout.nn.wide_product import is_wide, wide_product
 
@@ -80,8 +79,8 @@ class GateContext:
         equal("context.token_ids_BS", self.token_ids_BS, "(B, S)", (items, positions))
         seen = positions + self.num_past
         equal("context.attention_BSS", self.attention_BSS, "(B, S, past + S)", (items, positions, seen))
-        for name in ("timestep_B", "tasks_B"):
-            equal(f"context.{name}", getattr(self, name), "(B,)", (items,))
+        equal("context.timestep_B", self.timestep_B, "(B,)", (items,))
+        equal("context.tasks_B", self.tasks_B, "(B,)", (items,))
         if self.state is not None and self.state.shape[0] != num_tokens:
             raise ShapeError(
                 sentence("context.state", allowed=f"(T, ...) = ({num_tokens}, ...)", got=self.state.shape)
@@ -184,13 +183,13 @@ class Gate(ExactBuffers, ABC):
                 sentence(f"{name}: x_TD", allowed=f"(T, D) with D = {self.width}", got=tuple(x_TD.shape))
             )
         floating(f"{name}: x_TD", x_TD)
-        own, theirs = (None if m is None else next(m.parameters(), None) for m in (self, context.experts))
+        own, theirs = (None if m is None else _some_weight(m) for m in (self, context.experts))
         same_device(x_TD, context.mask_BS, context.token_ids_BS, context.state, own, theirs)
         if x_TD.is_meta:
             raise InputError(sentence(f"{name}: x_TD", allowed="a device that holds numbers", got="meta"))
         context.validate(x_TD.shape[0])
-        missing = sorted(field for field in self.needs if getattr(context, field) is None)
-        if missing:
+        if self.needs and any(getattr(context, field) is None for field in self.needs):
+            missing = sorted(field for field in self.needs if getattr(context, field) is None)
             raise InputError(
                 sentence(
                     f"{name} needs more than hidden states", allowed=f"a context with {', '.join(missing)}"
@@ -216,16 +215,13 @@ class Gate(ExactBuffers, ABC):
         """Ask a GPU what `_check_plan` and the context ask a processor at once; few launches, no wait."""
         name = type(self).__name__
         asked: dict[Callable[[], TurnoutError], Tensor] = {}
+        # -inf closes an expert. What has no logits reads nothing but the states.
+        has_logits = plan.logits_TE is not None
         read_TX = x_TD if plan.logits_TE is None else plan.logits_TE
-        if read_TX.numel():
-            # -inf closes an expert. The largest size of all tells of NaN and of infinity.
-            most_T = (read_TX.abs() if plan.logits_TE is None else read_TX).detach().amax(dim=-1)
-            if plan.mask_T is not None:
-                most_T = most_T.masked_fill(~plan.mask_T, 0.0)
-            what = "hidden states" if plan.logits_TE is None else "logits"
-            asked[partial(_no_numbers, name, what)] = largest(most_T)
-        if isinstance(plan, SparsePlan) and plan.num_pairs:
-            asked[partial(_no_weights, name)] = largest(plan.weights_N.detach())
+        error = same(_no_numbers, name, "logits" if has_logits else "hidden states")
+        asked |= wrong_rows(error, read_TX, plan.mask_T, may_close=has_logits)
+        if isinstance(plan, SparsePlan):
+            asked |= wrong_rows(same(_no_weights, name), plan.weights_N, may_close=False)
         if context.mask_BS is not None and context.mask_BS.numel():
             asked[all_masked] = infinite_if(~context.mask_BS.any())
         refuse_later(asked)
@@ -261,6 +257,12 @@ class Gate(ExactBuffers, ABC):
             )
         if isinstance(plan, SparsePlan) and not bool(plan.weights_N.detach().isfinite().all()):
             raise _no_weights(name)
+
+
+def _some_weight(module: nn.Module) -> Tensor | None:
+    """Return a parameter; one of its own is found without a walk through all."""
+    own = next((value for value in module._parameters.values() if value is not None), None)
+    return next(module.parameters(), None) if own is None else own
 
 
 def all_masked() -> InputError:
