@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -154,3 +155,29 @@ def test_how_long_something_is_lasts_and_older_files_and_entries_are_read(
             await store.close()
 
     asyncio.run(test())
+
+
+def test_a_lock_on_the_file_stops_nobody_and_what_was_noted_is_written_after_it(
+    tmp_path: Path, loop: asyncio.AbstractEventLoop
+) -> None:
+    """The file stays in use, and every note is there in its order."""
+
+    async def run() -> None:
+        store = SqlitePins(path=tmp_path / "pins.sqlite")
+        await store.note([b"before"], A)
+        with contextlib.closing(sqlite3.connect(tmp_path / "pins.sqlite", isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            began_s = time.monotonic()
+            for number in range(20):
+                await store.note([b"%d" % number], A)
+            assert await store.find(b"before") == A
+            assert time.monotonic() - began_s < 0.5
+            await asyncio.sleep(0.1)
+            other.execute("ROLLBACK")
+        until_s = time.monotonic() + 5
+        while await store.find(b"19") is None and time.monotonic() < until_s:  # noqa: ASYNC110 (a file)
+            await asyncio.sleep(0.01)
+        assert [await store.find(b"%d" % number) for number in range(20)] == [A] * 20
+        await store.close()
+
+    loop.run_until_complete(run())

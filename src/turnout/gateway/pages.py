@@ -19,27 +19,40 @@ from turnout.gateway.errors import ApiError
 
 _ORIGIN, _SITE, _HOST = b"origin", b"sec-fetch-site", b"host"
 _TOLD = frozenset({_ORIGIN, _SITE, _HOST})
+_READS = ("GET", "HEAD")
 _LOCAL = (".localhost", ".local", ".internal")
 """How names end that nobody can register."""
 
 
 def check_page(scope: Scope, server: ServerSettings) -> None:
     """Raise `ApiError` (403) for a request of another site's page, where nobody needs a key."""
-    told = {name: value for name, value in scope["headers"] if name in _TOLD}
-    host = told.get(_HOST, b"").decode("latin-1")
-    is_ours = not host or _is_ours(host) or _name_of(host) in server.allowed_hosts
-    if not is_ours and _is_loopback((scope.get("server") or ("",))[0]):
-        raise _strange(host)
-    if scope["method"] in ("GET", "HEAD"):
+    host = b""
+    told: dict[bytes, bytes] | None = None
+    for name, value in scope["headers"]:
+        if name in _TOLD:
+            if name == _HOST:
+                host = value
+            else:
+                told = {} if told is None else told
+                told[name] = value
+    if not _is_ours(host):
+        _check_host(host, scope, server)
+    if told is None or scope["method"] in _READS:
         return  # Other sites' pages may link here, and cannot read what is said.
     origin = told.get(_ORIGIN)
     if origin is None:
-        _check_site(told.get(_SITE, b"none"))
+        _check_site(told[_SITE])
         return
     # A browser leaves the usual port out of both.
-    own = origin.decode("latin-1").rpartition("://")[2]
+    own = origin.rpartition(b"://")[2]
     if own != host and _name_of(own) not in server.allowed_hosts:
         raise _cross_site(origin)
+
+
+def _check_host(host: bytes, scope: Scope, server: ServerSettings) -> None:
+    """Raise `ApiError` (403) where a connection to loopback asks under a name that may be a stranger's."""
+    if _name_of(host) not in server.allowed_hosts and _is_loopback((scope.get("server") or ("",))[0]):
+        raise _strange(host)
 
 
 def check_site(scope: Scope) -> None:
@@ -60,15 +73,15 @@ def _is_loopback(host: str) -> bool:
         return False  # A socket of the file system has no address.
 
 
-def _name_of(host: str) -> str:
+def _name_of(host: bytes) -> str:
     try:
-        return (urlsplit(f"//{host}").hostname or "").rstrip(".")
+        return (urlsplit(f"//{host.decode('latin-1')}").hostname or "").rstrip(".")
     except ValueError:
         return "."
 
 
 @lru_cache(maxsize=256)
-def _is_ours(host: str) -> bool:
+def _is_ours(host: bytes) -> bool:
     """Whether a name is none that a stranger can have registered: an address, or a bare name."""
     name = _name_of(host)
     if not set(name) & {".", ":"} or name.endswith(_LOCAL):
@@ -90,11 +103,11 @@ def _cross_site(got: bytes) -> ApiError:
     return ApiError(403, message, code="cross_site", kind="permission_error")
 
 
-def _strange(host: str) -> ApiError:
+def _strange(host: bytes) -> ApiError:
     message = sentence(
         "the gateway listens on loopback, needs no key, and is asked under a name that is not this machine's",
         allowed="localhost, an address, or a name of server.allowed_hosts",
-        got=host[:200],
+        got=host[:200].decode("latin-1"),
         do="use such a name, add this one to server.allowed_hosts, or ask for keys",
     )
     return ApiError(403, message, code="strange_host", kind="permission_error")

@@ -1,11 +1,13 @@
 """This module keeps pins where workers share them and a restart leaves them: a SQLite file beside the ledger.
 
 Only answers that an upstream keeps are written, one short transaction each, on the event loop: some tens of
-microseconds. Where the file cannot be used, every process has its own memory, and the log says so.
+microseconds. Where the file cannot be used, every process has its own memory, and the log says so. While
+another process has locked it, nobody waits: what is noted is written after the lock.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import sqlite3
@@ -16,12 +18,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
+from turnout.gateway.turns import Turns
+
 logger = logging.getLogger(__name__)
 
 CAPACITY = 1_000_000
 """Names that a file keeps; the oldest are deleted beyond them."""
 
 _PRUNE_EVERY = 1000
+_MAX_WAITING = 10_000
+"""Notes that wait for a locked file; further ones are not written, and known to this process alone."""
+_CLOSE_S = 1.0
 
 _CONVERSATION = "conversation:"
 _ITEM = "item:"
@@ -121,20 +128,28 @@ class SqlitePins(PinStore):
             if "tokens" not in [row[1] for row in self._connection.execute("PRAGMA table_info(pins)")]:
                 # Workers open the file one after the other; an older gateway made it.
                 self._connection.execute(_ADD_TOKENS)
+            self._turns = Turns(self._connection, what=f"the file of pins {str(path)!r}")
         except sqlite3.Error as error:
             self._give_up(error)
 
     async def note(self, digests: Sequence[bytes], pin: Pin, *, lasts: bool = False) -> None:
         """Keep who made what, until a million others were noted since."""
+        if self._connection is None or self._turns.num_waiting >= _MAX_WAITING:
+            return
+        rows = [(digest, pin.maker, pin.tenant, pin.tokens) for digest in digests]
+        self._turns.later(lambda: self._write(rows))
+
+    def _write(self, rows: list[tuple[bytes, str, str, int]]) -> None:
         if self._connection is None:
             return
         try:
-            rows = [(digest, pin.maker, pin.tenant, pin.tokens) for digest in digests]
             self._connection.executemany(_NOTE, rows)
             self._num_notes += 1
             if self._num_notes % _PRUNE_EVERY == 0:
                 self._connection.execute(_PRUNE, (CAPACITY,))
         except sqlite3.Error as error:
+            if _is_locked(error):
+                raise
             self._give_up(error)
 
     async def find(self, digest: bytes) -> Pin | None:
@@ -146,15 +161,22 @@ class SqlitePins(PinStore):
                 "SELECT maker, tenant, tokens FROM pins WHERE name = ?", (digest,)
             ).fetchone()
         except sqlite3.Error as error:
-            self._give_up(error)
+            if not _is_locked(error):
+                self._give_up(error)
             return None
         return None if found is None else Pin(maker=found[0], tenant=found[1], tokens=found[2])
 
     async def close(self) -> None:
-        """Close the file."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        """Write what waits, unless the file stays locked, and close it."""
+        if self._connection is None:
+            return
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                await self._turns.finish()
+        except TimeoutError:
+            pass  # A pin that is not written is no more than forgotten.
+        self._connection.close()
+        self._connection = None
 
     def _give_up(self, error: sqlite3.Error) -> None:
         logger.warning(
@@ -163,6 +185,11 @@ class SqlitePins(PinStore):
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _is_locked(error: sqlite3.Error) -> bool:
+    """Whether another process has the file for itself, and the same may be tried again."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def forget_pins(path: Path, tenant: str) -> None:

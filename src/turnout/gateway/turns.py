@@ -39,16 +39,26 @@ class Turns:
     ----------
     connection:
         An open file in autocommit mode; from now on it fails at once where the file is locked.
+    what:
+        What the log calls the file.
     wait_s:
         Longest wait of `do`.
     """
 
-    def __init__(self, connection: sqlite3.Connection, *, wait_s: float = WAIT_S) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, *, what: str = "the file of keys", wait_s: float = WAIT_S
+    ) -> None:
         connection.execute("PRAGMA busy_timeout = 0")
         self.connection = connection
+        self.what = what
         self.wait_s = wait_s
         self._steps: deque[tuple[Callable[[], Any], asyncio.Future[Any]]] = deque()
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def num_waiting(self) -> int:
+        """How many steps wait for their turn."""
+        return len(self._steps)
 
     async def do(self, step: Callable[[], _T]) -> _T:
         """Return what a step returns; raises `ApiError` (503) where its turn does not come in time.
@@ -86,9 +96,10 @@ class Turns:
                 await asyncio.shield(self._task)
             except asyncio.CancelledError:
                 logger.warning(
-                    "%d steps on the file of keys were not done: it stayed locked to the end, and what they "
-                    "would have given back stays reserved",
+                    "%d steps on %s were not done: it stayed locked to the end, and what they would have "
+                    "given back stays reserved",
                     len(self._steps),
+                    self.what,
                 )
                 self._task.cancel()
                 raise
@@ -111,7 +122,7 @@ class Turns:
                 except sqlite3.OperationalError as error:
                     num_vain += 1
                     if num_vain == _TOLD_AFTER:
-                        logger.warning("the file of keys cannot be written, and is tried again: %s", error)
+                        logger.warning("%s cannot be written, and is tried again: %s", self.what, error)
                     await asyncio.sleep(wait_s)
                     wait_s = min(2 * wait_s, _LONGEST_S)
                     continue
