@@ -354,3 +354,14 @@ def test_what_a_client_says_of_betas_is_passed_on_to_responses(stand: Stand) -> 
     with openai.OpenAI(base_url=stand.base_url, api_key="x", max_retries=0) as client:
         client.responses.create(model="large", input="hi", extra_headers={"openai-beta": "responses=v1"})
     assert stand.told.last.headers["openai-beta"] == "responses=v1"
+
+
+@pytest.mark.parametrize("name", ["prompt_tokens_details", "completion_tokens_details"])
+@pytest.mark.parametrize(("audio", "is_estimated"), [(0, 0), (5, 1), ([], 0)])
+def test_what_is_charged_as_text_and_is_none_is_no_exact_charge(
+    stand: Stand, name: str, audio: Any, is_estimated: int
+) -> None:
+    usage = {"prompt_tokens": 10, "completion_tokens": 5, name: {"audio_tokens": audio}}
+    stand.says["large"] = whole({**GOOD, "usage": usage})
+    found = stand.row(ask(stand.base_url, model="large"))
+    assert (found["input_tokens"], found["usage_estimated"]) == (10, is_estimated)

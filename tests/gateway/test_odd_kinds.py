@@ -17,7 +17,7 @@ import pytest
 
 from tests.gateway.anthropic_upstream import TEXT, THOUGHT, TOOL_USE
 from tests.gateway.chat_told import CHUNKS, SAID, completion
-from tests.gateway.client import Answer, call, row, rows
+from tests.gateway.client import Answer, call, row
 from tests.gateway.conftest import Served
 from tests.gateway.pool import LARGE, SMALL, make_deployment
 from tests.gateway.settings import make_config
@@ -306,4 +306,7 @@ def test_a_finish_reason_of_another_kind_is_an_end(gateway: Served, told: Told, 
     }
     answer = post(gateway, "/messages", body)
     assert answer.body.rstrip().endswith(b'data: {"type":"message_stop"}')
-    assert rows(gateway.ledger)
+    told.say = lambda _: whole(completion(SAID, finish))
+    told_whole = post(gateway, "/messages", {"model": "small", **ASKED})
+    assert told_whole.status == 200
+    assert row(gateway.ledger, told_whole.decision_id)["usage_estimated"] == 0

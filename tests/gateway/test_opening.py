@@ -161,7 +161,7 @@ def test_messages_fall_back_after_their_start(stand: Stand, tmp_path: Path) -> N
         (sse(chunk("stop", role="assistant")), "begun"),
         (b"data: [DONE]\n\n", "failed"),
         (b"data: not json\n\n", "failed"),
-        (b"data: [1]\n\n", "begun"),
+        (b"data: [1]\n\n", "failed"),
         (sse({"object": "error", "message": "x", "code": 500}), "failed"),
         (sse(chunk("error")), "failed"),
         (b"a" * (MOST_BYTES + 1), "begun"),

@@ -58,15 +58,17 @@ def test_fit_and_report_read_the_table(desk: Desk, tmp_path: Path) -> None:
     assert main(["route", str(deployment), "What is 1 + 2?", "--json"]) == 0
 
 
-def test_who_fails_has_no_quality_and_others_go_on(desk: Desk) -> None:
-    desk.server.say["bad"] = lambda body: 400 if "2 + 3" in str(body) else "That makes 1."
+@pytest.mark.parametrize("status", [400, 200])
+def test_who_fails_has_no_quality_and_others_go_on(desk: Desk, status: int) -> None:
+    """A status of 200 with an error in the place of an answer is a failure, too."""
+    desk.server.say["bad"] = lambda body: status if "2 + 3" in str(body) else "That makes 1."
     told = desk.record("--score", "numeric", "--retries", "0")
     table = desk.table()
     assert by_name(told, "bad")["failures"] == 1
     row = np.flatnonzero((table.query_index == 2) & (table.candidate_index == 1))[0]
     assert np.isnan(table.quality[row])
     assert np.isnan(table.cost_usd[row])
-    assert "400" in str(table.extras["error"][row])
+    assert str(status) in str(table.extras["error"][row])
     assert any("1 calls of bad failed" in note for note in told["notes"])
     # Another run asks for what failed, and for nothing else.
     desk.server.seen.clear()

@@ -120,7 +120,7 @@ class Account:
             return True
         if self.is_replay or self.usage is None or self.usage.completion_tokens is None:
             return True
-        if not self.are_writes_listed and self._are_writes_guessed():
+        if self.usage.has_audio or (not self.are_writes_listed and self._are_writes_guessed()):
             return True
         is_unread = (
             not self.usage.prompt_tokens and self.request is not None and self.request.input_tokens > 0

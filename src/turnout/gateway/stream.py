@@ -46,6 +46,13 @@ class CachedCount(msgspec.Struct):
     cache_write_tokens: int | None = None
     cache_write_1h_tokens: int | None = None
     """Those of them that are kept for an hour."""
+    audio_tokens: int | None = None
+
+
+class SaidCount(msgspec.Struct):
+    """What the output holds besides text."""
+
+    audio_tokens: int | None = None
 
 
 class UsageCount(msgspec.Struct):
@@ -57,6 +64,7 @@ class UsageCount(msgspec.Struct):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     prompt_tokens_details: CachedCount | None = None
+    completion_tokens_details: SaidCount | None = None
     total_tokens: int | None = None
 
     def __post_init__(self) -> None:
@@ -72,6 +80,12 @@ class UsageCount(msgspec.Struct):
         details = self.prompt_tokens_details
         cached = None if details is None else _plausible(details.cached_tokens)
         return cached if cached is None or self.prompt_tokens is None else min(cached, self.prompt_tokens)
+
+    @property
+    def has_audio(self) -> bool:
+        """Whether some of the tokens are no text, which has another price."""
+        details = (self.prompt_tokens_details, self.completion_tokens_details)
+        return any(one is not None and one.audio_tokens for one in details)
 
     @property
     def written_tokens(self) -> tuple[int, int]:
@@ -105,10 +119,13 @@ def read_usage(told: object) -> UsageCount | None:
         return None
     details = told.get("prompt_tokens_details")
     details = details if isinstance(details, dict) else {}
+    said = told.get("completion_tokens_details")
+    audio = whole_count(said.get("audio_tokens")) if isinstance(said, dict) else None
     return UsageCount(
         prompt_tokens=whole_count(told.get("prompt_tokens")),
         completion_tokens=whole_count(told.get("completion_tokens")),
         total_tokens=whole_count(told.get("total_tokens")),
+        completion_tokens_details=SaidCount(audio_tokens=audio),
         prompt_tokens_details=CachedCount(
             **{name: whole_count(details.get(name)) for name in CachedCount.__struct_fields__}
         ),

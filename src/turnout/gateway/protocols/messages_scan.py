@@ -17,7 +17,7 @@ class _Usage(msgspec.Struct):
 
 
 class _Delta(msgspec.Struct):
-    stop_reason: str | None = None
+    stop_reason: Any = None
 
 
 class _Event(msgspec.Struct):

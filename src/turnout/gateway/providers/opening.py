@@ -79,6 +79,8 @@ def _read(data: bytes, *, is_error: bool) -> Opening:
     try:
         told = _decoder.decode(data)
     except msgspec.ValidationError:
+        if not data.startswith(b"{"):
+            return Opening("failed", data)
         return Opening("failed", data) if is_error else BEGUN
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Opening("failed", data)

@@ -35,8 +35,8 @@ class _Message(msgspec.Struct):
 
 class _Choice(msgspec.Struct):
     message: _Message
-    finish_reason: str | None = None
-    stop_reason: str | int | None = None
+    finish_reason: Any = None
+    stop_reason: Any = None
 
 
 class _Completion(msgspec.Struct):
@@ -95,7 +95,7 @@ def message_id(chat_id: str) -> str:
     return chat_id if chat_id.startswith("msg_") else f"msg_{chat_id}"
 
 
-def stop(finish: str | None, matched: str | int | None, *, has_calls: bool) -> dict[str, str | None]:
+def stop(finish: Any, matched: Any, *, has_calls: bool) -> dict[str, str | None]:
     """Return why the answer ended, and at which stop sequence where the upstream says so, as vLLM does.
 
     Some servers say `stop` after calls of tools; an agent would leave them undone.

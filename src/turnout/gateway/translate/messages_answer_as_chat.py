@@ -24,7 +24,7 @@ class _Message(msgspec.Struct):
     id: str
     model: str
     content: list[msgspec.Raw]
-    stop_reason: str | None = None
+    stop_reason: Any = None
     stop_sequence: str | None = None
     usage: Any = None
 
@@ -60,7 +60,7 @@ def chat_completion(body: bytes, *, only_object: bool = False) -> bytes:
         message["thinking_blocks"] = kept
     if calls:
         message["tool_calls"] = calls
-    finish = FINISH_OF_STOP.get(told.stop_reason or "end_turn", "stop")
+    finish = FINISH_OF_STOP.get(str(told.stop_reason or "end_turn"), "stop")
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
     if told.stop_sequence is not None:
         choice["stop_reason"] = told.stop_sequence
