@@ -72,6 +72,23 @@ def test_a_last_bit_of_the_score_does_not_choose_the_dearer(num_queries: int) ->
     assert (rank(levelled(score_QM, allowed_QM), allowed_QM, cost_usd_QM, NAMES)[:, 0] == 2).all()
 
 
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([0.3, 0.3 - 1e-16, 0.3 - 1e-9, -2.0, 0.0, 1e300, np.nan, np.inf, -np.inf]),
+            st.booleans(),
+        ),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_one_query_is_levelled_as_many_are(given: list[tuple[float, bool]]) -> None:
+    score_1M = np.array([[score for score, _ in given]])
+    allowed_1M = np.array([[may for _, may in given]])
+    many_QM = levelled(np.repeat(score_1M, 2, axis=0), np.repeat(allowed_1M, 2, axis=0))
+    assert np.array_equal(levelled(score_1M, allowed_1M), many_QM[:1], equal_nan=True)
+
+
 @given(pools())
 def test_a_ranking_holds_the_allowed_once_and_then_nobody(pool: dict[str, Any]) -> None:
     ranked_QM, _ = ranking(pool)

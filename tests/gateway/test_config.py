@@ -99,6 +99,9 @@ provider = "recorded"
         (GOOD.replace('kind = "openai"\n', ""), ("providers.main.kind",)),
         (GOOD.replace('base_url = "http', 'base_url = "ftp'), ("providers.main.base_url", "http://")),
         (GOOD.replace("1:1/v1", "1:1/v1\\r\\nx: y"), ("providers.main.base_url", "line ends")),
+        (GOOD.replace(':1/v1"', ':1/v1/chat/completions"'), ("providers.main.base_url", "path of a call")),
+        (GOOD.replace(':1/v1"', ':1/v1/messages/"'), ("providers.main.base_url", "path of a call")),
+        (GOOD.replace(':1/v1"', ':1/v1?api-version=1"'), ("providers.main.base_url", "a query")),
         ('deployment = "x"\n', ("providers", "missing")),
         ('deployment = "x"\nproviders = {}\n', ("providers", "an object that is not empty; got: {};")),
         (

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from turnout.core.rng import make_rng
-from turnout.routers.kmeans import closest, distances, kmeans, one_hot
+from turnout.routers.kmeans import closest, distances, half_squares, kmeans, one_hot
 
 
 def draw(num: int = 400, seed: int = 0) -> np.ndarray:
@@ -23,6 +23,7 @@ def test_distances_and_closest_are_brute_force() -> None:
     truth_NK = np.square(x_NF[:, None] - centre_KF[None]).sum(axis=2)
     np.testing.assert_allclose(distances(x_NF, centre_KF), truth_NK, rtol=1e-4)
     np.testing.assert_array_equal(closest(x_NF, centre_KF), truth_NK.argmin(axis=1))
+    np.testing.assert_array_equal(closest(x_NF, centre_KF, half_squares(centre_KF)), closest(x_NF, centre_KF))
     assert closest(x_NF[:0], centre_KF).shape == (0,)
 
 

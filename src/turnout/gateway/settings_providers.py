@@ -13,6 +13,10 @@ from turnout.gateway.settings import Count, Name, Seconds, Settings
 Api = Literal["chat", "responses", "conversations", "embeddings"]
 
 
+_PATHS = ("/completions", "/responses", "/embeddings", "/messages")
+"""Ends of what is copied from an example call; the gateway appends them itself."""
+
+
 def _check_url(value: str, where: str) -> None:
     """Raise `ConfigError` for what is no URL of an upstream, or holds a password, which is not shown."""
     if "@" in (value.partition("://")[2] or value).partition("/")[0]:
@@ -23,11 +27,13 @@ def _check_url(value: str, where: str) -> None:
                 do="name the place of the key in 'api_key' or 'api_key_env'",
             )
         )
-    if not value.startswith(("http://", "https://")) or not value.isprintable() or " " in value:
+    is_url = value.startswith(("http://", "https://")) and value.isprintable() and " " not in value
+    if not is_url or "?" in value or "#" in value or value.rstrip("/").endswith(_PATHS):
         raise ConfigError(
             sentence(
                 f"the setting '{where}' is wrong",
-                allowed="a URL that starts with http:// or https://, without blanks and line ends",
+                allowed="a URL that starts with http:// or https://, without blanks and line ends, "
+                "a query and the path of a call",
                 got=value,
                 do="write the address up to and including /v1",
             )

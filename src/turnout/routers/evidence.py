@@ -28,7 +28,7 @@ import numpy as np
 from turnout.core.outcomes import Floats
 from turnout.core.rng import make_rng
 from turnout.routers.group_prior import group_prior
-from turnout.routers.kmeans import closest, kmeans, one_hot
+from turnout.routers.kmeans import closest, half_squares, kmeans, one_hot
 from turnout.routers.means import Means, means_of
 from turnout.routers.neighbours import Array
 from turnout.routers.packing import below
@@ -61,6 +61,7 @@ class Evidence:
     variance_M: Floats
     between: float
     """tau^2: the variance of averages between places."""
+    _half_K: Array = field(init=False, repr=False)
     _square_PM: Floats = field(init=False, repr=False)
     """The squared floor in each place, and last that of a query of which nothing is known."""
     _most_M: Floats = field(init=False, repr=False)
@@ -70,12 +71,13 @@ class Evidence:
         square_KM = floor_square(self.variance_M, self.total_M, self.num_KM, self.between, self.share_K)
         square_KM = np.minimum(square_KM, MOST**2)
         square_PM = np.vstack([square_KM, self.share_K @ square_KM])
+        object.__setattr__(self, "_half_K", half_squares(self.centre_KF))
         object.__setattr__(self, "_square_PM", square_PM)
         object.__setattr__(self, "_most_M", np.where(self.total_M > 0, MOST, np.inf))
 
     def widen(self, spread_QM: Floats, x_QF: Array) -> Floats:
         """Return the spread, no narrower than the floor nor wider than a half; `x_QF` are text vectors."""
-        row_Q = closest(x_QF, self.centre_KF)
+        row_Q = closest(x_QF, self.centre_KF, self._half_K)
         row_Q[np.count_nonzero(x_QF, axis=1) == 0] = -1
         return self._held(spread_QM, self._square_PM[row_Q])
 

@@ -34,9 +34,19 @@ def kmeans(x_NF: Array, k: int, rng: np.random.Generator, *, rounds: int = _ROUN
     return centre_KF
 
 
-def closest(x_NF: Array, centre_KF: Array) -> Ints:
-    """Return the nearest centre of each vector, shape (N,); the first one of a tie."""
-    half_K = 0.5 * np.square(centre_KF).sum(axis=1)
+def half_squares(centre_KF: Array) -> Array:
+    """Return half the squared length of each centre, shape (K,): what `closest` needs of them."""
+    half_K: Array = 0.5 * np.square(centre_KF).sum(axis=1)
+    return half_K
+
+
+def closest(x_NF: Array, centre_KF: Array, half_K: Array | None = None) -> Ints:
+    """Return the nearest centre of each vector, shape (N,); the first one of a tie.
+
+    Who asks again and again about the same centres gives their `half_squares`.
+    """
+    if half_K is None:
+        half_K = half_squares(centre_KF)
     step = max(1, _SCAN // max(centre_KF.shape[0], 1))
     label_N = np.zeros(x_NF.shape[0], np.int64)
     for low in range(0, x_NF.shape[0], step):
