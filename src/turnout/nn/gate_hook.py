@@ -38,8 +38,8 @@ class Routing:
 
     `logits_TE` are before the score, `weights_TK` what the experts' outputs are multiplied by, `indices_TK`
     the experts, -1 in holes: a token may have fewer experts than others, and a hole's weight counts as 0,
-    whatever it is. `batch_size` is B, None where the block was not given (B, S, d). `rest` is what the gate
-    gave to others than the routed experts, such as the weights of shared ones. `tokens` names the ids that
+    whatever it is. `batch_size` is B, None where neither the block nor what holds it was given (B, S, d).
+    `rest` is what the gate gave to others than the routed experts. `tokens` names the ids that
     the model was called with, in what was recorded; None where it got none. `mask_T` is True at tokens and
     False at padding, in what was recorded with an attention mask (B, S); None where nothing is known of it or
     nothing was masked.
@@ -264,26 +264,28 @@ class GateHook:
         """Hook one block, to learn the batch size, and its gate."""
         size: int | None = None
 
-        def before_block(_block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        def before(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             nonlocal size
             hidden = args[0] if args else kwargs.get("hidden_states")
             size = int(hidden.shape[0]) if isinstance(hidden, Tensor) and hidden.ndim == 3 else None
 
         def decide(handed: Handed) -> Handed | None:
-            before = Routing(
+            found = Routing(
                 logits_TE=handed.logits_TE, weights_TK=handed.weights_TK, indices_TK=handed.indices_TK,
                 batch_size=size, rest=handed.rest,
             )  # fmt: skip
-            self._check(layer, before)
-            after = before
+            self._check(layer, found)
+            after = found
             for change in self._changes:
                 after = change(number, after)
-            if after is before:
+            if after is found:
                 return None
             return handed.changed(after.logits_TE, after.weights_TK, after.indices_TK, after.rest)
 
-        sized = Held(before_block, HOOK)
-        self._handles.append(layer.block.register_forward_pre_hook(sized, with_kwargs=True))
+        # Some blocks are called by other methods than their forward: what holds them knows as much.
+        holder = self.model.get_submodule(layer.name.rpartition(".")[0])
+        for module in (holder, layer.block):
+            self._handles.append(module.register_forward_pre_hook(Held(before, HOOK), with_kwargs=True))
         self._handles += GatePort(layer).open(decide)
 
 

@@ -24,6 +24,10 @@ SWAP = Holder(
     "save the model with save_pretrained or its state_dict and the gates with GateSwap.save, or remove the "
     "swap first",
 )
+POOL = Holder(
+    "the model holds an AdapterPool",
+    "save the model with save_pretrained or its state_dict and the pool with save_pool, or close it first",
+)
 HOOK = Holder("a GateHook is at work in this model", "save or copy it outside of the `with` block")
 
 

@@ -11,7 +11,7 @@ import itertools
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +19,15 @@ from torch import Tensor, nn
 
 from turnout.nn.adapters.contract import AdapterRouter, Context
 from turnout.nn.caches import Stamp, serials
+from turnout.nn.held import POOL
 
 Mix = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+
+STATE = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
+"""Where a module of torch keeps its state."""
+
+BUFFERS = ("a_ERD", "b_EOR", "scale_E", "gate_ED")
+"""What a pool adds to it."""
 
 
 def mix(u: Tensor, w: Tensor, a_ERD: Tensor, b_EOR: Tensor, scale_E: Tensor) -> Tensor:
@@ -136,12 +143,17 @@ class Shared:
         memo[id(self)] = twin
         return twin
 
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        """Refuse to be pickled, as `torch.save(model)` would."""
+        raise POOL.refused()
+
 
 class AdapterLinear(nn.Linear):
-    """A linear module with the pool's adapters beside it.
+    """A linear module with the pool's adapters beside what the base module computes itself.
 
-    It shares the base's own parameters under their own names, and what it adds are buffers that no state
-    dict holds: a checkpoint saved from the model is the base's.
+    The base may be of a class of its own, have hooks, or a weight that is computed: it is called. It is not
+    a child, for its state is this module's, under the same names; what this one adds are buffers that no
+    state dict holds. A checkpoint saved from the model is the base's.
     """
 
     a_ERD: Tensor
@@ -153,7 +165,11 @@ class AdapterLinear(nn.Linear):
         nn.Module.__init__(self)
         self.path, self.shared = path, shared
         self.in_features, self.out_features = base.in_features, base.out_features
-        self.weight, self.bias = base.weight, base.bias
+        # One dictionary for both: what becomes of a parameter here becomes of the base's.
+        for name in STATE:
+            self.__dict__[name] = base.__dict__[name]
+        # In a tuple, where no module looks for children.
+        self._held = (base,)
         self.training = base.training
         # A half-precision base keeps adapters in float32, as PEFT does.
         dtype = torch.float32 if base.weight.dtype.itemsize < 4 else base.weight.dtype
@@ -165,9 +181,31 @@ class AdapterLinear(nn.Linear):
             empty.reshape(0, base.in_features),
         )
 
+    def __getattr__(self, name: str) -> Any:
+        """Return what the base alone has: a weight that is computed, the settings of its class."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            held = self.__dict__.get("_held")
+            if held is None or not hasattr(held[0], name):
+                raise
+            return getattr(held[0], name)
+
+    def release(self) -> nn.Linear:
+        """Return the base, with nothing of the pool in its state."""
+        (base,) = self._held
+        for name in BUFFERS:
+            del base._buffers[name]
+            base._non_persistent_buffers_set.discard(name)
+        base.train(self.training)
+        return base
+
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (the name is nn.Linear's)
-        """Return W u, and what the route's adapters add to it."""
-        out = F.linear(input, self.weight, self.bias)
+        """Return what the base does, W u where it is plain, and what the route's adapters add to it."""
+        (base,) = self._held
+        if base.training != self.training:
+            base.training = self.training
+        out: Tensor = base(input)
         route = self.shared.current
         if route.live is not None:
             return (out + route.live[self.path].delta(input.to(self.a_ERD.dtype))).to(out.dtype)
@@ -221,8 +259,7 @@ class AdapterLinear(nn.Linear):
         self._cache: dict[str, Tensor] = {}
         # In memory B lies as (E, R, O), so that `mix` reads all of it as one matrix without a copy.
         b_EOR = b_EOR.mT.contiguous().mT
-        named = {"a_ERD": a_ERD, "b_EOR": b_EOR, "scale_E": scale_E, "gate_ED": gate_ED}
-        for name, tensor in named.items():
+        for name, tensor in zip(BUFFERS, (a_ERD, b_EOR, scale_E, gate_ED), strict=True):
             self.register_buffer(name, tensor, persistent=False)
 
 

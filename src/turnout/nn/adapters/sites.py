@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from turnout.core.errors import InputError, sentence
@@ -33,11 +34,10 @@ def find_targets(model: nn.Module, targets: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Seat:
-    """A place in the model where an adapter module sits: what owns it, and what sat there."""
+    """A place in the model where an adapter module sits, and what owns it."""
 
     owner: nn.Module
     name: str
-    base: nn.Linear
     site: AdapterLinear
 
 
@@ -51,7 +51,7 @@ def install(model: nn.Module, paths: Iterable[str], shared: Shared) -> dict[str,
     for path, base in bases.items():
         owner, _, name = path.rpartition(".")
         site = AdapterLinear(path=path, base=base, shared=shared)
-        seats[path] = Seat(owner=model.get_submodule(owner), name=name, base=base, site=site)
+        seats[path] = Seat(owner=model.get_submodule(owner), name=name, site=site)
         setattr(seats[path].owner, name, site)
     return seats
 
@@ -59,9 +59,7 @@ def install(model: nn.Module, paths: Iterable[str], shared: Shared) -> dict[str,
 def restore(seats: Mapping[str, Seat]) -> None:
     """Put back what `install` took out, with the parameters that the model holds now."""
     for seat in seats.values():
-        seat.base.weight, seat.base.bias = seat.site.weight, seat.site.bias
-        seat.base.train(seat.site.training)
-        setattr(seat.owner, seat.name, seat.base)
+        setattr(seat.owner, seat.name, seat.site.release())
 
 
 def check_fits(lora: Lora, linears: Mapping[str, nn.Linear]) -> None:
@@ -145,12 +143,39 @@ def linear_at(model: nn.Module, path: str) -> nn.Linear:
     except AttributeError:
         module = None
     if isinstance(module, nn.Linear) and module.weight.is_floating_point():
-        return module
+        obstacle = _obstacle(module)
+        if obstacle is None:
+            return module
+        allowed, got = "a linear module that maps (..., inputs) to (..., outputs)", obstacle
+    else:
+        allowed = "a linear module with floating-point weights"
+        got = type(module).__name__ if module is not None else "nothing"
     raise InputError(
         sentence(
             f"{type(model).__name__}: what stands at {path!r}",
-            allowed="a linear module with floating-point weights",
-            got=type(module).__name__ if module is not None else "nothing",
+            allowed=allowed,
+            got=got,
             do="use adapters that were trained on this base",
         )
     )
+
+
+@torch.no_grad()
+def _obstacle(module: nn.Linear) -> str | None:
+    """Say why a module with a forward of its own is no linear module to adapters; None if it is one."""
+    kind = type(module)
+    if kind.forward is nn.Linear.forward:
+        return None
+    weight = module.weight
+    # Half precision, say, where weights are smaller still and are multiplied by a kernel of their own.
+    dtype = weight.dtype if weight.dtype.itemsize > 1 else torch.get_default_dtype()
+    ones = torch.ones(1, 2, module.in_features, dtype=dtype, device=weight.device)
+    try:
+        # Without the hooks of somebody who would hear of a pass that is none.
+        out: object = kind.forward(module, ones)
+    except Exception as error:  # noqa: BLE001 (whatever a forward of somebody's raises)
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        return f"a {kind.__name__}, which refuses (1, 2, {module.in_features}): {why}"
+    shape = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
+    wanted = (1, 2, module.out_features)
+    return None if shape == wanted else f"a {kind.__name__}, which gives {shape} for {wanted}"
