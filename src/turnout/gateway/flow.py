@@ -12,6 +12,7 @@ from turnout.gateway.admit import ledger_full
 from turnout.gateway.answer_again import answer_again
 from turnout.gateway.ask import read_request
 from turnout.gateway.attempt import ask_down
+from turnout.gateway.beside import beside
 from turnout.gateway.body import read_body
 from turnout.gateway.disconnect import CANCELLED_IS_GONE, Attended, ClientGoneError
 from turnout.gateway.errors import ApiError, internal_error
@@ -26,6 +27,9 @@ from turnout.gateway.settle import forward, send_last, send_late, send_whole
 from turnout.gateway.unfinished import follow
 
 logger = logging.getLogger(__name__)
+
+_LONG_BYTES = 2**18
+"""A longer body is read beside the event loop: it may have a hundred thousand turns."""
 
 
 async def serve_exchange(exchange: Exchange) -> None:
@@ -105,7 +109,10 @@ async def _read(exchange: Exchange) -> bytes:
 
 async def _serve(exchange: Exchange, body: bytes) -> None:
     parts, account, admission = exchange.parts, exchange.account, exchange.parts.admission
-    exchange.request = read_request(exchange.protocol, body, parts.config.routing.alias, exchange.headers)
+    given = exchange.protocol, body, parts.config.routing.alias, exchange.headers
+    exchange.request = (
+        read_request(*given) if len(body) <= _LONG_BYTES else await beside(read_request, *given)
+    )
     if admission is not None and account.key is not None:
         exchange.hold = await admission.enter(account.key, exchange.request)
     if parts.rules is not None:

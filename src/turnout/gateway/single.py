@@ -10,6 +10,7 @@ import msgspec
 
 from turnout.core.candidate import Candidate
 from turnout.gateway.afford import most_output_tokens
+from turnout.gateway.beside import beside, is_long
 from turnout.gateway.breakers import Pass
 from turnout.gateway.errors import ApiError
 from turnout.gateway.exchange import Exchange
@@ -87,7 +88,11 @@ async def ask_one(exchange: Exchange, candidate: Candidate, leave: Pass) -> Answ
 async def _ask_translated(protocol: Protocol, provider: Provider, call: Call) -> Reply:
     """Ask in chat, which every provider speaks, and say the reply in the client's own API."""
     try:
-        request = protocol.to_chat(call.request)
+        request = call.request
+        if is_long(request.members):
+            request = await beside(protocol.to_chat, request)
+        else:
+            request = protocol.to_chat(request)
     except (Fault, ApiError):
         raise
     except Exception as error:  # The edge: a field of a kind that nobody has thought of.

@@ -31,6 +31,8 @@ class AzureDialect(Dialect):
         The key itself; it goes into the `api-key` header and nowhere else.
     """
 
+    rewrites = False
+
     def __init__(self, *, settings: AzureSettings, api_key: str | None) -> None:
         self.settings = settings
         self.speaks = frozenset(["chat", *settings.apis])

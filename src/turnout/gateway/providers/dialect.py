@@ -29,6 +29,8 @@ class Dialect(ABC):
 
     speaks: frozenset[str] = frozenset({"chat"})
     """The APIs that a call may be written in: bytes of its own language are passed on, others translated."""
+    rewrites: ClassVar[bool] = True
+    """Whether a request is taken apart and written anew, which takes long for a long one."""
     lists_cache_writes: ClassVar[bool] = False
     """Whether writes to a prompt cache are reported, and cost what Anthropic's price list says."""
     stream_type: ClassVar[str] = "text/event-stream"

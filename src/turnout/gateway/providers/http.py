@@ -14,6 +14,7 @@ import msgspec
 from turnout.core.candidate import Candidate
 from turnout.core.errors import ConfigError, sentence
 from turnout.gateway.alarm import Alarm
+from turnout.gateway.beside import beside, is_long
 from turnout.gateway.completion import read_completion
 from turnout.gateway.errors import ApiError, Headers
 from turnout.gateway.providers.arriving import Arriving
@@ -102,7 +103,15 @@ class HttpProvider(Provider):
 
     def ask(self, call: Call) -> Coroutine[Any, Any, Reply]:
         """Send the request; a stream's reply is returned once something of an answer is there."""
-        sent = self._outgoing(call)
+        if self.dialect.rewrites and is_long(call.request.members):
+            return self._ask_long(call)
+        return self._ask(call, self._outgoing(call))
+
+    async def _ask_long(self, call: Call) -> Reply:
+        """Write the request beside the event loop: it may have a hundred thousand turns."""
+        return await self._ask(call, await beside(self._outgoing, call))
+
+    def _ask(self, call: Call, sent: Outgoing) -> Coroutine[Any, Any, Reply]:
         if call.headers:
             sent = msgspec.structs.replace(sent, headers=_headers_of(sent.headers, call.headers))
         return self._exchange("POST", sent, lambda response, alarm: self._reply(call, response, alarm))

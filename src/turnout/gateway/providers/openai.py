@@ -45,6 +45,8 @@ class OpenAIDialect(Dialect):
         The key itself; it goes into the `authorization` header and nowhere else.
     """
 
+    rewrites = False
+
     def __init__(self, *, settings: OpenAISettings, api_key: str | None) -> None:
         self.settings = settings
         self.speaks = frozenset(["chat", *settings.apis])
