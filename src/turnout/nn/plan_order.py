@@ -75,7 +75,7 @@ def by_expert(
 
     Raises `InputError` for an expert that is none of 0 to E - 1, on CUDA as `turnout.nn.late` says.
     """
-    if indices_TK.is_cuda and kept_TK is None and (sort := _counting(num_experts)):
+    if indices_TK.is_cuda and kept_TK is None and (sort := counting(num_experts, indices_TK.device)):
         order_N, tokens_N, experts_N, columns_N, offsets_E = sort(
             indices_TK, num_experts, sign(unknown_expert(num_experts), indices_TK.device)
         )
@@ -130,11 +130,25 @@ def unknown_expert(num_experts: int) -> Callable[[], InputError]:
     return error
 
 
+Sort = Callable[[Tensor, int, Tensor], list[Tensor]]
+
+
 @functools.cache
-def _counting(num_experts: int) -> Callable[[Tensor, int, Tensor], list[Tensor]] | None:
-    """Return the sort by Triton's kernels, where it is installed and takes as many experts."""
+def counting(num_experts: int, device: torch.device) -> Sort | None:
+    """Return the sort by Triton's kernels, where it is there, takes as many experts, and sorts rightly."""
     try:
         from turnout.nn.plan_triton import MOST_EXPERTS, by_counting
-    except ImportError:
+
+        if num_experts > MOST_EXPERTS:
+            return None
+        with torch.inference_mode():
+            chosen_TK = torch.arange(6000, device=device).view(-1, 2) * 7 % 13 % num_experts
+            has_unknown = torch.zeros(1, dtype=torch.int32, pin_memory=device.type == "cuda")
+            found = by_counting(chosen_TK, num_experts, has_unknown)
+            expected = by_expert(chosen_TK.cpu(), num_experts, None)
+            is_right = (
+                all(map(torch.equal, (part.cpu() for part in found), expected)) and not has_unknown.any()
+            )
+    except Exception:  # noqa: BLE001 - a compiler for kernels may fail in any way, and torch sorts too
         return None
-    return by_counting if num_experts <= MOST_EXPERTS else None
+    return by_counting if is_right else None

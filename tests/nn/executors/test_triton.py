@@ -7,6 +7,7 @@ import importlib.util
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -22,8 +23,8 @@ HAS_TRITON = importlib.util.find_spec("triton") is not None
 if not HAS_TRITON or not (torch.cuda.is_available() or os.environ.get("TRITON_INTERPRET") == "1"):
     pytest.skip("needs Triton, and a GPU or its interpreter", allow_module_level=True)
 
-from turnout.nn import plan_triton  # noqa: E402
-from turnout.nn.executors import triton_tiles  # noqa: E402
+from turnout.nn import plan_order, plan_triton  # noqa: E402
+from turnout.nn.executors import auto, triton_tiles  # noqa: E402
 from turnout.nn.executors.triton_executor import TritonExecutor  # noqa: E402
 from turnout.nn.executors.triton_layout import lay_out  # noqa: E402
 from turnout.nn.executors.triton_tiles import Tiles  # noqa: E402
@@ -84,6 +85,44 @@ def test_weights_may_lie_turned_in_memory(dtype) -> None:
         setattr(turned, name, torch.nn.Parameter(weight.transpose(1, 2).contiguous().transpose(1, 2)))
     expected = results(LoopExecutor(), x_TD.to(dtype), plan, experts.to(DEVICE))
     require_same(results(TritonExecutor(), x_TD.to(dtype), plan, turned.to(DEVICE)), expected, dtype)
+
+
+def test_fields_of_a_plan_may_lie_apart() -> None:
+    experts, x_TD, plan = (
+        make("swiglu", torch.float32, width=32, inner=32),
+        torch.randn(21, 32),
+        plans(21)["spread"],
+    )
+    apart: dict[str, Any] = {
+        name: torch.stack([getattr(plan, name).detach()] * 2, dim=1)[:, 0]
+        for name in ("tokens_N", "columns_N", "offsets_E")
+    }
+    ones_N = torch.ones(()).expand(plan.num_pairs)
+    with torch.no_grad():
+        experts = experts.to(DEVICE)
+        usual, other = (
+            replace(plan, weights_N=torch.ones(plan.num_pairs)),
+            replace(plan, weights_N=ones_N, **apart),
+        )
+        expected_TD = LoopExecutor().run(x_TD.to(DEVICE), moved(usual), experts)
+        found_TD = TritonExecutor().run(x_TD.to(DEVICE), moved(other), experts)
+    assert torch.allclose(found_TD, expected_TD, atol=1e-5)
+
+
+def moved(plan: SparsePlan) -> SparsePlan:
+    """Return the plan on the device, its fields lying as they do."""
+    names = ("tokens_N", "experts_N", "columns_N", "offsets_E", "weights_N")
+    fields: dict[str, Any] = {name: getattr(plan, name) for name in names}
+    if DEVICE.type != "cpu":
+        fields = {
+            name: torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=DEVICE).copy_(
+                value
+            )
+            if 0 not in value.stride()
+            else value.to(DEVICE)
+            for name, value in fields.items()
+        }
+    return replace(plan, **fields)
 
 
 def test_nothing_is_computed_that_is_not_in_the_plan() -> None:
@@ -149,3 +188,15 @@ def test_even_sizes_of_half_precision_are_described(monkeypatch) -> None:
     # Both products forward and backward, and both gradients.
     copies = DEVICE.type == "cpu" or torch.cuda.get_device_capability()[0] >= triton_tiles.COPIES
     assert asked == [copies] * 6
+
+
+def test_probes_see_what_works() -> None:
+    assert plan_order.counting(6, DEVICE) is not None
+    assert plan_order.counting(plan_triton.MOST_EXPERTS + 1, DEVICE) is None
+    assert auto.triton_works(DEVICE, torch.bfloat16)
+
+
+def test_a_kernel_that_sorts_wrongly_is_not_taken(monkeypatch) -> None:
+    real = plan_triton.by_counting
+    monkeypatch.setattr(plan_triton, "by_counting", lambda *args: [part.flip(0) for part in real(*args)])
+    assert plan_order.counting(5, DEVICE) is None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 
 import torch
 from torch import Tensor
@@ -32,8 +31,9 @@ class AutoExecutor(Executor):
 
     On a CPU that is `SegmentExecutor`; without gradients in half precision, up to `FEW_ROWS` pairs an expert
     and for more than one token, `GroupedExecutor` if its probe works. On CUDA with Triton it is
-    `TritonExecutor` for SwiGLU experts in half precision without biases and more than `FEW_PAIRS` pairs. For
-    all else on an accelerator it is `GroupedExecutor` if its probe works, else `SegmentExecutor`.
+    `TritonExecutor`, if its probe works, for SwiGLU experts in half precision without biases and more than
+    `FEW_PAIRS` pairs. For all else on an accelerator it is `GroupedExecutor` if its probe works, else
+    `SegmentExecutor`.
     """
 
     def run_pairs(self, x_TD: Tensor, plan: SparsePlan, stack: Stack) -> Tensor:
@@ -60,15 +60,42 @@ class AutoExecutor(Executor):
             return GroupedExecutor() if is_grouped else SegmentExecutor()
         is_half = up_EFD.dtype in (torch.bfloat16, torch.float16)
         is_large = plan.num_pairs > FEW_PAIRS and up_EFD.device.type == "cuda"
-        if is_large and is_half and stack.is_plain_swiglu and _has_triton():
+        if is_large and is_half and stack.is_plain_swiglu and triton_works(up_EFD.device, up_EFD.dtype):
             return make_executor("triton")
         does_work = works(up_EFD.device, up_EFD.dtype, *up_EFD.shape[1:])
         return GroupedExecutor() if does_work else SegmentExecutor()
 
 
 @functools.cache
-def _has_triton() -> bool:
-    return importlib.util.find_spec("triton") is not None
+@torch.inference_mode()
+def triton_works(device: torch.device, dtype: torch.dtype) -> bool:
+    """Return whether Triton's kernels are there and give what the naive loop gives; tried once."""
+    random = torch.Generator().manual_seed(0)
+    x_TD = torch.randn(300, 256, generator=random).to(device, dtype)
+    shapes = ((4, 512, 256), (4, 256, 256))
+    up_EFD, down_EDI = (torch.randn(shape, generator=random).div(16).to(device, dtype) for shape in shapes)
+
+    def activate(h_NF: Tensor) -> Tensor:
+        gate_NI, up_NI = h_NF.chunk(2, dim=-1)
+        return torch.nn.functional.silu(gate_NI) * up_NI
+
+    stack = Stack(
+        up_EFD=up_EFD,
+        down_EDI=down_EDI,
+        up_bias_EF=None,
+        down_bias_ED=None,
+        activate=activate,
+        is_swiglu=True,
+    )
+    indices_TK = torch.rand(300, 4, generator=random).topk(2).indices.to(device)
+    weights_TK = torch.rand(300, 2, generator=random).to(device, dtype)
+    plan = SparsePlan.from_choices(weights_TK, indices_TK, num_experts=4)
+    try:
+        found_TD = make_executor("triton").run_pairs(x_TD, plan, stack)
+    except Exception:  # noqa: BLE001 - a compiler for kernels may fail in any way, and others run experts too
+        return False
+    expected_TD = LoopExecutor().run_pairs(x_TD, plan, stack)
+    return torch.allclose(found_TD.float(), expected_TD.float(), rtol=5e-2, atol=5e-2)
 
 
 EXECUTORS: dict[str, type[Executor]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -34,6 +35,7 @@ class TritonExecutor(SortedExecutor):
     def run_pairs(self, x_TD: Tensor, plan: SparsePlan, stack: Stack) -> Tensor:
         """Return the sum over each token's pairs of weight times expert."""
         _check_device(x_TD)
+        plan = _lying(plan)
         is_one_kind = x_TD.dtype == stack.up_EFD.dtype and x_TD.dtype != torch.float64
         if not (stack.is_plain_swiglu and is_one_kind):
             return super().run_pairs(x_TD, plan, stack)
@@ -101,6 +103,14 @@ class _Swiglu(torch.autograd.Function):
         if needs[3]:
             ddown_EDI = pairs_gradient(dy_TD, inner_NI, tokens_N, offsets_E)
         return dx_TD, dweights_N.to(weights_N.dtype), dup_EFD, ddown_EDI, None
+
+
+def _lying(plan: SparsePlan) -> SparsePlan:
+    """Return the plan with fields whose numbers lie side by side, as the kernels read them."""
+    given = {name: getattr(plan, name) for name in ("tokens_N", "columns_N", "weights_N", "offsets_E")}
+    if all(value.is_contiguous() for value in given.values()):
+        return plan
+    return replace(plan, **{name: value.contiguous() for name, value in given.items()})
 
 
 def _laid_out(plan: SparsePlan, weight: Tensor) -> tuple[Tensor, Tensor]:
