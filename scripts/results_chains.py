@@ -23,6 +23,9 @@ SPEEDS = {
 }
 """How answers are decoded, by its name in the results and in the table."""
 
+SPARED, FASTER = 0.29, 1.25
+"""Share of layers from which a router counts as sparing 30 %, and the speed that was asked for there."""
+
 
 def chains(data: Result) -> Iterator[str]:
     """S12 on questions that need different depths."""
@@ -112,6 +115,28 @@ def _bases(bases: Sequence[Result]) -> Iterator[str]:
     yield ""
 
 
+def _asked(lines: Sequence[Result], layers: int) -> str:
+    """Say how many routers reach what was asked of speed, and how many fall short."""
+    spared = [line for line in lines if round(1 - line["executed_layers"]["mean"] / layers, 2) >= SPARED]
+    alone, grouped = (
+        sum(round(line[name]["speedup_wall"], 2) >= FASTER for line in spared)
+        for name in ("batch_1", "batch_8_grouped")
+    )
+    mixed = [line["batch_8_mixed"]["speedup_wall"] for line in lines]
+    slower = [value for value in mixed if value < 1]
+    text = (
+        f"Asked for were {FASTER} times the speed at 30 % fewer layers. Of the {len(spared)} routers here "
+        f"with {SPARED:.0%} or more fewer, {alone} reach that alone and {grouped} in groups; the others fall "
+        "short."
+    )
+    if slower:
+        text += (
+            f" Mixed batches were to be no slower than the dense model: {len(slower)} of {len(mixed)} are, "
+            f"by {1 - max(slower):.0%} to {1 - min(slower):.0%}, where both run in inference mode."
+        )
+    return text
+
+
 def speed(bases: Sequence[Result], layers: int) -> Iterator[str]:
     """Yield what decoding takes, each router beside its own quality."""
     lines = [(number, line) for number, base in enumerate(bases) for line in base["routers"]]
@@ -147,6 +172,8 @@ def speed(bases: Sequence[Result], layers: int) -> Iterator[str]:
         )
     names = ("base, router, knob", "right answers", "executed layers")
     yield from table((*names, *heads.values(), "router's share"), rows)
+    yield ""
+    yield _asked([line for _, line in lines], layers)
     yield ""
 
 

@@ -13,6 +13,7 @@ from turnout.core import Candidate, InputError, OutcomeTable, Query, artifact
 from turnout.sequential.actions import Call, Think
 from turnout.sequential.loop import Outcome, run
 from turnout.sequential.replay import ReplayEnvironment
+from turnout.sequential.router_r1.observe import CUT
 from turnout.sequential.router_r1.reward import episode_of, gave_up, violations
 from turnout.sequential.router_r1.router import RouterR1
 from turnout.sequential.router_r1.thinking import ThinkingEnvironment
@@ -63,6 +64,17 @@ def test_it_asks_reads_and_answers() -> None:
     assert contents[3] == "<information>5</information>"
     assert contents[5] == "<information>4</information>\nYou may ask 2 more times."
     assert script.asked[0].stop == ("</search>", "</answer>")
+
+
+@pytest.mark.parametrize(("limit", "read"), [({}, 2400), ({"max_information_tokens": 50}, 200)])
+def test_the_policy_reads_the_first_600_tokens_of_an_answer(limit: dict[str, int], read: int) -> None:
+    long = TABLE.with_extras({"answer": ["5" * 9000, "4"]})
+    script = Script(["<search>small", "<answer>[last]"])
+    environment = ThinkingEnvironment(ReplayEnvironment(long, independent=True), write=script)
+    done = run(environment, RouterR1(sub_queries=False, hints=False, **limit), QUERY, bounds=Bounds())  # type: ignore[arg-type]
+    assert script.asked[-1].messages[-1]["content"] == f"<information>{'5' * read}{CUT}</information>"
+    # The task's answer is the whole one.
+    assert done.answer == "5" * 9000
 
 
 def test_an_answer_of_its_own_words_cannot_be_judged_by_a_table() -> None:

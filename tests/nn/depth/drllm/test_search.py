@@ -95,6 +95,16 @@ def test_a_right_path_two_blocks_shorter_ends_the_search_and_one_block_does_not(
     assert run(SearchRule(), lambda path: float(len(path) >= LAYERS - 1)).simulations == 51
 
 
+def test_of_paths_that_answer_alike_the_search_follows_the_short_ones() -> None:
+    # No reward leads anywhere, so what is left of the score is the length.
+    def mean_length(penalty: float) -> float:
+        rule = SearchRule(length_penalty=penalty, exploration=0.3, simulations=200, is_exhausting=True)
+        runs = [run(rule, lambda _: 0.5, seed) for seed in range(5)]
+        return float(np.mean([len(path) for search in runs for path in search.rewards]))
+
+    assert mean_length(3.0) < mean_length(0.0) - 1.0
+
+
 def test_nothing_right_has_no_label() -> None:
     assert run(SearchRule(simulations=30), lambda _: 0.5).best is None
 

@@ -56,6 +56,33 @@ def test_routers_learn_label_paths_and_take_them_on_new_prompts() -> None:
     assert router_metrics(base.counts_BL, fresh_labels).macro_f1 > 0.9
 
 
+def test_training_descends_the_focal_loss_with_weights_of_the_classes() -> None:
+    # One batch of everything: the first epoch's loss is that of the untrained router.
+    base = routed()
+    lessons = make_lessons(base, *questions())
+    labels_N = lessons.labels_QL.flatten()
+    fresh, used_QW = DrLLMRouter(layers=4, width=32), lessons.is_used_QW.float()
+    with torch.no_grad():
+        each = [fresh.heads[layer](lessons.means_QLWD[:, layer]) for layer in range(4)]
+    logits_QLC = torch.stack([(e * used_QW[..., None]).sum(1) / used_QW.sum(1)[:, None] for e in each], 1)
+    chance_N = logits_QLC.flatten(0, 1).softmax(-1)[torch.arange(len(labels_N)), labels_N]
+    counts_C = labels_N.bincount(minlength=3)
+    alpha_C = (1 - 0.999) / (1 - 0.999**counts_C)
+    alpha_C = alpha_C / alpha_C.sum() * 3
+
+    def first_loss(**recipe: object) -> float:
+        whole = RouterRecipe(epochs=1, batch_size=len(lessons.labels_QL), **recipe)  # type: ignore[arg-type]
+        return train_router(DrLLMRouter(layers=4, width=32), lessons, recipe=whole)[0]
+
+    plain = float(-chance_N.log().mean())
+    assert first_loss(gamma=0.0, is_balanced=False) == pytest.approx(plain, rel=1e-5)
+    focal_N = -((1 - chance_N) ** 2) * chance_N.log()
+    assert first_loss(gamma=2.0, is_balanced=False) == pytest.approx(float(focal_N.mean()), rel=1e-5)
+    balanced = float((alpha_C[labels_N] * focal_N).mean())
+    assert first_loss(gamma=2.0, beta=0.999) == pytest.approx(balanced, rel=1e-4)
+    assert abs(balanced - plain) > 0.1 * plain
+
+
 def test_lessons_follow_the_label_path_and_see_the_prompt_alone() -> None:
     batch, labels_QL = questions(6)
     first = make_lessons(routed(), batch, labels_QL)

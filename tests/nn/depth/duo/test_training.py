@@ -74,6 +74,28 @@ def test_the_temperature_falls_from_first_to_last() -> None:
     assert temperature_at(0, 1, first=1.0, last=0.1) == 1.0
 
 
+def test_mixtures_harden_while_routers_learn() -> None:
+    duo, temperatures, sureness = make_duo(), [], []
+    batch = make_batch(4, 8)
+
+    def before(*_: object) -> None:
+        temperatures.append(duo.flow.temperature)
+
+    def after(*_: object) -> None:
+        record = duo.flow.record
+        assert record is not None
+        sureness.append(float(record.chance_BTLA.detach().amax(-1).mean()))
+
+    hooks = [duo.model.register_forward_pre_hook(before), duo.model.register_forward_hook(after)]
+    # A rate of next to nothing: what hardens is the temperature and not the router.
+    train_routers(duo, lambda: batch, target=0.5, steps=6, lr=1e-9, temperatures=(1.0, 0.01))
+    for hook in hooks:
+        hook.remove()
+    assert temperatures == [temperature_at(step, 6, first=1.0, last=0.01) for step in range(6)]
+    assert sureness == sorted(sureness)
+    assert sureness[-1] > sureness[0] + 0.1
+
+
 def test_routers_learn_the_budget_alone() -> None:
     duo, batch = make_duo(bias=True), pad_left(make_batch(4, 8), 2)
     fixed = [p for p in duo.model.parameters() if all(p is not q for q in duo.router_parameters())]
