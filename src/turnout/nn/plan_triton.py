@@ -76,7 +76,7 @@ def _place_kernel(
 def _by_counting(indices_TK: Tensor, num_experts: int, sign: Tensor) -> list[Tensor]:
     found = _outputs(indices_TK, num_experts, sign)
     order_N, tokens_N, experts_N, columns_N, offsets_E = found
-    chosen_N, num_pairs = indices_TK.reshape(-1), indices_TK.numel()
+    chosen_N, num_pairs = indices_TK.contiguous().view(-1), indices_TK.numel()
     width, num_blocks = max(16, 1 << (num_experts - 1).bit_length()), -(-num_pairs // BLOCK)
     if not num_pairs:
         offsets_E.zero_()

@@ -76,6 +76,16 @@ def test_kernels_give_what_the_loop_gives(dtype, setting, width, inner) -> None:
             require_same(results(TritonExecutor(), x_TD, plan, experts), expected, dtype)
 
 
+def test_double_precision_is_kept() -> None:
+    experts, x_TD, plan = (
+        make("swiglu", torch.float64, width=32, inner=32).to(DEVICE),
+        torch.randn(21, 32),
+        plans(21),
+    )
+    expected = results(LoopExecutor(), x_TD.double(), plan["spread"], experts)
+    require_same(results(TritonExecutor(), x_TD.double(), plan["spread"], experts), expected, torch.float64)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_weights_may_lie_turned_in_memory(dtype) -> None:
     experts, x_TD, plan = make("swiglu", dtype, width=64, inner=32), torch.randn(21, 64), plans(21)["spread"]
@@ -165,6 +175,15 @@ def test_counting_sorts_as_a_stable_sort_does(monkeypatch, num_tokens, k, num_ex
         assert value.dtype == expected.dtype
         assert torch.equal(value.cpu(), expected)
     assert int(sign) == 0
+
+
+def test_choices_may_lie_apart() -> None:
+    wide_TK = torch.rand(50, 6).argsort(1)
+    sign = torch.zeros(1, dtype=torch.int32, device=DEVICE)
+    for columns in (slice(0, 1), slice(1, 3)):
+        found = plan_triton.by_counting(wide_TK.to(DEVICE)[:, columns], 6, sign)
+        for value, expected in zip(found, by_expert(wide_TK[:, columns], 6, None), strict=True):
+            assert torch.equal(value.cpu(), expected)
 
 
 def test_an_unknown_expert_gives_a_sign_and_harms_nothing() -> None:

@@ -12,6 +12,7 @@ from turnout.core.errors import InputError, sentence
 from turnout.nn.executors import triton_tiles
 from turnout.nn.executors.once import once
 from turnout.nn.executors.products import SortedExecutor
+from turnout.nn.executors.segments import SegmentExecutor
 from turnout.nn.executors.triton_layout import lay_out
 from turnout.nn.executors.triton_passes import combine, gather, swiglu_backward
 from turnout.nn.executors.triton_products import pairs_gradient, pairs_product, pairs_swiglu
@@ -36,8 +37,10 @@ class TritonExecutor(SortedExecutor):
         """Return the sum over each token's pairs of weight times expert."""
         _check_device(x_TD)
         plan = _lying(plan)
-        is_one_kind = x_TD.dtype == stack.up_EFD.dtype and x_TD.dtype != torch.float64
-        if not (stack.is_plain_swiglu and is_one_kind):
+        if torch.float64 in (x_TD.dtype, stack.up_EFD.dtype):
+            # The kernels add up in single precision.
+            return SegmentExecutor().run_pairs(x_TD, plan, stack)
+        if not (stack.is_plain_swiglu and x_TD.dtype == stack.up_EFD.dtype):
             return super().run_pairs(x_TD, plan, stack)
         y_TD: Tensor = _Swiglu.apply(  # type: ignore[no-untyped-call]
             x_TD, plan.weights_N, stack.up_EFD, stack.down_EDI, plan
