@@ -150,6 +150,7 @@ FREE = {
     "ledger.path": "made where it is missing",
     "shared.redis_prefix": "is a name",
     "server.host": "an address",
+    "server.allowed_hosts": "names of hosts, which need not be there yet",
     "routing.alias": "is a name",
     "rollout.salt": "any text",
 }
