@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from tests.nn.moe_models import decisive
 from turnout.core.errors import InputError, MissingExtraError
@@ -358,3 +359,18 @@ def test_auto_groups_a_few_rows_in_half_precision_without_gradients() -> None:
         assert isinstance(AutoExecutor.choose(plans(300)["spread"], experts.stack()), SegmentExecutor)
         assert isinstance(AutoExecutor.choose(plans(1)["spread"], experts.stack()), SegmentExecutor)
     assert isinstance(AutoExecutor.choose(plan, experts.stack()), SegmentExecutor)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_the_first_pass_may_be_checkpointed(dtype) -> None:
+    grouped._probe.cache_clear()
+    experts, plan = make("swiglu", dtype, width=16, inner=16), plans(37)["spread"]
+    x_TD = torch.randn(37, 16, dtype=dtype, requires_grad=True)
+
+    def layer(x_TD: torch.Tensor) -> torch.Tensor:
+        return make_executor("grouped").run(x_TD, plan, experts)
+
+    checkpoint(layer, x_TD, use_reentrant=False).float().sum().backward()
+    expected = torch.autograd.grad(layer(x_TD).float().sum(), x_TD)[0]
+    assert x_TD.grad is not None
+    assert torch.equal(x_TD.grad, expected)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import _disable_current_modes
 
 from turnout.nn.executors.products import SortedExecutor, segment_product
 from turnout.nn.plan import SparsePlan
@@ -41,26 +41,28 @@ def works(device: torch.device, dtype: torch.dtype, num_outputs: int, num_inputs
 
 
 @functools.cache
-# A probe may be asked for in inference mode, where nothing has gradients.
-@torch.inference_mode(mode=False)
-@torch.enable_grad()
 def _probe(device: str, dtype: torch.dtype, num_outputs: int, num_inputs: int) -> bool:
+    # In a thread of its own, where no hook on saved tensors (activation checkpointing), dispatch mode (a
+    # count of operations), autocast or inference mode of whoever asks first is in force.
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        return pool.submit(_is_right, device, dtype, num_outputs, num_inputs).result()
+
+
+def _is_right(device: str, dtype: torch.dtype, num_outputs: int, num_inputs: int) -> bool:
     # A generator of its own: a probe must not move anybody's random numbers.
     random = torch.Generator().manual_seed(0)
     shapes = ((5, BYTES + num_inputs), (3, BYTES + num_outputs, BYTES + num_inputs))
     x_NK, weight_EJK = (torch.randn(shape, generator=random).to(device, dtype) for shape in shapes)
     offsets_E = torch.tensor([2, 2, 5], dtype=torch.int32, device=device)
     results = []
-    # Whoever counts operations when the first batch comes must not count the probe.
-    with _disable_current_modes():
-        for product in (_grouped, segment_product):
-            x, weight = (part.clone().requires_grad_() for part in (x_NK, weight_EJK))
-            try:
-                y_NJ = product(x, weight, offsets_E)
-                grads = torch.autograd.grad(y_NJ.square().sum(), (x, weight))
-            except (AttributeError, NotImplementedError, RuntimeError, TypeError):
-                return False
-            results.append((y_NJ.detach(), *grads))
+    for product in (_grouped, segment_product):
+        x, weight = (part.clone().requires_grad_() for part in (x_NK, weight_EJK))
+        try:
+            y_NJ = product(x, weight, offsets_E)
+            grads = torch.autograd.grad(y_NJ.square().sum(), (x, weight))
+        except (AttributeError, NotImplementedError, RuntimeError, TypeError):
+            return False
+        results.append((y_NJ.detach(), *grads))
     tolerance = 1e-4 if dtype == torch.float32 else 5e-2
     return all(torch.allclose(a, b, rtol=tolerance, atol=tolerance) for a, b in zip(*results, strict=True))
 
