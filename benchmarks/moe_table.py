@@ -55,12 +55,14 @@ def write(rows: Sequence[Mapping[str, Any]]) -> None:
     slow = sum("slower" in _missed(row) for row in rows)
     many = [row for row in rows if row["tokens"] == MANY_TOKENS]
     above = sum("above" in _missed(row) for row in many)
+    fast = sum(row["over_fast_floor"]["value"] > MOST for row in many)
     bare = sum("above" in _missed(row) and row["products_over_floor"]["value"] > MOST for row in many)
     commits = sorted({f"`{row['commit']}`" for row in rows})
     told = (
         f"{len(rows)} settings, measured at {', '.join(commits)}. Slower than the\n"
         f"best backend beyond the interval: {slow}. Above {MOST} of the floor at {MANY_TOKENS:,} tokens: "
-        f"{above} of {len(many)},\nand in {bare} of these the products alone are."
+        f"{above} of {len(many)},\nand in {bare} of these the products alone are. Over the fast floor, "
+        f"products in the fastest form\nthat turnout knows: {fast} of {len(many)}."
     )
     text = NOTES.read_text(encoding="utf-8")
     before, after = text.split(BEGIN)[0], text.split(END)[1]

@@ -7,6 +7,8 @@ import functools
 import torch
 from torch import Tensor
 
+from turnout.nn.operation import current
+
 MANY_ROWS = 256
 """Fewer rows are one short launch whoever does it."""
 
@@ -43,9 +45,10 @@ def best_by_kernel(score_TE: Tensor, k: int) -> Tensor:
     rows = max(1024 // columns, 1)
     if num_tokens:
         grid = (triton.cdiv(num_tokens, rows),)
-        best_kernel[grid](
-            score_TE.contiguous(), best_TK, num_tokens, num_experts, K=k, ROWS=rows, COLUMNS=columns
-        )
+        with current(score_TE):
+            best_kernel[grid](
+                score_TE.contiguous(), best_TK, num_tokens, num_experts, K=k, ROWS=rows, COLUMNS=columns
+            )
     return best_TK
 
 

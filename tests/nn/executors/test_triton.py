@@ -24,7 +24,7 @@ if not HAS_TRITON or not (torch.cuda.is_available() or os.environ.get("TRITON_IN
     pytest.skip("needs Triton, and a GPU or its interpreter", allow_module_level=True)
 
 from turnout.nn import plan_order, plan_triton  # noqa: E402
-from turnout.nn.executors import auto, triton_tiles  # noqa: E402
+from turnout.nn.executors import auto, triton_executor, triton_products, triton_tiles  # noqa: E402
 from turnout.nn.executors.triton_executor import TritonExecutor  # noqa: E402
 from turnout.nn.executors.triton_layout import lay_out  # noqa: E402
 from turnout.nn.executors.triton_tiles import Tiles  # noqa: E402
@@ -192,6 +192,26 @@ def test_an_unknown_expert_gives_a_sign_and_harms_nothing() -> None:
     order_N, *_ = plan_triton.by_counting(wrong_TK, 4, sign)
     assert int(sign) == 1
     assert sorted(order_N.tolist()) == list(range(6))
+
+
+def test_what_backward_alone_needs_is_not_kept_for_an_answer(monkeypatch) -> None:
+    kept = []
+
+    def spied(*args, is_kept: bool):
+        kept.append(is_kept)
+        return triton_products.pairs_swiglu(*args, is_kept=is_kept)
+
+    monkeypatch.setattr(triton_executor, "pairs_swiglu", spied)
+    experts, plan, x_TD = (
+        make("swiglu", torch.float32, width=32, inner=32).to(DEVICE),
+        plans(21)["spread"],
+        torch.randn(21, 32),
+    )
+    with torch.no_grad():
+        answer_TD = TritonExecutor().run(x_TD.to(DEVICE), there(plan), experts)
+    learned_TD = TritonExecutor().run(x_TD.to(DEVICE), there(plan), experts)
+    assert kept == [False, True]
+    assert torch.equal(answer_TD, learned_TD)
 
 
 def test_even_sizes_of_half_precision_are_described(monkeypatch) -> None:

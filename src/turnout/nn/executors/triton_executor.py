@@ -18,6 +18,7 @@ from turnout.nn.executors.triton_passes import combine, gather, swiglu_backward
 from turnout.nn.executors.triton_products import pairs_gradient, pairs_product, pairs_swiglu
 from turnout.nn.executors.triton_tiles import IS_INTERPRETED
 from turnout.nn.experts import Stack
+from turnout.nn.operation import current
 from turnout.nn.plan import SparsePlan
 
 
@@ -42,14 +43,17 @@ class TritonExecutor(SortedExecutor):
             return SegmentExecutor().run_pairs(x_TD, plan, stack)
         if not (stack.is_plain_swiglu and x_TD.dtype == stack.up_EFD.dtype):
             return super().run_pairs(x_TD, plan, stack)
-        y_TD: Tensor = _Swiglu.apply(  # type: ignore[no-untyped-call]
-            x_TD, plan.weights_N, stack.up_EFD, stack.down_EDI, plan
-        )
+        given = (x_TD, plan.weights_N, stack.up_EFD, stack.down_EDI)
+        # Not of `needs_input_grad`, which knows of no `no_grad`.
+        is_kept = torch.is_grad_enabled() and any(value.requires_grad for value in given)
+        with current(x_TD):
+            y_TD: Tensor = _Swiglu.apply(*given, plan, is_kept)  # type: ignore[no-untyped-call]
         return y_TD
 
     def product(self, x_NK: Tensor, weight_EJK: Tensor, plan: SparsePlan) -> Tensor:
         """Return each row times its expert's weight."""
-        blocks, _ = _laid_out(plan, weight_EJK)
+        with current(x_NK):
+            blocks, _ = _laid_out(plan, weight_EJK)
         y_NJ: Tensor = _Product.apply(x_NK, weight_EJK, plan.offsets_E, blocks)  # type: ignore[no-untyped-call]
         return y_NJ
 
@@ -77,11 +81,17 @@ class _Swiglu(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x_TD: Tensor, weights_N: Tensor, up_EFD: Tensor, down_EDI: Tensor, plan: SparsePlan
+        ctx: Any,
+        x_TD: Tensor,
+        weights_N: Tensor,
+        up_EFD: Tensor,
+        down_EDI: Tensor,
+        plan: SparsePlan,
+        is_kept: bool,
     ) -> Tensor:
         tokens_N, num_pairs = plan.tokens_N, plan.num_pairs
         blocks, place_TK = _laid_out(plan, up_EFD)
-        inner_NI, h_NF = pairs_swiglu(x_TD, up_EFD, tokens_N, blocks, is_kept=any(ctx.needs_input_grad))
+        inner_NI, h_NF = pairs_swiglu(x_TD, up_EFD, tokens_N, blocks, is_kept=is_kept)
         out_ND = pairs_product(inner_NI, down_EDI, None, blocks, num_pairs)
         ctx.save_for_backward(
             x_TD, weights_N, up_EFD, down_EDI, tokens_N, plan.offsets_E, blocks, place_TK, h_NF
@@ -91,21 +101,38 @@ class _Swiglu(torch.autograd.Function):
     @staticmethod
     @once
     def backward(ctx: Any, dy_TD: Tensor) -> tuple[Tensor | None, ...]:
-        x_TD, weights_N, up_EFD, down_EDI, tokens_N, offsets_E, blocks, place_TK, h_NF = ctx.saved_tensors
-        needs, num_pairs = ctx.needs_input_grad, len(tokens_N)
-        dinner_NI = pairs_product(dy_TD, down_EDI.transpose(1, 2), tokens_N, blocks, num_pairs)
-        inner_NI, dh_NF, dweights_N = swiglu_backward(h_NF, dinner_NI, weights_N)
-        dx_TD = dup_EFD = ddown_EDI = None
-        if needs[0]:
-            dx_ND = pairs_product(dh_NF, up_EFD.transpose(1, 2), None, blocks, num_pairs)
-            dx_TD = combine(dx_ND, place_TK, None, x_TD.dtype)
-            del dx_ND
-        if needs[2]:
-            # Gathered beforehand: whole tiles are read fast, and each row by many programs.
-            dup_EFD = pairs_gradient(dh_NF, gather(x_TD, tokens_N), None, offsets_E)
-        if needs[3]:
-            ddown_EDI = pairs_gradient(dy_TD, inner_NI, tokens_N, offsets_E)
-        return dx_TD, dweights_N.to(weights_N.dtype), dup_EFD, ddown_EDI, None
+        with current(dy_TD):
+            return (*_gradients(ctx.needs_input_grad, dy_TD, *ctx.saved_tensors), None, None)
+
+
+def _gradients(
+    needs: tuple[bool, ...],
+    dy_TD: Tensor,
+    x_TD: Tensor,
+    weights_N: Tensor,
+    up_EFD: Tensor,
+    down_EDI: Tensor,
+    tokens_N: Tensor,
+    offsets_E: Tensor,
+    blocks: Tensor,
+    place_TK: Tensor,
+    h_NF: Tensor,
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients in x_TD, weights_N, up_EFD and down_EDI, None where it is not needed."""
+    num_pairs = len(tokens_N)
+    dinner_NI = pairs_product(dy_TD, down_EDI.transpose(1, 2), tokens_N, blocks, num_pairs)
+    inner_NI, dh_NF, dweights_N = swiglu_backward(h_NF, dinner_NI, weights_N)
+    dx_TD = dup_EFD = ddown_EDI = None
+    if needs[0]:
+        dx_ND = pairs_product(dh_NF, up_EFD.transpose(1, 2), None, blocks, num_pairs)
+        dx_TD = combine(dx_ND, place_TK, None, x_TD.dtype)
+        del dx_ND
+    if needs[2]:
+        # Gathered beforehand: whole tiles are read fast, and each row by many programs.
+        dup_EFD = pairs_gradient(dh_NF, gather(x_TD, tokens_N), None, offsets_E)
+    if needs[3]:
+        ddown_EDI = pairs_gradient(dy_TD, inner_NI, tokens_N, offsets_E)
+    return dx_TD, dweights_N.to(weights_N.dtype), dup_EFD, ddown_EDI
 
 
 def _lying(plan: SparsePlan) -> SparsePlan:
