@@ -150,7 +150,8 @@ def save_routings(path: Path, records: Sequence[Sequence[Routing]]) -> Path:
             for part in PARTS:
                 tensors[f"{number}.{count}.{part}"] = getattr(routing, part).detach().cpu().contiguous()
             if routing.mask_T is not None:
-                tensors[f"{number}.{count}.mask_T"] = routing.mask_T.detach().cpu().contiguous()
+                # Layers of a pass share one, and a file holds no shared memory.
+                tensors[f"{number}.{count}.mask_T"] = routing.mask_T.detach().cpu().clone()
             for place, value in enumerate(routing.rest):
                 # Saved are tensors; a part that is none stays with the run that made it.
                 if isinstance(value, Tensor):
