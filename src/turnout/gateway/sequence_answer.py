@@ -58,7 +58,9 @@ class AnswerSender:
         async def hear(piece: str) -> None:
             if new := watch.feed(piece):
                 await self._begin(trace)
-                await self._tell(new)
+                # In parts, too, where an upstream that does not stream told all of it at once.
+                for piece in pieces(new):
+                    await self._tell(piece)
 
         return hear
 
