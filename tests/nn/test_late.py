@@ -15,11 +15,12 @@ from tests.nn.moe_models import decisive, tokens
 from turnout.checks.gate_batch import batch
 from turnout.core.errors import InputError
 from turnout.nn import gate_hook, plan, plan_order, registry, token_ids
+from turnout.nn import late as late_module
 from turnout.nn.gate_hook import GateHook
 from turnout.nn.gates import contract
 from turnout.nn.gates.contract import Gate, GateContext
 from turnout.nn.gates.top_k import TopKGate
-from turnout.nn.late import refuse_arrived, same, sign
+from turnout.nn.late import refuse_arrived, refuse_later, same, sign
 from turnout.nn.plan import SparsePlan
 from turnout.nn.plan_order import by_expert, by_expert_on_gpu
 
@@ -88,7 +89,8 @@ GATES = [name for name in registry if issubclass(registry.get(name), Gate)]
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("name", GATES)
 def test_who_waits_for_a_number_says_why(name, training, monkeypatch) -> None:
-    monkeypatch.setattr(contract, "refuse_arrived", lambda: None)
+    for module in (contract, late_module):
+        monkeypatch.setattr(module, "refuse_arrived", lambda **_how: None)
     gate = registry.get(name)(width=16, num_experts=8).train(training)
     given = batch(gate)
     states_TD, context = given.x_BSD.reshape(-1, 16), given.context()
@@ -219,3 +221,41 @@ def test_a_sign_is_read_once_whoever_it_is_of() -> None:
 
 def _error(number: int) -> InputError:
     return InputError(f"number {number}")
+
+
+def test_what_is_asked_where_no_gate_runs_is_looked_at_by_the_next_question() -> None:
+    pairs_N, answers = torch.arange(3), late_module._waiting.answers
+    for _ in range(50):
+        SparsePlan.from_pairs(pairs_N, pairs_N, torch.ones(3), num_tokens=3, num_experts=4)
+    assert len(answers) <= 2
+    plan.check_within("tokens", pairs_N, 2)
+    with pytest.raises(InputError, match=r"tokens.*0 to 1"):
+        SparsePlan.from_pairs(pairs_N, pairs_N, torch.ones(3), num_tokens=3, num_experts=4)
+    refuse_arrived(wait=True)
+
+
+class _Slow:
+    """An event of a device that is behind: what it stands for has arrived once somebody waits."""
+
+    has_come = False
+
+    def query(self) -> bool:
+        return self.has_come
+
+    def synchronize(self) -> None:
+        self.has_come = True
+
+
+def test_no_more_than_so_many_answers_wait_for_a_device_that_is_behind() -> None:
+    answers, error = late_module._waiting.answers, same(_error, 7)
+    behind = [
+        late_module._Answer(values_N=torch.zeros(1), errors=(error,), arrival=_Slow())
+        for _ in range(late_module.MOST)
+    ]
+    answers.extend(behind[:-1])
+    refuse_later({error: torch.tensor(0.0)})
+    assert len(answers) == late_module.MOST, "nobody waits for what is on its way"
+    refuse_later({error: torch.tensor(torch.nan)})
+    assert len(answers) == 1
+    with pytest.raises(InputError, match="number 7"):
+        refuse_arrived(wait=True)

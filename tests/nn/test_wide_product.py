@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from turnout.core.errors import InputError
 from turnout.nn.wide_product import PARTS, in_parts, wide_product
 
 
@@ -36,3 +37,11 @@ def test_values_and_gradients_are_those_of_double_precision(dtype) -> None:
     ):
         size = float(right.abs().max())
         assert float((value.double() - right.double()).abs().max()) <= digits * size
+
+
+def test_a_penalty_on_a_gradient_is_refused_and_does_not_add_nothing() -> None:
+    x_TD, weight_ED = torch.randn(5, 8).bfloat16().requires_grad_(), torch.randn(3, 8, requires_grad=True)
+    logits_TE = wide_product(x_TD, weight_ED)
+    (dx_TD,) = torch.autograd.grad(logits_TE.sum(), x_TD, create_graph=True)
+    with pytest.raises(InputError, match=r"of a gate was differentiated.*states of single precision"):
+        dx_TD.float().square().sum().backward()

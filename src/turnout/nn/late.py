@@ -3,7 +3,7 @@
 Whoever asks a GPU whether a number is NaN waits until all that was launched before is done, and the GPU then
 waits for the next launch: once a gate, that is a share of a layer. So on CUDA a kernel leaves a sign in
 memory of the processor, or the answer is copied beside the work, and what is wrong is refused by the next
-gate of the thread, or by `refuse_arrived(wait=True)`.
+gate or question of the thread, or by `refuse_arrived(wait=True)`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,13 @@ import torch
 from torch import Tensor
 
 from turnout.core.errors import TurnoutError
+from turnout.nn.uncompiled import untraced
 
 PLACES = 256
 """Signs of a board: they are looked at all at once."""
+
+MOST = 256
+"""So many answers wait at most; one more waits for them."""
 
 
 def is_late(device: torch.device) -> bool:
@@ -79,9 +83,11 @@ class _Waiting(threading.local):
 _waiting = _Waiting()
 
 
+@untraced
 def refuse_later(asked: dict[Callable[[], TurnoutError], Tensor]) -> None:
     """Ask whether a scalar is a number; for NaN and infinity its error is raised once that is looked at.
 
+    First it looks at what has arrived, as `refuse_arrived` does, since plans are made where no gate runs too.
     While a CUDA graph is captured nothing is asked, since nobody could look at what a replay answers.
     """
     if not asked:
@@ -92,12 +98,15 @@ def refuse_later(asked: dict[Callable[[], TurnoutError], Tensor]) -> None:
         if torch.cuda.is_current_stream_capturing():
             return
         # Into pinned memory: a copy into any other would be waited for.
-        values_N = values_N.to("cpu", non_blocking=True)
+        device, values_N = values_N.device, values_N.to("cpu", non_blocking=True)
         arrival = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        arrival.record()
+        # The copy is in the stream of its own device, which need not be the current one.
+        arrival.record(torch.cuda.current_stream(device))
+    refuse_arrived(wait=len(_waiting.answers) >= MOST)
     _waiting.answers.append(_Answer(values_N=values_N, errors=tuple(asked), arrival=arrival))
 
 
+@untraced
 def sign(error: Callable[[], TurnoutError], device: torch.device) -> Tensor:
     """Return where a kernel writes anything but 0 for an error to be raised: (1,), int32, for this thread.
 
@@ -116,6 +125,7 @@ def sign(error: Callable[[], TurnoutError], device: torch.device) -> Tensor:
     return found
 
 
+@untraced
 @functools.cache
 def same(make: Callable[..., TurnoutError], *args: Hashable) -> Callable[[], TurnoutError]:
     """Return a function that makes an error of these arguments, the same one for the same arguments."""
@@ -160,6 +170,12 @@ def refuse_arrived(*, wait: bool = False) -> None:
     `wait` waits for all of them: call it after the last pass, where no gate runs any more. What is raised is
     forgotten, and so is all that was asked after it.
     """
+    if _waiting.answers or _waiting.boards:
+        _look(wait=wait)
+
+
+@untraced
+def _look(*, wait: bool) -> None:
     answers = _waiting.answers
     if wait:
         for device in {device for _, device in _waiting.signs if device.type == "cuda"}:
@@ -182,6 +198,7 @@ def refuse_arrived(*, wait: bool = False) -> None:
                 raise error()
 
 
+@untraced
 @functools.cache
 def _looking(device: torch.device) -> Callable[..., None] | None:
     """Return what looks by a kernel, where Triton is there and finds what is wrong."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from turnout.core.errors import InputError, sentence
 from turnout.nn.late import infinite_if, is_late, refuse_later, sign
+from turnout.nn.uncompiled import untraced
 
 SHORT = 64
 """Up to so many pairs are sorted as numbers of Python on a processor, where each launch less counts."""
@@ -119,6 +120,7 @@ def by_expert_on_gpu(
     return order_N, order_N // num_columns, sorted_N.long(), order_N % num_columns, below[1:]
 
 
+@untraced
 @functools.cache
 def unknown_expert(num_experts: int) -> Callable[[], InputError]:
     """Return what makes the error, the same function for the same number."""
@@ -133,6 +135,7 @@ def unknown_expert(num_experts: int) -> Callable[[], InputError]:
 Sort = Callable[[Tensor, int, Tensor], list[Tensor]]
 
 
+@untraced
 @functools.cache
 def counting(num_experts: int, device: torch.device) -> Sort | None:
     """Return the sort by Triton's kernels, where it is there, takes as many experts, and sorts rightly."""

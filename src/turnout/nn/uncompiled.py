@@ -1,13 +1,20 @@
-"""This module lets models run uncompiled for a while: compiled code doesn't see hooks that came after it."""
+"""This module lets code run uncompiled: compiled code doesn't see hooks that came after it.
+
+Nor does it see what a process keeps, such as memory that waits and answers that were found once.
+"""
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import final
+from typing import ParamSpec, TypeVar, final
 
 import torch
+
+Given = ParamSpec("Given")
+Found = TypeVar("Found")
 
 
 @final
@@ -47,3 +54,19 @@ def uncompiled() -> Iterator[None]:
         yield
     finally:
         _blocks.leave()
+
+
+def untraced(function: Callable[Given, Found]) -> Callable[Given, Found]:
+    """Make a function that `torch.compile` leaves as it was written: the graph ends before it.
+
+    `torch.compiler.disable` as a decorator would import the compiler, which takes seconds, for everybody.
+    """
+
+    @functools.wraps(function)
+    def run(*args: Given.args, **kwargs: Given.kwargs) -> Found:
+        if not torch.compiler.is_compiling():
+            return function(*args, **kwargs)
+        whole: Callable[Given, Found] = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
+        return whole(*args, **kwargs)
+
+    return run

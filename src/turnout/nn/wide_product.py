@@ -15,7 +15,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from turnout.core.errors import InputError, sentence
+from turnout.nn.executors.once import once
+from turnout.nn.uncompiled import untraced
 
 PARTS = 3
 """bfloat16 holds 8 of the 24 bits of single precision."""
@@ -30,6 +33,7 @@ def wide_product(x_TD: Tensor, weight_ED: Tensor) -> Tensor:
     """Return x W^T (T, E) in single precision of states in bfloat16; gradients flow, once.
 
     The gradient in the weight is of single precision too, that in the states is rounded to theirs.
+    A second derivative raises `InputError`.
     """
     y_TE: Tensor = _WideProduct.apply(x_TD, weight_ED)  # type: ignore[no-untyped-call]
     return y_TE
@@ -46,6 +50,11 @@ def in_parts(value_XD: Tensor, parts: int = PARTS) -> list[Tensor]:
     return found
 
 
+def _differentiated() -> InputError:
+    what = "a gradient of a gate was differentiated: of states in bfloat16 it knows the first one alone"
+    return InputError(sentence(what, do="give the gate states of single precision"))
+
+
 class _WideProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_TD: Tensor, weight_ED: Tensor) -> Tensor:
@@ -55,7 +64,7 @@ class _WideProduct(torch.autograd.Function):
         return y_TN if len(parts) == 1 else y_TN.view(len(x_TD), len(parts), len(weight_ED)).sum(dim=1)
 
     @staticmethod
-    @once_differentiable
+    @functools.partial(once, error=_differentiated)
     def backward(ctx: Any, dy_TE: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x_TD, weight_ED = ctx.saved_tensors
         dx_TD = dweight_ED = None
@@ -81,6 +90,7 @@ def _product(left_NK: Tensor, right_KM: Tensor) -> Tensor:
     return y_NM
 
 
+@untraced
 @functools.cache
 def _has_wide(device: torch.device) -> bool:
     """Whether this torch multiplies bfloat16 to single precision here, to all digits of it."""

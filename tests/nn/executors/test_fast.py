@@ -309,6 +309,20 @@ def test_a_second_derivative_is_right_or_refused(executor, setting) -> None:
     assert bool(found.any())
 
 
+@pytest.mark.parametrize("setting", ["swiglu", "plain and biases"])
+@pytest.mark.parametrize("executor", ["auto", "batched", "loop", "packed", "segments"])
+def test_a_graph_of_gradients_is_made_of_a_checkpointed_pass_too(executor, setting) -> None:
+    experts, plan = make(setting, torch.float64, width=16, inner=8), plans(5)["spread"]
+    x_TD, run = torch.randn(5, 16, dtype=torch.float64, requires_grad=True), make_executor(executor).run
+    y_TD = checkpoint(lambda x: run(x, plan, experts), x_TD, use_reentrant=False)
+    (dx_TD,) = torch.autograd.grad(y_TD.square().sum(), x_TD, create_graph=True)
+    (expected_TD,) = torch.autograd.grad(run(x_TD, plan, experts).square().sum(), x_TD)
+    torch.testing.assert_close(dx_TD, expected_TD)
+    if executor != "loop":
+        with pytest.raises(InputError, match="was differentiated"):
+            dx_TD.square().sum().backward()
+
+
 @pytest.mark.parametrize("executor", sorted(EXECUTORS))
 def test_transforms_of_functions_are_followed_or_refused(executor) -> None:
     experts, plan, x_TD = (

@@ -18,6 +18,7 @@ from turnout.nn.executors.segments import SegmentExecutor
 from turnout.nn.experts import Stack
 from turnout.nn.plan import SparsePlan
 from turnout.nn.plan_dense import MergedPlan, SlotPlan
+from turnout.nn.uncompiled import untraced
 
 FEW_PAIRS = 4096
 """Up to so many pairs a GPU waits for launches, and torch's grouped product has the shortest ones."""
@@ -66,6 +67,7 @@ class AutoExecutor(Executor):
         return GroupedExecutor() if does_work else SegmentExecutor()
 
 
+@untraced
 @functools.cache
 @torch.inference_mode()
 def triton_works(device: torch.device, dtype: torch.dtype) -> bool:

@@ -110,6 +110,8 @@ def _chosen(kind: Kind, rows: int, like: Tensor, numbers: int) -> Form:
     if (
         not is_open
         or torch.are_deterministic_algorithms_enabled()
+        # Dynamo traces through the cache, and would time the forms in every pass.
+        or torch.compiler.is_compiling()
         or not getattr(torch.backends.mkldnn, "enabled", True)
     ):
         return forms["own"]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from turnout.nn.executors.products import SortedExecutor, segment_product
 from turnout.nn.plan import SparsePlan
+from turnout.nn.uncompiled import untraced
 
 BYTES = 16
 """Strides and addresses have to be multiples of so many bytes."""
@@ -28,9 +29,11 @@ class GroupedExecutor(SortedExecutor):
         is_aligned = weight_EJK.data_ptr() % BYTES == 0
         if not (is_aligned and x_NK.shape[0] and works(x_NK.device, x_NK.dtype, *weight_EJK.shape[1:])):
             return segment_product(x_NK, weight_EJK, plan.offsets_E)
-        return _grouped(x_NK, weight_EJK, plan.offsets_E)
+        grouped = _grouped if x_NK.dtype == torch.bfloat16 else _grouped_apart
+        return grouped(x_NK, weight_EJK, plan.offsets_E)
 
 
+@untraced
 def works(device: torch.device, dtype: torch.dtype, num_outputs: int, num_inputs: int) -> bool:
     """Return whether a grouped product of these sizes was right here, forward and backward.
 
@@ -72,6 +75,10 @@ def _grouped(x_NK: Tensor, weight_EJK: Tensor, offsets_E: Tensor) -> Tensor:
     y_NJ: Tensor = product(x_NK, weight_EJK.transpose(1, 2), offs=offsets_E)
     whole: Tensor = _WholeGradient.apply(y_NJ)  # type: ignore[no-untyped-call]
     return whole
+
+
+_grouped_apart = untraced(_grouped)
+"""What the compiler knows of the product's shapes it knows for bfloat16 alone."""
 
 
 class _WholeGradient(torch.autograd.Function):

@@ -48,9 +48,9 @@ _waiting: deque[_Pages] = deque()
 def fresh_gradient(weight_EJK: Tensor, busy: set[int]) -> Tensor:
     """Return memory for a gradient that the busy experts overwrite; it is 0 for all others."""
     num_bytes = weight_EJK.numel() * weight_EJK.itemsize
-    is_ours = weight_EJK.device.type == "cpu" and num_bytes >= LARGE_BYTES
+    is_ours = _is_ours(weight_EJK.device, num_bytes)
     idle = set(range(weight_EJK.shape[0])) - busy
-    if is_ours and hasattr(mmap, "MAP_ANONYMOUS"):
+    if is_ours:
         pages = _pages(weight_EJK.shape, weight_EJK.dtype)
         grad_EJK = _tensor(pages)
         if not pages.is_new:
@@ -85,13 +85,18 @@ def _clear(grad_EJK: Tensor, pages: _Pages, idle: set[int]) -> None:
 
 def scratch(rows_N: int, width: int, like: Tensor, dtype: torch.dtype) -> Tensor:
     """Return memory (N, width) on the device of `like` that holds anything, for rows that are all written."""
-    is_ours = like.device.type == "cpu" and rows_N * width * dtype.itemsize >= LARGE_BYTES
-    if not (is_ours and hasattr(mmap, "MAP_ANONYMOUS")):
+    if not _is_ours(like.device, rows_N * width * dtype.itemsize):
         return torch.empty(rows_N, width, dtype=dtype, device=like.device)
     # Numbers of rows differ from step to step: sizes with three leading bits, so that few of them wait.
     step = 1 << max(rows_N.bit_length() - 3, 0)
     shape = torch.Size((-(-rows_N // step) * step, width))
     return _tensor(_pages(shape, dtype, is_huge=True))[:rows_N]
+
+
+def _is_ours(device: torch.device, num_bytes: int) -> bool:
+    is_large = device.type == "cpu" and num_bytes >= LARGE_BYTES
+    # What is compiled has memory of its own, and a graph can't hold pages that come and go.
+    return is_large and hasattr(mmap, "MAP_ANONYMOUS") and not torch.compiler.is_compiling()
 
 
 def release() -> None:

@@ -25,6 +25,7 @@ from turnout.nn.executors.swiglu import run_swiglu
 from turnout.nn.executors.swiglu_back import Weights
 from turnout.nn.experts import Stack
 from turnout.nn.plan import SparsePlan
+from turnout.nn.uncompiled import untraced
 
 SAMPLES = 8
 """So many numbers along each side of a weight are compared before its copy is used."""
@@ -58,6 +59,7 @@ class PackedExecutor(SegmentExecutor):
         """Free all copies."""
         self._packs.clear()
 
+    @untraced
     def run_pairs(self, x_TD: Tensor, plan: SparsePlan, stack: Stack) -> Tensor:
         """Return the sum over each token's pairs of weight times expert."""
         if (

@@ -8,6 +8,7 @@ from turnout.nn.executors.products import SortedExecutor, segment_product
 from turnout.nn.executors.swiglu import run_swiglu
 from turnout.nn.experts import Stack
 from turnout.nn.plan import SparsePlan
+from turnout.nn.uncompiled import untraced
 
 
 class SegmentExecutor(SortedExecutor):
@@ -18,6 +19,7 @@ class SegmentExecutor(SortedExecutor):
     instructions for it. Cost: 6 N D I operations forward, twice that backward, as few as there are.
     """
 
+    @untraced
     def run_pairs(self, x_TD: Tensor, plan: SparsePlan, stack: Stack) -> Tensor:
         """Return the sum over each token's pairs of weight times expert."""
         if not stack.is_swiglu or stack.finish is not None:
