@@ -101,3 +101,34 @@ def test_nobody_is_warned_without_need(who: str) -> None:
             # Gradients of many micro-batches are gathered.
             for _ in range(3):
                 model(input_ids=tokens(), labels=tokens()).loss.backward()
+
+
+@pytest.mark.parametrize("order", ["sum", "one by one", "a reference between"])
+@pytest.mark.parametrize(("gate", "options"), [("top_k", {}), ("recurrent", {"is_shared": True})])
+def test_passes_that_wait_keep_their_padding_under_checkpointing(gate, options, order) -> None:
+    batches = tokens(), tokens().flip(1)
+    masks = [torch.ones_like(ids_BS) for ids_BS in batches]
+    masks[0][0, :3], masks[1][1, :2] = 0, 0
+    grads = []
+    for is_checkpointed in (False, True):
+        model = decisive("olmoe")
+        torch.manual_seed(0)
+        swap = GateSwap.of(model.train(), gate, **options)
+        if is_checkpointed:
+            model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        losses = []
+        for ids_BS, mask_BS in zip(batches, masks, strict=True):
+            losses.append(model(input_ids=ids_BS, attention_mask=mask_BS, labels=ids_BS).loss)
+            if order == "a reference between":
+                with torch.no_grad():
+                    model(input_ids=ids_BS.flip(0))
+        if order == "one by one":
+            for loss in losses:
+                loss.backward()
+        else:
+            torch.stack(losses).sum().backward()
+        parameters = [*model.named_parameters(), *swap.named_parameters()]
+        grads.append({name: p.grad for name, p in parameters if p.grad is not None})
+    assert grads[0].keys() == grads[1].keys()
+    for name, expected in grads[0].items():
+        assert torch.allclose(grads[1][name], expected, rtol=1e-4, atol=1e-6), name

@@ -72,8 +72,11 @@ def test_current_weights_are_those_of_the_gate_now_and_have_its_gradient(model) 
     assert bool(weight.grad.any())
 
 
+@pytest.mark.parametrize("is_first_first", [False, True])
 @pytest.mark.parametrize("is_reentrant", [False, True])
-def test_training_on_what_was_recorded_is_the_same_under_checkpointing(is_reentrant: bool) -> None:
+def test_training_on_what_was_recorded_is_the_same_under_checkpointing(
+    is_reentrant: bool, is_first_first: bool
+) -> None:
     batches, grads, counts = (tokens(), tokens().flip(1)), [], []
     for is_checkpointed in (False, True):
         model = decisive("olmoe").train()
@@ -87,9 +90,13 @@ def test_training_on_what_was_recorded_is_the_same_under_checkpointing(is_reentr
                 activation_checkpointing_kwargs={"use_reentrant": is_reentrant}
             )
         with replaying(hook, records, weights="current"), hook.recording() as again:
-            # Both passes wait for one backward pass, which computes the second one first.
             losses = [model(input_ids=ids_BT, labels=ids_BT).loss for ids_BT in batches]
-            torch.stack(losses).sum().backward()
+            if is_first_first:
+                for loss in losses:
+                    loss.backward()
+            else:
+                # Both passes wait for one backward pass, which computes the second one first.
+                torch.stack(losses).sum().backward()
         grads.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
         counts.append([len(passes) for passes in again])
         for passes, recorded in zip(again, records, strict=True):

@@ -8,7 +8,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from turnout.core.errors import InputError, sentence
+from turnout.nn.computed_again import Passes, is_computed_again, may_be_computed_again
 from turnout.nn.gates.contract import GateContext
+
+Known = tuple[Any, Any, Tensor | None, bool]
+"""Ids, mask, the state of the layer before, and whether that was made where gradients are recorded."""
 
 
 def called_with_tokens(model: nn.Module, block_name: str) -> nn.Module:
@@ -41,6 +45,8 @@ class ForwardPass:
         self.shape: tuple[int, int] | None = None
         # Asked once a pass and not once a layer: a GPU is waited for.
         self._padding: dict[int, Tensor | None] = {}
+        self._passes: dict[int, Passes[Known]] = {}
+        self.state_has_graph = True
 
     def of_model(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Note the ids, padding and cache that a model, or one of its stacks, is called with."""
@@ -59,11 +65,23 @@ class ForwardPass:
         self.shape = (int(hidden.shape[0]), int(hidden.shape[1])) if is_batch else None  # type: ignore[union-attr]
 
     def context(
-        self, x_TD: Tensor, layer: int, num_layers: int, experts: nn.Module, state: Tensor | None
+        self,
+        x_TD: Tensor,
+        layer: int,
+        num_layers: int,
+        experts: nn.Module,
+        state: Tensor | None,
+        *,
+        has_graph: bool = True,
     ) -> GateContext:
-        """Return what is known of T tokens in one layer."""
+        """Return what is known of T tokens in one layer.
+
+        `has_graph` says whether the state was made where gradients are recorded; `state_has_graph` then says
+        so of the state of the context, which is an earlier one where a pass is computed again.
+        """
         items, positions = self.shape or (1, x_TD.shape[0])
-        ids, mask = self.token_ids, self.mask
+        now = (self.token_ids, self.mask, state, has_graph)
+        ids, mask, state, self.state_has_graph = self._known(x_TD, layer, now, is_training=experts.training)
         is_whole = isinstance(ids, Tensor) and tuple(ids.shape) == (items, positions)
         mask_BS = None
         if (
@@ -85,8 +103,20 @@ class ForwardPass:
             num_past=0 if self.cache is None else self.num_past,
         )
 
+    def _known(self, x_TD: Tensor, layer: int, now: Known, *, is_training: bool) -> Known:
+        """Return what is known of the pass that runs, or of the one that is computed again."""
+        passes = self._passes.setdefault(layer, Passes())
+        if is_computed_again():
+            return passes.take(x_TD) or now
+        if is_training and may_be_computed_again():
+            passes.note(x_TD, now)
+        return now
+
     def _padded(self, mask: Tensor, positions: int) -> Tensor | None:
         """Return the mask of the last positions, None where none of them is padding."""
+        if mask is not self.mask:
+            # Of an earlier pass, which is computed again.
+            return mask[:, mask.shape[1] - positions :].bool()
         if positions not in self._padding:
             mask_BS = mask[:, mask.shape[1] - positions :].bool()
             self._padding[positions] = None if bool(mask_BS.all()) else mask_BS

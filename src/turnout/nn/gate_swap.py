@@ -218,11 +218,12 @@ class GateSwap(nn.Module):
             is_first = not index or self._passes[index - 1] is not self._passes[index]
             before = None if is_first else self.plans[index - 1]
             has_graph = torch.is_grad_enabled()
-            if before is not None and before.state is not None and has_graph > self._has_graph[index - 1]:
+            state = None if before is None else before.state
+            had_graph = is_first or self._has_graph[index - 1]
+            running = self._passes[index]
+            context = running.context(x_TD, number, num_layers, layer.experts, state, has_graph=had_graph)
+            if context.state is not None and has_graph > running.state_has_graph:
                 raise no_graph(f"{layer.name}: the state that the layer before left")
-            context = self._passes[index].context(
-                x_TD, number, num_layers, layer.experts, None if before is None else before.state
-            )
             plan = gate.train(is_training)(x_TD, context)
             self.plans[index], self._has_graph[index] = plan, has_graph
             return _choices(layer, plan, hidden.dtype)

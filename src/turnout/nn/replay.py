@@ -20,7 +20,7 @@ from torch import Tensor
 
 from turnout.core.errors import ArtifactError, InputError, ShapeError, sentence
 from turnout.core.validation import check_choice
-from turnout.nn.computed_again import is_computed_again
+from turnout.nn.computed_again import Passes, is_computed_again
 from turnout.nn.gate_hook import GateHook, Routing
 
 FORMAT = "turnout-routings-2"
@@ -66,7 +66,7 @@ def replaying(
     counters = [_Counter() for _ in records]
 
     def change(number: int, now: Routing) -> Routing:
-        before = _recorded(records, number, counters[number].next(), now, hook)
+        before = _recorded(records, number, counters[number].next(now.logits_TE), now, hook)
         indices_TK = before.indices_TK.to(now.indices_TK.device)
         weights_TK, rest = before.weights_TK.to(now.weights_TK), _rest(before, now)
         if weights == "current":
@@ -84,17 +84,17 @@ def replaying(
 
 
 class _Counter:
-    """Numbers one layer's passes. A backward pass computes the latest first, and each of them once."""
+    """Numbers one layer's passes; what a backward pass computes again has the number that it had."""
 
     def __init__(self) -> None:
         self.count = 0
-        self.waiting: list[int] = []
+        self.passes: Passes[int] = Passes()
 
-    def next(self) -> int:
-        """Return the number of the pass that runs."""
-        if is_computed_again() and self.waiting:
-            return self.waiting.pop()
-        self.waiting.append(self.count)
+    def next(self, logits_TE: Tensor) -> int:
+        """Return the number of the pass that runs, with these logits."""
+        if is_computed_again() and (number := self.passes.take(logits_TE)) is not None:
+            return number
+        self.passes.note(logits_TE, self.count)
         self.count += 1
         return self.count - 1
 
