@@ -69,6 +69,13 @@ def plans(num_tokens: int) -> dict[str, SparsePlan]:
     return {name: replace(plan, weights_N=plan.weights_N.requires_grad_()) for name, plan in made.items()}
 
 
+def there(plan: SparsePlan, device: torch.device) -> SparsePlan:
+    """Return the plan on a device, with weights that are a leaf."""
+    names = ("tokens_N", "experts_N", "columns_N", "offsets_E")
+    moved = {name: getattr(plan, name).to(device) for name in names}
+    return replace(plan, weights_N=plan.weights_N.detach().to(device).requires_grad_(), **moved)
+
+
 def results(
     executor: str, x_TD: torch.Tensor, plan: Plan, experts: torch.nn.Module, leaf: torch.Tensor
 ) -> dict[str, torch.Tensor]:

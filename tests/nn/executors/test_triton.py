@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.nn.executors.test_fast import SETTINGS, make, plans, require_same
+from tests.nn.executors.test_fast import SETTINGS, make, plans, require_same, there
 from turnout.nn.executors.contract import Executor
 from turnout.nn.executors.loop import LoopExecutor
 from turnout.nn.flops import executed_flops
@@ -46,15 +46,8 @@ def small_tiles(monkeypatch) -> Iterator[None]:
     torch.use_deterministic_algorithms(False)
 
 
-def there(plan: SparsePlan) -> SparsePlan:
-    """Return the plan on the device, with weights that are a leaf."""
-    names = ("tokens_N", "experts_N", "columns_N", "offsets_E")
-    moved = {name: getattr(plan, name).to(DEVICE) for name in names}
-    return replace(plan, weights_N=plan.weights_N.detach().to(DEVICE).requires_grad_(), **moved)
-
-
 def results(executor: Executor, x_TD, plan: SparsePlan, experts) -> dict[str, torch.Tensor]:
-    x_TD, plan = x_TD.clone().to(DEVICE).requires_grad_(), there(plan)
+    x_TD, plan = x_TD.clone().to(DEVICE).requires_grad_(), there(plan, DEVICE)
     weights_N = plan.weights_N
     y_TD = executor.run(x_TD, plan, experts)
     random = torch.Generator().manual_seed(2)
@@ -140,7 +133,7 @@ def test_nothing_is_computed_that_is_not_in_the_plan() -> None:
     forward = 6 * plan.num_pairs * 16 * 8
     with torch.no_grad():
         x_TD = torch.randn(37, 16).to(DEVICE)
-        _, flops = executed_flops(lambda: TritonExecutor().run(x_TD, there(plan), experts))
+        _, flops = executed_flops(lambda: TritonExecutor().run(x_TD, there(plan, DEVICE), experts))
     assert flops == forward
     _, flops = executed_flops(lambda: results(TritonExecutor(), torch.randn(37, 16), plan, experts))
     assert flops == 3 * forward
@@ -208,8 +201,8 @@ def test_what_backward_alone_needs_is_not_kept_for_an_answer(monkeypatch) -> Non
         torch.randn(21, 32),
     )
     with torch.no_grad():
-        answer_TD = TritonExecutor().run(x_TD.to(DEVICE), there(plan), experts)
-    learned_TD = TritonExecutor().run(x_TD.to(DEVICE), there(plan), experts)
+        answer_TD = TritonExecutor().run(x_TD.to(DEVICE), there(plan, DEVICE), experts)
+    learned_TD = TritonExecutor().run(x_TD.to(DEVICE), there(plan, DEVICE), experts)
     assert kept == [False, True]
     assert torch.equal(answer_TD, learned_TD)
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 import torch
 
-from tests.nn.executors.test_fast import SETTINGS, make, plans, require_same
+from tests.nn.executors.test_fast import SETTINGS, make, plans, require_same, there
 from tests.nn.gpu.here import DEVICE, IS_CUDA, far, needs_gpu, nobody_waits
 from turnout.core.errors import InputError
 from turnout.nn.executors.auto import EXECUTORS, make_executor
@@ -32,13 +31,6 @@ def poisoned() -> Iterator[None]:
     torch.use_deterministic_algorithms(False)
 
 
-def there(plan: SparsePlan) -> SparsePlan:
-    """Return the plan on the device, with weights that are a leaf."""
-    names = ("tokens_N", "experts_N", "columns_N", "offsets_E")
-    moved = {name: getattr(plan, name).to(DEVICE) for name in names}
-    return replace(plan, weights_N=plan.weights_N.detach().to(DEVICE).requires_grad_(), **moved)
-
-
 def results(name: str, x_TD: torch.Tensor, plan: Plan, experts: Experts, leaf: torch.Tensor) -> dict:
     x_TD = x_TD.clone().requires_grad_()
     y_TD = make_executor(name).run(x_TD, plan, experts)
@@ -58,7 +50,7 @@ def test_pairs_are_those_of_the_loop(name, dtype, setting, width, inner) -> None
     for num_tokens in (0, 1, 37, 300):
         x_TD = torch.randn(num_tokens, width).to(DEVICE, dtype)
         for made in plans(num_tokens).values():
-            plan = there(made)
+            plan = there(made, DEVICE)
             expected = results("loop", x_TD, plan, experts, plan.weights_N)
             require_same(results(name, x_TD, plan, experts, plan.weights_N), expected, dtype)
 
@@ -124,7 +116,7 @@ def test_neither_gate_nor_executor_waits(name) -> None:
 @pytest.mark.parametrize("name", sorted(EXECUTORS))
 def test_mixed_devices_are_refused(name) -> None:
     experts, x_TD = Experts(width=8, inner=4, num_experts=6), torch.randn(5, 8)
-    plan = there(plans(5)["spread"])
+    plan = there(plans(5)["spread"], DEVICE)
     others = [(x_TD.to(DEVICE), experts), (x_TD, experts)] if IS_CUDA else []
     for states_TD, module in others:
         with pytest.raises(InputError, match=r"several devices.*one device.*'cpu', 'cuda"):

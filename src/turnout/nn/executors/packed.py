@@ -21,11 +21,9 @@ from turnout.nn.executors.blocks import Stretch, segments_of
 from turnout.nn.executors.forms import outputs_into
 from turnout.nn.executors.precision import has_half
 from turnout.nn.executors.segments import SegmentExecutor
-from turnout.nn.executors.swiglu import run_swiglu
 from turnout.nn.executors.swiglu_back import Weights
 from turnout.nn.experts import Stack
 from turnout.nn.plan import SparsePlan
-from turnout.nn.uncompiled import untraced
 
 SAMPLES = 8
 """So many numbers along each side of a weight are compared before its copy is used."""
@@ -59,25 +57,11 @@ class PackedExecutor(SegmentExecutor):
         """Free all copies."""
         self._packs.clear()
 
-    @untraced
-    def run_pairs(self, x_TD: Tensor, plan: SparsePlan, stack: Stack) -> Tensor:
-        """Return the sum over each token's pairs of weight times expert."""
-        if (
-            not self._is_packed(stack, x_TD, plan.weights_N)
-            or not stack.is_swiglu
-            or stack.finish is not None
-        ):
-            return super().run_pairs(x_TD, plan, stack)
-        return run_swiglu(
-            x_TD,
-            plan.weights_N,
-            stack.up_EFD,
-            stack.down_EDI,
-            (stack.up_bias_EF, stack.down_bias_ED),
-            tokens_N=plan.tokens_N,
-            offsets_E=plan.offsets_E,
-            weights=(self._weights(stack.up_EFD), self._weights(stack.down_EDI)),
-        )
+    def read_from(self, stack: Stack, *given: Tensor) -> tuple[Weights, Weights] | None:
+        """Return the packed weights, None where gradients are recorded or nothing can be packed."""
+        if not self._is_packed(stack, *given):
+            return None
+        return self._weights(stack.up_EFD), self._weights(stack.down_EDI)
 
     def product(self, x_NK: Tensor, weight_EJK: Tensor, plan: SparsePlan) -> Tensor:
         """Return each row times its expert's weight."""

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from turnout.nn.executors.products import SortedExecutor, segment_product
 from turnout.nn.executors.swiglu import run_swiglu
+from turnout.nn.executors.swiglu_back import Weights
 from turnout.nn.experts import Stack
 from turnout.nn.plan import SparsePlan
 from turnout.nn.uncompiled import untraced
@@ -32,7 +33,12 @@ class SegmentExecutor(SortedExecutor):
             (stack.up_bias_EF, stack.down_bias_ED),
             tokens_N=plan.tokens_N,
             offsets_E=plan.offsets_E,
+            weights=self.read_from(stack, x_TD, plan.weights_N),
         )
+
+    def read_from(self, _stack: Stack, *_given: Tensor) -> tuple[Weights, Weights] | None:
+        """Return how up and down are read where no gradients are recorded; None for as they are."""
+        return None
 
     def product(self, x_NK: Tensor, weight_EJK: Tensor, plan: SparsePlan) -> Tensor:
         """Return each row times its expert's weight."""
