@@ -27,8 +27,9 @@ from aiohttp import web
 from benchmarks import record
 from turnout.core import Goal
 from turnout.datasets import load
-from turnout.gateway.config import Config, LedgerSettings, ModelSettings, RoutingSettings, ServerSettings
+from turnout.gateway.config import Config, LedgerSettings, RoutingSettings, ServerSettings
 from turnout.gateway.lifecycle import running
+from turnout.gateway.settings_models import ModelSettings
 from turnout.gateway.settings_providers import OpenAISettings
 from turnout.policies import Best, Deployment
 from turnout.routers import BestSingleRouter

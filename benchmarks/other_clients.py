@@ -26,8 +26,8 @@ from tests.gateway.clients.willing import TEXT
 from tests.gateway.pool import make_deployment
 from tests.gateway.settings import make_config
 from tests.gateway.told import told_server
-from turnout.gateway.config import CandidateSettings
 from turnout.gateway.lifecycle import running
+from turnout.gateway.settings_models import CandidateSettings
 from turnout.gateway.settings_providers import AnthropicSettings
 
 JOKE = {"setup": "some setup", "punchline": "some punchline"}

@@ -13,7 +13,8 @@ import msgspec
 
 from tests.gateway.settings import make_config
 from turnout.core.candidate import Candidate, PriceCard
-from turnout.gateway.config import CandidateSettings, Config
+from turnout.gateway.config import Config
+from turnout.gateway.settings_models import CandidateSettings
 from turnout.gateway.settings_providers import (
     AnthropicSettings,
     BedrockSettings,

@@ -24,10 +24,10 @@ def tell(ready: Ready) -> None:
 
 
 if __name__ == "__main__":
-    upstream, ledger, drain_s = sys.argv[1:]
+    upstream, ledger, drain_s, *leave_s = sys.argv[1:]
     config = msgspec.structs.replace(
         make_config(upstream, Path(ledger)),
-        server=ServerSettings(port=0, drain_s=int(drain_s)),
+        server=ServerSettings(port=0, drain_s=int(drain_s), leave_s=float(leave_s[0]) if leave_s else None),
         # Time alone decides when rows are written, whatever the load.
         ledger=LedgerSettings(path=ledger, flush_rows=1_000_000),
     )

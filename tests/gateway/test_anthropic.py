@@ -25,8 +25,8 @@ from tests.gateway.conftest import Served
 from tests.gateway.pool import LARGE, SMALL, THINKING, make_deployment
 from tests.gateway.settings import make_config
 from tests.gateway.upstream import Upstream
-from turnout.gateway.config import CandidateSettings
 from turnout.gateway.lifecycle import running
+from turnout.gateway.settings_models import CandidateSettings
 from turnout.gateway.settings_providers import AnthropicSettings
 
 ASK: Any = [{"role": "user", "content": "What is 17 * 23?"}]

@@ -17,8 +17,8 @@ from tests.gateway.conftest import Served
 from tests.gateway.pool import make_deployment
 from tests.gateway.settings import make_config
 from tests.gateway.told import Told, sse, stream, told_server, whole
-from turnout.gateway.config import CandidateSettings, ModelSettings
 from turnout.gateway.lifecycle import running
+from turnout.gateway.settings_models import CandidateSettings, ModelSettings
 from turnout.gateway.settings_providers import AzureSettings
 
 VERSION = "2025-04-01-preview"

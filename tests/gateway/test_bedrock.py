@@ -29,9 +29,9 @@ from tests.gateway.pool import LARGE, SMALL, THINKING, make_deployment
 from tests.gateway.settings import make_config
 from tests.gateway.told import Asked, Told, stream, told_server, whole
 from turnout.core.errors import ConfigError
-from turnout.gateway.config import CandidateSettings
 from turnout.gateway.lifecycle import running
 from turnout.gateway.providers import build
+from turnout.gateway.settings_models import CandidateSettings
 from turnout.gateway.settings_providers import BedrockSettings
 from turnout.gateway.translate.converse_as_messages import ConverseAsChat
 from turnout.gateway.translate.events import BadEventError

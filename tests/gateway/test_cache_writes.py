@@ -22,9 +22,9 @@ from tests.gateway.test_keys import HEADERS_OF, hashed
 from tests.gateway.told import Told, sse, stream, told_server, whole
 from turnout.core import Candidate, PriceCard
 from turnout.core.candidate import candidate_from_dict
-from turnout.gateway.config import CandidateSettings
 from turnout.gateway.lifecycle import running
 from turnout.gateway.settings_keys import AuthSettings, KeySettings
+from turnout.gateway.settings_models import CandidateSettings
 from turnout.gateway.settings_prices import PricesSettings
 from turnout.gateway.settings_providers import AnthropicSettings
 

@@ -109,7 +109,6 @@ provider = "recorded"
             ("providers.main.base_url", "missing"),
         ),
         (GOOD.replace('"fitted"', '""'), ("'deployment'", "a string that is not empty; got: '';")),
-        (GOOD.replace('deployment = "fitted"', ""), ("'deployment'", "missing")),
         (
             GOOD + '[candidates.small]\nprovider = "mian"\n',
             ("candidates.small.provider", "did you mean 'main'"),

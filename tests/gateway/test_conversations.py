@@ -20,9 +20,10 @@ from tests.gateway.servers import RedisServer
 from tests.gateway.settings import make_config
 from tests.gateway.test_keys import hashed
 from tests.gateway.told import Told, stream, told_server, whole
-from turnout.gateway.config import CandidateSettings, Config, ModelSettings
+from turnout.gateway.config import Config
 from turnout.gateway.lifecycle import running
 from turnout.gateway.settings_keys import AuthSettings, KeySettings
+from turnout.gateway.settings_models import CandidateSettings, ModelSettings
 from turnout.gateway.settings_providers import OpenAISettings
 from turnout.gateway.settings_rules import RuleSettings
 from turnout.gateway.settings_shared import SharedSettings

@@ -9,10 +9,8 @@ import msgspec
 
 from turnout.gateway.config import (
     BreakerSettings,
-    CandidateSettings,
     Config,
     LedgerSettings,
-    ModelSettings,
     RoutingSettings,
     SequencerSettings,
     ServerSettings,
@@ -20,6 +18,7 @@ from turnout.gateway.config import (
 from turnout.gateway.settings import GoalSettings, Settings
 from turnout.gateway.settings_cache import CacheSettings
 from turnout.gateway.settings_keys import AuthSettings, KeySettings
+from turnout.gateway.settings_models import CandidateSettings, ModelSettings
 from turnout.gateway.settings_prices import PricesSettings
 from turnout.gateway.settings_providers import (
     AnthropicSettings,

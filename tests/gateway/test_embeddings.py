@@ -21,8 +21,8 @@ from tests.gateway.settings import make_config
 from tests.gateway.told import Asked, Say, Told, told_server, whole
 from turnout.core.errors import ConfigError
 from turnout.gateway.build import build_all
-from turnout.gateway.config import ModelSettings
 from turnout.gateway.lifecycle import running
+from turnout.gateway.settings_models import ModelSettings
 from turnout.gateway.settings_providers import AnthropicSettings, OpenAISettings
 
 VECTOR = [0.25, -1.5, 3.0]
@@ -150,7 +150,6 @@ def test_a_wrong_body_is_a_400_that_names_the_field(served: Served, told: Told, 
 
 def test_a_name_that_is_taken_stops_the_start(told: Told, tmp_path: Path) -> None:
     plain = make_config(told.base_url, tmp_path / "ledger.sqlite")
-    for name in ("small", "turnout/auto"):
-        config = msgspec.structs.replace(plain, models={name: ModelSettings()})
-        with pytest.raises(ConfigError, match="taken"):
-            build_all(config, deployment=make_deployment())
+    config = msgspec.structs.replace(plain, models={"turnout/auto": ModelSettings()})
+    with pytest.raises(ConfigError, match="taken"):
+        build_all(config, deployment=make_deployment())

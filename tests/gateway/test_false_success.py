@@ -21,9 +21,10 @@ from tests.gateway.settings import make_config
 from tests.gateway.test_rules import config_with
 from tests.gateway.told import Asked, Say, Told, sse, stream, told_server, whole
 from turnout.core import Candidate, PriceCard
-from turnout.gateway.config import BreakerSettings, CandidateSettings
+from turnout.gateway.config import BreakerSettings
 from turnout.gateway.lifecycle import running
 from turnout.gateway.providers import response
+from turnout.gateway.settings_models import CandidateSettings
 from turnout.gateway.settings_providers import AnthropicSettings
 
 ERROR = {"message": "Provider returned error", "code": 502}

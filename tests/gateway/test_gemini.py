@@ -24,8 +24,8 @@ from tests.gateway.gemini_told import CALL, CHUNKS, OTHER, THOUGHT, answer, stre
 from tests.gateway.pool import LARGE, SMALL, THINKING, make_deployment
 from tests.gateway.settings import make_config
 from tests.gateway.told import Told, stream, told_server, whole
-from turnout.gateway.config import CandidateSettings
 from turnout.gateway.lifecycle import running
+from turnout.gateway.settings_models import CandidateSettings
 from turnout.gateway.settings_providers import GeminiSettings
 from turnout.gateway.translate.events import BadEventError
 from turnout.gateway.translate.gemini_answer_as_chat import GeminiAsChat

@@ -18,9 +18,10 @@ from tests.gateway.settings import make_config
 from tests.gateway.upstream import Upstream
 from turnout.core import Candidate, ConfigError, Goal, PriceCard
 from turnout.gateway.app import _end
-from turnout.gateway.config import CandidateSettings, LedgerSettings, RoutingSettings, ServerSettings
+from turnout.gateway.config import LedgerSettings, RoutingSettings, ServerSettings
 from turnout.gateway.lifecycle import Ready, _log_notices, running
 from turnout.gateway.reply import header_text
+from turnout.gateway.settings_models import CandidateSettings
 
 ROOT = Path(__file__).parents[2]
 

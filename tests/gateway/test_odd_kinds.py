@@ -23,8 +23,8 @@ from tests.gateway.pool import LARGE, SMALL, make_deployment
 from tests.gateway.settings import make_config
 from tests.gateway.told import Asked, Say, Told, sse, stream, told_server, whole
 from turnout.core import Candidate, PriceCard
-from turnout.gateway.config import CandidateSettings
 from turnout.gateway.lifecycle import running
+from turnout.gateway.settings_models import CandidateSettings
 from turnout.gateway.settings_providers import AnthropicSettings, GeminiSettings, OpenAISettings
 
 CARD = PriceCard(input_usd_per_mtok=3.0, output_usd_per_mtok=15.0)

@@ -16,10 +16,10 @@ from tests.gateway.converse_told import frame
 from tests.gateway.pool import make_deployment
 from tests.gateway.settings import make_config
 from tests.gateway.told import Asked, Say, Told, sse, told_server
-from turnout.gateway.config import CandidateSettings
 from turnout.gateway.lifecycle import running
 from turnout.gateway.providers.bedrock import BedrockDialect
 from turnout.gateway.providers.opening import MOST_BYTES, read_opening
+from turnout.gateway.settings_models import CandidateSettings
 from turnout.gateway.settings_providers import AnthropicSettings, BedrockSettings
 from turnout.gateway.stream import MAX_HELD_BYTES
 

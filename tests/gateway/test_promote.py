@@ -56,7 +56,7 @@ def test_a_good_canary_is_promoted_and_rolled_back(stand: Trial) -> None:
         assert body["after"] == {"deployment": "new", "fingerprint": SECOND.fingerprint}
         assert {stand.ask(f"q{n}").headers["x-turnout-model"] for n in range(8)} == {"small"}
         config = load_config(stand.path)
-        assert Path(config.deployment).name == "new"
+        assert Path(str(config.deployment)).name == "new"
         assert config.rollout is not None
         assert (Path(config.rollout.deployment).name, config.rollout.share) == ("old", 0.0)
         # What was written by hand is still there.
@@ -96,7 +96,7 @@ def test_a_worse_one_is_refused_unless_it_is_forced(stand: Trial) -> None:
         assert refused.error["code"] == "not_switched"
         assert "its loss of feedback may be" in refused.error["message"]
         check_advice(refused.error["message"])
-        assert Path(load_config(stand.path).deployment).name == "old"
+        assert Path(str(load_config(stand.path).deployment)).name == "old"
         assert stand.rows("SELECT * FROM switches") == []
         assert stand.admin("promote?force").status == 200
     (row,) = stand.rows("SELECT * FROM switches")
@@ -295,7 +295,7 @@ def test_a_kill_in_the_middle_leaves_one_file_or_the_other(stand: Trial) -> None
             process.send_signal(signal.SIGKILL)
         config = load_config(stand.path)
         assert config.rollout is not None
-        names = {Path(config.deployment).name, Path(config.rollout.deployment).name}
+        names = {Path(str(config.deployment)).name, Path(config.rollout.deployment).name}
         assert names == {"old", "new"}
         assert stand.path.read_text(encoding="utf-8").endswith("max_failure_growth = 0.3\n")
 

@@ -28,7 +28,6 @@ from turnout.core.artifact import save
 from turnout.gateway.app import build_app
 from turnout.gateway.config import (
     BreakerSettings,
-    CandidateSettings,
     Config,
     LedgerSettings,
     RoutingSettings,
@@ -39,6 +38,7 @@ from turnout.gateway.diff import differences
 from turnout.gateway.lifecycle import running
 from turnout.gateway.settings import GoalSettings
 from turnout.gateway.settings_keys import AuthSettings, KeySettings
+from turnout.gateway.settings_models import CandidateSettings
 from turnout.gateway.settings_providers import OpenAISettings
 
 replace = msgspec.structs.replace
@@ -77,6 +77,7 @@ def test_a_reload_says_what_changed_and_the_next_request_sees_it(upstream: Upstr
                 {"key": "routing.alias", "before": "turnout/auto", "after": "house/auto"},
                 {"key": "candidates.small.model", "before": "not set", "after": "tiny"},
                 {"key": "candidates.small.leave_out", "before": "not set", "after": []},
+                {"key": "candidates.small.fallbacks", "before": "not set", "after": []},
             ],
         }
         assert ask(gateway.base_url).status == 200
@@ -295,7 +296,7 @@ def test_a_changed_artifact_is_taken_over_though_its_folder_is_the_same(tmp_path
             save(train(table, Goal(usd_per_quality=0.01), router="ridge"), tmp_path / "deployment")
             (change,) = await app.reloader.reload()
             assert change.key == "deployment (fingerprint)"
-            assert app.parts.selector.deployment.fingerprint == change.after
+            assert app.parts.selector.fingerprint == change.after
         finally:
             await app.stop()
 

@@ -18,9 +18,10 @@ from tests.gateway.pool import LARGE, SMALL, THINKING, make_deployment
 from tests.gateway.settings import make_config
 from tests.gateway.test_keys import hashed
 from tests.gateway.told import Asked, Say, Told, stream, told_server, whole
-from turnout.gateway.config import CandidateSettings, Config, ModelSettings
+from turnout.gateway.config import Config
 from turnout.gateway.lifecycle import Ready, running
 from turnout.gateway.settings_keys import AuthSettings, KeySettings
+from turnout.gateway.settings_models import CandidateSettings, ModelSettings
 from turnout.gateway.settings_providers import OpenAISettings
 
 EFFORT = "large[effort=high,max_output_tokens=500]"

@@ -29,8 +29,8 @@ from tests.gateway.gemini_told import answer as gemini_answer
 from tests.gateway.pool import LARGE, SMALL, make_deployment
 from tests.gateway.settings import make_config
 from tests.gateway.told import Told, sse, stream, told_server, whole
-from turnout.gateway.config import CandidateSettings, ModelSettings
 from turnout.gateway.lifecycle import running
+from turnout.gateway.settings_models import CandidateSettings, ModelSettings
 from turnout.gateway.settings_providers import AnthropicSettings, GeminiSettings, OpenAISettings
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "number"}}}

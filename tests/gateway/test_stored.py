@@ -17,9 +17,9 @@ from tests.gateway.pool import LARGE, SMALL, make_deployment
 from tests.gateway.settings import make_config
 from tests.gateway.test_keys import hashed
 from tests.gateway.told import Asked, Say, Told, sse, stream, told_server, whole
-from turnout.gateway.config import CandidateSettings, ModelSettings
 from turnout.gateway.lifecycle import running
 from turnout.gateway.settings_keys import AuthSettings, KeySettings
+from turnout.gateway.settings_models import CandidateSettings, ModelSettings
 from turnout.gateway.settings_providers import AzureSettings, OpenAISettings
 
 EASY, HARD = "an easy one", "prove it"

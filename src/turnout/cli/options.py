@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from turnout.cli.console import tell
 from turnout.core.artifact import load
@@ -19,6 +20,9 @@ from turnout.core.errors import (
 )
 from turnout.core.outcomes import OutcomeTable
 from turnout.policies import Deployment
+
+if TYPE_CHECKING:
+    from turnout.gateway import Config
 
 Options = argparse.ArgumentParser | argparse._ArgumentGroup
 """Where an option is added."""
@@ -173,6 +177,17 @@ def load_deployment(folder: str | Path) -> Deployment:
             )
         )
     return thing
+
+
+def deployment_of(config: Config) -> Deployment:
+    """Load the deployment that a gateway's settings name; raises `ConfigError` where they name none."""
+    if config.deployment is None:
+        from turnout.gateway.settings_models import HOW
+
+        raise ConfigError(
+            sentence("the settings name no deployment", allowed="a file with a 'deployment'", do=HOW)
+        )
+    return load_deployment(config.deployment)
 
 
 def seed(text: str) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from turnout.cli.admin_call import add_gateway, admin_call
 from turnout.cli.console import show, show_json, tell
-from turnout.cli.options import load_deployment
+from turnout.cli.options import deployment_of, load_deployment
 from turnout.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def compared(config: Config, days: float) -> Comparison:
     assert config.rollout is not None
     return compare(
         config.ledger.path,
-        load_deployment(config.deployment).fingerprint,
+        deployment_of(config).fingerprint,
         load_deployment(config.rollout.deployment).fingerprint,
         url=config.shared.central,
         confidence=config.rollout.confidence,

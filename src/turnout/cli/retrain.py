@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from turnout.cli.console import progress_bar, show, show_json
 from turnout.cli.fit import show_fit
-from turnout.cli.options import add_goal, count, goal_of, load_deployment, router_names, seed
+from turnout.cli.options import add_goal, count, deployment_of, goal_of, router_names, seed
 from turnout.cli.whole import whole_out
 from turnout.core.errors import InputError, sentence
 
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     from turnout.training import retrain
 
     config = load_config(options.config)
-    before = load_deployment(config.deployment)
+    before = deployment_of(config)
     goal = goal_of(options) or (before.goal if config.goal is None else config.goal.goal())
     since_s = time.time() - options.days * 86_400
     with ledger_of(config, since_s) as path:

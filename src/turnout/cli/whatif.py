@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from turnout.cli.console import show, show_json
-from turnout.cli.options import add_many, load_deployment
+from turnout.cli.options import add_many, deployment_of
 from turnout.core.budget import Goal
 from turnout.core.errors import InputError, sentence
 
@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     goals = [_goal(text) for text in options.dial or _DEFAULT]
     config = load_config(options.config)
     since_s = time.time() - options.days * 86_400
-    deployment = load_deployment(config.deployment)
+    deployment = deployment_of(config)
     found = what_if(config.ledger.path, deployment, goals, url=config.shared.central, since_s=since_s)
     if options.json:
         show_json(asdict(found))

@@ -54,10 +54,15 @@ def shown_address(listener: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def is_on_loopback(listener: socket.socket) -> bool:
+    """Whether only this machine reaches an address."""
+    host: str = listener.getsockname()[0]
+    return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+
+
 def open_door_notice(listener: socket.socket) -> str | None:
     """Return what to say of an address that others can reach, where nobody is asked for a key."""
-    host = listener.getsockname()[0]
-    if ipaddress.ip_address(host.partition("%")[0]).is_loopback:
+    if is_on_loopback(listener):
         return None
     return (
         f"the gateway listens on {shown_address(listener)} and asks nobody for a key: everyone who reaches "

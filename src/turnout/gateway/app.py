@@ -129,10 +129,13 @@ class Gateway:
     async def start(self) -> None:
         """Open the ledger and the clients, and decide once so that no client waits for a first time."""
         selector, ledger = self.parts.selector, self.parts.ledger
-        first = Query(id="start", text="a first question")
-        selector.deployment.decide([first], goal=selector.goal)
+        deployment = selector.deployment
+        if deployment is not None:
+            deployment.decide([Query(id="start", text="a first question")], goal=selector.goal)
         away = await check_redis(self.config.shared)
-        self.notices = ledger.open() + away + unkept(selector.deployment, selector.goal)
+        self.notices = ledger.open() + away
+        if deployment is not None:
+            self.notices += unkept(deployment, selector.goal)
         self.notices += stale_notice(self.parts.prices, self.config.prices, self.clock.now_s())
         admission = await open_admission(self.config, self.keys, self.clock)
         self.parts = dataclasses.replace(self.parts, admission=admission)

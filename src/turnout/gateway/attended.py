@@ -57,9 +57,17 @@ Watch = Callable[[Tell], Unwatch]
 class AttendedProtocol(HttpToolsProtocol):
     """One connection of a client."""
 
-    def __init__(self, *args: Any, send_s: Callable[[], float] = lambda: SEND_S, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        send_s: Callable[[], float] = lambda: SEND_S,
+        is_leaving: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._send_s = send_s
+        self._is_leaving = is_leaving
+        """Whether the answer to the next request is the last one here."""
         self._stalled: Stalled | None = None
         # Handlers that somebody puts on the logger, as pytest does, ask for no log.
         self.access_log = self.access_log and self.config.access_log
@@ -73,6 +81,12 @@ class AttendedProtocol(HttpToolsProtocol):
         """When the connection is closed, for it was idle, or a head came, for too long; else infinity."""
         self._is_idle = False
         """Whether a request was answered and nothing of the next has come."""
+
+    def leave(self) -> None:
+        """Close the connection after the answer that is on its way, else after the next one."""
+        self._is_leaving = True
+        if not self._is_free():
+            self.cycle.keep_alive = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take over the transport, and wait for a first head."""
@@ -144,7 +158,7 @@ class AttendedProtocol(HttpToolsProtocol):
             "query_string": query,
         }
         cast("dict[str, Any]", self.scope).update(more)
-        self.cycle = QuickCycle.begun(self, is_kept=parser.should_keep_alive())
+        self.cycle = QuickCycle.begun(self, is_kept=parser.should_keep_alive() and not self._is_leaving)
         self._start_asgi_task(self.cycle, self.app)
 
     def on_body(self, body: bytes) -> None:
@@ -174,6 +188,8 @@ class AttendedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         # The request's task has not run yet, and looks its methods up when it does.
         QuickCycle.take_over(self.cycle)
+        if self._is_leaving:
+            self.cycle.keep_alive = False
 
     def _without_upgrade(self) -> bytes:
         """Return a head without its upgrade, which a server may ignore (RFC 9110, 7.8), to be read anew."""

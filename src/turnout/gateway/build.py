@@ -17,6 +17,7 @@ from turnout.gateway.parts import Parts, make_parts
 from turnout.gateway.providers import build
 from turnout.gateway.providers.base import Provider
 from turnout.gateway.sequence_build import PREFIX
+from turnout.gateway.settings_models import check_fallbacks, check_without_deployment
 from turnout.gateway.settings_providers import LocalSettings
 from turnout.gateway.signals.board import Board
 from turnout.policies.deployment import Deployment
@@ -28,7 +29,8 @@ class Built:
     """What a configuration names, loaded and checked."""
 
     config: Config
-    deployment: Deployment
+    deployment: Deployment | None
+    """Who chooses; None where every client names its model."""
     second: Deployment | None
     """The deployment that is tried beside it."""
     providers: Mapping[str, Provider]
@@ -58,11 +60,13 @@ def build_all(config: Config, *, deployment: Deployment | None = None, before: P
     from the parts before: loading one takes its memory twice.
     """
     config.check()
-    loaded = load_deployment(config.deployment) if deployment is None else deployment
+    loaded = deployment
+    if loaded is None and config.deployment is not None:
+        loaded = load_deployment(config.deployment)
+    _check_candidates(config, loaded)
     second = (
         None if config.rollout is None else load_deployment(config.rollout.deployment, "rollout.deployment")
     )
-    _check_candidates(config, loaded)
     if config.signals and not config.rules:
         # Nobody reads them yet; whoever adds the first rule shall not meet yesterday's mistake.
         Board(settings=config.signals).close()
@@ -73,7 +77,8 @@ def build_all(config: Config, *, deployment: Deployment | None = None, before: P
     }
     keys = config_keys(config.keys)
     for key in keys:
-        _check_models_of(key, served_names(config, loaded))
+        # Its own word for the router may stand there before there is one.
+        _check_models_of(key, [config.routing.alias, *served_names(config, loaded)])
         check_goal_of(key, loaded)
     return Built(config=config, deployment=loaded, second=second, providers=providers, keys=keys)
 
@@ -93,16 +98,18 @@ def load_deployment(folder: str, setting: str = "deployment") -> Deployment:
     return loaded
 
 
-def check_goal_of(key: Key, deployment: Deployment) -> None:
+def check_goal_of(key: Key, deployment: Deployment | None) -> None:
     """Raise `ConfigError` where the deployment cannot serve the goal of a key."""
     try:
-        _ = None if key.goal is None else deployment.plan(key.goal)
+        _ = None if key.goal is None or deployment is None else deployment.plan(key.goal)
     except InputError as error:
         raise ConfigError(f"the section 'keys.{key.name}.goal' cannot be served; {error}") from error
 
 
-def served_names(config: Config, deployment: Deployment) -> list[str]:
+def served_names(config: Config, deployment: Deployment | None) -> list[str]:
     """Return every name that clients may ask for, as `GET /v1/models` lists them."""
+    if deployment is None:
+        return list(config.models)
     sequencers = [PREFIX + name for name in config.sequencers]
     candidates = [candidate.name for candidate in deployment.candidates]
     return list(dict.fromkeys([config.routing.alias, *sequencers, *candidates, *config.models]))
@@ -122,18 +129,10 @@ def _check_models_of(key: Key, known: list[str]) -> None:
             )
 
 
-def _check_candidates(config: Config, deployment: Deployment) -> None:
-    known = [candidate.name for candidate in deployment.candidates]
-    for name in config.models:
-        if name in [*known, config.routing.alias]:
-            raise ConfigError(
-                sentence(
-                    f"the section 'models.{name}' takes a name that is taken",
-                    allowed="a name that is no candidate of the deployment and not the alias",
-                    got=name,
-                    do=f"give it another name, and the upstream's as models.{name}.model",
-                )
-            )
+def _check_candidates(config: Config, deployment: Deployment | None) -> None:
+    if deployment is None:
+        check_without_deployment(config)
+    known = [] if deployment is None else [candidate.name for candidate in deployment.candidates]
     for name in config.candidates:
         if name not in known:
             raise ConfigError(
@@ -141,9 +140,10 @@ def _check_candidates(config: Config, deployment: Deployment) -> None:
                     f"the section 'candidates.{name}' names no candidate of the deployment",
                     allowed=f"one of its {len(known)} candidates",
                     got=name,
-                    do=did_you_mean(name, known),
+                    do=f"{did_you_mean(name, known)}; the section of any other model is 'models.{name}'",
                 )
             )
+    check_fallbacks(config, list(dict.fromkeys([*known, *config.models])))
 
 
 def _local_as_before(config: Config, before: Parts) -> dict[str, Provider]:

@@ -40,7 +40,7 @@ def asked_of(exchange: Exchange, ruling: Ruling, *, across_tenants: bool) -> Ask
         b"" if key is None or across_tenants else key.tenant.encode(),
         exchange.protocol.name.encode(),
         ruling.name.encode(),
-        ruling.selector.deployment.fingerprint.encode(),
+        (ruling.selector.fingerprint or "").encode(),
         repr(goal).encode(),
         msgspec.json.encode(request.told, order="sorted"),
         *_headers(exchange),

@@ -11,10 +11,10 @@ from typing import Annotated, Any
 
 import msgspec
 
-from turnout.core.candidate import PriceCard
 from turnout.core.errors import ConfigError, InputError, did_you_mean, sentence
 from turnout.gateway.settings import Count, GoalSettings, Name, Port, Seconds, Settings, Share, check_label
 from turnout.gateway.settings_keys import AuthSettings, KeySettings
+from turnout.gateway.settings_models import CandidateSettings, ModelSettings, check_models
 from turnout.gateway.settings_prices import PricesSettings
 from turnout.gateway.settings_providers import ProviderSettings, ReplaySettings, UpstreamSettings
 from turnout.gateway.settings_rollout import RolloutSettings
@@ -43,6 +43,8 @@ class ServerSettings(Settings, frozen=True, kw_only=True):
     """Names under which a gateway without keys on loopback may be asked, and whose pages may ask it."""
     drain_s: Annotated[int, msgspec.Meta(ge=1, le=86_400)] = 30
     """Seconds that running answers get to finish after SIGTERM before they are cut."""
+    leave_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] | None = None
+    """Seconds of these in which others are still let in; none means 5 beyond loopback, else 0."""
     keep_alive_s: Seconds = 15.0
     """Seconds without an event after which a stream gets a comment, so that no proxy closes it."""
     max_running: Count = 2048
@@ -53,7 +55,16 @@ class ServerSettings(Settings, frozen=True, kw_only=True):
     """Seconds that a request waits for a place before it is answered with 503."""
 
     def check(self) -> None:
-        """Raise `ConfigError` where the largest body would never be let in."""
+        """Raise `ConfigError` where the largest body would never be let in, or no time is left to drain."""
+        if self.leave_s is not None and self.leave_s > self.drain_s:
+            raise ConfigError(
+                sentence(
+                    "the setting 'server.leave_s' leaves no time to drain",
+                    allowed=f"at most server.drain_s ({self.drain_s})",
+                    got=self.leave_s,
+                    do="lower it, or raise server.drain_s",
+                )
+            )
         if self.max_bodies_mb < self.max_body_mb:
             raise ConfigError(
                 sentence(
@@ -136,39 +147,6 @@ class LedgerSettings(Settings, frozen=True, kw_only=True):
     """Days after which a request is deleted; none keeps all."""
 
 
-class CandidateSettings(Settings, frozen=True, kw_only=True):
-    """Where one candidate differs from the rest."""
-
-    provider: Name | None = None
-    """Provider that serves it; none means `default_provider`."""
-    model: Name | None = None
-    """The upstream's name for it; none means the candidate's model."""
-    leave_out: list[Name] = msgspec.field(default_factory=list)
-    """Fields of requests that it refuses, such as `temperature`; they are not sent to it."""
-
-
-class ModelSettings(Settings, frozen=True, kw_only=True):
-    """A model outside the pool, such as one for embeddings."""
-
-    provider: Name | None = None
-    """Provider that serves it; none means `default_provider`."""
-    model: Name | None = None
-    """The upstream's name for it; none means its own."""
-    input_usd_per_mtok: Annotated[float, msgspec.Meta(ge=0)] | None = None
-    """Tariff in USD per million input tokens; without it nothing is charged for."""
-    output_usd_per_mtok: Annotated[float, msgspec.Meta(ge=0)] = 0.0
-    """Tariff in USD per million output tokens."""
-
-    @property
-    def price_card(self) -> PriceCard | None:
-        """The tariff; None where it is unknown."""
-        if self.input_usd_per_mtok is None:
-            return None
-        return PriceCard(
-            input_usd_per_mtok=self.input_usd_per_mtok, output_usd_per_mtok=self.output_usd_per_mtok
-        )
-
-
 class SequencerSettings(Settings, frozen=True, kw_only=True):
     """A sequencer, which clients ask as the model `turnout/NAME`."""
 
@@ -205,8 +183,8 @@ class SequencerSettings(Settings, frozen=True, kw_only=True):
 class Config(Settings, frozen=True, kw_only=True):
     """The whole file."""
 
-    deployment: Name
-    """Artifact folder that `turnout fit` wrote."""
+    deployment: Name | None = None
+    """Artifact folder that `turnout fit` wrote; without one every request names its model."""
     providers: Annotated[dict[str, ProviderSettings], msgspec.Meta(min_length=1)]
     """Who answers, by a name of your choice."""
     default_provider: Name | None = None
@@ -214,7 +192,7 @@ class Config(Settings, frozen=True, kw_only=True):
     candidates: dict[str, CandidateSettings] = msgspec.field(default_factory=dict)
     """Candidates that differ, by candidate name."""
     models: dict[str, ModelSettings] = msgspec.field(default_factory=dict)
-    """Models outside the pool, by the name that clients ask for: served, never chosen."""
+    """Models by the name that clients ask for: served whether a router knows them or not."""
     sequencers: dict[str, SequencerSettings] = msgspec.field(default_factory=dict)
     """Sequencers, by a name of your choice."""
     signals: dict[str, SignalSettings] = msgspec.field(default_factory=dict)
@@ -249,9 +227,19 @@ class Config(Settings, frozen=True, kw_only=True):
         """Whether a client needs a key."""
         return self.auth.required or bool(self.keys)
 
+    @property
+    def fallbacks(self) -> dict[str, list[str]]:
+        """Who stands in for whom, by name."""
+        sections = {**self.candidates, **self.models}
+        return {name: own.fallbacks for name, own in sections.items() if own.fallbacks}
+
+    def own_of(self, candidate: str) -> CandidateSettings | None:
+        """Return what the settings say of one candidate or model; None where they say nothing."""
+        return self.candidates.get(candidate) or self.models.get(candidate)
+
     def provider_of(self, candidate: str) -> str:
         """Return the name of the provider that serves a candidate."""
-        own = self.candidates.get(candidate) or self.models.get(candidate)
+        own = self.own_of(candidate)
         if own is not None and own.provider is not None:
             return own.provider
         return self.default_provider or next(iter(self.providers))
@@ -268,10 +256,9 @@ class Config(Settings, frozen=True, kw_only=True):
         self._check_names()
         self.server.check()
         named = {"default_provider": self.default_provider}
-        for name, outside in self.models.items():
-            named[f"models.{name}.provider"] = outside.provider
-        for name, own in self.candidates.items():
-            named[f"candidates.{name}.provider"] = own.provider
+        for section in ("models", "candidates"):
+            for name, own in getattr(self, section).items():
+                named[f"{section}.{name}.provider"] = own.provider
         for key, wanted in named.items():
             if wanted is not None and wanted not in self.providers:
                 raise ConfigError(
@@ -305,6 +292,7 @@ class Config(Settings, frozen=True, kw_only=True):
         self.shared.check()
         for name, own_key in self.keys.items():
             own_key.check(name)
+        check_models(self)
         check_rules(self.rules, set(self.signals))
         if self.goal is not None:
             try:

@@ -41,7 +41,7 @@ class Decider(ABC):
 
 @final
 class RouterDecider(Decider):
-    """Asks the deployment, or nobody where the client names a candidate.
+    """Asks the deployment, or nobody where the client names a model.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def reading_of(exchange: Exchange, selector: Selector) -> Floats | None:
     if warmth is None:
         return None
     key = key_of(exchange.as_sent, exchange.headers, exchange.account.tenant)
-    return warmth.reading_usd(key, selector.deployment.candidates, request.input_tokens)
+    return warmth.reading_usd(key, selector.candidates, request.input_tokens)
 
 
 def _reading(exchange: Exchange, selector: Selector) -> Floats | None:
@@ -105,4 +105,4 @@ def _reading(exchange: Exchange, selector: Selector) -> Floats | None:
             )
 
     account.on_end = note
-    return warmth.reading_usd(key, selector.deployment.candidates, request.input_tokens)
+    return warmth.reading_usd(key, selector.candidates, request.input_tokens)

@@ -15,6 +15,7 @@ from turnout.gateway.metrics_text import CONTENT_TYPE, page
 from turnout.gateway.openapi import OpenApi
 from turnout.gateway.parts import Parts
 from turnout.gateway.providers.base import Reply
+from turnout.gateway.refused import no_deployment
 from turnout.gateway.reply import json_reply, send_body
 from turnout.gateway.routes import REST, Routes
 from turnout.gateway.wire import MODELS
@@ -65,6 +66,8 @@ class ReadOnly:
     async def model(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Describe one name; raises `ApiError` (404)."""
         parts, name = self._parts(), scope[REST]
+        if name == parts.config.routing.alias and name not in parts.names:
+            raise no_deployment(name, parts.names)
         if name not in parts.names or not _may_ask(scope, name):
             raise unknown_model(name, parts.names)
         told = _anthropic_model(name, parts) if _is_anthropic(scope) else _model(name, parts)
@@ -76,17 +79,20 @@ class ReadOnly:
         is_well = parts.ledger.failure is None
         body = {
             "status": "ok" if is_well else "ledger cannot be written",
-            "deployment": parts.selector.deployment.fingerprint,
+            "deployment": parts.selector.fingerprint,
             "candidates": len(parts.selector.by_name),
+            "models": len(parts.selector.unrouted),
         }
         await _send(send, json_reply(body, status=200 if is_well else 503))
 
     async def ready(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Say whether further requests should be sent here; a full house and a full ledger say no."""
+        """Say whether further requests should be sent here; an end, a full house and a full ledger say no."""
         parts = self._parts()
         gate = parts.gate
         reason = None
-        if parts.ledger.is_full:
+        if gate.is_leaving:
+            reason = "the gateway is about to end"
+        elif parts.ledger.is_full:
             reason = "the ledger holds as many rows as it may"
         elif gate.num_running >= gate.settings.max_running:
             reason = "as many requests run as may"

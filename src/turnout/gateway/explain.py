@@ -142,7 +142,7 @@ class _Asked:
         if parts.warmth is None:
             return None
         key = key_of(self.as_sent, self.headers, "" if self.key is None else self.key.tenant)
-        return parts.warmth.reading_usd(key, selector.deployment.candidates, self.request.input_tokens)
+        return parts.warmth.reading_usd(key, selector.candidates, self.request.input_tokens)
 
 
 def _decide(

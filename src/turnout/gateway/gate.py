@@ -24,6 +24,8 @@ class Gate:
     def __init__(self, *, settings: ServerSettings) -> None:
         self.settings = settings
         self.num_running = 0
+        self.is_leaving = False
+        """Whether the gateway is about to end, so that nobody should be sent here any more."""
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     @property

@@ -79,7 +79,8 @@ def model_names(config: Config) -> list[str]:
 
     Raises a `TurnoutError` where the deployment cannot be loaded here.
     """
-    return served_names(config, load_deployment(config.deployment))
+    named = config.deployment
+    return served_names(config, None if named is None else load_deployment(named))
 
 
 async def list_keys(config: Config) -> list[KeyLine]:

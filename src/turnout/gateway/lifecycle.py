@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any, cast, final
 import uvicorn
 
 from turnout.core.errors import ConfigError, sentence
-from turnout.gateway.address import BACKLOG, bind, open_door_notice, shown_address
+from turnout.gateway.address import BACKLOG, bind, is_on_loopback, open_door_notice, shown_address
 from turnout.gateway.app import Gateway, build_app
 from turnout.gateway.attended import AttendedProtocol
 from turnout.gateway.config import Config, load_config
@@ -30,6 +30,8 @@ from turnout.policies.deployment import Deployment
 logger = logging.getLogger(__name__)
 
 _START_S = 60.0
+_LEAVE_S = 5.0
+"""How long others are let in after SIGTERM, beyond loopback: Kubernetes takes some seconds to tell them."""
 _START_FAILED = "Application startup failed. Exiting."
 
 
@@ -161,11 +163,20 @@ class Server(uvicorn.Server):
         self._one_thread = OneThread()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reloading: asyncio.Future[Any] | None = None
+        self._since_s: float | None = None
+        """When it was told to end."""
 
     @staticmethod
     def _protocol(gateway: Gateway) -> type[asyncio.Protocol]:
         """Return what makes connections; a reload changes how long they wait."""
-        made = functools.partial(AttendedProtocol, send_s=lambda: gateway.config.server.send_s)
+
+        def made(*args: Any, **kwargs: Any) -> AttendedProtocol:
+            is_leaving = gateway.parts.gate.is_leaving
+            return AttendedProtocol(*args, send_s=send_s, is_leaving=is_leaving, **kwargs)
+
+        def send_s() -> float:
+            return gateway.config.server.send_s
+
         return cast("type[asyncio.Protocol]", made)
 
     def run_bound(self) -> None:
@@ -223,10 +234,36 @@ class Server(uvicorn.Server):
         self._reloading.add_done_callback(_log_reload)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        """Drain on the first signal; a second Ctrl-C does not wait for running answers."""
+        """Leave on SIGTERM, drain on Ctrl-C or a second signal; a further Ctrl-C does not wait."""
         if self.should_exit and number == signal.SIGINT:
             self.force_exit = True
+        if number == signal.SIGTERM and self._loop is not None and self.started and self._since_s is None:
+            self._since_s = time.monotonic()
+            self._loop.call_soon_threadsafe(self._leave, self._loop)
+        else:
+            self.should_exit = True
+
+    def _leave(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Say that nobody should be sent here any more, and go on for a while: others hear it late."""
+        self.gateway.parts.gate.is_leaving = True
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, AttendedProtocol):
+                connection.leave()
+        wait_s = self.gateway.config.server.leave_s
+        if wait_s is None:
+            wait_s = 0.0 if is_on_loopback(self.listener) else _LEAVE_S
+        loop.call_later(min(wait_s, self.gateway.config.server.drain_s), self._end)
+
+    def _end(self) -> None:
         self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the port, and let running answers end within what is left of the drain."""
+        gone_s = 0.0 if self._since_s is None else time.monotonic() - self._since_s
+        # Uvicorn waits for whole seconds, or for parts of one.
+        left_s = max(0.1, self.gateway.config.server.drain_s - gone_s)
+        self.config.timeout_graceful_shutdown = cast("int", left_s)
+        await super().shutdown(sockets)
 
 
 def _log_reload(done: asyncio.Future[Any]) -> None:

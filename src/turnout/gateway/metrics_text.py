@@ -37,7 +37,7 @@ def page(parts: Parts) -> bytes:
             whole.add(one)
         snapshot = whole
     gauges = _read(snapshot)
-    if parts.prices is not None:
+    if parts.prices is not None and parts.prices.date is not None:
         age: dict[Labels, float] = {(): parts.prices.age_days(parts.clock.now_s())}
         gauges.append(Gauge(name="turnout_price_age_days", text="Age of the price file.", values=age))
     return render(snapshot.tally, gauges)

@@ -6,10 +6,11 @@ therefore one assignment: requests before it see the old parts, those after it t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, final
 
+from turnout.core.candidate import Candidate
 from turnout.core.clock import Clock
 from turnout.core.errors import ConfigError, sentence
 from turnout.core.rng import make_rng
@@ -22,7 +23,7 @@ from turnout.gateway.gate import Gate
 from turnout.gateway.ledger import Ledger
 from turnout.gateway.metrics import Metrics
 from turnout.gateway.pins import Pins
-from turnout.gateway.prices import Prices, read_prices
+from turnout.gateway.prices import Prices, prices_of
 from turnout.gateway.providers.base import Place, Provider, check_places, places_of, unrouted_of
 from turnout.gateway.retry import Allowance
 from turnout.gateway.rollout import RolloutDecider, make_rollout
@@ -75,7 +76,7 @@ class Parts:
     admission: Admission | None = None
     """Who may come in; None where nobody needs a key."""
     prices: Prices | None = None
-    """The price cards of a file; None where the deployment's own hold."""
+    """Price cards of the settings or their file; None where the deployment's own hold."""
     metrics: Metrics = field(default_factory=Metrics)
     telemetry: Telemetry | None = None
     """Who is told of requests; None where nobody is."""
@@ -98,18 +99,16 @@ class Parts:
     @property
     def names(self) -> list[str]:
         """Every model name that a client may ask for."""
-        routing = self.config.routing
-        return list(
-            dict.fromkeys(
-                [routing.alias, *self.sequences.sequences, *self.selector.by_name, *self.selector.unrouted]
-            )
-        )
+        selector = self.selector
+        alias = [] if selector.deployment is None else [self.config.routing.alias]
+        found = [*alias, *self.sequences.sequences, *selector.by_name, *selector.unrouted]
+        return list(dict.fromkeys(found))
 
 
-def _check_alias(config: Config, deployment: Deployment) -> None:
+def _check_alias(config: Config, pool: Sequence[Candidate]) -> None:
     """Raise `ConfigError` where a candidate could not be asked for, since the router has its name."""
     alias = config.routing.alias
-    if alias in {candidate.name for candidate in deployment.candidates}:
+    if alias in {candidate.name for candidate in pool}:
         raise ConfigError(
             sentence(
                 "the setting 'routing.alias' is the name of a candidate, which nobody could ask for any more",
@@ -123,27 +122,30 @@ def _check_alias(config: Config, deployment: Deployment) -> None:
 def make_parts(
     config: Config,
     *,
-    deployment: Deployment,
+    deployment: Deployment | None,
     second: Deployment | None = None,
     providers: Mapping[str, Provider],
     ledger: Ledger,
     clock: Clock,
 ) -> Parts:
     """Put the parts together; opens nothing. Raises `InputError` where the goal cannot be served."""
-    _check_alias(config, deployment)
-    prices = read_prices(config.prices, deployment.candidates)
-    priced = tuple(one if prices is None else prices.priced(one) for one in deployment.candidates)
+    pool = () if deployment is None else deployment.candidates
+    _check_alias(config, pool)
+    unrouted = unrouted_of(config, [candidate.name for candidate in pool])
+    prices = prices_of(config, pool, unrouted.values())
+    priced = tuple(one if prices is None else prices.priced(one) for one in pool)
     selector = Selector(
         deployment=deployment,
         alias=config.routing.alias,
         goal=None if config.goal is None else config.goal.goal(),
         rng=make_rng(config.routing.seed, "gateway"),
         pace=config.routing.pace,
-        unrouted=unrouted_of(config),
+        unrouted=unrouted,
+        fallbacks=config.fallbacks,
         explore_share=config.routing.explore_share,
     )
     live = RouterDecider(selector=selector)
-    places = places_of(config, [*deployment.candidates, *selector.unrouted.values()], providers)
+    places = places_of(config, [*pool, *unrouted.values()], providers)
     return Parts(
         config=config,
         selector=selector,

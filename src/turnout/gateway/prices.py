@@ -8,6 +8,7 @@ wherever money is counted: ledger, budgets, sequencers. What the router expects 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, final
@@ -16,6 +17,7 @@ import msgspec
 
 from turnout.core.candidate import Candidate, PriceCard
 from turnout.core.errors import ConfigError, did_you_mean, sentence
+from turnout.gateway.config import Config
 from turnout.gateway.select import Selection
 from turnout.gateway.settings_prices import PricesSettings
 
@@ -43,24 +45,43 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
 @final
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Prices:
-    """The price cards of one file, by candidate name."""
+    """Price cards that stand in the place of a deployment's own, by candidate name."""
 
-    date: date
+    date: date | None
+    """The file's; None where no file is named."""
     cards: dict[str, PriceCard]
 
     def priced(self, candidate: Candidate) -> Candidate:
-        """Return a candidate with the card of the file, if it has one there."""
+        """Return a candidate with its card from here, if it has one."""
         card = self.cards.get(candidate.name)
         return candidate if card is None else dataclasses.replace(candidate, price_card=card)
 
     def applied(self, selection: Selection) -> Selection:
-        """Return a selection whose candidates have the cards of the file."""
+        """Return a selection whose candidates have these cards."""
         return msgspec.structs.replace(selection, ranked=tuple(map(self.priced, selection.ranked)))
 
     def age_days(self, now_s: float) -> float:
-        """Return how old the prices are; 0 for those of a day to come."""
+        """Return how old the prices of the file are; 0 for those of a day to come, and without a file."""
+        if self.date is None:
+            return 0.0
         midnight = datetime(self.date.year, self.date.month, self.date.day, tzinfo=UTC)
         return max(0.0, (now_s - midnight.timestamp()) / 86_400)
+
+
+def prices_of(config: Config, pool: Sequence[Candidate], unrouted: Iterable[Candidate]) -> Prices | None:
+    """Return what stands in the place of the deployment's cards, or None; raises `ConfigError`.
+
+    Those are the tariffs that sections `models` state for candidates, and before them the file's prices.
+    """
+    own = {
+        one.name: card
+        for one in pool
+        if one.name in config.models and (card := config.models[one.name].price_card) is not None
+    }
+    found = read_prices(config.prices, (*pool, *unrouted))
+    if found is None:
+        return Prices(date=None, cards=own) if own else None
+    return Prices(date=found.date, cards={**own, **found.cards})
 
 
 def read_prices(settings: PricesSettings, candidates: tuple[Candidate, ...]) -> Prices | None:
@@ -86,7 +107,7 @@ def read_prices(settings: PricesSettings, candidates: tuple[Candidate, ...]) -> 
             raise ConfigError(
                 sentence(
                     f"the prices {str(path)!r} name no candidate and no model by {name!r}",
-                    allowed="names of the deployment's candidates or their models",
+                    allowed="names of models, of the deployment's candidates or of their models",
                     do=did_you_mean(name, known),
                 )
             )
@@ -101,12 +122,14 @@ def read_prices(settings: PricesSettings, candidates: tuple[Candidate, ...]) -> 
 
 def stale_notice(prices: Prices | None, settings: PricesSettings, now_s: float) -> tuple[str, ...]:
     """Return what to say of prices that are older than they may be, or not of today at all."""
-    if prices is not None and prices.date > datetime.fromtimestamp(now_s, UTC).date() + _ZONES:
+    if prices is None or prices.date is None:
+        return ()
+    if prices.date > datetime.fromtimestamp(now_s, UTC).date() + _ZONES:
         return (
             f"the prices of {settings.path!r} are of {prices.date}, a day to come: they count from now on "
             "and are not stale before it; if they do not hold yet, put those of today in their place",
         )
-    if prices is None or prices.age_days(now_s) <= settings.warn_days:
+    if prices.age_days(now_s) <= settings.warn_days:
         return ()
     return (
         f"the prices of {settings.path!r} are of {prices.date} and {int(prices.age_days(now_s))} days old: "

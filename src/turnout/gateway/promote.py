@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, final
+from typing import Any, Literal, final
 
 import msgspec
 
@@ -24,6 +24,7 @@ from turnout.gateway.compare import Comparison, as_json, objections
 from turnout.gateway.config import load_config
 from turnout.gateway.look import Look, look_at, look_at_file
 from turnout.gateway.schema import SwitchRow, insert_statement, migrate
+from turnout.gateway.settings_models import HOW
 from turnout.gateway.settings_rollout import RolloutSettings
 from turnout.gateway.toml_edit import Key, edited, replace_file
 
@@ -78,7 +79,7 @@ def promotion(path: Path) -> Switch:
     rollout = data.get("rollout")
     if not isinstance(rollout, dict):
         raise no_rollout()
-    before, after = str(data["deployment"]), str(rollout["deployment"])
+    before, after = _in_force(data), str(rollout["deployment"])
     return _switch("promote", path, text, rollout, before, after)
 
 
@@ -91,7 +92,7 @@ def rollback(path: Path, ledger: str | Path, url: str | None = None) -> Switch:
     text = _read(path)
     data = tomllib.loads(text)
     rollout = data.get("rollout")
-    in_force = str(data["deployment"])
+    in_force = _in_force(data)
     known = [row for row in last_switches(ledger, url) if (row.action, row.after) == ("promote", in_force)]
     if known:
         last = max(known, key=lambda row: row.time_s)
@@ -114,6 +115,19 @@ def rollback(path: Path, ledger: str | Path, url: str | None = None) -> Switch:
             do="name another 'deployment' in the settings, and reload",
         )
     )
+
+
+def _in_force(data: dict[str, Any]) -> str:
+    """Return the deployment that a file names; raises `ConfigError` for one without."""
+    if "deployment" not in data:
+        raise ConfigError(
+            sentence(
+                "there is no deployment in force that another one could take the place of",
+                allowed="a settings file with a 'deployment'",
+                do=HOW,
+            )
+        )
+    return str(data["deployment"])
 
 
 def _switch(action: Action, path: Path, text: str, rollout: object, before: str, after: str) -> Switch:

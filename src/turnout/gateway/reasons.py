@@ -20,7 +20,9 @@ Json = dict[str, Any]
 
 
 def goal_in_words(selector: Selector, goal: Goal | None, whose: str | None, ruling: Ruling | None) -> Json:
-    """Return the dial in force, who set it, and what is promised about it."""
+    """Return the dial in force, who set it, and what is promised about it; no values where nobody chooses."""
+    if selector.deployment is None:
+        return dict.fromkeys(("text", "source", "promise", "router_decides"))
     own = selector.goal if goal is None else goal
     has_rule = ruling is not None and any(rule.goal is not None for rule in ruling.rules)
     if goal is not None:
@@ -56,7 +58,9 @@ def choice_in_words(selection: Selection | None) -> Json:
 def candidates_in_words(
     parts: Parts, selector: Selector, selection: Selection | None, request: ChatRequest
 ) -> list[Json]:
-    """Return every candidate: its estimate, its score at the price in force, and what keeps it out."""
+    """Return every candidate of the router: estimate, score at the price in force, and what keeps it out."""
+    if selector.deployment is None:
+        return []
     query = request.query("explain")
     estimate = None if selection is None else selection.estimate
     if estimate is None:

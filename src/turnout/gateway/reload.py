@@ -134,7 +134,7 @@ class Reloader:
 
 def _new_deployment(before: Parts, after: Parts) -> list[Change]:
     """Return the change of an artifact whose folder has the same name and another content."""
-    old, new = before.selector.deployment.fingerprint, after.selector.deployment.fingerprint
+    old, new = before.selector.fingerprint, after.selector.fingerprint
     return [] if old == new else [Change(key="deployment (fingerprint)", before=old, after=new)]
 
 

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, final
 
+from turnout.core.candidate import Candidate
 from turnout.core.errors import ConfigError, did_you_mean, sentence
 from turnout.core.rng import make_rng
 from turnout.gateway.config import Config
@@ -150,7 +151,7 @@ def make_rollout(
     """Put the second deployment beside the decider in force; raises `ConfigError` where it does not fit."""
     settings = config.rollout
     assert settings is not None
-    _check_pool(live.selector.deployment, deployment)
+    _check_pool(live.selector.candidates, deployment)
     selector = make_selector(config, deployment, (), "rollout")
     ruled: dict[tuple[str, ...], Selector] = {}
 
@@ -197,8 +198,8 @@ def part_of(unit: str) -> float:
     return int(unit, 16) / 16.0 ** len(unit)
 
 
-def _check_pool(live: Deployment, deployment: Deployment) -> None:
-    known = [candidate.name for candidate in live.candidates]
+def _check_pool(live: Sequence[Candidate], deployment: Deployment) -> None:
+    known = [candidate.name for candidate in live]
     for candidate in deployment.candidates:
         if candidate.name not in known:
             raise ConfigError(

@@ -158,8 +158,8 @@ class RolloutAdmin:
         return rollout, await asyncio.to_thread(
             compare,
             parts.ledger.path,
-            parts.selector.deployment.fingerprint,
-            rollout.canary.selector.deployment.fingerprint,
+            parts.selector.fingerprint or "",
+            rollout.canary.selector.fingerprint or "",
             url=url_of(parts.ledger.sender),
             confidence=rollout.settings.confidence,
             since_s=parts.clock.now_s() - DAYS * _DAY_S,
@@ -230,7 +230,7 @@ class RolloutAdmin:
 
 def _fingerprints(switch: Switch, parts: Parts) -> tuple[str, str]:
     """Return the names of what is in force and what will be; raises where the latter cannot be loaded."""
-    live = parts.selector.deployment.fingerprint
+    live = parts.selector.fingerprint or ""
     if switch.before == switch.after:
         return live, live
     return live, load_deployment(str(switch.path.parent / switch.after)).fingerprint

@@ -60,12 +60,12 @@ class Rules:
     config:
         The settings. Raises `ConfigError` for a rule that can put nothing in force.
     deployment:
-        What decides.
+        What decides; None where nobody is chosen.
     clock:
         What time it is.
     """
 
-    def __init__(self, *, config: Config, deployment: Deployment, clock: Clock) -> None:
+    def __init__(self, *, config: Config, deployment: Deployment | None, clock: Clock) -> None:
         self.config = config
         self.deployment = deployment
         self.rules = tuple(_with_secrets(rule, place) for place, rule in enumerate(config.rules))
@@ -117,19 +117,21 @@ class Rules:
 
 
 def make_selector(
-    config: Config, deployment: Deployment, rules: tuple[RuleSettings, ...], where: str
+    config: Config, deployment: Deployment | None, rules: tuple[RuleSettings, ...], where: str
 ) -> Selector:
     """Return what decides under these rules; raises `ConfigError` that names the setting `where`."""
     routing, goal = config.routing, _first(rules, "goal") or config.goal
+    pool = () if deployment is None else deployment.candidates
     try:
         return Selector(
-            deployment=_with_policy(deployment, rules, where),
+            deployment=None if deployment is None else _with_policy(deployment, rules, where),
             alias=routing.alias,
             goal=None if goal is None else goal.goal(),
             rng=make_rng(routing.seed, "gateway", *(rule.name for rule in rules)),
             pace=routing.pace,
-            unrouted=unrouted_of(config),
-            allowed_M=_allowed(deployment.candidates, rules, where),
+            unrouted=unrouted_of(config, [candidate.name for candidate in pool]),
+            fallbacks=config.fallbacks,
+            allowed_M=_allowed(pool, rules, where),
             binds_named=any(rule.binds_named for rule in rules),
             explore_share=routing.explore_share,
         )

@@ -26,6 +26,7 @@ from turnout.gateway.errors import ApiError, unknown_model
 from turnout.gateway.explore import explored
 from turnout.gateway.number import term_of
 from turnout.gateway.pacers import Pacers
+from turnout.gateway.refused import infeasible, no_deployment, not_allowed
 from turnout.gateway.told import HEADERS as TOLD
 from turnout.gateway.wire import ChatRequest
 from turnout.policies.deployment import Deployment
@@ -84,7 +85,8 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     expected_quality: float
     expected_cost_usd: float
     goal: str | None
-    fingerprint: str
+    fingerprint: str | None
+    """The deployment's; None where there is none."""
     decision_s: float
     pacer: Pacer | None = None
     own: Candidate | None = None
@@ -99,12 +101,12 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
 @final
 class Selector:
-    """Decides requests with one deployment.
+    """Decides requests with one deployment, or with none where every client names its model.
 
     Parameters
     ----------
     deployment:
-        What decides.
+        What decides; None where nobody is chosen.
     alias:
         The model name that asks the router.
     goal:
@@ -120,6 +122,8 @@ class Selector:
         Whether that holds for a request that names a candidate, too.
     unrouted:
         Models that are served by name and never chosen.
+    fallbacks:
+        Who is asked, in order, where a model that a client names does not answer.
     explore_share:
         Share of requests on which chance chooses among those who may serve.
     """
@@ -127,7 +131,7 @@ class Selector:
     def __init__(
         self,
         *,
-        deployment: Deployment,
+        deployment: Deployment | None,
         alias: str,
         goal: Goal | None,
         rng: np.random.Generator,
@@ -135,19 +139,32 @@ class Selector:
         allowed_M: Bools | None = None,
         binds_named: bool = False,
         unrouted: Mapping[str, Candidate] = MappingProxyType({}),
+        fallbacks: Mapping[str, Sequence[str]] = MappingProxyType({}),
         explore_share: float = 0.0,
     ) -> None:
-        deployment.plan(goal)
+        if deployment is not None:
+            deployment.plan(goal)
         self.explore_share = explore_share
         self.deployment = deployment
         self.alias = alias
         self.goal = goal
         self.rng = rng
-        self.pacers = Pacers(deployment=deployment, is_on=pace)
-        self.by_name = {candidate.name: candidate for candidate in deployment.candidates}
+        self.pacers = None if deployment is None else Pacers(deployment=deployment, is_on=pace)
+        self.candidates = () if deployment is None else deployment.candidates
+        self.by_name = {candidate.name: candidate for candidate in self.candidates}
         self.unrouted = unrouted
         self.allowed_M = allowed_M
         self.bound = None if allowed_M is None or not binds_named else self.allowed
+        known, bound = self.known, self.bound
+        self._behind = {
+            name: tuple(known[other] for other in others if bound is None or other in bound)
+            for name, others in fallbacks.items()
+        }
+
+    @property
+    def fingerprint(self) -> str | None:
+        """What names the deployment; None where there is none."""
+        return None if self.deployment is None else self.deployment.fingerprint
 
     @property
     def known(self) -> Mapping[str, Candidate]:
@@ -178,10 +195,12 @@ class Selector:
         started_s = time.perf_counter()
         if request.model != self.alias:
             return self._named(request.model, started_s)
+        if self.deployment is None:
+            raise no_deployment(self.alias, self.unrouted)
         try:
             found = self._consider([query], goal, whose, rng, extra_usd_M, started_s)
         except InputError as error:
-            raise self._refused(query, goal, whose, error) from error
+            raise self._refused(self.deployment, query, goal, whose, error) from error
         if found[0] is None:
             cause = "the deployment's budget" if self.allowed_M is None else "a rule leaves it out"
             raise infeasible(query, self.deployment, cause)
@@ -212,11 +231,14 @@ class Selector:
         started_s: float,
     ) -> list[Selection | None]:
         """Return the selection of each query, None where nobody may serve it; raises `InputError`."""
+        deployment, pacers = self.deployment, self.pacers
+        if deployment is None or pacers is None:
+            raise no_deployment(self.alias, self.unrouted)
         wanted = self.goal if goal is None else goal
         if goal is not None:
-            check_cap(self.deployment, goal, whose or _header_of(goal))
-        pacer = self.pacers.get(wanted)
-        decisions, estimate = self.deployment.consider(
+            check_cap(deployment, goal, whose or _header_of(goal))
+        pacer = pacers.get(wanted)
+        decisions, estimate = deployment.consider(
             queries,
             goal=wanted,
             price=None if pacer is None else pacer.price,
@@ -224,7 +246,7 @@ class Selector:
             extra_usd_QM=extra_usd_M,
             rng=rng or self.rng,
         )
-        words = (self.deployment.goal if wanted is None else wanted).describe()
+        words = (deployment.goal if wanted is None else wanted).describe()
         decision_s = time.perf_counter() - started_s
         # A choice that is only looked at is not drawn, and a conversation that somebody has read stays there.
         is_drawn = self.explore_share > 0 and rng is None and extra_usd_M is None
@@ -264,36 +286,39 @@ class Selector:
     def _named(self, model: str, started_s: float) -> Selection:
         candidate = self.by_name.get(model) or self.unrouted.get(model)
         if candidate is None:
-            raise unknown_model(model, [self.alias, *self.by_name, *self.unrouted])
+            alias = [] if self.deployment is None else [self.alias]
+            raise unknown_model(model, [*alias, *self.by_name, *self.unrouted])
         if self.bound is not None and model not in self.bound:
-            raise _not_allowed(model, self.bound)
+            raise not_allowed(model, self.bound)
         return Selection(
-            ranked=(candidate,),
+            ranked=(candidate, *self._behind.get(model, ())),
             reason="named",
             propensity=1.0,
             price=math.nan,
             expected_quality=math.nan,
             expected_cost_usd=math.nan,
             goal=None,
-            fingerprint=self.deployment.fingerprint,
+            fingerprint=self.fingerprint,
             decision_s=time.perf_counter() - started_s,
         )
 
-    def _serves_without_tags(self, query: Query, goal: Goal | None) -> bool:
+    def _serves_without_tags(self, deployment: Deployment, query: Query, goal: Goal | None) -> bool:
         plain = dataclasses.replace(query, tags={})
         try:
-            self.deployment.decide([plain], goal=self.goal if goal is None else goal)
+            deployment.decide([plain], goal=self.goal if goal is None else goal)
         except InputError:
             return False
         return True
 
-    def _refused(self, query: Query, goal: Goal | None, whose: str | None, error: InputError) -> ApiError:
+    def _refused(
+        self, deployment: Deployment, query: Query, goal: Goal | None, whose: str | None, error: InputError
+    ) -> ApiError:
         """Say whose fault it is: nobody may serve, or the goal of the request cannot be served."""
-        if query.tags and self._serves_without_tags(query, goal):
+        if query.tags and self._serves_without_tags(deployment, query, goal):
             what = f"a tag of the request cannot be read; {error}; correct it, or leave it out"
             return ApiError(400, what, code="bad_tag", param="x-turnout-tag")
-        if goal is None or len(obstacles(query, self.deployment.candidates)) == len(self.by_name):
-            return infeasible(query, self.deployment, str(error))
+        if goal is None or len(obstacles(query, self.candidates)) == len(self.by_name):
+            return infeasible(query, deployment, str(error))
         header = _header_of(goal)
         what = f"the header {header!r}" if whose is None else whose
         return ApiError(400, f"{what} cannot be served; {error}", code="bad_goal", param=header)
@@ -350,27 +375,3 @@ def _parse_goal(header: str, term: str, value: str) -> Goal:
             f"the header {header!r} is wrong", allowed="a number", got=value, do="send one, such as 0.95"
         )
         raise ApiError(400, message, code="bad_header", param=header) from error
-
-
-def _not_allowed(model: str, bound: frozenset[str]) -> ApiError:
-    message = sentence(
-        f"a rule does not let the candidate {model!r} serve this request",
-        allowed=", ".join(sorted(bound)),
-        got=model,
-        do="name one of these, or leave the choice to the router",
-    )
-    return ApiError(403, message, code="model_not_allowed", param="model", kind="permission_error")
-
-
-def infeasible(query: Query, deployment: Deployment, cause: str = "the deployment's budget") -> ApiError:
-    """422 that says why each candidate may not serve; `cause` stands for those that could."""
-    refused = obstacles(query, deployment.candidates)
-    names = [candidate.name for candidate in deployment.candidates]
-    shown = "; ".join(f"{name}: {refused.get(name, cause)}" for name in names[:20])
-    more = f"; and {len(names) - 20} more" if len(names) > 20 else ""
-    message = sentence(
-        "no candidate may serve this request",
-        allowed=f"a candidate with {', '.join(sorted(query.needs)) or 'room for it'} within the budget",
-        do=f"ask for less, or add a candidate that can (why not: {shown}{more})",
-    )
-    return ApiError(422, message, code="no_feasible_candidate", param="model")

@@ -132,7 +132,7 @@ class Shadow:
                 logger.exception("the deployment in the shadow failed on request %s", job.decision_id)
             return ShadowRow(
                 decision_id=job.decision_id,
-                fingerprint=job.selector.deployment.fingerprint,
+                fingerprint=job.selector.fingerprint or "",
                 share=job.share,
                 error=f"{type(error).__name__}: {error}"[:500],
             )
@@ -141,7 +141,7 @@ class Shadow:
 def _row(job: Job, found: Selection) -> ShadowRow:
     return ShadowRow(
         decision_id=job.decision_id,
-        fingerprint=found.fingerprint,
+        fingerprint=found.fingerprint or "",
         share=job.share,
         chosen=found.ranked[0].name,
         reason=found.reason,

@@ -109,7 +109,7 @@ async def _ask_translated(protocol: Protocol, provider: Provider, call: Call) ->
 
 def _spared(exchange: Exchange, candidate: Candidate) -> ChatRequest:
     """Return the request without what the settings say that this candidate refuses."""
-    own = exchange.parts.config.candidates.get(candidate.name)
+    own = exchange.parts.config.own_of(candidate.name)
     if own is None or not own.leave_out:
         return exchange.request
     members = {name: raw for name, raw in exchange.request.members.items() if name not in own.leave_out}

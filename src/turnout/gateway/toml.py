@@ -12,11 +12,12 @@ from typing import Any
 import msgspec
 
 from turnout.core.errors import ConfigError, did_you_mean, sentence
-from turnout.gateway.config import CandidateSettings, Config, ModelSettings, SequencerSettings
+from turnout.gateway.config import Config, SequencerSettings
 from turnout.gateway.expected import choices, keys_in, mismatch
 from turnout.gateway.secret import resolved
 from turnout.gateway.settings import Settings, check_plain
 from turnout.gateway.settings_keys import KeySettings
+from turnout.gateway.settings_models import CandidateSettings, ModelSettings
 from turnout.gateway.settings_providers import (
     AnthropicSettings,
     AzureSettings,
@@ -216,7 +217,7 @@ def _resolve(config: Config, folder: Path) -> Config:
     }
     return msgspec.structs.replace(
         config,
-        deployment=str(folder / config.deployment),
+        deployment=None if config.deployment is None else str(folder / config.deployment),
         rollout=None
         if config.rollout is None
         else msgspec.structs.replace(config.rollout, deployment=str(folder / config.rollout.deployment)),

@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 _START_S = 60.0
 _LONGEST_WAIT_S = 5.0
 _SPARE_S = 5.0
+_POLL_S = 0.02
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
@@ -75,6 +76,8 @@ class Crew:
         self._told: queue.Queue[tuple[int, dict[str, Any] | None]] = queue.Queue()
         self._workers: dict[int, _Worker] = {}
         self._is_stopping = False
+        self._is_hasty = False
+        """Whether nobody is to be let in any more, as on Ctrl-C."""
         self._told_notices = frozenset[str]()
         self._folder = ""
         self._address: tuple[str, int] = "", 0
@@ -176,9 +179,9 @@ class Crew:
         self._told_notices = frozenset(notices)
         self.ready(Ready(base_url=f"http://{shown_address(reserved)}/v1", notices=tuple(notices)))
 
-    def _signal_all(self, number: int) -> None:
+    def _signal_all(self, number: int, *, but_ready: bool = False) -> None:
         for worker in self._workers.values():
-            if worker.process.poll() is None:
+            if worker.process.poll() is None and not (but_ready and worker.is_ready):
                 worker.process.send_signal(number)
 
     def _reload_all(self, *, but: int | None = None) -> None:
@@ -192,19 +195,31 @@ class Crew:
                 worker.is_stale = True
 
     def _stop_all(self) -> None:
-        """Tell every worker to drain, and wait for it; who does not end is killed."""
+        """Tell every worker to end, and wait for it; who does not is killed."""
+        if self._is_stopping and not self._is_hasty:
+            self._signal_all(signal.SIGTERM)
+        else:
+            self._hasten()
+            # Who is not there yet would start before it reads that.
+            self._signal_all(signal.SIGTERM, but_ready=True)
         self._is_stopping = True
-        self._signal_all(signal.SIGTERM)
         deadline_s = time.monotonic() + self.settings.server.drain_s + _SPARE_S
         for worker in self._workers.values():
             process = worker.process
-            try:
-                process.wait(max(0.1, deadline_s - time.monotonic()))
-            except subprocess.TimeoutExpired:
+            while process.poll() is None and time.monotonic() < deadline_s:
+                time.sleep(_POLL_S)
+                if self._is_hasty:
+                    self._hasten()
+            if process.poll() is None:
                 process.kill()
                 process.wait()
-            if process.stdin is not None:
-                process.stdin.close()
+        self._hasten()
+
+    def _hasten(self) -> None:
+        """Have every worker drain at once: whoever is waited for before that is let in no more."""
+        for worker in self._workers.values():
+            if worker.process.stdin is not None:
+                worker.process.stdin.close()
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -219,5 +234,7 @@ class Crew:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if number == getattr(signal, "SIGHUP", None):
             self._reload_all()
-        else:
-            self._is_stopping = True
+            return
+        if self._is_stopping or number == signal.SIGINT:
+            self._is_hasty = True
+        self._is_stopping = True

@@ -13,7 +13,7 @@ from turnout.core.candidate import Candidate, PriceCard, check_unique
 from turnout.core.errors import InputError, UnknownNameError, did_you_mean, sentence
 from turnout.gateway.build import load_deployment
 from turnout.gateway.config import Config
-from turnout.gateway.prices import read_prices
+from turnout.gateway.prices import prices_of, read_prices
 from turnout.gateway.providers import build
 from turnout.gateway.providers.base import Provider, places_of, unrouted_of
 from turnout.gateway.settings_prices import PricesSettings
@@ -46,22 +46,22 @@ def members_of_config(config: Config, names: Sequence[str] = ()) -> tuple[Member
     `names` leaves the others out. A model of the section `models` is in the pool where there is no deployment
     yet, or where it is named. Raises `ConfigError`, `ArtifactError`, or `UnknownNameError` for other names.
     """
-    outside = unrouted_of(config)
-    if Path(config.deployment).exists():
+    if config.deployment is not None and Path(config.deployment).exists():
         pool = list(load_deployment(config.deployment).candidates)
+        outside = unrouted_of(config, [one.name for one in pool])
         pool += [one for name, one in outside.items() if name in names]
     else:
-        pool = [parse_candidate(name) for name in config.candidates] + list(outside.values())
+        pool = [parse_candidate(name) for name in config.candidates] + list(unrouted_of(config).values())
     if not pool:
         raise InputError(
             sentence(
                 "the settings name nobody to ask",
                 allowed="a deployment that is there, or sections 'candidates.NAME' or 'models.NAME'",
-                got=config.deployment,
+                got=config.deployment or "neither",
                 do="add a section for every model",
             )
         )
-    prices = read_prices(config.prices, tuple(pool))
+    prices = prices_of(config, pool, ())
     known = {one.name: one if prices is None else prices.priced(one) for one in pool}
     for name in names:
         if name not in known:

@@ -16,8 +16,8 @@ from tests.gateway.pool import make_deployment
 from tests.gateway.settings import make_config
 from tests.gateway.told import Asked, Say, Told, told_server, whole
 from turnout.core import Candidate
-from turnout.gateway.config import CandidateSettings
 from turnout.gateway.lifecycle import running
+from turnout.gateway.settings_models import CandidateSettings
 from turnout.gateway.settings_providers import AnthropicSettings
 
 PLAIN = Candidate(model="plain")

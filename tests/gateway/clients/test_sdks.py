@@ -15,8 +15,8 @@ from pydantic import SecretStr
 from tests.gateway.anthropic_upstream import TEXT, TOOL_USE, AnthropicUpstream, anthropic_server, message
 from tests.gateway.pool import make_deployment
 from tests.gateway.settings import make_config
-from turnout.gateway.config import CandidateSettings
 from turnout.gateway.lifecycle import running
+from turnout.gateway.settings_models import CandidateSettings
 from turnout.gateway.settings_providers import AnthropicSettings
 
 pytestmark = pytest.mark.filterwarnings("default")

@@ -206,9 +206,13 @@ class Provider(ABC):
         return
 
 
-def unrouted_of(config: Config) -> dict[str, Candidate]:
-    """Return the models that are served by name and never chosen, by name."""
-    return {name: Candidate(model=name, price_card=own.price_card) for name, own in config.models.items()}
+def unrouted_of(config: Config, pool: Collection[str] = ()) -> dict[str, Candidate]:
+    """Return the models that are served and never chosen, by name: those that are not in `pool`."""
+    return {
+        name: Candidate(model=name, price_card=own.price_card)
+        for name, own in config.models.items()
+        if name not in pool
+    }
 
 
 Place = tuple[Provider, str]
@@ -237,7 +241,7 @@ def places_of(
     places: dict[str, Place] = {}
     for candidate in candidates:
         provider = providers[config.provider_of(candidate.name)]
-        own = config.candidates.get(candidate.name) or config.models.get(candidate.name)
+        own = config.own_of(candidate.name)
         model = None if own is None else own.model
         places[candidate.name] = provider, provider.model_name(candidate) if model is None else model
     return places

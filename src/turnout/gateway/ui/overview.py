@@ -18,8 +18,8 @@ SPANS_S = {"15m": 900.0, "1h": 3600.0, "24h": 86_400.0, "7d": 604_800.0, "30d": 
 def overview(parts: Parts, name: str) -> dict[str, Any]:
     """Return the document of a span that ends now; raises `sqlite3.Error` where the ledger cannot be read."""
     deployment = parts.selector.deployment
-    frontier = deployment.frontier
-    single = None if frontier is None else deployment.candidates[frontier.best].name
+    frontier = None if deployment is None else deployment.frontier
+    single = None if frontier is None else parts.selector.candidates[frontier.best].name
     now_s = parts.clock.now_s()
 
     def ask(look: Look) -> dict[str, Any]:
@@ -37,11 +37,11 @@ def overview(parts: Parts, name: str) -> dict[str, Any]:
 
     return {
         **look_at(parts.ledger.path, url_of(parts.ledger.sender), ask),
-        "curve": curve(deployment, parts.selector.goal),
+        "curve": None if deployment is None else curve(deployment, parts.selector.goal),
         "breakers": parts.breakers.listed(),
         "gateway": {
-            "fingerprint": deployment.fingerprint,
-            "candidates": list(parts.selector.by_name),
+            "fingerprint": parts.selector.fingerprint,
+            "candidates": list(parts.selector.by_name) or list(parts.selector.unrouted),
             "ledger_failure": parts.ledger.failure,
             "is_shared": parts.ledger.sender is not None,
             "running": parts.gate.num_running,

@@ -98,7 +98,9 @@ export function frontier(data) {
   const curve = data.curve;
   at("promise").textContent = curve ? curve.dial.promise : "";
   if (!curve) {
-    put(at("curve"), make("p", { class: "empty", text: "Nothing was calibrated with costs, so there is no curve to show." }));
+    put(at("curve"), make("p", { class: "empty", text: data.gateway.fingerprint
+      ? "Nothing was calibrated with costs, so there is no curve to show."
+      : "Without a deployment nobody is chosen, so there is no curve to show." }));
     return;
   }
   const dial = curve.dial.usd_per_1k === null ? [] : [curve.dial];

@@ -53,7 +53,7 @@ function state(data) {
   const { ledger_failure: failure, is_shared: isShared, running, waiting, fingerprint } = data.gateway;
   const isAlone = isShared && data.whose !== "all hosts";
   const whose = !isShared ? "" : isAlone ? "PostgreSQL is away, so this host alone is shown \u00b7 " : "all hosts \u00b7 ";
-  const text = failure ? `the ledger cannot be written: ${failure}` : `${whose}${running} running${waiting ? `, ${waiting} waiting` : ""}${isShared ? " here" : ""} \u00b7 deployment ${fingerprint}`;
+  const text = failure ? `the ledger cannot be written: ${failure}` : `${whose}${running} running${waiting ? `, ${waiting} waiting` : ""}${isShared ? " here" : ""} \u00b7 ${fingerprint ? `deployment ${fingerprint}` : "no deployment: clients name their model"}`;
   at("state").dataset.good = String(!failure && !isAlone);
   if (at("state").textContent !== text) at("state").textContent = text;
 }
