@@ -144,7 +144,8 @@ def measure_mixed(
 
 
 def _options(new_tokens: int) -> dict[str, Any]:
-    return {"do_sample": False, "max_new_tokens": new_tokens, "min_new_tokens": new_tokens}
+    """Return what makes every answer as long, without what would hold its end back at every token."""
+    return {"do_sample": False, "max_new_tokens": new_tokens, "eos_token_id": None}
 
 
 def answer(routed: RoutedDepth, ids_BT: Tensor, mask_BT: Tensor, new_tokens: int) -> Tensor:

@@ -139,9 +139,8 @@ class RoutedBlock:
 
     def __call__(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Return the hidden states after 0, 1 or 2 calls of the block, each sequence its own number."""
-        going = self.routed.going
-        if going is not None:
-            return self._go_on(going[self.layer], hidden_states, args, kwargs)
+        if self.routed.going is not None:
+            return self.go_on(hidden_states, args, kwargs)
         cache = kwargs.get(self.keyword)
         if not isinstance(cache, Cache):
             cache = find_cache((*kwargs.values(), *args))
@@ -160,10 +159,12 @@ class RoutedBlock:
             slots.settle(functools.partial(self._rows_after, hidden_BTD=hidden_states))
         return hidden_states
 
-    def _go_on(
-        self, slots: CallSlots, hidden_BTD: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Tensor:
-        """Do what `_call` does, where nothing is left to decide: for each further token, so in few steps."""
+    def go_on(self, hidden_BTD: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """Do what a call does where nothing is left to decide: for each further token, so in few steps."""
+        going = self.routed.going
+        if going is None:
+            return self(hidden_BTD, *args, **kwargs)
+        slots = going[self.layer]
         if slots.only is None:
             return self._call(slots, hidden_BTD, args, kwargs)
         call, slots.active = slots.only

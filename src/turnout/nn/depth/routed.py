@@ -17,6 +17,7 @@ from turnout.nn.depth.blocks import RoutedBlock, RoutedGenerate
 from turnout.nn.depth.contract import DepthRouter, check_counts
 from turnout.nn.depth.passes import Pass, begin, shared_rows
 from turnout.nn.depth.slots import CallSlots, adopt, check_config
+from turnout.nn.depth.walk import Walk
 from turnout.nn.one_thread import OneThread
 
 Watcher = Callable[[int, Tensor, Tensor], None]
@@ -70,6 +71,7 @@ class RoutedDepth:
         blocks = list(getattr(owner, name))
         self.model: Any = model
         self.owner: Any = owner
+        self._name = name
         self.strict = strict
         self.layers = len(blocks)
         self.whole_from = whole_from
@@ -89,6 +91,7 @@ class RoutedDepth:
         self._thread = OneThread("RoutedDepth")
         self._blocks: list[RoutedBlock] = []
         self._hooks: list[Any] = []
+        self._walk: Walk | None = None
         self._generate: RoutedGenerate | None = None
         self._bare = blocks
         self.wrap()
@@ -98,9 +101,10 @@ class RoutedDepth:
         if any(isinstance(block.__dict__.get("forward"), RoutedBlock) for block in self._bare):
             raise InputError(sentence("RoutedDepth: this model is wrapped already", do="call unwrap first"))
         self._blocks = [RoutedBlock(block=b, layer=i, routed=self) for i, b in enumerate(self._bare)]
+        self._walk = Walk(owner=self.owner, name=self._name, blocks=self._blocks)
         self._hooks = [
             self.owner.register_forward_pre_hook(self._begin, with_kwargs=True),
-            self.owner.register_forward_hook(self._end),
+            self.owner.register_forward_hook(self._end, always_call=True),
         ]
         if hasattr(self.model, "generate"):
             self._generate = RoutedGenerate(model=self.model, routed=self)
@@ -129,13 +133,15 @@ class RoutedDepth:
 
     def unwrap(self) -> Any:
         """Return the model as it was; it has no trace of the wrapper."""
+        if self._walk is not None:
+            self._walk.end()
         for block in self._blocks:
             block.remove()
         for hook in self._hooks:
             hook.remove()
         if self._generate is not None:
             self._generate.remove()
-        self._blocks, self._hooks, self._generate = [], [], None
+        self._blocks, self._hooks, self._generate, self._walk = [], [], None, None
         return self.model
 
     @contextmanager
@@ -325,6 +331,9 @@ class RoutedDepth:
         position_BT = kwargs.get("position_ids")
         if self._turns and position_BT is not None and any(slots.chooses for slots in self.going):
             kwargs["position_ids"] = shared_rows(position_BT)
+        # Dynamo would trace what is put into a module's place.
+        if self._walk is not None and not torch.compiler.is_compiling():
+            self._walk.begin()
         return args, kwargs
 
     def _going(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[CallSlots] | None:
@@ -353,8 +362,11 @@ class RoutedDepth:
                 return None
         return layers
 
-    def _end(self, _module: nn.Module, _args: tuple[Any, ...], _output: Any) -> None:
+    def _end(self, _module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
         now, self._pass, self.going = self._pass, None, None
-        if now is not None and len(now.counts) == self.layers:
+        if self._walk is not None and not torch.compiler.is_compiling():
+            self._walk.end()
+        # There is no output where the forward failed.
+        if now is not None and output is not None and len(now.counts) == self.layers:
             with torch.inference_mode(False):
                 self._counts_BL = torch.stack([now.counts[layer] for layer in range(self.layers)], dim=1)
