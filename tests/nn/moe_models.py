@@ -134,6 +134,13 @@ def tokens(*, batch: int = 2, length: int = 12, seed: int = 0) -> torch.Tensor:
     return torch.randint(4, 64, (batch, length), generator=torch.Generator().manual_seed(seed))
 
 
+def begun_alike() -> tuple[torch.Tensor, torch.Tensor]:
+    """Return two batches of eight texts that all begin with the same token (8, 16)."""
+    first, second = (tokens(batch=8, length=16, seed=seed) for seed in (0, 1))
+    first[:, 0] = second[:, 0] = 1
+    return first, second
+
+
 def generated(model, *, new_tokens: int = 4) -> list[torch.Tensor]:
     """Return what a model generates greedily after `tokens()`, with a cache, and the logits of each step."""
     ids_BT = tokens()

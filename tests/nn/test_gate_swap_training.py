@@ -9,7 +9,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel
 
-from tests.nn.moe_models import decisive, tokens
+from tests.nn.moe_models import begun_alike, decisive, tokens
 from turnout.core.errors import ArtifactError
 from turnout.nn.gate_swap import GateSwap
 from turnout.nn.left_out import LeftOut
@@ -104,11 +104,17 @@ def test_nobody_is_warned_without_need(who: str) -> None:
 
 
 @pytest.mark.parametrize("order", ["sum", "one by one", "a reference between"])
+@pytest.mark.parametrize("is_begun_alike", [False, True])
 @pytest.mark.parametrize(("gate", "options"), [("top_k", {}), ("recurrent", {"is_shared": True})])
-def test_passes_that_wait_keep_their_padding_under_checkpointing(gate, options, order) -> None:
-    batches = tokens(), tokens().flip(1)
+def test_passes_that_wait_keep_their_padding_under_checkpointing(
+    gate, options, order, is_begun_alike
+) -> None:
+    batches = begun_alike() if is_begun_alike else (tokens(), tokens().flip(1))
     masks = [torch.ones_like(ids_BS) for ids_BS in batches]
-    masks[0][0, :3], masks[1][1, :2] = 0, 0
+    if is_begun_alike:
+        masks[0][::2, 10:], masks[1][1::2, 10:] = 0, 0
+    else:
+        masks[0][0, :3], masks[1][1, :2] = 0, 0
     grads = []
     for is_checkpointed in (False, True):
         model = decisive("olmoe")

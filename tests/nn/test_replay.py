@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
-from tests.nn.moe_models import FAMILIES, decisive, tokens
+from tests.nn.moe_models import FAMILIES, begun_alike, decisive, tokens
 from turnout.core.errors import ArtifactError, InputError, ShapeError
 from turnout.nn.gate_hook import GateHook
 from turnout.nn.replay import load_routings, replaying, save_routings
@@ -72,12 +73,16 @@ def test_current_weights_are_those_of_the_gate_now_and_have_its_gradient(model) 
     assert bool(weight.grad.any())
 
 
+@pytest.mark.parametrize("is_begun_alike", [False, True])
 @pytest.mark.parametrize("is_first_first", [False, True])
 @pytest.mark.parametrize("is_reentrant", [False, True])
 def test_training_on_what_was_recorded_is_the_same_under_checkpointing(
-    is_reentrant: bool, is_first_first: bool
+    is_reentrant: bool, is_first_first: bool, is_begun_alike: bool
 ) -> None:
-    batches, grads, counts = (tokens(), tokens().flip(1)), [], []
+    batches: tuple[Tensor, ...] = tokens(), tokens().flip(1)
+    if is_begun_alike:
+        batches = begun_alike()
+    grads, counts = [], []
     for is_checkpointed in (False, True):
         model = decisive("olmoe").train()
         hook = GateHook(model)
@@ -106,6 +111,26 @@ def test_training_on_what_was_recorded_is_the_same_under_checkpointing(
     assert grads[0].keys() == grads[1].keys()
     for name, expected in grads[0].items():
         assert torch.allclose(grads[1][name], expected, rtol=1e-4, atol=1e-6), name
+
+
+@pytest.mark.parametrize("is_reentrant", [False, True])
+def test_passes_of_the_same_states_with_other_records_are_refused_under_checkpointing(is_reentrant) -> None:
+    model = decisive("olmoe").train()
+    hook = GateHook(model)
+    with torch.no_grad(), hook.recording() as records:
+        model(input_ids=tokens())
+        model(input_ids=tokens())
+    model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": is_reentrant})
+    for is_same in (True, False):
+        if not is_same:
+            records[0][1] = replace(records[0][1], indices_TK=records[0][1].indices_TK.flip(0))
+        with replaying(hook, records):
+            losses = [model(input_ids=tokens(), labels=tokens()).loss for _ in range(2)]
+            if is_same:
+                torch.stack(losses).sum().backward()
+                continue
+            with pytest.raises(InputError, match="two passes of the same states wait"):
+                torch.stack(losses).sum().backward()
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from collections.abc import Callable
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
+
+from turnout.core.errors import InputError, sentence
 
 What = TypeVar("What")
 
 MOST = 32
 """So many passes may wait for their backward pass."""
 
-SAMPLE = (8, 64)
-"""Of how many rows, and numbers of each, a pass is known again."""
+SUMS = 4
+"""So many weighted sums of each row a pass is known again by."""
 
 
 def is_computed_again() -> bool:
@@ -30,34 +33,73 @@ def may_be_computed_again() -> bool:
     return top is None or top(True) is not None
 
 
+class _Pass(NamedTuple, Generic[What]):
+    sums_TR: Tensor
+    has_graph: bool
+    what: What
+
+
 class Passes(Generic[What]):
     """What belongs to each pass of a layer, to be found by the pass that computes it again.
 
     Backward passes come in any order, and some never: two losses, a reference that learns nothing between
-    two passes. What is computed again has the same states as before, so that it is known by some of them.
+    two passes. What is computed again has the same states as before, so that it is known by them, all of
+    them: passes may begin alike, with one prompt or one token in front.
     """
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[int, Tensor, What]] = []
+        self._waiting: list[_Pass[What]] = []
 
     def note(self, x_TD: Tensor, what: What) -> None:
         """Keep what belongs to a pass with these states."""
-        self._waiting.append((x_TD.shape[0], _some(x_TD), what))
+        self._waiting.append(_Pass(_sums(x_TD), torch.is_grad_enabled(), what))
         del self._waiting[:-MOST]
 
-    def take(self, x_TD: Tensor) -> What | None:
-        """Return, and forget, what belongs to the pass with these states, the latest alike, or None."""
-        near = [index for index, (tokens, _, _) in enumerate(self._waiting) if tokens == x_TD.shape[0]]
+    def take(self, x_TD: Tensor, is_same: Callable[[What, What], bool]) -> What | None:
+        """Return, and forget, what belongs to the pass with these states, or None.
+
+        Raises `InputError` where passes with the same states wait to which not the same belongs.
+        """
+        near = [index for index, known in enumerate(self._waiting) if known.sums_TR.shape[0] == x_TD.shape[0]]
+        # Reentrant checkpointing computes first without a graph and again without hooks, the other with both.
+        kind = _has_hooks()
+        near = [index for index in near if self._waiting[index].has_graph == kind] or near
         if not near:
             return None
         if len(near) > 1:
-            some = _some(x_TD)
-            # Nearest and not equal: sums on a GPU may differ in their last digits.
-            off = torch.stack([(self._waiting[index][1] - some).abs().sum() for index in near[::-1]])
-            near = [near[::-1][int(off.nan_to_num(torch.inf).argmin())]]
-        return self._waiting.pop(near[0])[2]
+            near = self._alike(near, _sums(x_TD))
+        if not all(is_same(self._waiting[near[-1]].what, self._waiting[index].what) for index in near[:-1]):
+            raise _not_to_tell()
+        return self._waiting.pop(near[-1]).what
+
+    def _alike(self, near: list[int], sums_TR: Tensor) -> list[int]:
+        # Nearest and not equal: sums on a GPU may differ in their last digits.
+        off = torch.stack([(self._waiting[index].sums_TR - sums_TR).abs().sum() for index in near])
+        found: list[float] = off.nan_to_num(torch.inf).tolist()
+        least = min(found)
+        return (
+            [index for index, of in zip(near, found, strict=True) if of == least]
+            if least < torch.inf
+            else near[-1:]
+        )
 
 
-def _some(x_TD: Tensor) -> Tensor:
-    rows, numbers = SAMPLE
-    return x_TD.detach()[:: max(x_TD.shape[0] // rows, 1), :numbers].float().clone()
+def _not_to_tell() -> InputError:
+    what = "activation checkpointing: two passes of the same states wait, and which one is computed again"
+    do = "run the backward pass of one before the other's forward pass, or both without checkpointing"
+    allowed = "passes of other states, or for which the same was kept"
+    return InputError(sentence(what, allowed=allowed, got="not to be told", do=do))
+
+
+def _has_hooks() -> bool:
+    top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
+    return top is not None and top(True) is not None
+
+
+def _sums(x_TD: Tensor) -> Tensor:
+    """Return weighted sums of every row (T, R), in which passes differ that differ in any number."""
+    count = x_TD.shape[1] * SUMS
+    # No weight is another's multiple; a generator's would be made anew on every device.
+    weights_DR = torch.arange(1, count + 1, device=x_TD.device).mul(0.7548776662).cos().view(-1, SUMS)
+    with torch.no_grad():
+        return (x_TD.detach() @ weights_DR.to(x_TD.dtype)).float()

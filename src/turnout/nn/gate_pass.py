@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from turnout.core.errors import InputError, sentence
@@ -32,6 +33,15 @@ def called_with_tokens(model: nn.Module, block_name: str) -> nn.Module:
             return module
     what = f"{block_name}: its model has an encoder and a decoder, and the block's padding is not known"
     raise InputError(sentence(what, allowed="a block in a module that is called with `attention_mask`"))
+
+
+def _is_same(one: Known, other: Known) -> bool:
+    return all(
+        torch.equal(is_one, is_other)
+        if isinstance(is_one, Tensor) and isinstance(is_other, Tensor)
+        else is_one is is_other
+        for is_one, is_other in zip(one, other, strict=True)
+    )
 
 
 class ForwardPass:
@@ -107,7 +117,7 @@ class ForwardPass:
         """Return what is known of the pass that runs, or of the one that is computed again."""
         passes = self._passes.setdefault(layer, Passes())
         if is_computed_again():
-            return passes.take(x_TD) or now
+            return passes.take(x_TD, _is_same) or now
         if is_training and may_be_computed_again():
             passes.note(x_TD, now)
         return now

@@ -63,7 +63,7 @@ def replaying(
         raise InputError(
             sentence("replaying: weights='current'", allowed="a GateHook with the rules of its gates")
         )
-    counters = [_Counter() for _ in records]
+    counters = [_Counter(of_layer) for of_layer in records]
 
     def change(number: int, now: Routing) -> Routing:
         before = _recorded(records, number, counters[number].next(now.logits_TE), now, hook)
@@ -86,17 +86,26 @@ def replaying(
 class _Counter:
     """Numbers one layer's passes; what a backward pass computes again has the number that it had."""
 
-    def __init__(self) -> None:
+    def __init__(self, records: Sequence[Routing]) -> None:
+        self.records = records
         self.count = 0
         self.passes: Passes[int] = Passes()
 
     def next(self, logits_TE: Tensor) -> int:
         """Return the number of the pass that runs, with these logits."""
-        if is_computed_again() and (number := self.passes.take(logits_TE)) is not None:
+        if is_computed_again() and (number := self.passes.take(logits_TE, self._is_same)) is not None:
             return number
         self.passes.note(logits_TE, self.count)
         self.count += 1
         return self.count - 1
+
+    def _is_same(self, one: int, other: int) -> bool:
+        records = [self.records[number] for number in (one, other) if number < len(self.records)]
+        if len(records) < 2:
+            return False
+        one_of, other_of = records
+        pairs = ((one_of.indices_TK, other_of.indices_TK), (one_of.weights_TK, other_of.weights_TK))
+        return all(torch.equal(was, is_now) for was, is_now in pairs)
 
 
 def _rest(before: Routing, now: Routing) -> tuple[Any, ...]:
