@@ -39,3 +39,14 @@ def test_ties_go_to_the_first_and_what_is_no_number_has_its_place() -> None:
     score_TE[2] = -torch.inf
     score_TE[2, 5] = -3.0
     assert best_by_kernel(score_TE, 3).tolist() == [[0, 1, 2], [4, 0, 1], [5, 0, 1]]
+
+
+@needs_triton
+@pytest.mark.filterwarnings("ignore:.*autograd.function.Function.* should not be instantiated")
+def test_compiled_code_calls_the_kernel_as_it_is() -> None:
+    torch.compiler.reset()
+    function = lambda score_TE: best_by_kernel(score_TE + 1, 3)  # noqa: E731
+    compiled = torch.compile(function, backend="eager", fullgraph=True)
+    score_TE = torch.randn(37, 9, device=DEVICE)
+    assert torch.equal(compiled(score_TE), (score_TE + 1).topk(3, dim=-1)[1])
+    torch.compiler.reset()

@@ -320,8 +320,8 @@ def test_a_gate_that_sees_later_tokens_does_not_decode() -> None:
 def test_logits_that_are_no_numbers_are_refused() -> None:
     model = decisive("mixtral")
     swap = GateSwap.of(model, "top_k")
-    swap.gates[0].get_parameter("weight_ED").data[1] = float("nan")
-    with pytest.raises(InputError, match="are NaN"):
+    swap.gates[1].get_parameter("weight_ED").data[1] = float("nan")
+    with pytest.raises(InputError, match=r"^model\.layers\.1\.mlp \(TopKGate\): logits of .* are NaN"):
         model(input_ids=tokens())
 
 

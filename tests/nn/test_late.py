@@ -119,6 +119,21 @@ def test_what_is_no_number_is_refused_by_the_next_pass(value) -> None:
     refuse_arrived(wait=True)
 
 
+def test_the_layer_that_was_wrong_is_named_and_not_the_one_that_asks() -> None:
+    gates = [TopKGate(width=16, num_experts=8) for _ in range(3)]
+    gates[1].weight_ED.data[0, 0] = torch.nan
+    x_TD = torch.randn(6, 16)
+    for number, gate in enumerate(gates):
+        if number == 2:
+            with pytest.raises(InputError, match=r"TopKGate \(layer 1 of 0 to 2\): logits of a token"):
+                gate(x_TD, GateContext(layer=number, num_layers=3))
+        else:
+            gate(x_TD, GateContext(layer=number, num_layers=3))
+    gates[1](x_TD, GateContext(layer=1, num_layers=3, name="model.layers.7.mlp"))
+    with pytest.raises(InputError, match=r"model\.layers\.7\.mlp \(TopKGate\): logits of a token"):
+        refuse_arrived(wait=True)
+
+
 def test_what_stands_at_padding_is_refused_by_nobody_and_padding_alone_is() -> None:
     gate, x_TD = TopKGate(width=16, num_experts=8), torch.randn(6, 16)
     x_TD[1] = torch.nan
@@ -259,3 +274,45 @@ def test_no_more_than_so_many_answers_wait_for_a_device_that_is_behind() -> None
     assert len(answers) == 1
     with pytest.raises(InputError, match="number 7"):
         refuse_arrived(wait=True)
+
+
+class _Untouchable:
+    """An event while a graph is captured: whoever asks it or waits for it ends the capture."""
+
+    def query(self) -> bool:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    synchronize = query
+
+
+def test_while_a_graph_is_captured_nobody_asks_an_event_or_waits(monkeypatch) -> None:
+    error = same(_error, 9)
+    late_module._waiting.answers.append(
+        late_module._Answer(values_N=torch.tensor([torch.nan]), errors=(error,), arrival=_Untouchable())
+    )
+    gate, x_TD = TopKGate(width=16, num_experts=8), torch.randn(6, 16)
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.cuda, "is_initialized", lambda: True)
+        patched.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+        refuse_arrived()
+        refuse_arrived(wait=True)
+        gate(x_TD)
+        # What a kernel of an earlier pass wrote is memory of the processor, and is read as ever.
+        place = sign(same(_error, 10), torch.device("cpu"))
+        place.fill_(1)
+        with pytest.raises(InputError, match="number 10"):
+            refuse_arrived()
+    refuse_arrived(wait=True)
+
+
+def test_while_a_graph_is_captured_no_memory_of_the_processor_is_asked_for(monkeypatch) -> None:
+    monkeypatch.setattr(late_module, "_waiting", late_module._Waiting())
+    processor = torch.device("cpu")
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.cuda, "is_initialized", lambda: True)
+        patched.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+        place = sign(same(_error, 11), processor)
+        assert place.shape == (1,)
+        assert not late_module._waiting.boards
+    assert sign(same(_error, 11), processor) is not place
+    assert len(late_module._waiting.boards) == 1

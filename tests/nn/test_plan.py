@@ -141,6 +141,9 @@ def test_shapes_that_do_not_fit_are_refused_as_an_equation() -> None:
             SparsePlan.from_choices(torch.ones(2, 2), wrong_TK, num_experts=4)
     with pytest.raises(InputError, match="int32"):
         replace(example(), offsets_E=example().offsets_E.long())
+    for name in ("tokens_N", "experts_N", "columns_N"):
+        with pytest.raises(InputError, match=rf"{name} of a plan.*torch\.int64.*int32.*long\(\)"):
+            replace(example(), **{name: getattr(example(), name).int()})
     with pytest.raises(InputError, match="one device"):
         replace(example(), weights_N=torch.ones(8, device="meta"))
 

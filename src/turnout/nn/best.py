@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-
 import torch
 from torch import Tensor
 
-from turnout.nn.operation import current
+from turnout.nn.operation import define
+from turnout.nn.probe import Probe
 
 MANY_ROWS = 256
 """Fewer rows are one short launch whoever does it."""
@@ -35,30 +34,39 @@ def best_of(score_TE: Tensor, k: int) -> Tensor:
 
 def best_by_kernel(score_TE: Tensor, k: int) -> Tensor:
     """Return what `best_of` does; needs Triton, and a GPU or its interpreter."""
+    best_TK: Tensor = _operation(score_TE, k)
+    return best_TK
+
+
+def _best(score_TE: Tensor, k: int) -> Tensor:
     import triton
 
     from turnout.nn.best_kernel import best_kernel
 
     num_tokens, num_experts = score_TE.shape
-    best_TK = torch.empty(num_tokens, k, dtype=torch.int64, device=score_TE.device)
+    best_TK = _output(score_TE, k)
     columns = triton.next_power_of_2(num_experts)
     rows = max(1024 // columns, 1)
     if num_tokens:
         grid = (triton.cdiv(num_tokens, rows),)
-        with current(score_TE):
-            best_kernel[grid](
-                score_TE.contiguous(), best_TK, num_tokens, num_experts, K=k, ROWS=rows, COLUMNS=columns
-            )
+        best_kernel[grid](
+            score_TE.contiguous(), best_TK, num_tokens, num_experts, K=k, ROWS=rows, COLUMNS=columns
+        )
     return best_TK
 
 
-@functools.cache
-def _works(device: torch.device) -> bool:
+def _output(score_TE: Tensor, k: int) -> Tensor:
+    return score_TE.new_empty(score_TE.shape[0], k, dtype=torch.int64)
+
+
+_operation = define("best_by_kernel(Tensor score_TE, int k) -> Tensor", _best, _output)
+
+
+@torch.inference_mode()
+def _is_right(device: torch.device) -> bool:
     """Whether Triton is there and finds what `torch.topk` finds."""
-    with torch.inference_mode():
-        score_TE = torch.arange(512.0, device=device).view(32, 16).sin()
-        try:
-            found_TK = best_by_kernel(score_TE, 3)
-        except Exception:  # noqa: BLE001 - a compiler for kernels may fail in any way, and torch has its own
-            return False
-        return torch.equal(found_TK, torch.topk(score_TE, 3, dim=-1)[1])
+    score_TE = torch.arange(512.0, device=device).view(32, 16).sin()
+    return torch.equal(best_by_kernel(score_TE, 3), torch.topk(score_TE, 3, dim=-1)[1])
+
+
+_works = Probe(_is_right, otherwise=False)

@@ -83,6 +83,7 @@ class ForwardPass:
         state: Tensor | None,
         *,
         has_graph: bool = True,
+        name: str = "",
     ) -> GateContext:
         """Return what is known of T tokens in one layer.
 
@@ -109,6 +110,7 @@ class ForwardPass:
             experts=experts,
             layer=layer,
             num_layers=num_layers,
+            name=name,
             is_autoregressive=self.cache is not None,
             num_past=0 if self.cache is None else self.num_past,
         )

@@ -221,7 +221,9 @@ class GateSwap(nn.Module):
             state = None if before is None else before.state
             had_graph = is_first or self._has_graph[index - 1]
             running = self._passes[index]
-            context = running.context(x_TD, number, num_layers, layer.experts, state, has_graph=had_graph)
+            context = running.context(
+                x_TD, number, num_layers, layer.experts, state, has_graph=had_graph, name=layer.name
+            )
             if context.state is not None and has_graph > running.state_has_graph:
                 raise no_graph(f"{layer.name}: the state that the layer before left")
             plan = gate.train(is_training)(x_TD, context)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from turnout.core.errors import TurnoutError
+from turnout.nn.probe import Probe, is_captured
 from turnout.nn.uncompiled import untraced
 
 PLACES = 256
@@ -95,7 +96,7 @@ def refuse_later(asked: dict[Callable[[], TurnoutError], Tensor]) -> None:
     values_N = torch.stack([value.float() for value in asked.values()])
     arrival: Any = None
     if values_N.device.type == "cuda":
-        if torch.cuda.is_current_stream_capturing():
+        if is_captured():
             return
         # Into pinned memory: a copy into any other would be waited for.
         device, values_N = values_N.device, values_N.to("cpu", non_blocking=True)
@@ -118,6 +119,9 @@ def sign(error: Callable[[], TurnoutError], device: torch.device) -> Tensor:
         # Boards of one kind of memory are filled one after the other.
         is_pinned = device.type == "cuda"
         board = next((board for board in _waiting.boards if board.has_room(is_pinned=is_pinned)), None)
+        if board is None and is_captured():
+            # No new memory of the processor while a graph is captured: what is written here nobody reads.
+            return torch.zeros(1, dtype=torch.int32, device=device)
         if board is None:
             board = _Board(is_pinned=is_pinned)
             _waiting.boards.append(board)
@@ -176,8 +180,9 @@ def refuse_arrived(*, wait: bool = False) -> None:
 
 @untraced
 def _look(*, wait: bool) -> None:
-    answers = _waiting.answers
-    if wait:
+    # While a graph is captured nobody may ask an event, or wait.
+    answers, is_open = _waiting.answers, not is_captured()
+    if wait and is_open:
         for device in {device for _, device in _waiting.signs if device.type == "cuda"}:
             torch.cuda.synchronize(device)
     for board in _waiting.boards:
@@ -185,7 +190,7 @@ def _look(*, wait: bool) -> None:
             error = board.errors[int((board.seen_N != 0).argmax())]
             _waiting.forget()
             raise error()
-    while answers:
+    while answers and is_open:
         first = answers[0]
         if wait and first.arrival is not None:
             first.arrival.synchronize()
@@ -198,20 +203,18 @@ def _look(*, wait: bool) -> None:
                 raise error()
 
 
-@untraced
-@functools.cache
-def _looking(device: torch.device) -> Callable[..., None] | None:
+def _looks(device: torch.device) -> Callable[..., None] | None:
     """Return what looks by a kernel, where Triton is there and finds what is wrong."""
-    try:
-        from turnout.nn.late_kernel import look_for_wrong_rows
+    from turnout.nn.late_kernel import look_for_wrong_rows
 
-        value_TX = torch.zeros(3, 2, device=device)
-        value_TX[1] = torch.inf
-        found = torch.zeros(2, dtype=torch.int32, pin_memory=device.type == "cuda")
-        for place, rows in ((found[:1], value_TX), (found[1:], value_TX[:1])):
-            look_for_wrong_rows(rows, None, place, may_close=False)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-    except Exception:  # noqa: BLE001 - a compiler for kernels may fail in any way, and torch can ask too
-        return None
+    value_TX = torch.zeros(3, 2, device=device)
+    value_TX[1] = torch.inf
+    found = torch.zeros(2, dtype=torch.int32, pin_memory=device.type == "cuda")
+    for place, rows in ((found[:1], value_TX), (found[1:], value_TX[:1])):
+        look_for_wrong_rows(rows, None, place, may_close=False)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
     return look_for_wrong_rows if found.tolist() == [1, 0] else None
+
+
+_looking: Probe[Callable[..., None] | None] = Probe(_looks, otherwise=None)

@@ -98,6 +98,10 @@ class SparsePlan(Plan):
         num_pairs = self.weights_N.shape[0] if self.weights_N.ndim == 1 else -1
         for name in ("tokens_N", "experts_N", "weights_N", "columns_N"):
             equal(name, getattr(self, name), "(N,)", (num_pairs,))
+            found = getattr(self, name).dtype
+            if name != "weights_N" and found != torch.int64:
+                do = f"pass {name}.long()"
+                raise InputError(sentence(f"{name} of a plan", allowed="torch.int64", got=found, do=do))
         equal("offsets_E", self.offsets_E, "(E,)", (self.num_experts,))
         equal("dropped_E", self.dropped_E, "(E,)", (self.num_experts,))
         if self.offsets_E.dtype != torch.int32:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from turnout.core.errors import InputError, sentence
 from turnout.nn.late import infinite_if, is_late, refuse_later, sign
+from turnout.nn.probe import Probe
 from turnout.nn.uncompiled import untraced
 
 SHORT = 64
@@ -46,6 +47,7 @@ def check_experts(least: int, most: int, num_experts: int) -> None:
             raise InputError(sentence("indices_TK", allowed=f"0 to {num_experts - 1}", got=expert))
 
 
+@untraced
 def sorted_short(indices_TK: Tensor, num_experts: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return (order_N, tokens_N, experts_N, columns_N, offsets_E) of a few choices on a processor.
 
@@ -135,23 +137,19 @@ def unknown_expert(num_experts: int) -> Callable[[], InputError]:
 Sort = Callable[[Tensor, int, Tensor], list[Tensor]]
 
 
-@untraced
-@functools.cache
-def counting(num_experts: int, device: torch.device) -> Sort | None:
+@torch.inference_mode()
+def _sorts(num_experts: int, device: torch.device) -> Sort | None:
     """Return the sort by Triton's kernels, where it is there, takes as many experts, and sorts rightly."""
-    try:
-        from turnout.nn.plan_triton import MOST_EXPERTS, by_counting
+    from turnout.nn.plan_triton import MOST_EXPERTS, by_counting
 
-        if num_experts > MOST_EXPERTS:
-            return None
-        with torch.inference_mode():
-            chosen_TK = torch.arange(6000, device=device).view(-1, 2) * 7 % 13 % num_experts
-            has_unknown = torch.zeros(1, dtype=torch.int32, pin_memory=device.type == "cuda")
-            found = by_counting(chosen_TK, num_experts, has_unknown)
-            expected = by_expert(chosen_TK.cpu(), num_experts, None)
-            is_right = (
-                all(map(torch.equal, (part.cpu() for part in found), expected)) and not has_unknown.any()
-            )
-    except Exception:  # noqa: BLE001 - a compiler for kernels may fail in any way, and torch sorts too
+    if num_experts > MOST_EXPERTS:
         return None
+    chosen_TK = torch.arange(6000, device=device).view(-1, 2) * 7 % 13 % num_experts
+    has_unknown = torch.zeros(1, dtype=torch.int32, pin_memory=device.type == "cuda")
+    found = by_counting(chosen_TK, num_experts, has_unknown)
+    expected = by_expert(chosen_TK.cpu(), num_experts, None)
+    is_right = all(map(torch.equal, (part.cpu() for part in found), expected)) and not has_unknown.any()
     return by_counting if is_right else None
+
+
+counting = Probe(_sorts, otherwise=None)

@@ -38,11 +38,11 @@ def _count_kernel(
     tl.store(counts_ptr + tl.program_id(0) * EXPERTS + tl.arange(0, EXPERTS), counts)
 
 
-@triton.jit(do_not_specialize=("num_pairs", "num_blocks"))
+@triton.jit(do_not_specialize=("num_pairs", "num_blocks", "num_columns"))
 def _place_kernel(
     expert_ptr, counts_ptr, offsets_ptr, order_ptr, token_ptr, sorted_ptr, column_ptr,
-    num_pairs, num_blocks, num_experts,
-    COLUMNS: tl.constexpr, EXPERTS: tl.constexpr, BLOCK: tl.constexpr, CHUNK: tl.constexpr,
+    num_pairs, num_blocks, num_experts, num_columns,
+    EXPERTS: tl.constexpr, BLOCK: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
     own = tl.program_id(0)
     e = tl.arange(0, EXPERTS)
@@ -68,8 +68,8 @@ def _place_kernel(
     is_pair = expert < EXPERTS
     place = within + tl.gather(shift, tl.where(is_pair, expert, 0), axis=0)
     tl.store(order_ptr + place, at.to(tl.int64), mask=is_pair)
-    tl.store(token_ptr + place, (at // COLUMNS).to(tl.int64), mask=is_pair)
-    tl.store(column_ptr + place, (at % COLUMNS).to(tl.int64), mask=is_pair)
+    tl.store(token_ptr + place, (at // num_columns).to(tl.int64), mask=is_pair)
+    tl.store(column_ptr + place, (at % num_columns).to(tl.int64), mask=is_pair)
     tl.store(sorted_ptr + place, expert.to(tl.int64), mask=is_pair)
 
 
@@ -87,8 +87,8 @@ def _by_counting(indices_TK: Tensor, num_experts: int, sign: Tensor) -> list[Ten
     )
     _place_kernel[(num_blocks,)](
         chosen_N, counts_BE, offsets_E, order_N, tokens_N, experts_N, columns_N,
-        num_pairs, num_blocks, num_experts,
-        COLUMNS=indices_TK.shape[1], EXPERTS=width, BLOCK=BLOCK, CHUNK=max(1, 4096 // width), num_warps=8,
+        num_pairs, num_blocks, num_experts, indices_TK.shape[1],
+        EXPERTS=width, BLOCK=BLOCK, CHUNK=max(1, 4096 // width), num_warps=8,
     )  # fmt: skip
     return found
 

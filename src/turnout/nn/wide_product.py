@@ -18,7 +18,7 @@ from torch import Tensor
 
 from turnout.core.errors import InputError, sentence
 from turnout.nn.executors.once import once
-from turnout.nn.uncompiled import untraced
+from turnout.nn.probe import Probe
 
 PARTS = 3
 """bfloat16 holds 8 of the 24 bits of single precision."""
@@ -90,14 +90,11 @@ def _product(left_NK: Tensor, right_KM: Tensor) -> Tensor:
     return y_NM
 
 
-@untraced
-@functools.cache
-def _has_wide(device: torch.device) -> bool:
+@torch.inference_mode()
+def _is_right(device: torch.device) -> bool:
     """Whether this torch multiplies bfloat16 to single precision here, to all digits of it."""
-    with torch.inference_mode():
-        left, right = (torch.arange(256.0, device=device).view(16, 16).bfloat16() for _ in range(2))
-        try:
-            found = _product(left, right)
-        except (NotImplementedError, RuntimeError, TypeError):
-            return False
-        return torch.equal(found.double(), left.double() @ right.double())
+    left, right = (torch.arange(256.0, device=device).view(16, 16).bfloat16() for _ in range(2))
+    return torch.equal(_product(left, right).double(), left.double() @ right.double())
+
+
+_has_wide = Probe(_is_right, otherwise=False)

@@ -7,16 +7,18 @@ from collections.abc import Iterator
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.utils import counters
 
 from turnout.nn import late
 from turnout.nn.executors.auto import make_executor
 from turnout.nn.executors.memory import LARGE_BYTES
+from turnout.nn.executors.products import segment_product
 from turnout.nn.experts import Experts
 from turnout.nn.gates.top_k import TopKGate
 from turnout.nn.late import refuse_arrived, sign
 from turnout.nn.mixture import MoE
 from turnout.nn.plan import SparsePlan
-from turnout.nn.plan_order import unknown_expert
+from turnout.nn.plan_order import sorted_short, unknown_expert
 
 pytestmark = [
     # Of torch's compiler, which asks each tensor for its gradient and makes contexts of its own.
@@ -81,3 +83,24 @@ def test_an_error_has_one_sign_in_compiled_code_too() -> None:
     assert sum(len(board.errors) for board in late._waiting.boards) == taken
     assert sign(unknown_expert(5), processor) is place
     refuse_arrived(wait=True)
+
+
+def _product(x_ND: Tensor, offsets_E: Tensor) -> Tensor:
+    weight_EJD = torch.arange(5.0 * 3 * 4).view(5, 3, 4).sin()
+    return segment_product(x_ND, weight_EJD, offsets_E)
+
+
+def _order(x_ND: Tensor, offsets_E: Tensor) -> Tensor:
+    indices_TK = torch.stack((offsets_E, offsets_E.flip(0))).long() % 5
+    return sorted_short(indices_TK, 5)[0] + x_ND.sum()
+
+
+@pytest.mark.parametrize("function", [_product, _order])
+def test_another_set_of_counts_compiles_nothing_anew(function) -> None:
+    compiled, frames = torch.compile(function, backend="eager"), []
+    for counts in ([3, 0, 4, 1, 4], [1, 1, 1, 1, 8], [0, 0, 12, 0, 0], [2, 3, 2, 3, 2], [12, 0, 0, 0, 0]):
+        x_ND = torch.randn(12, 4)
+        offsets_E = torch.tensor(counts).cumsum(0).int()
+        assert torch.equal(compiled(x_ND, offsets_E), function(x_ND, offsets_E))
+        frames.append(counters["frames"]["total"])
+    assert frames == frames[:1] * 5

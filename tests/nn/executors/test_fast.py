@@ -384,7 +384,7 @@ def test_auto_groups_a_few_rows_in_half_precision_without_gradients() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_the_first_pass_may_be_checkpointed(dtype) -> None:
-    grouped._probe.cache_clear()
+    grouped._probe.forget()
     experts, plan = make("swiglu", dtype, width=16, inner=16), plans(37)["spread"]
     x_TD = torch.randn(37, 16, dtype=dtype, requires_grad=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import inspect
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -24,7 +25,16 @@ if not HAS_TRITON or not (torch.cuda.is_available() or os.environ.get("TRITON_IN
     pytest.skip("needs Triton, and a GPU or its interpreter", allow_module_level=True)
 
 from turnout.nn import plan_order, plan_triton  # noqa: E402
-from turnout.nn.executors import auto, triton_executor, triton_products, triton_tiles  # noqa: E402
+from turnout.nn.executors import (  # noqa: E402
+    auto,
+    triton_described,
+    triton_executor,
+    triton_kernels,
+    triton_layout,
+    triton_products,
+    triton_rows,
+    triton_tiles,
+)
 from turnout.nn.executors.triton_executor import TritonExecutor  # noqa: E402
 from turnout.nn.executors.triton_layout import lay_out  # noqa: E402
 from turnout.nn.executors.triton_tiles import Tiles  # noqa: E402
@@ -156,6 +166,95 @@ def test_blocks_cover_each_experts_rows_once() -> None:
     assert busy == 4
     assert all(s < end for s, end in zip(starts[:busy], ends[:busy], strict=True))
     assert place_TK.tolist() == [list(range(40)), [-1] * 40]
+
+
+@pytest.mark.parametrize("num_experts", [1, 16, 17, 40, 300])
+def test_blocks_of_many_experts_are_looked_for_in_parts(monkeypatch, num_experts) -> None:
+    monkeypatch.setattr(triton_layout, "EXPERTS", 16)
+    counts_E = torch.randint(4, (num_experts,)) * torch.randint(20, (num_experts,))
+    offsets_E = counts_E.cumsum(0).int()
+    found = triton_layout.blocks_of(offsets_E.to(DEVICE), num_pairs=int(offsets_E[-1]), rows=16).tolist()
+    starts_E = offsets_E - counts_E
+    expected = [
+        (e, start, end)
+        for e, (first, end) in enumerate(zip(starts_E.tolist(), offsets_E.tolist(), strict=True))
+        for start in range(first, end, 16)
+    ]
+    num_blocks = len(found) // 3
+    blocks = list(zip(*(found[at * num_blocks : (at + 1) * num_blocks] for at in range(3)), strict=True))
+    assert found[-1] == len(expected)
+    assert blocks == expected + [(0, 0, 0)] * (num_blocks - len(expected))
+
+
+Launch = tuple[str, tuple[int, ...], dict[str, Any]]
+"""A kernel's name, its grid, and what it is compiled for."""
+
+
+def spied(monkeypatch, *, is_run: bool = True) -> list[Launch]:
+    """Return where launches of the kernels will be noted; they run unless `is_run` says no."""
+    found: list[Launch] = []
+
+    class Spied:
+        def __init__(self, name: str, kernel: Any) -> None:
+            self.name, self.kernel = name, kernel
+
+        def __getitem__(self, grid: tuple[int, ...]) -> Any:
+            def launch(*args: Any, **kwargs: Any) -> None:
+                kinds = self.kernel.fn.__annotations__
+                given = dict(zip(inspect.signature(self.kernel.fn).parameters, args, strict=False)) | kwargs
+                constants = {name: given[name] for name in kinds if kinds[name] == "tl.constexpr"}
+                found.append((self.name, grid, constants))
+                if is_run:
+                    self.kernel[grid](*args, **kwargs)
+
+            return launch
+
+    for module in (triton_rows, triton_kernels, triton_described, triton_layout, plan_triton):
+        for name, kernel in list(vars(module).items()):
+            if name.endswith("_kernel"):
+                monkeypatch.setattr(module, name, Spied(f"{module.__name__.split('.')[-1]}.{name}", kernel))
+    return found
+
+
+def test_a_free_number_of_choices_compiles_no_kernel_anew(monkeypatch) -> None:
+    launches, compiled = spied(monkeypatch), []
+    experts = make("swiglu", torch.float32, width=32, inner=32).to(DEVICE)
+    sign = torch.zeros(1, dtype=torch.int32, device=DEVICE)
+    for k in (2, 3, 5):
+        indices_TK = torch.rand(21, 6).topk(k).indices
+        weights_TK = torch.rand(21, k, requires_grad=True)
+        plan = SparsePlan.from_choices(weights_TK, indices_TK, num_experts=6)
+        results(TritonExecutor(), torch.randn(21, 32), plan, experts)
+        plan_triton.by_counting(indices_TK.to(DEVICE), 6, sign)
+        compiled.append({(name, *sorted(constants.items())) for name, _, constants in launches})
+        launches.clear()
+    assert len(compiled[0]) >= 8
+    assert compiled[1] == compiled[0]
+    assert compiled[2] == compiled[0]
+
+
+def test_places_are_found_only_where_they_are_read(monkeypatch) -> None:
+    launches, plan = spied(monkeypatch), plans(400)["spread"]
+    pairs = -(-plan.num_pairs // triton_layout.PAIRS)
+    blocks = -(-(-(-plan.num_pairs // 16) + plan.num_experts) // triton_layout.BLOCKS)
+    programs = {"swiglu": [blocks + pairs], "plain and biases": [blocks, blocks]}
+    for setting, expected in programs.items():
+        experts = make(setting, torch.float32, width=16, inner=16).to(DEVICE)
+        with torch.no_grad():
+            TritonExecutor().run(torch.randn(400, 16).to(DEVICE), there(plan, DEVICE), experts)
+        found = [grid for name, grid, _ in launches if name == "triton_layout._layout_kernel"]
+        assert found == [(number,) for number in expected]
+        launches.clear()
+
+
+@pytest.mark.parametrize(("dtype", "width"), [(torch.float32, 1), (torch.bfloat16, 32)], ids=str)
+def test_a_gradient_of_very_many_experts_fits_on_the_grid_of_a_device(monkeypatch, dtype, width) -> None:
+    launches = spied(monkeypatch, is_run=False)
+    left_NJ, right_NK = (torch.zeros(40, size, dtype=dtype, device=DEVICE) for size in (width, 16))
+    offsets_E = torch.full((70_000,), 40, dtype=torch.int32, device=DEVICE)
+    triton_products.pairs_gradient(left_NJ, right_NK, None, offsets_E)
+    ((_, grid, _),) = launches
+    assert grid == (70_000,)
 
 
 @pytest.mark.parametrize(("num_tokens", "k", "num_experts"), [(0, 2, 4), (1, 1, 1), (37, 3, 6), (700, 2, 64)])

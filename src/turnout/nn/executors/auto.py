@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import torch
 from torch import Tensor
 
@@ -18,7 +16,7 @@ from turnout.nn.executors.segments import SegmentExecutor
 from turnout.nn.experts import Stack
 from turnout.nn.plan import SparsePlan
 from turnout.nn.plan_dense import MergedPlan, SlotPlan
-from turnout.nn.uncompiled import untraced
+from turnout.nn.probe import Probe
 
 FEW_PAIRS = 4096
 """Up to so many pairs a GPU waits for launches, and torch's grouped product has the shortest ones."""
@@ -67,11 +65,9 @@ class AutoExecutor(Executor):
         return GroupedExecutor() if does_work else SegmentExecutor()
 
 
-@untraced
-@functools.cache
 @torch.inference_mode()
-def triton_works(device: torch.device, dtype: torch.dtype) -> bool:
-    """Return whether Triton's kernels are there and give what the naive loop gives; tried once."""
+def _is_right(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether Triton's kernels are there and give what the naive loop gives."""
     random = torch.Generator().manual_seed(0)
     x_TD = torch.randn(300, 256, generator=random).to(device, dtype)
     shapes = ((4, 512, 256), (4, 256, 256))
@@ -92,12 +88,13 @@ def triton_works(device: torch.device, dtype: torch.dtype) -> bool:
     indices_TK = torch.rand(300, 4, generator=random).topk(2).indices.to(device)
     weights_TK = torch.rand(300, 2, generator=random).to(device, dtype)
     plan = SparsePlan.from_choices(weights_TK, indices_TK, num_experts=4)
-    try:
-        found_TD = make_executor("triton").run_pairs(x_TD, plan, stack)
-    except Exception:  # noqa: BLE001 - a compiler for kernels may fail in any way, and others run experts too
-        return False
+    found_TD = make_executor("triton").run_pairs(x_TD, plan, stack)
     expected_TD = LoopExecutor().run_pairs(x_TD, plan, stack)
     return torch.allclose(found_TD.float(), expected_TD.float(), rtol=5e-2, atol=5e-2)
+
+
+triton_works = Probe(_is_right, otherwise=False)
+"""Whether Triton's kernels are there for a device and a precision, and give what the naive loop gives."""
 
 
 EXECUTORS: dict[str, type[Executor]] = {

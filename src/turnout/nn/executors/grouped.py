@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -11,6 +9,7 @@ from torch import Tensor
 
 from turnout.nn.executors.products import SortedExecutor, segment_product
 from turnout.nn.plan import SparsePlan
+from turnout.nn.probe import Probe
 from turnout.nn.uncompiled import untraced
 
 BYTES = 16
@@ -43,14 +42,6 @@ def works(device: torch.device, dtype: torch.dtype, num_outputs: int, num_inputs
     return _probe(str(device), dtype, num_outputs % BYTES, num_inputs % BYTES)
 
 
-@functools.cache
-def _probe(device: str, dtype: torch.dtype, num_outputs: int, num_inputs: int) -> bool:
-    # In a thread of its own, where no hook on saved tensors (activation checkpointing), dispatch mode (a
-    # count of operations), autocast or inference mode of whoever asks first is in force.
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        return pool.submit(_is_right, device, dtype, num_outputs, num_inputs).result()
-
-
 def _is_right(device: str, dtype: torch.dtype, num_outputs: int, num_inputs: int) -> bool:
     # A generator of its own: a probe must not move anybody's random numbers.
     random = torch.Generator().manual_seed(0)
@@ -60,14 +51,14 @@ def _is_right(device: str, dtype: torch.dtype, num_outputs: int, num_inputs: int
     results = []
     for product in (_grouped, segment_product):
         x, weight = (part.clone().requires_grad_() for part in (x_NK, weight_EJK))
-        try:
-            y_NJ = product(x, weight, offsets_E)
-            grads = torch.autograd.grad(y_NJ.square().sum(), (x, weight))
-        except (AttributeError, NotImplementedError, RuntimeError, TypeError):
-            return False
+        y_NJ = product(x, weight, offsets_E)
+        grads = torch.autograd.grad(y_NJ.square().sum(), (x, weight))
         results.append((y_NJ.detach(), *grads))
     tolerance = 1e-4 if dtype == torch.float32 else 5e-2
     return all(torch.allclose(a, b, rtol=tolerance, atol=tolerance) for a, b in zip(*results, strict=True))
+
+
+_probe = Probe(_is_right, otherwise=False)
 
 
 def _grouped(x_NK: Tensor, weight_EJK: Tensor, offsets_E: Tensor) -> Tensor:

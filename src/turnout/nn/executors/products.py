@@ -23,6 +23,7 @@ from turnout.nn.experts import Stack
 from turnout.nn.plan import SparsePlan
 from turnout.nn.plan_dense import MergedPlan, SlotPlan
 from turnout.nn.plan_order import SHORT
+from turnout.nn.uncompiled import untraced
 
 
 class SortedExecutor(Executor):
@@ -80,6 +81,7 @@ class SortedExecutor(Executor):
         return LoopExecutor().run_merged(x_TD, plan, stack)
 
 
+@untraced
 def segment_product(x_NK: Tensor, weight_EJK: Tensor, offsets_E: Tensor) -> Tensor:
     """Return (N, J): each row times the weight of its segment's expert, one product per segment."""
     y_NJ: Tensor = _SegmentProduct.apply(  # type: ignore[no-untyped-call]

@@ -78,11 +78,12 @@ def gradient_kernel(
 ):  # fmt: skip
     """out[e] = left^T right over the expert's pairs; 0 for an expert without any."""
     num_tiles = num_left // LEFT
-    expert = tl.program_id(1)
+    expert = tl.program_id(0) // (num_tiles * (num_right // RIGHT))
+    within = tl.program_id(0) % (num_tiles * (num_right // RIGHT))
     start = tl.load(offsets_ptr + expert - 1, mask=expert > 0, other=0)
     end = tl.load(offsets_ptr + expert)
-    j0 = (tl.program_id(0) % num_tiles) * LEFT
-    k0 = (tl.program_id(0) // num_tiles) * RIGHT
+    j0 = (within % num_tiles) * LEFT
+    k0 = (within // num_tiles) * RIGHT
     j, k = j0 + tl.arange(0, LEFT), k0 + tl.arange(0, RIGHT)
     r = tl.arange(0, ROWS)
     total = tl.zeros((LEFT, RIGHT), dtype=tl.float32)

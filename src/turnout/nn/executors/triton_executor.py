@@ -13,7 +13,7 @@ from turnout.nn.executors import triton_tiles
 from turnout.nn.executors.once import once
 from turnout.nn.executors.products import SortedExecutor
 from turnout.nn.executors.segments import SegmentExecutor
-from turnout.nn.executors.triton_layout import lay_out
+from turnout.nn.executors.triton_layout import blocks_of, lay_out
 from turnout.nn.executors.triton_passes import combine, gather, swiglu_backward
 from turnout.nn.executors.triton_products import pairs_gradient, pairs_product, pairs_swiglu
 from turnout.nn.executors.triton_tiles import IS_INTERPRETED
@@ -53,7 +53,8 @@ class TritonExecutor(SortedExecutor):
     def product(self, x_NK: Tensor, weight_EJK: Tensor, plan: SparsePlan) -> Tensor:
         """Return each row times its expert's weight."""
         with current(x_NK):
-            blocks, _ = _laid_out(plan, weight_EJK)
+            rows = triton_tiles.rows_for(plan.num_pairs, plan.num_experts, weight_EJK.dtype)
+            blocks = blocks_of(plan.offsets_E, num_pairs=plan.num_pairs, rows=rows)
         y_NJ: Tensor = _Product.apply(x_NK, weight_EJK, plan.offsets_E, blocks)  # type: ignore[no-untyped-call]
         return y_NJ
 
@@ -90,7 +91,14 @@ class _Swiglu(torch.autograd.Function):
         is_kept: bool,
     ) -> Tensor:
         tokens_N, num_pairs = plan.tokens_N, plan.num_pairs
-        blocks, place_TK = _laid_out(plan, up_EFD)
+        blocks, place_TK = lay_out(
+            tokens_N,
+            plan.columns_N,
+            plan.offsets_E,
+            num_tokens=plan.num_tokens,
+            num_columns=plan.num_columns,
+            rows=triton_tiles.rows_for(num_pairs, plan.num_experts, up_EFD.dtype),
+        )
         inner_NI, h_NF = pairs_swiglu(x_TD, up_EFD, tokens_N, blocks, is_kept=is_kept)
         out_ND = pairs_product(inner_NI, down_EDI, None, blocks, num_pairs)
         ctx.save_for_backward(
@@ -141,18 +149,6 @@ def _lying(plan: SparsePlan) -> SparsePlan:
     if all(value.is_contiguous() for value in given.values()):
         return plan
     return replace(plan, **{name: value.contiguous() for name, value in given.items()})
-
-
-def _laid_out(plan: SparsePlan, weight: Tensor) -> tuple[Tensor, Tensor]:
-    rows = triton_tiles.rows_for(plan.num_pairs, plan.num_experts, weight.dtype)
-    return lay_out(
-        plan.tokens_N,
-        plan.columns_N,
-        plan.offsets_E,
-        num_tokens=plan.num_tokens,
-        num_columns=plan.num_columns,
-        rows=rows,
-    )
 
 
 def _check_device(x_TD: Tensor) -> None:

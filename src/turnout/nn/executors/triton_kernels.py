@@ -106,11 +106,13 @@ def gradient_kernel(
 ):  # fmt: skip
     """out[e] = left^T right over the expert's pairs; 0 for an expert without any."""
     num_tiles = tl.cdiv(num_left, LEFT)
-    expert = tl.program_id(1)
+    # Experts along the first axis of the grid: others are of 65,535 programs at most.
+    expert = tl.program_id(0) // (num_tiles * tl.cdiv(num_right, RIGHT))
+    within = tl.program_id(0) % (num_tiles * tl.cdiv(num_right, RIGHT))
     start = tl.load(offsets_ptr + expert - 1, mask=expert > 0, other=0)
     end = tl.load(offsets_ptr + expert)
-    j = (tl.program_id(0) % num_tiles) * LEFT + tl.arange(0, LEFT)
-    k = (tl.program_id(0) // num_tiles) * RIGHT + tl.arange(0, RIGHT)
+    j = (within % num_tiles) * LEFT + tl.arange(0, LEFT)
+    k = (within // num_tiles) * RIGHT + tl.arange(0, RIGHT)
     is_left, is_right = j < num_left, k < num_right
     j_read = j if EVEN else tl.minimum(j, num_left - 1)
     k_read = k if EVEN else tl.minimum(k, num_right - 1)

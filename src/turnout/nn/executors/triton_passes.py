@@ -25,8 +25,8 @@ def combine(x_ND: Tensor, place_TK: Tensor, weights_N: Tensor | None, dtype: tor
     y_TD = x_ND.new_empty(num_tokens, width, dtype=dtype)
     if num_tokens:
         rows.combine_kernel[(-(-num_tokens // 2), -(-width // 1024))](
-            x_ND, y_TD, place_TK, x_ND if weights_N is None else weights_N, num_tokens, width,
-            COLUMNS=num_columns, WEIGH=weights_N is not None, ROWS=2, WIDTH=1024,
+            x_ND, y_TD, place_TK, x_ND if weights_N is None else weights_N, num_tokens, num_columns, width,
+            WEIGH=weights_N is not None, ROWS=2, WIDTH=1024,
         )  # fmt: skip
     return y_TD
 

@@ -61,7 +61,7 @@ def _gradient(left_NJ: Tensor, right_NK: Tensor, rows_N: Tensor | None, offsets_
     if not is_described:
         # An address for each number takes registers.
         tiles = replace(tiles, warps=8)
-    grid = (-(-num_left // tiles.outputs) * -(-num_right // tiles.inputs), num_experts)
+    grid = (-(-num_left // tiles.outputs) * -(-num_right // tiles.inputs) * num_experts,)
     shape = {"ROWS": tiles.rows, "LEFT": tiles.outputs, "RIGHT": tiles.inputs}
     shape |= {"WIDEN": _is_widened(left_NJ), "GATHER_LEFT": rows_N is not None, **tiles.launch()}
     gathered = offsets_E if rows_N is None else rows_N

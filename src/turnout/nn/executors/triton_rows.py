@@ -27,18 +27,18 @@ def gather_kernel(
     tl.store(y_ptr + n[:, None].to(tl.int64) * width + d[None, :], x, mask=is_read)
 
 
-@triton.jit(do_not_specialize=("num_tokens",))
+@triton.jit(do_not_specialize=("num_tokens", "num_columns"))
 def combine_kernel(
-    x_ptr, y_ptr, place_ptr, weight_ptr, num_tokens, width,
-    COLUMNS: tl.constexpr, WEIGH: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
+    x_ptr, y_ptr, place_ptr, weight_ptr, num_tokens, num_columns, width,
+    WEIGH: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
     """y[t] = sum over a token's pairs, in the order of its columns, of weight times x; -1 is no pair."""
     t = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     d = tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
     is_token, is_width = t < num_tokens, d < width
     total = tl.zeros((ROWS, WIDTH), dtype=tl.float32)
-    for column in range(COLUMNS):
-        n = tl.load(place_ptr + t.to(tl.int64) * COLUMNS + column, mask=is_token, other=-1).to(tl.int64)
+    for column in range(num_columns):
+        n = tl.load(place_ptr + t.to(tl.int64) * num_columns + column, mask=is_token, other=-1).to(tl.int64)
         is_pair = n >= 0
         is_read = is_pair[:, None] & is_width[None, :]
         x = tl.load(x_ptr + n[:, None] * width + d[None, :], mask=is_read, other=0.0).to(tl.float32)

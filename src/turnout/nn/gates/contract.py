@@ -59,6 +59,8 @@ class GateContext:
     """Which mixture-of-experts layer this is, from 0."""
     num_layers: int = 1
     """How many such layers there are."""
+    name: str = ""
+    """What errors call the layer, such as its path in a model; "" leaves it to its number."""
     is_autoregressive: bool = False
     """Whether what comes out decides what the next tokens are, as in `generate`."""
     num_past: int = 0
@@ -176,8 +178,16 @@ class Gate(ExactBuffers, ABC):
         """Return the constructor's arguments; each is stored under its own name."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
-    def _check_input(self, x_TD: Tensor, context: GateContext) -> None:
+    def _called(self, context: GateContext) -> str:
+        """Return what errors call this gate: its class, and where it stands as far as that is known."""
         name = type(self).__name__
+        if context.name:
+            return f"{context.name} ({name})"
+        last = context.num_layers - 1
+        return f"{name} (layer {context.layer} of 0 to {last})" if last else name
+
+    def _check_input(self, x_TD: Tensor, context: GateContext) -> None:
+        name = self._called(context)
         if x_TD.ndim != 2 or x_TD.shape[1] != self.width:
             raise ShapeError(
                 sentence(f"{name}: x_TD", allowed=f"(T, D) with D = {self.width}", got=tuple(x_TD.shape))
@@ -213,7 +223,7 @@ class Gate(ExactBuffers, ABC):
 
     def _check_later(self, plan: Plan, x_TD: Tensor, context: GateContext) -> None:
         """Ask a GPU what `_check_plan` and the context ask a processor at once; few launches, no wait."""
-        name = type(self).__name__
+        name = self._called(context)
         asked: dict[Callable[[], TurnoutError], Tensor] = {}
         # -inf closes an expert. What has no logits reads nothing but the states.
         has_logits = plan.logits_TE is not None
@@ -227,7 +237,7 @@ class Gate(ExactBuffers, ABC):
         refuse_later(asked)
 
     def _check_plan(self, plan: Plan, x_TD: Tensor, context: GateContext) -> None:
-        name, num_tokens = type(self).__name__, x_TD.shape[0]
+        name, num_tokens = self._called(context), x_TD.shape[0]
         if (plan.num_tokens, plan.num_experts) != (num_tokens, self.num_experts):
             raise ShapeError(
                 sentence(
