@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.gateway.client import Answer, ask, check_advice, row
+from tests.gateway.client import Answer, ask, call, check_advice, row
 from tests.gateway.pool import ADAPTED, LARGE, SMALL, THINKING, make_deployment
 from tests.gateway.settings import make_config
 from tests.gateway.upstream import Upstream
@@ -20,6 +21,7 @@ from turnout.gateway.app import build_app
 from turnout.gateway.config import Config, load_config
 from turnout.gateway.lifecycle import running
 from turnout.gateway.rules import Rules
+from turnout.gateway.settings_providers import OpenAISettings
 from turnout.gateway.settings_rules import RuleSettings
 
 SIGNALS = """
@@ -289,3 +291,14 @@ def test_a_rule_narrows_the_ranked_list_itself(tmp_path: Path) -> None:
     rules = Rules(config=config, deployment=make_deployment(POOL), clock=SystemClock())
     selector = rules._ruling((0,)).selector
     assert selector.allowed == {"small", "large"}
+
+
+def test_who_names_no_model_asks_the_router_under_a_rule_too(upstream: Upstream, tmp_path: Path) -> None:
+    config = config_with(tmp_path, '[[rules]]\nname = "no mail"\nredact = ["all"]\n', upstream.base_url)
+    chat = OpenAISettings(base_url=upstream.base_url, apis=["chat"])
+    config = msgspec.structs.replace(config, providers={"main": chat})
+    with running(config, deployment=make_deployment()) as ready:
+        body = json.dumps({"input": "mail a@example.com"}).encode()
+        answer = call(ready.base_url, "/responses", method="POST", body=body)
+    assert answer.status == 200, answer.body
+    assert "example.com" not in upstream.last.body.decode()

@@ -223,6 +223,6 @@ def _unpriced(key: Key, candidate: Candidate) -> ApiError:
     message = sentence(
         f"the key {key.name!r} has a budget, and nobody knows what {candidate.name!r} charges",
         allowed="candidates with a price card",
-        do="name another model, or fit the deployment on a table with prices",
+        do="name another model, or state its prices (models.NAME.input_usd_per_mtok, or prices.path)",
     )
     return ApiError(403, message, code="price_unknown", param="model")

@@ -26,6 +26,7 @@ from turnout.gateway.exchange import Exchange
 from turnout.gateway.explain import Explain
 from turnout.gateway.feedback import Feedback
 from turnout.gateway.flow import serve_exchange
+from turnout.gateway.input_tokens import InputTokens
 from turnout.gateway.ledger import Ledger
 from turnout.gateway.metrics_text import snapshot_of
 from turnout.gateway.pages import check_page
@@ -89,7 +90,7 @@ class Gateway:
         self._accounted = frozenset(protocol.path for protocol in PROTOCOLS)
         for protocol in PROTOCOLS:
             self.routes.add("POST", protocol.path, self._answers(protocol))
-        for endpoint in (ReadOnly, Explain, Feedback, StoredResponses, Conversations, Ui):
+        for endpoint in (ReadOnly, Explain, Feedback, InputTokens, StoredResponses, Conversations, Ui):
             endpoint(parts=lambda: self.parts).add_to(self.routes)
         StoredChat().add_to(self.routes)
         for calls in (Admin, RolloutAdmin):

@@ -14,6 +14,7 @@ from turnout.gateway.cache import Asked
 from turnout.gateway.conversation import split_last_text
 from turnout.gateway.dial import goal_of
 from turnout.gateway.exchange import Exchange
+from turnout.gateway.protocols.compact import CompactProtocol
 from turnout.gateway.protocols.messages import MessagesProtocol
 from turnout.gateway.protocols.responses import ResponsesProtocol
 from turnout.gateway.providers.anthropic import CLIENT_HEADERS
@@ -31,7 +32,8 @@ def asked_of(exchange: Exchange, ruling: Ruling, *, across_tenants: bool) -> Ask
     Raises `ApiError` for a dial that is wrong.
     """
     request, key = exchange.request, exchange.account.key
-    if request.follows or "background" in request.members or _is_kept_upstream(exchange):
+    is_sealed = exchange.protocol.name == CompactProtocol.name
+    if request.follows or "background" in request.members or is_sealed or _is_kept_upstream(exchange):
         return None
     goal, _ = goal_of(exchange.headers, key, request.dial)
     members, text = split_last_text(request.members)

@@ -19,7 +19,7 @@ from turnout.gateway.wire import Members
 
 USER = "user"
 _TURNS = ("messages", "input")
-_INSTRUCTIONS = {"messages": "system", "responses": "instructions"}
+_INSTRUCTIONS = {"messages": "system", "responses": "instructions", "compact": "instructions"}
 """Protocol -> the member that holds its instructions; Chat Completions has them in a turn."""
 _WITHOUT_TURNS = "embeddings"
 """Protocol whose texts are no conversation: nobody can be instructed there."""

@@ -16,7 +16,7 @@ from turnout.gateway.conversation_makers import KIND, Maker, makers, no_keeper
 from turnout.gateway.disconnect import Attended, Receive, Scope, Send
 from turnout.gateway.errors import ApiError, unknown_path
 from turnout.gateway.kept import ask, find_keeper, pass_on, tenant_of
-from turnout.gateway.kept_rules import ruled, told
+from turnout.gateway.kept_rules import headers_upstream, ruled, told
 from turnout.gateway.parts import Parts
 from turnout.gateway.pins import unknown_conversation
 from turnout.gateway.pins_store import Pin, conversation_name
@@ -140,7 +140,7 @@ def _call(scope: Scope, path: str, members: Members, ruling: Ruling | None) -> K
         path=path,
         query=scope["query_string"].decode("latin-1"),
         body=render(members) if _has_body(scope) else b"",
-        headers=() if ruling is None else ruling.request_headers,
+        headers=headers_upstream(scope, ruling),
     )
 
 

@@ -16,6 +16,8 @@ from turnout.gateway.rules import Ruling
 from turnout.gateway.wire import ChatRequest
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
     from turnout.gateway.keepalive import KeepAlive
 
 
@@ -47,6 +49,7 @@ class Exchange:
         "ruling",
         "scope",
         "send",
+        "span",
         "unfinished",
         "unruled",
     )
@@ -77,6 +80,8 @@ class Exchange:
         """What the request has reserved of its key's budget and rates."""
         self.unfinished: str | None = None
         """What the upstream still works on when the request has been answered."""
+        self.span: Span | None = None
+        """What OpenTelemetry is told of the request, once an upstream was told of it."""
         self.outcome: tuple[int, str | None] = 200, None
         """Status and error for its row."""
 

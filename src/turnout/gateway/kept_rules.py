@@ -10,6 +10,7 @@ from __future__ import annotations
 from turnout.gateway.disconnect import Scope
 from turnout.gateway.door import KEY
 from turnout.gateway.errors import ApiError, Headers
+from turnout.gateway.onward import Pairs, passed_on
 from turnout.gateway.parts import Parts
 from turnout.gateway.protocols.responses_wire import parse_responses
 from turnout.gateway.redaction import without_twins
@@ -46,6 +47,12 @@ async def ruled(parts: Parts, scope: Scope, members: Members) -> tuple[Members, 
         return await redo(redacted, members, ruling.rules), ruling
     except RecursionError as error:
         raise too_deep() from error
+
+
+def headers_upstream(scope: Scope, ruling: Ruling | None) -> Pairs:
+    """Return what goes along: the client's trace and the betas that it asks for, then what rules send."""
+    trace, betas = passed_on(scope["headers"])
+    return (*trace, *betas, *(() if ruling is None else ruling.request_headers))
 
 
 def told(ruling: Ruling | None) -> Headers:

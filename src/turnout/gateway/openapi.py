@@ -58,6 +58,8 @@ _BODIES: dict[str, tuple[list[str], Json]] = {
     ),
     "/v1/messages/count_tokens": (["model", "messages"], {"model": _MODEL, "messages": _TURNS}),
     "/v1/responses": (["input"], {"model": _MODEL, "input": {"type": "string"}, "stream": _STREAM}),
+    "/v1/responses/compact": (["model"], {"model": _MODEL, "input": {"type": "string"}}),
+    "/v1/responses/input_tokens": ([], {"model": _MODEL, "input": {"type": "string"}}),
     "/v1/conversations": ([], {"items": _ITEMS, "metadata": _METADATA}),
     "/v1/conversations/{id}": (["metadata"], {"metadata": _METADATA}),
     "/v1/conversations/{id}/items": (["items"], {"items": _ITEMS}),

@@ -61,7 +61,10 @@ def rewritten(request: ChatRequest, rules: tuple[RuleSettings, ...], protocol: P
     if members is request.members and not (request.told.tags or request.told.task):
         return request
     told = _told(request.told, rules)
-    return msgspec.structs.replace(protocol.parse(render(members)), dial=request.dial, told=told)
+    parsed = protocol.parse(render(members))
+    # Who named no model asks the router, and the members do not say so.
+    model = parsed.model or request.model
+    return msgspec.structs.replace(parsed, model=model, dial=request.dial, told=told)
 
 
 def _changed(members: Members, rules: tuple[RuleSettings, ...], protocol: Protocol) -> Members:

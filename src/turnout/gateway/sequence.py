@@ -21,6 +21,7 @@ from turnout.gateway.afford import most_output_tokens
 from turnout.gateway.dial import goal_of
 from turnout.gateway.disconnect import Attended
 from turnout.gateway.errors import ApiError
+from turnout.gateway.onward import onward
 from turnout.gateway.providers.base import Fault
 from turnout.gateway.sequence_answer import AnswerSender
 from turnout.gateway.sequence_build import Sequence
@@ -83,7 +84,13 @@ class SequenceHandler:
             allowed_usd = await admission.afford_sequence(hold, bound_usd, most_usd=most_usd)
         bounds = sequence.bounds(allowed_usd)
         account.decide(None, chosen=sequence.name, reason=type(sequence.sequencer).__name__)
-        client = ProviderClient(request=request, places=sequence.places, decision_id=account.decision_id)
+        trace_upstream, _ = onward(exchange)
+        client = ProviderClient(
+            request=request,
+            places=sequence.places,
+            decision_id=account.decision_id,
+            headers=trace_upstream,
+        )
         sender = AnswerSender(exchange, sequence)
         environment = _environment(sequence, client, request, sender)
         query = _query(request, account.decision_id, whole=sequence.thinker is not None)

@@ -31,12 +31,22 @@ class ProviderClient:
         Who serves whom, by candidate name.
     decision_id:
         Names the request.
+    headers:
+        What upstreams are told of the request's trace.
     """
 
-    def __init__(self, *, request: ChatRequest, places: Mapping[str, Place], decision_id: str) -> None:
+    def __init__(
+        self,
+        *,
+        request: ChatRequest,
+        places: Mapping[str, Place],
+        decision_id: str,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+    ) -> None:
         self.request = request
         self.places = places
         self.decision_id = decision_id
+        self.headers = headers
         self.providers: list[str] = []
         self.is_replay = True
         self.is_estimated = False
@@ -52,6 +62,7 @@ class ProviderClient:
             candidate=_limited(ask, provider),
             model=model,
             decision_id=self.decision_id,
+            headers=self.headers,
         )
         try:
             reply = await provider.ask(call)

@@ -14,6 +14,7 @@ from turnout.gateway.beside import beside, is_long
 from turnout.gateway.breakers import Pass
 from turnout.gateway.errors import ApiError
 from turnout.gateway.exchange import Exchange
+from turnout.gateway.onward import onward
 from turnout.gateway.protocols.base import Protocol
 from turnout.gateway.providers.base import Call, Fault, Provider, Reply
 from turnout.gateway.translate.events import unread_answer
@@ -42,6 +43,8 @@ async def ask_one(exchange: Exchange, candidate: Candidate, leave: Pass) -> Answ
     provider, model = exchange.parts.places[candidate.name]
     account.attempts += 1
     account.provider, account.is_replay = provider.name, provider.is_replay
+    trace, betas = onward(exchange)
+    by_rules = () if exchange.ruling is None else exchange.ruling.request_headers
     call = Call(
         request=_spared(exchange, candidate),
         candidate=candidate,
@@ -50,7 +53,8 @@ async def ask_one(exchange: Exchange, candidate: Candidate, leave: Pass) -> Answ
         protocol=exchange.protocol.name,
         deadline_s=exchange.deadline_s,
         client_headers=exchange.headers,
-        headers=() if exchange.ruling is None else exchange.ruling.request_headers,
+        headers=(*trace, *by_rules) if trace else by_rules,
+        betas=betas,
     )
     try:
         if call.protocol in provider.speaks:

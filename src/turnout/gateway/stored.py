@@ -10,7 +10,7 @@ from turnout.core.errors import sentence
 from turnout.gateway.disconnect import Receive, Scope, Send
 from turnout.gateway.errors import ApiError, unknown_path
 from turnout.gateway.kept import find_keeper, pass_on
-from turnout.gateway.kept_rules import ruled, told
+from turnout.gateway.kept_rules import headers_upstream, ruled, told
 from turnout.gateway.parts import Parts
 from turnout.gateway.providers.base import KeptCall
 from turnout.gateway.routes import REST, Routes
@@ -72,7 +72,7 @@ class StoredResponses:
             kind=KIND,
             path=path,
             query=scope["query_string"].decode("latin-1"),
-            headers=() if ruling is None else ruling.request_headers,
+            headers=headers_upstream(scope, ruling),
         )
         await pass_on(parts, keeper, call, (scope, receive, send), told(ruling))
 

@@ -1,7 +1,8 @@
 """This module tells OpenTelemetry of requests that have ended, in the words of its GenAI conventions.
 
-A span and three measurements per request are made when the request is over, from what the account knows, so
-nothing of it stands in the request's way. The conventions are in development: the names are those of 2026.
+A span begins when an upstream is first told of it; it and three measurements per request are filled in when
+the request is over, from what the account knows, so that little stands in the request's way. The conventions
+are in development: the names are those of 2026.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from typing import TYPE_CHECKING, Any, final
 from turnout.core.errors import missing_extra
 from turnout.gateway.account import Account
 from turnout.gateway.exchange import Exchange
+from turnout.gateway.onward import Pairs, passed_on
 from turnout.gateway.settings_telemetry import TelemetrySettings
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
-    from opentelemetry.trace import TracerProvider
+    from opentelemetry.trace import Span, TracerProvider
 
 _TOKEN_BOUNDS = [1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304]
 _SECOND_BOUNDS = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92]
@@ -45,7 +47,7 @@ class Telemetry:
         except ImportError as error:
             raise missing_extra("opentelemetry", feature="telemetry.otel", extra="otel") from error
         self.settings = settings
-        self._trace, self._extract = trace, propagate.extract
+        self._trace, self._extract, self._inject = trace, propagate.extract, propagate.inject
         self._tracer = trace.get_tracer("turnout", tracer_provider=tracers)
         meter = metrics.get_meter("turnout", meter_provider=meters)
         self._duration = meter.create_histogram(
@@ -71,25 +73,37 @@ class Telemetry:
         """Tell of a request that has ended."""
         account = exchange.account
         if account.status is None:
+            if exchange.span is not None:
+                exchange.span.end()
             return
         common = _common(account)
         self._measure(account, common)
-        carrier = {
-            name.decode("latin-1"): value.decode("latin-1")
-            for name, value in exchange.headers
-            if name in (b"traceparent", b"tracestate")
-        }
-        model = common.get("gen_ai.request.model", "")
-        span = self._tracer.start_span(
-            f"chat {model}".strip(),
-            context=self._extract(carrier),
-            kind=self._trace.SpanKind.CLIENT,
-            start_time=int(account.time_s * 1e9),
-            attributes={**common, **self._details(account)},
-        )
+        span = self._span_of(exchange)
+        span.update_name(f"chat {common.get('gen_ai.request.model', '')}".strip())
+        span.set_attributes({**common, **self._details(account)})
         if account.error is not None:
             span.set_status(self._trace.StatusCode.ERROR)
         span.end(end_time=int((account.time_s + account.latency_s) * 1e9))
+
+    def trace_of(self, exchange: Exchange) -> Pairs:
+        """Return what an upstream is told: the request's span, as the process propagates traces."""
+        carrier: dict[str, str] = {}
+        self._inject(carrier, context=self._trace.set_span_in_context(self._span_of(exchange)))
+        return tuple([(name.lower().encode(), value.encode("latin-1")) for name, value in carrier.items()])
+
+    def _span_of(self, exchange: Exchange) -> Span:
+        """Return the request's span, which begins when it is first asked for, as of when the request came."""
+        if exchange.span is None:
+            trace, _ = passed_on(exchange.headers)
+            carrier = {name.decode(): value.decode("latin-1") for name, value in trace}
+            exchange.span = self._tracer.start_span(
+                "chat",
+                context=self._extract(carrier),
+                kind=self._trace.SpanKind.CLIENT,
+                start_time=int(exchange.account.time_s * 1e9),
+                attributes={"gen_ai.operation.name": "chat"},
+            )
+        return exchange.span
 
     def _measure(self, account: Account, common: dict[str, Any]) -> None:
         self._duration.record(account.latency_s, common)

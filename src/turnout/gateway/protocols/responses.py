@@ -57,7 +57,9 @@ class ResponsesProtocol(Protocol):
 
     def to_chat(self, request: ChatRequest) -> ChatRequest:
         """Return the request as a chat request; raises `Fault` for what chat cannot say."""
-        return msgspec.structs.replace(parse_chat(chat_request(request.members)), is_translated=True)
+        # Chat has no word for a request that leaves the model to the router.
+        members = {"model": msgspec.Raw(msgspec.json.encode(request.model)), **request.members}
+        return msgspec.structs.replace(parse_chat(chat_request(members)), is_translated=True)
 
     def from_chat(self, reply: Reply, request: ChatRequest, upstream: str) -> Reply:
         """Return a chat reply as a response, or as a stream of its events."""

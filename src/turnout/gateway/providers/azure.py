@@ -7,16 +7,18 @@ from urllib.parse import quote
 
 from turnout.core.candidate import Candidate
 from turnout.gateway.providers.base import Call, KeptCall
-from turnout.gateway.providers.body import embeddings_body, responses_body, upstream_body, upstream_model
+from turnout.gateway.providers.body import named_body, responses_body, upstream_body, upstream_model
 from turnout.gateway.providers.dialect import Dialect, Outgoing
+from turnout.gateway.providers.openai import spoken, with_betas
 from turnout.gateway.settings_providers import AzureSettings
 
 _PATHS = {
     "chat": "/openai/deployments/{name}/chat/completions",
     "embeddings": "/openai/deployments/{name}/embeddings",
     "responses": "/openai/responses",
+    "compact": "/openai/responses/compact",
 }
-_BODIES = {"responses": responses_body, "embeddings": embeddings_body}
+_BODIES = {"responses": responses_body, "compact": named_body, "embeddings": named_body}
 
 
 @final
@@ -35,7 +37,7 @@ class AzureDialect(Dialect):
 
     def __init__(self, *, settings: AzureSettings, api_key: str | None) -> None:
         self.settings = settings
-        self.speaks = frozenset(["chat", *settings.apis])
+        self.speaks = spoken(settings)
         self._base = settings.base_url.rstrip("/")
         self._query = f"?api-version={quote(settings.api_version)}"
         self._headers = {"content-type": "application/json", "accept-encoding": "identity"}
@@ -51,7 +53,8 @@ class AzureDialect(Dialect):
         path = _PATHS[call.protocol].replace("{name}", quote(call.model, safe=""))
         write = _BODIES.get(call.protocol)
         body = upstream_body(call, self.settings) if write is None else write(call)
-        return Outgoing(url=self._base + path + self._query, headers=self._headers, body=body)
+        headers = with_betas(self._headers, call)
+        return Outgoing(url=self._base + path + self._query, headers=headers, body=body)
 
     def kept(self, call: KeptCall) -> Outgoing | None:
         """Return what to send about a kept response; None where the upstream has no Responses.

@@ -37,9 +37,11 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     protocol: str = "chat"
     """The API that the request is written in (`Protocol.name`); the reply is in it too."""
     headers: tuple[tuple[bytes, bytes], ...] = ()
-    """What rules send upstream besides the provider's own; names in lower case."""
+    """What goes upstream besides the provider's own: the trace, and what rules send; names in lower case."""
     client_headers: Sequence[tuple[bytes, bytes]] = ()
     """What the client sent; a dialect picks what its API knows."""
+    betas: tuple[tuple[bytes, bytes], ...] = ()
+    """What of it asks for betas of OpenAI's."""
     deadline_s: float = math.inf
     """When something of an answer must be there, by the event loop's clock."""
     takes_usage: bool = True

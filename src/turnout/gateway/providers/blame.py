@@ -76,6 +76,16 @@ def own_limit(status: int, body: bytes) -> Limit | None:
     return "kind" if status == 451 or _NOT_TAKEN.search(told) else None
 
 
+def lacks_path(status: int, body: bytes) -> bool:
+    """Whether a server has no such path: its error has no word for what is not found, and no field."""
+    if status in (405, 501):
+        return True
+    if status != 404:
+        return False
+    error = _error(body)
+    return not isinstance(error, dict) or not (isinstance(error.get("code"), str) or error.get("param"))
+
+
 def told_status(body: bytes) -> int | None:
     """Return the status that an error would have had which came as a 200; None for what is no error.
 

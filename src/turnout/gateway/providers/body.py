@@ -46,8 +46,8 @@ def responses_body(call: Call) -> bytes:
     return render(members)
 
 
-def embeddings_body(call: Call) -> bytes:
-    """Return the body of a request for embeddings: only the model's name is written."""
+def named_body(call: Call) -> bytes:
+    """Return the body of a request in which only the model's name is written."""
     return render({**call.request.members, "model": msgspec.json.encode(call.model)})
 
 

@@ -20,7 +20,7 @@ from turnout.gateway.errors import ApiError, Headers
 from turnout.gateway.providers.arriving import Arriving
 from turnout.gateway.providers.at_once import AtOnce, events_of
 from turnout.gateway.providers.base import Call, Chunks, Fault, KeptCall, Provider, Reply, cut
-from turnout.gateway.providers.blame import ACCOUNT, limited, own_fault, told_status
+from turnout.gateway.providers.blame import ACCOUNT, lacks_path, limited, own_fault, told_status
 from turnout.gateway.providers.client import Client, ConnectTimeoutError, UnreachableError
 from turnout.gateway.providers.dialect import Dialect, Outgoing
 from turnout.gateway.providers.response import BrokenError, ClientError, Response
@@ -28,7 +28,7 @@ from turnout.gateway.retry import read_retry_after
 from turnout.gateway.secret import read_secret
 from turnout.gateway.settings_providers import UpstreamSettings
 from turnout.gateway.translate.events import Translated, unread_answer
-from turnout.gateway.translate.refusal import unreadable
+from turnout.gateway.translate.refusal import not_spoken, unreadable
 
 logger = logging.getLogger(__name__)
 
@@ -200,6 +200,8 @@ class HttpProvider(Provider):
             if completion is None and not _is_object(body):
                 raise self._no_answer(body)
             status = told_status(body) or 200
+        if call.protocol == "compact" and lacks_path(status, body):
+            raise not_spoken("/v1/responses/compact")
         if status in (400, 422) and _is_about_usage(call, body):
             return await self.ask(msgspec.structs.replace(call, takes_usage=False))
         headers = self._headers(call, response)

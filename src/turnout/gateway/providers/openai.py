@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import final
 
 from turnout.core.candidate import Candidate
 from turnout.core.errors import sentence
 from turnout.gateway.errors import ApiError
 from turnout.gateway.providers.base import Call, Fault, KeptCall, Reply
-from turnout.gateway.providers.body import embeddings_body, responses_body, upstream_body, upstream_model
+from turnout.gateway.providers.body import named_body, responses_body, upstream_body, upstream_model
 from turnout.gateway.providers.dialect import Dialect, Outgoing
-from turnout.gateway.settings_providers import OpenAISettings
+from turnout.gateway.settings_providers import OpenAIBodySettings, OpenAISettings
 
 _PATHS = {
     "chat": "/chat/completions",
     "responses": "/responses",
+    "compact": "/responses/compact",
     "conversations": "/conversations",
     "embeddings": "/embeddings",
 }
-_BODIES = {"responses": responses_body, "embeddings": embeddings_body}
+_BODIES = {"responses": responses_body, "compact": named_body, "embeddings": named_body}
 
 
 def no_choice(body: bytes) -> Fault:
@@ -31,6 +33,19 @@ def no_choice(body: bytes) -> Fault:
     )
     error = ApiError(502, message, code="upstream_error", kind="upstream_error")
     return Fault(error, is_charge_unknown=True)
+
+
+def spoken(settings: OpenAIBodySettings) -> frozenset[str]:
+    """Return the APIs that calls may come in; whoever has Responses may have its compaction."""
+    more = ["compact"] if "responses" in settings.apis else []
+    return frozenset(["chat", *settings.apis, *more])
+
+
+def with_betas(headers: Mapping[str, str], call: Call) -> Mapping[str, str]:
+    """Return the headers of a call with the betas of OpenAI's that its client asks for."""
+    if not call.betas:
+        return headers
+    return {**headers, **{name.decode(): value.decode("latin-1") for name, value in call.betas}}
 
 
 @final
@@ -49,7 +64,7 @@ class OpenAIDialect(Dialect):
 
     def __init__(self, *, settings: OpenAISettings, api_key: str | None) -> None:
         self.settings = settings
-        self.speaks = frozenset(["chat", *settings.apis])
+        self.speaks = spoken(settings)
         base = settings.base_url.rstrip("/")
         self._urls = {name: base + path for name, path in _PATHS.items()}
         self._headers = {"content-type": "application/json", "accept-encoding": "identity"}
@@ -64,12 +79,7 @@ class OpenAIDialect(Dialect):
         """Return the client's own bytes, with what the candidate sets."""
         write = _BODIES.get(call.protocol)
         body = upstream_body(call, self.settings) if write is None else write(call)
-        headers = self._headers
-        if call.protocol == "responses":
-            for name, value in call.client_headers:
-                if name == b"openai-beta":
-                    headers = {**headers, "openai-beta": value.decode("latin-1")}
-        return Outgoing(url=self._urls[call.protocol], headers=headers, body=body)
+        return Outgoing(url=self._urls[call.protocol], headers=with_betas(self._headers, call), body=body)
 
     def whole(self, call: Call, reply: Reply) -> Reply:
         """Return a whole reply as it is; raises `Fault` for a chat answer without a choice."""
