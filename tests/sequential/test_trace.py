@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from tests.sequential.scripted import query
@@ -75,6 +76,16 @@ def test_what_a_charge_may_have_been_is_reserved_and_not_reported() -> None:
 def test_what_was_spent_and_counted_cannot_be_assigned(name: str) -> None:
     with pytest.raises(AttributeError):
         setattr(new_trace(), name, 0)
+
+
+@pytest.mark.parametrize("usd", [-1e-9, math.inf, -math.inf, None, "1"])
+def test_a_charge_that_is_none_is_refused(usd: object) -> None:
+    """An environment of one's own that hands back less than nothing would give budget back."""
+    with pytest.raises(InputError, match=r"Observed\.usd \(NaN where it is not known\).*\[0, inf\)"):
+        observed("a", usd=usd)
+    with pytest.raises(InputError, match=r"Thought\.usd"):
+        Thought(text="", usd=usd)  # type: ignore[arg-type]
+    assert observed("a", usd=np.float64("nan")).usd != 0.0
 
 
 def test_only_an_error_kills() -> None:

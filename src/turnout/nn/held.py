@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from typing import Any, NamedTuple, NoReturn, Self
+from typing import Any, NamedTuple, NoReturn, Self, TypeVar
 
 from turnout.core.errors import InputError, sentence
+
+Part = TypeVar("Part")
 
 
 class Holder(NamedTuple):
@@ -13,10 +16,11 @@ class Holder(NamedTuple):
 
     what: str
     do: str
+    by: str = "no copy or pickle"
 
     def refused(self) -> InputError:
         """Build the error for a model that is to be copied or pickled with what was put into it."""
-        return InputError(sentence(f"{self.what}, which no copy or pickle can hold", do=self.do))
+        return InputError(sentence(f"{self.what}, which {self.by} can hold", do=self.do))
 
 
 SWAP = Holder(
@@ -27,6 +31,12 @@ SWAP = Holder(
 POOL = Holder(
     "the model holds an AdapterPool",
     "save the model with save_pretrained or its state_dict and the pool with save_pool, or close it first",
+)
+DEPTH = Holder(
+    "RoutedDepth wraps the blocks of this model",
+    "save the model with save_pretrained or its state_dict and the router with save_depth, or call unwrap "
+    "first",
+    by="no pickle",
 )
 HOOK = Holder("a GateHook is at work in this model", "save or copy it outside of the `with` block")
 
@@ -51,3 +61,11 @@ class Held:
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         """Refuse."""
         raise self._holder.refused()
+
+
+def copied(part: Part, memo: dict[int, Any]) -> Part:
+    """Return what `copy.deepcopy` makes of an object; for one that refuses to be pickled."""
+    twin: Part = object.__new__(type(part))
+    memo[id(part)] = twin
+    vars(twin).update(copy.deepcopy(vars(part), memo))
+    return twin

@@ -81,7 +81,7 @@ class Refused:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Observed:
-    """One call came back. NaN and None stand for unknown."""
+    """One call came back. NaN and None stand for unknown; raises `InputError` for a charge below 0."""
 
     call: Call
     answer: str | None = None
@@ -99,10 +99,13 @@ class Observed:
     reserved_usd: float = 0.0
     """What a charge that is not known counts with against the bound; the loop sets it."""
 
+    def __post_init__(self) -> None:
+        _check_charge("Observed.usd", self.usd)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Thought:
-    """The policy's own model wrote."""
+    """The policy's own model wrote; raises `InputError` for a charge below 0."""
 
     text: str
     usd: float = math.nan
@@ -115,6 +118,9 @@ class Thought:
     """Why the model stopped, where that was before its own end: `length` or `content_filter`."""
     reserved_usd: float = 0.0
     """What a charge that is not known counts with against the bound; the loop sets it."""
+
+    def __post_init__(self) -> None:
+        _check_charge("Thought.usd", self.usd)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -309,3 +315,9 @@ def add(trace: Trace, event: Event) -> None:
 def fits(spent_usd: float, most_usd: float, budget_usd: float) -> bool:
     """Return whether a charge fits a budget; sums of floats may miss it by a billionth of it."""
     return spent_usd + most_usd <= budget_usd + SLACK * budget_usd
+
+
+def _check_charge(where: str, usd: object) -> None:
+    """Raise `InputError` unless a charge is a number of USD that gives no budget back, or NaN."""
+    if not (isinstance(usd, float) and math.isnan(usd)):
+        check_number(f"{where} (NaN where it is not known)", usd, low=0.0, allow_high=False)

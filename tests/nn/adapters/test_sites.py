@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import io
 import types
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers.integrations.finegrained_fp8 import FP8Linear
 
 from tests.nn.adapters import helpers
 from turnout.core.errors import InputError
@@ -42,10 +44,11 @@ class Grouped(nn.Linear):
         return super().forward(u.unflatten(-1, (5, -1)))
 
 
-def put(model: Any, kind: type[nn.Linear]) -> None:
+def put(model: Any, kind: Callable[[int, int], nn.Linear]) -> None:
     for layer in model.model.layers:
         old = layer.self_attn.q_proj
-        new = kind(old.in_features, old.out_features, bias=False)
+        new = kind(old.in_features, old.out_features)
+        new.register_parameter("bias", None)
         new.weight = old.weight
         layer.self_attn.q_proj = new
 
@@ -165,3 +168,76 @@ def test_a_pickle_of_a_model_with_a_pool_is_refused_by_name() -> None:
     pool = helpers.pool()
     with pytest.raises(InputError, match=r"holds an AdapterPool, which no copy or pickle.*save_pool"):
         torch.save(pool.model, io.BytesIO())
+
+
+def test_hooks_that_come_meanwhile_stay_with_the_base_and_go_by_their_handles(model) -> None:
+    linear = model.get_submodule(PATH)
+    heard: list[str] = []
+    first = linear.register_forward_hook(lambda *_: heard.append("first"))
+    pool = AdapterPool(model=model, targets=["q_proj"])
+    site, u = model.get_submodule(PATH), torch.randn(2, 32, requires_grad=True)
+
+    def before(_module: object, _args: object, _kwargs: object) -> None:
+        heard.append("before")
+
+    handles = [
+        site.register_forward_pre_hook(before, with_kwargs=True),
+        site.register_forward_hook(lambda *_: heard.append("after")),
+        site.register_full_backward_hook(lambda *_: heard.append("back")),
+        site.register_full_backward_pre_hook(lambda *_: heard.append("down")),
+    ]
+    gone = site.register_forward_hook(lambda *_: heard.append("gone"))
+    gone.remove()
+
+    def said() -> list[str]:
+        heard.clear()
+        model.get_submodule(PATH)(u).sum().backward()
+        return sorted(heard)
+
+    everybody = ["after", "back", "before", "down", "first"]
+    assert said() == everybody
+    pool.close()
+    assert model.get_submodule(PATH) is linear
+    assert said() == everybody
+    for handle in handles:
+        handle.remove()
+    assert said() == ["first"]
+    first.remove()
+    assert said() == []
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method")  # its import is that of a compiler
+def test_a_linear_module_of_bitnet_goes_on_as_it_was() -> None:
+    from transformers.integrations.bitnet import AutoBitLinear
+
+    model, u = helpers.base(), torch.randn(3, 32)
+    put(model, functools.partial(AutoBitLinear, use_rms_norm=True))
+    own = model.get_submodule(PATH)
+    own.weight_scale.fill_(0.7)
+    # As it is written, without the compiler that it asks for.
+    with torch.compiler.set_stance("force_eager"), torch.no_grad():
+        plain, alone = logits(model), own(u)
+        pool = AdapterPool(model=model)
+        pool.add(helpers.lora("a"), is_same_base=True)
+        assert torch.equal(logits(model), plain)
+        part = helpers.lora("a").parts[PATH]
+        with pool.only("a"):
+            found = model.get_submodule(PATH)(u)
+        torch.testing.assert_close(found, alone + part.scale * (u @ part.a_RD.T @ part.b_OR.T))
+        pool.close()
+        assert torch.equal(logits(model), plain)
+    assert model.get_submodule(PATH) is own
+
+
+def test_a_linear_module_in_eight_bits_is_refused_where_nothing_multiplies_it() -> None:
+    """Its kernel runs on a GPU; once its weights are read out it is one like others."""
+    model = helpers.base()
+    put(model, FP8Linear)
+    plain = logits(model)
+    AdapterPool(model=model, targets=["q_proj"]).close()
+    assert torch.equal(logits(model), plain)
+    quantised = FP8Linear(32, 32)
+    model.model.layers[0].self_attn.q_proj = quantised
+    with pytest.raises(InputError, match=r"a FP8Linear, which refuses \(1, 2, 32\)"):
+        AdapterPool(model=model, targets=["q_proj"])
+    assert model.get_submodule(PATH) is quantised

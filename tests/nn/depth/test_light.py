@@ -6,9 +6,9 @@ import functools
 
 import pytest
 import torch
-from transformers import DynamicCache
+from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
-from tests.nn.depth.families import FAMILIES, make, prompts
+from tests.nn.depth.families import COMMON, FAMILIES, make, prompts
 from tests.nn.given import given
 from turnout.nn.caches import cache_keyword
 from turnout.nn.depth import RandomSkip, RoutedDepth, generate_grouped
@@ -117,3 +117,23 @@ def test_an_argument_under_a_name_that_is_gone_goes_through_the_librarys_wrapper
         with pytest.warns(FutureWarning, match=f"`{gone}` is deprecated"):
             after = routed.model.generate(**inputs)
     assert torch.equal(before, after)
+
+
+@pytest.mark.parametrize("is_grouped", [False, True])
+def test_frequencies_for_a_long_text_are_tensors_like_others(is_grouped: bool) -> None:
+    """A rotary embedding that grows keeps what it computes, here in inference mode."""
+    parameters = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
+    config = LlamaConfig(**{**COMMON, "max_position_embeddings": 8}, rope_parameters=parameters)
+    model = LlamaForCausalLM(config).eval()
+    before_D = model.model.rotary_emb.inv_freq.clone()
+    routed = RoutedDepth(model=model, router=RandomSkip(layers=4, executed=2))
+    ids_BT, _ = prompts(rows=3)
+    if is_grouped:
+        generate_grouped(routed, ids_BT, **OPTIONS)
+    else:
+        model.generate(input_ids=ids_BT, **OPTIONS)
+    frequencies_D = model.model.rotary_emb.inv_freq
+    assert not torch.equal(frequencies_D, before_D)
+    frequencies_D.add_(0.0)
+    held = [*model.buffers(), *(t for part in model.modules() for t in vars(part).values())]
+    assert not any(isinstance(t, torch.Tensor) and t.is_inference() for t in held)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import io
 
 import pytest
 import torch
@@ -275,6 +276,14 @@ def test_a_copy_of_a_wrapped_model_is_a_model_of_its_own() -> None:
         for parameter in routed.model.parameters():
             parameter.zero_()
     assert torch.equal(other.generate(input_ids=ids_BT, **GREEDY), before)
+
+
+def test_a_pickle_of_a_wrapped_model_is_refused_by_name() -> None:
+    routed = RoutedDepth(model=make("llama"))
+    for part in (routed.model, routed, routed.owner.layers[1]):
+        with pytest.raises(InputError, match=r"RoutedDepth wraps.*no pickle.*save_depth, or call unwrap"):
+            torch.save(part, io.BytesIO())
+    torch.save(routed.unwrap(), io.BytesIO())
 
 
 def refusals() -> dict:

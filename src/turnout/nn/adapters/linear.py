@@ -16,8 +16,10 @@ from typing import Any, NoReturn
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from turnout.nn.adapters.contract import AdapterRouter, Context
+from turnout.nn.adapters.hooks import hand_over
 from turnout.nn.caches import Stamp, serials
 from turnout.nn.held import POOL
 
@@ -170,6 +172,7 @@ class AdapterLinear(nn.Linear):
             self.__dict__[name] = base.__dict__[name]
         # In a tuple, where no module looks for children.
         self._held = (base,)
+        self._handles: list[RemovableHandle] = []
         self.training = base.training
         # A half-precision base keeps adapters in float32, as PEFT does.
         dtype = torch.float32 if base.weight.dtype.itemsize < 4 else base.weight.dtype
@@ -191,13 +194,34 @@ class AdapterLinear(nn.Linear):
                 raise
             return getattr(held[0], name)
 
+    def register_forward_pre_hook(self, *args: Any, **kwargs: Any) -> RemovableHandle:
+        """Put a hook on that stays when the base comes back, and is taken off by the same handle."""
+        return self._noted(super().register_forward_pre_hook(*args, **kwargs))
+
+    def register_forward_hook(self, *args: Any, **kwargs: Any) -> RemovableHandle:
+        """As `register_forward_pre_hook`."""
+        return self._noted(super().register_forward_hook(*args, **kwargs))
+
+    def register_full_backward_pre_hook(self, *args: Any, **kwargs: Any) -> RemovableHandle:
+        """As `register_forward_pre_hook`."""
+        return self._noted(super().register_full_backward_pre_hook(*args, **kwargs))
+
+    def register_full_backward_hook(self, *args: Any, **kwargs: Any) -> RemovableHandle:
+        """As `register_forward_pre_hook`."""
+        return self._noted(super().register_full_backward_hook(*args, **kwargs))
+
+    def _noted(self, handle: RemovableHandle) -> RemovableHandle:
+        self._handles.append(handle)
+        return handle
+
     def release(self) -> nn.Linear:
-        """Return the base, with nothing of the pool in its state."""
+        """Return the base, with nothing of the pool in its state, and the hooks that were put on here."""
         (base,) = self._held
         for name in BUFFERS:
             del base._buffers[name]
             base._non_persistent_buffers_set.discard(name)
         base.train(self.training)
+        hand_over(self, base, self._handles)
         return base
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (the name is nn.Linear's)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,9 @@ from transformers import Cache
 
 from turnout.core.errors import InputError, sentence
 from turnout.nn.caches import cache_keyword, find_cache
+from turnout.nn.depth.returned import no_tensor
 from turnout.nn.depth.slots import Call, CallSlots, rows_of_calls
+from turnout.nn.held import DEPTH, copied
 
 if TYPE_CHECKING:
     from turnout.nn.depth.routed import RoutedDepth
@@ -70,6 +73,14 @@ class RoutedGenerate:
         functools.update_wrapper(self, model.generate)
         model.generate = self
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return a copy that belongs to the copy of the model."""
+        return copied(self, memo)
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        """Refuse to be pickled, as `torch.save(model)` would."""
+        raise DEPTH.refused()
+
     def remove(self) -> None:
         """Give the model its own `generate` back."""
         del self.model.generate
@@ -93,7 +104,7 @@ class RoutedGenerate:
         with self.routed.generating(next((source for source in sources if source is not None), None)):
             if not self._is_alone(config, kwargs):
                 return self.call(inputs, *args, **kwargs)
-            with torch.inference_mode():
+            with lightly(self.model):
                 found = self.call(inputs, *args, **kwargs)
         # The copy is a tensor like others, that a later training may save.
         return found.clone() if isinstance(found, Tensor) else found
@@ -113,6 +124,20 @@ def decodes_lightly(routed: RoutedDepth) -> bool:
     return not (torch.distributed.is_available() and torch.distributed.is_initialized())
 
 
+@contextmanager
+def lightly(model: nn.Module) -> Iterator[None]:
+    """Inside, inference mode holds; what modules keep, such as frequencies of a long text, is copied out."""
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for module in model.modules():
+            kept: dict[str, Any]
+            for kept in (module._buffers, vars(module)):
+                made = {n: t for n, t in kept.items() if isinstance(t, Tensor) and t.is_inference()}
+                kept.update({name: tensor.clone() for name, tensor in made.items()})
+
+
 class RoutedBlock:
     """Stands in for the `forward` of one block; the block itself stays where it is, under its own names.
 
@@ -130,6 +155,14 @@ class RoutedBlock:
         self.weights = sum(parameter.numel() for parameter in block.parameters())
         functools.update_wrapper(self, block.forward)
         block.forward = self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return a copy that belongs to the copy of the model."""
+        return copied(self, memo)
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        """Refuse to be pickled, as `torch.save(model)` would."""
+        raise DEPTH.refused()
 
     def remove(self) -> None:
         """Give the block its own `forward` back."""
@@ -199,7 +232,7 @@ class RoutedBlock:
         else:
             output = self.own(self.block, hidden_RTD, **kwargs)
         if not isinstance(output, Tensor):
-            raise self._no_tensor(output)
+            raise no_tensor(self.layer, self.block, type(output).__name__)
         if rows is None:
             return output if call.keep_BTD is None else torch.where(call.keep_BTD, output, hidden_BTD)
         if makers is None:
@@ -216,12 +249,3 @@ class RoutedBlock:
         spared = (batch - run) * (self.weights + 2 * tokens * width + ROW)
         worth = WORTH_PADDED if self.routed.is_padded() else WORTH_CPU
         return batch if spared < (worth if on_cpu else WORTH_ELSEWHERE) else run
-
-    def _no_tensor(self, output: Any) -> InputError:
-        return InputError(
-            sentence(
-                f"block {self.layer} ({type(self.block).__name__}): what it returns",
-                allowed="a tensor of hidden states, as decoders of transformers 5 do",
-                got=type(output).__name__,
-            )
-        )

@@ -10,7 +10,7 @@ from transformers import DynamicCache
 
 from turnout.core.errors import InputError, sentence
 from turnout.nn.caches import cache_keyword
-from turnout.nn.depth.blocks import decodes_lightly
+from turnout.nn.depth.blocks import decodes_lightly, lightly
 from turnout.nn.depth.routed import RoutedDepth
 from turnout.nn.depth.slots import take_rows
 
@@ -26,7 +26,7 @@ def generate_grouped(
     """
     _check_plain(options, routed.model.generation_config)
     # The caches are made here and do not leave; a copy of the ids is a tensor like others.
-    with torch.inference_mode() if decodes_lightly(routed) else torch.no_grad():
+    with lightly(routed.model) if decodes_lightly(routed) else torch.no_grad():
         answers_BT = _grouped(routed, input_ids_BT, attention_mask_BT, options)
     return answers_BT.clone()
 

@@ -154,6 +154,28 @@ def begin(args: tuple[Any, ...], kwargs: dict[str, Any], prompt: int | Tensor | 
     return Pass(attention_BT=mask, prompt=prompt, cache=cache)
 
 
+def check_one_text(args: tuple[Any, ...], kwargs: dict[str, Any], mask_BT: Tensor | None) -> None:
+    """Raise `InputError` where a row holds several texts, one behind the other: it has one decision."""
+    places = kwargs.get("position_ids", args[2] if len(args) > 2 else None)
+    # Where a token has several positions (text, then axes of a picture), the first is of the text.
+    while isinstance(places, Tensor) and places.dim() > 2:
+        places = places[0]
+    if not isinstance(places, Tensor) or places.dim() != 2:
+        return
+    falls_BT = places[:, 1:] < places[:, :-1]
+    if mask_BT is not None:
+        seen_BT = mask_BT[:, -places.shape[1] :].bool()
+        falls_BT = falls_BT & seen_BT[:, 1:] & seen_BT[:, :-1]
+    if bool(falls_BT.any()):
+        raise InputError(
+            sentence(
+                "depth routing: position_ids begin again within a row, whose texts would share one depth",
+                allowed="one text a row",
+                do="give each text a row of its own, with padding; or decide yourself with `forced`",
+            )
+        )
+
+
 def _check_finished(cache: Cache) -> None:
     """Raise `InputError` for a cache that some blocks wrote into and others did not."""
     lengths = {layer.length for layer in cache.layers if isinstance(layer, CallSlots)}

@@ -15,7 +15,8 @@ from turnout.nn.caches import cache_keyword, serials
 from turnout.nn.decoder import check_blocks_alone, decoder_blocks
 from turnout.nn.depth.blocks import RoutedBlock, RoutedGenerate
 from turnout.nn.depth.contract import DepthRouter, check_counts
-from turnout.nn.depth.passes import Pass, begin, shared_rows
+from turnout.nn.depth.passes import Pass, begin, check_one_text, shared_rows
+from turnout.nn.depth.returned import check_returned
 from turnout.nn.depth.slots import CallSlots, adopt, check_config
 from turnout.nn.depth.walk import Walk
 from turnout.nn.one_thread import OneThread
@@ -25,8 +26,15 @@ Watcher = Callable[[int, Tensor, Tensor], None]
 
 
 def width_of(decoder: nn.Module) -> int:
-    """Return the size of the hidden state that a decoder's blocks read."""
+    """Return the size of the states that a decoder's blocks read; raises `InputError` without embeddings."""
     model: Any = decoder
+    if not hasattr(model, "get_input_embeddings"):
+        raise InputError(
+            sentence(
+                f"depth routing: the blocks are held by a {type(model).__name__}, which reads no tokens",
+                allowed="blocks that are held by what embeds the tokens, and called once a token",
+            )
+        )
     return int(model.get_input_embeddings().weight.shape[1])
 
 
@@ -51,7 +59,8 @@ class RoutedDepth:
         does so where the rows that would be spared cost less than choosing rows.
 
     Raises `InputError` for a router of another number of layers or width, for a model that is wrapped, and
-    for one whose blocks share keys, read several streams or keep running states.
+    for one whose blocks share keys, read several streams, keep running states or return more than hidden
+    states.
 
     Source: S12, Dr.LLM, arXiv 2510.12773, section 3; the cache by call and the decision per sequence are
     where the released code differs from it.
@@ -69,6 +78,7 @@ class RoutedDepth:
         check_blocks_alone(model)
         check_config(getattr(model, "config", None))
         blocks = list(getattr(owner, name))
+        check_returned(blocks)
         self.model: Any = model
         self.owner: Any = owner
         self._name = name
@@ -326,6 +336,8 @@ class RoutedDepth:
         self.going = self._going(args, kwargs)
         if self.going is None:
             self._pass = begin(args, kwargs, self._prompt)
+            if self.reads:
+                check_one_text(args, kwargs, self._pass.attention_BT)
             return None
         self._pass = Pass(attention_BT=None, prompt=None, cache=kwargs[self._keyword])
         position_BT = kwargs.get("position_ids")

@@ -313,7 +313,8 @@ def adopt(cache: Any, *, layers: int, key: object) -> None:
                 do="read the prompt again",
             )
         )
-    templates = list(cache.layers) or [DynamicLayer() for _ in range(layers)]
+    # A config may count the blocks of an encoder that is not there.
+    templates = list(cache.layers)[:layers]
     templates += [DynamicLayer() for _ in range(layers - len(templates))]
     _check_layers(templates, "layers of the cache")
     cache.layers = [

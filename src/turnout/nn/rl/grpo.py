@@ -31,6 +31,13 @@ Score = Callable[[Sequence[Any]], Sequence[float]]
 
 _SILENCE = "TRL_EXPERIMENTAL_SILENCE"
 
+PATIENCE = 5
+"""First updates after which it is told that nothing was there to learn from."""
+
+
+class NothingToLearn(RuntimeWarning):
+    """From the start, dialogues of one task were all rewarded alike: GRPO has nothing to compare."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class GRPOSettings:
@@ -87,6 +94,11 @@ def train_grpo(
     settings:
         How to train; None takes the defaults.
 
+    Warns
+    -----
+    NothingToLearn
+        Where the first updates hold no two dialogues of a task with different rewards.
+
     Raises
     ------
     InputError
@@ -132,6 +144,7 @@ def _player(
 ) -> Callable[[list[str], Any], dict[str, Any]]:
     """Return what TRL calls to play the dialogues of an update; one generator draws in all updates."""
     generator = torch.Generator(model.device).manual_seed(settings.seed)
+    start = Start(updates=min(settings.steps, PATIENCE))
 
     def play(prompts: list[str], _: Any) -> dict[str, Any]:
         dialogues = [begin(prompt) for prompt in prompts]
@@ -144,15 +157,48 @@ def _player(
             temperature=settings.temperature,
             generator=generator,
         )
+        scores = list(score(dialogues))
+        start.see(prompts, scores)
         return {
             "prompt_ids": [one.prompt_ids for one in rollouts],
             "completion_ids": [one.completion_ids for one in rollouts],
             "logprobs": [one.logprobs for one in rollouts],
             "env_mask": [one.own for one in rollouts],
-            "score": list(score(dialogues)),
+            "score": scores,
         }
 
     return play
+
+
+class Start:
+    """Looks whether the first updates hold a difference between dialogues of one task."""
+
+    def __init__(self, *, updates: int) -> None:
+        self._left = updates
+        self._seen: set[float] = set()
+
+    def see(self, prompts: Sequence[str], scores: Sequence[float]) -> None:
+        """Take the rewards of an update; warn if it is the last of the first ones and none differed."""
+        if not self._left:
+            return
+        by_task: dict[str, set[float]] = {}
+        for prompt, score in zip(prompts, scores, strict=True):
+            by_task.setdefault(prompt, set()).add(score)
+        self._seen.update(scores)
+        is_different = any(len(found) > 1 for found in by_task.values())
+        self._left = 0 if is_different else self._left - 1
+        if is_different or self._left:
+            return
+        warnings.warn(
+            sentence(
+                "train_grpo: from the start no two dialogues of a task were rewarded differently, so that "
+                "nothing is learned",
+                got=f"rewards {sorted(self._seen)[:5]}",
+                do="warm up until some dialogues keep the format (docs/router_r1.md), or sample more of them",
+            ),
+            NothingToLearn,
+            stacklevel=2,
+        )
 
 
 def _scored(*, score: list[float], **_: Any) -> list[float]:
@@ -191,6 +237,7 @@ def _quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings(), open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123
             warnings.simplefilter("ignore")
+            warnings.simplefilter("always", NothingToLearn)
             yield
     finally:
         if before is None:

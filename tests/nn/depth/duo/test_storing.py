@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 
 from tests.nn.depth.duo.setup import make_batch, make_choice, make_duo, make_ids
 from turnout.core.errors import ArtifactError
-from turnout.nn.depth.duo import load, save, train_modules, train_routers
+from turnout.nn.depth.duo import DuoModel, load, save, train_modules, train_routers
 from turnout.nn.depth.duo.storing import base_fingerprint
 from turnout.nn.tiny import tiny_llama
 
@@ -99,3 +99,33 @@ def test_what_is_saved_of_a_wrapped_model_is_the_base(tmp_path: Path) -> None:
             assert torch.equal(duo.model(input_ids=ids_BT).logits, small)
     model = duo.unwrap()
     assert "save_pretrained" not in vars(model)
+
+
+def test_a_state_dict_has_the_base_under_its_own_names() -> None:
+    duo, ids_BT = make_duo(allow_skip=True), make_ids(2, 6)
+    own = list(duo.unwrap().state_dict())
+    duo = DuoModel(duo.model, allow_skip=True, seed=3)
+    state = duo.model.state_dict()
+    others = [name for name in state if name not in own]
+    assert [name for name in state if name in own] == own
+    assert others
+    assert {name.split(".")[4] for name in others} == {"small", "router"}
+    with torch.no_grad():
+        wanted = duo.model(input_ids=ids_BT).logits
+        with duo.forced([0] * duo.num_layers):
+            small = duo.model(input_ids=ids_BT).logits
+    base = tiny_llama(vocab_size=30, width=32, layers=4, heads=2, seed=7)
+    assert base.load_state_dict(state, strict=False).missing_keys == []
+    assert torch.equal(base(input_ids=ids_BT).logits, wanted)
+    # Back into a wrapped model: what the base holds, and all of it under the names of before.
+    other = make_duo(allow_skip=True, seed=5)
+    found = other.model.load_state_dict({name: state[name] for name in own}, strict=False)
+    assert sorted(found.missing_keys) == sorted(others)
+    assert not found.unexpected_keys
+    assert torch.equal(other.model(input_ids=ids_BT).logits, wanted)
+    before = {
+        name.replace(".mlp.", ".mlp.big.") if name in own else name: value for name, value in state.items()
+    }
+    other.model.load_state_dict(before)
+    with other.forced([0] * other.num_layers):
+        assert torch.equal(other.model(input_ids=ids_BT).logits, small)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,8 @@ from turnout.nn.depth.duo.choices import BIG, SMALL
 from turnout.nn.depth.duo.flow import Flow
 from turnout.nn.depth.duo.router import DuoRouter
 
+PARTS = ("big", "small", "router")
+
 
 @final
 class DuoFeedForward(nn.Module):
@@ -20,7 +22,8 @@ class DuoFeedForward(nn.Module):
 
     Source: S22, Duo-LLM (arXiv 2410.10846), section 3.1: big, small (1/16 of the inner width) and skip.
     Attention lies outside and is always executed, so that caches are complete whatever is chosen.
-    Shapes: x (B, T, D) to (B, T, D).
+    Shapes: x (B, T, D) to (B, T, D). A state dict has the big module under the names of the base's own; one
+    of the base is read, and so is one with `big.` in front.
     """
 
     def __init__(
@@ -29,6 +32,10 @@ class DuoFeedForward(nn.Module):
         super().__init__()
         self.big, self.small, self.router = big, small, router
         self.layer, self.flow, self.allow_skip = layer, flow, allow_skip
+        # Names of the base that are also names here would fall together.
+        if not {name for name, _ in big.named_children()} & {*PARTS}:
+            self.register_state_dict_post_hook(_name_as_base)  # type: ignore[no-untyped-call]
+            self.register_load_state_dict_pre_hook(_name_as_here)  # type: ignore[no-untyped-call]
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Run each token through the module that the flow names for it."""
@@ -72,3 +79,17 @@ class DuoFeedForward(nn.Module):
         small_BTD: Tensor = self.small(x_BTD)
         big_BTD: Tensor = self.big(x_BTD)
         return weight_BTA[..., SMALL, None] * small_BTD + weight_BTA[..., BIG, None] * big_BTD
+
+
+def _name_as_base(_module: nn.Module, state: dict[str, Tensor], prefix: str, _metadata: object) -> None:
+    for key in [key for key in state if key.startswith(prefix)]:
+        # Taken out and put in again, so that their order stays.
+        value = state.pop(key)
+        state[prefix + key.removeprefix(prefix).removeprefix("big.")] = value
+
+
+def _name_as_here(_module: nn.Module, state: dict[str, Tensor], prefix: str, *_rest: Any) -> None:
+    for key in [key for key in state if key.startswith(prefix)]:
+        name = key.removeprefix(prefix)
+        if name.partition(".")[0] not in PARTS:
+            state[f"{prefix}big.{name}"] = state.pop(key)
