@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import FormatStrFormatter
+
+from turnout.evaluation.labels import Box, Wish, place
 
 INK, BLUE, GREY, GREEN = "#111827", "#2563eb", "#6b7280", "#047857"
 SHADES = ("#93c5fd", "#fcd34d", "#f59e0b", "#b45309", "#7c3aed", "#9ca3af")
@@ -23,6 +26,8 @@ def draw(result: Mapping[str, Any], path: Path) -> Path:
     left, right = figure.subplots(1, 2, width_ratios=(1.3, 1))
     _frontier(left, result)
     _served(right, result)
+    figure.draw_without_rendering()  # the labels look for room in the panel as it ends up
+    _name(left, result)
     figure.savefig(path, format="png", metadata={"Software": "turnout"})
     return path
 
@@ -34,7 +39,6 @@ def _frontier(axes: Axes, result: Mapping[str, Any]) -> None:
         axes.errorbar(
             x, y[0], [[y[0] - y[1]], [y[2] - y[0]]], fmt="*" if name == "oracle" else "o", color=colour
         )
-        axes.annotate(name, (x, y[0]), xytext=(6, -11), textcoords="offset points", fontsize=8, color=colour)
     x = [1e9 * line["usd_per_1k"][0] for line in result["dial"]]
     y_DE = np.array([line["quality"] for line in result["dial"]])
     axes.plot(
@@ -42,11 +46,44 @@ def _frontier(axes: Axes, result: Mapping[str, Any]) -> None:
     )
     axes.fill_between(x, y_DE[:, 1], y_DE[:, 2], color=BLUE, alpha=0.12, linewidth=0)
     axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter(ScalarFormatter())
-    axes.set_xlabel("1e-9 usd per 1,000 questions")
+    axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axes.set_xlabel("billionths of a usd per 1,000 questions")
     axes.set_ylabel("share of right answers")
     axes.set_title(f"{result['questions']} held-out questions", fontsize=10)
     axes.legend(loc="lower right", fontsize=8, frameon=False)
+
+
+def _name(axes: Axes, result: Mapping[str, Any]) -> None:
+    """Write each name where it covers neither a mark, nor an interval, nor the dial, nor another name."""
+    frame, points = axes.get_window_extent(), 72 / axes.figure.dpi
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        """Return the distance from the upper left of the panel, in points."""
+        right, up = axes.transData.transform((1e9 * x, y))
+        return (right - frame.x0) * points, (frame.y1 - up) * points
+
+    wishes, taken = [], []
+    for name, line in result["fixed"].items():
+        usd, (value, low, high) = line["usd_per_1k"][0], line["quality"]
+        (x, y), top, bottom = at(usd, value), at(usd, high)[1], at(usd, low)[1]
+        size = {"width": 4.7 * len(name), "height": 10, "gap": 7, "rise": y - top, "drop": bottom - y}
+        wishes.append(Wish(x, y, **size, is_important=True))
+        taken += [Box(x - 4, y - 4, x + 4, y + 4), Box(x - 2, top, x + 2, bottom)]
+    dial = np.array([at(line["usd_per_1k"][0], line["quality"][0]) for line in result["dial"]])
+    for start, end in pairwise(dial):
+        taken += [Box(x - 2, y - 2, x + 2, y + 2) for x, y in np.linspace(start, end, 60)]
+    bounds = Box(0, 0, frame.width * points, frame.height * points)
+    for name, spot in zip(result["fixed"], place(wishes, taken, bounds), strict=True):
+        assert spot is not None  # an important one is always given a place
+        axes.annotate(
+            name,
+            (spot.x / bounds.right, 1 - spot.y / bounds.bottom),
+            xycoords="axes fraction",
+            ha={"start": "left", "middle": "center", "end": "right"}[spot.anchor],
+            va="center_baseline",
+            fontsize=8,
+            color=GREEN if name == "oracle" else GREY,
+        )
 
 
 def _served(axes: Axes, result: Mapping[str, Any]) -> None:
@@ -58,7 +95,7 @@ def _served(axes: Axes, result: Mapping[str, Any]) -> None:
         axes.barh(range(len(share_D)), share_D, left=left_D, color=shade, label=name)
         left_D += share_D
     axes.set_yticks(range(len(left_D)), [f"{line['worth_in_mean_costs']:g}" for line in result["dial"]])
-    axes.set_ylabel(f"a right answer is worth so many of `{result['serving']['model']}`")
+    axes.set_ylabel(f"worth of a right answer, in mean costs of {result['serving']['model']}")
     axes.set_xlabel("share of questions")
     axes.set_title("who is asked", fontsize=10)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=8, frameon=False)

@@ -8,17 +8,19 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
-COLORS = {
-    "learned": "#2563eb",
-    "one-shot kNN": "#d97706",
-    "one-shot auto": "#dc2626",
-    "cascade": "#059669",
-    "best single": "#6b7280",
-    "random": "#9ca3af",
-    "oracle": "#111827",
-    "optimum, simulated": "#111827",
+STYLES = {
+    "learned": {"color": "#2563eb", "marker": "o"},
+    "one-shot kNN": {"color": "#d97706", "marker": "s"},
+    "one-shot auto": {"color": "#dc2626", "marker": "D"},
+    "cascade": {"color": "#059669", "marker": "^"},
+    "best single": {"color": "#6b7280", "marker": "v"},
+    "random": {"color": "#9ca3af", "marker": "X"},
+    "oracle": {"color": "#111827", "marker": "p"},
+    "optimum, simulated": {"color": "#111827", "marker": "o", "linestyle": "--"},
 }
+"""Colour and mark of each method, so that those can be told apart whose intervals lie on one another."""
 
 
 def draw(result: Mapping[str, Any], path: Path) -> Path:
@@ -44,7 +46,7 @@ def draw(result: Mapping[str, Any], path: Path) -> Path:
 
 
 def _frontier(axes: Any, name: str, found: Mapping[str, Any]) -> None:
-    for method, color in COLORS.items():
+    for method, style in STYLES.items():
         points = [row["methods"][method] for row in found["prices"] if method in row["methods"]]
         if not points:
             continue
@@ -53,22 +55,32 @@ def _frontier(axes: Any, name: str, found: Mapping[str, Any]) -> None:
         y = [item["quality"]["value"] for item in points]
         below = [max(item["quality"]["value"] - item["quality"]["low"], 0) for item in points]
         above = [max(item["quality"]["high"] - item["quality"]["value"], 0) for item in points]
-        axes.errorbar(x, y, yerr=[below, above], color=color, label=method, marker="o", markersize=3, lw=1.2)
+        # Intervals lie behind all lines and marks, and pale, since many stand at the same cost.
+        axes.errorbar(x, y, [below, above], color=style["color"], fmt="none", lw=3, alpha=0.22, zorder=1)
+        axes.plot(x, y, **style, label=method, markersize=6, lw=1.4, mec="white", mew=0.4)
     unit = "usd" if found["unit"] == "usd" else found["unit"]
     axes.set(title=name, xlabel=f"{unit} per 1,000 queries", ylabel="quality", xscale="log")
+    _ticks(axes)
 
 
 def _shares(axes: Any, rows: list[Mapping[str, Any]]) -> None:
     x = [row["budget_usd"] for row in rows]
-    for method, color in COLORS.items():
+    for method, style in STYLES.items():
         if method not in rows[0]["share"]:
             continue
         y = [row["share"][method]["value"] for row in rows]
         low = [row["share"][method]["low"] for row in rows]
         high = [row["share"][method]["high"] for row in rows]
-        axes.plot(x, y, color=color, label=method, marker="o", markersize=3)
-        axes.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
+        axes.plot(x, y, **style, label=method, markersize=6, lw=1.4, mec="white", mew=0.4)
+        axes.fill_between(x, low, high, color=style["color"], alpha=0.15, linewidth=0)
     axes.axhline(1.0, color="#d1d5db", linewidth=1)
     axes.set(
         title="synthetic task", xlabel="budget, usd per task", ylabel="share of the optimum", xscale="log"
     )
+    _ticks(axes)
+
+
+def _ticks(axes: Any) -> None:
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axes.xaxis.set_minor_formatter(NullFormatter())

@@ -41,3 +41,14 @@ def test_an_important_label_is_shown_even_without_room() -> None:
     full = [BOUNDS]
     assert place([wish(100, 100)], full, BOUNDS) == [None]
     assert place([wish(100, 100, is_important=True)], full, BOUNDS)[0] is not None
+
+
+def test_a_label_over_an_interval_stands_beyond_it_and_slides_to_stay_inside() -> None:
+    beside = [Box(0, 90, 377, 110), Box(383, 90, 400, 110)]
+    interval = Box(377, 60, 383, 140)
+    one = Wish(380, 100, width=60, height=10, gap=6, is_important=True, rise=40, drop=40)
+    (spot,) = place([one], [*beside, interval], BOUNDS)
+    box = box_of(one, spot)
+    assert box.bottom <= 60
+    assert box.right == 400
+    assert all(box.overlap(other) == 0 for other in [*beside, interval])

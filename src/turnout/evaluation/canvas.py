@@ -67,9 +67,8 @@ def layout(
     radius = [MARKER_AREA[mark.role] ** 0.5 / 2 for mark in marks]
     obstacles = [Box(x - r, y - r, x + r, y + r) for (x, y), r in zip(where, radius, strict=True)]
     obstacles += _line_boxes(scene, width, height)
-    for mark, (x, _) in zip(marks, where, strict=True):
-        ends = [_at(scene, mark.x, end, width, height)[1] for end in (mark.high, mark.low)]
-        obstacles.append(Box(x - 3, ends[0], x + 3, ends[1]))
+    ends = [[_at(scene, mark.x, end, width, height)[1] for end in (mark.high, mark.low)] for mark in marks]
+    obstacles += [Box(x - 3, top, x + 3, bottom) for (x, _), (top, bottom) in zip(where, ends, strict=True)]
     wishes = [
         Wish(
             x,
@@ -78,8 +77,10 @@ def layout(
             height=1.15 * (size if mark.is_important else small),
             gap=r + 3.5,
             is_important=mark.is_important,
+            rise=y - top,
+            drop=bottom - y,
         )
-        for mark, (x, y), r in zip(marks, where, radius, strict=True)
+        for mark, (x, y), r, (top, bottom) in zip(marks, where, radius, ends, strict=True)
     ]
     places = place(wishes, obstacles, Box(0.0, 0.0, width, height))
     return [(mark, spot) for mark, spot in zip(marks, places, strict=True) if spot is not None]
@@ -100,7 +101,7 @@ def _at(scene: Scene, x: float, y: float, width: float, height: float) -> tuple[
 
 def _line_boxes(scene: Scene, width: float, height: float) -> list[Box]:
     boxes = []
-    for line in scene.lines:
+    for line in (*scene.lines, *([] if scene.mixes is None else [scene.mixes])):
         corners = [_at(scene, x, y, width, height) for x, y in zip(line.xs, line.ys, strict=True)]
         for (x0, y0), (x1, y1) in pairwise(corners):
             count = max(2, round(STEPS * max(abs(x1 - x0) / width, abs(y1 - y0) / height)))

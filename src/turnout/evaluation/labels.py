@@ -38,6 +38,10 @@ class Wish:
     gap: float
     """Distance between the point and the text."""
     is_important: bool
+    rise: float = 0.0
+    """How far the point's interval reaches above it."""
+    drop: float = 0.0
+    """How far it reaches below."""
 
 
 @final
@@ -56,7 +60,7 @@ def place(wishes: Sequence[Wish], obstacles: Sequence[Box], bounds: Box) -> list
     places: list[Place | None] = []
     for wish in wishes:
         best: tuple[float, Place, Box] | None = None
-        for rank, (candidate, box) in enumerate(_around(wish)):
+        for rank, (candidate, box) in enumerate(_around(wish, bounds)):
             outside = box.left < bounds.left or box.right > bounds.right
             outside = outside or box.top < bounds.top or box.bottom > bounds.bottom
             if outside and not wish.is_important:
@@ -72,14 +76,18 @@ def place(wishes: Sequence[Wish], obstacles: Sequence[Box], bounds: Box) -> list
     return places
 
 
-def _around(wish: Wish) -> list[tuple[Place, Box]]:
-    """Return the places in order of preference: right, left, above, below, then the corners."""
+def _around(wish: Wish, bounds: Box) -> list[tuple[Place, Box]]:
+    """Return the places in order of preference: right, left, above, below, then the corners.
+
+    Those above and below stand beyond the interval, and slide along it to stay within the bounds.
+    """
     x, y, gap, half = wish.x, wish.y, wish.gap, wish.height / 2
+    above, below = max(gap, wish.rise + 2) + half, max(gap, wish.drop + 2) + half
     spots: list[tuple[float, float, Anchor]] = [
         (x + gap, y, "start"),
         (x - gap, y, "end"),
-        (x, y - gap - half, "middle"),
-        (x, y + gap + half, "middle"),
+        (x, y - above, "middle"),
+        (x, y + below, "middle"),
         (x + gap, y - gap, "start"),
         (x + gap, y + gap, "start"),
         (x - gap, y - gap, "end"),
@@ -88,8 +96,8 @@ def _around(wish: Wish) -> list[tuple[Place, Box]]:
         (x + gap, y + 2.4 * gap, "start"),
         (x - gap, y - 2.4 * gap, "end"),
         (x - gap, y + 2.4 * gap, "end"),
-        (x, y - 2.5 * gap - half, "middle"),
-        (x, y + 2.5 * gap + half, "middle"),
+        (x, y - above - 1.5 * gap, "middle"),
+        (x, y + below + 1.5 * gap, "middle"),
     ]
     if wish.is_important:
         far = (-3.6, 3.6, -5.0, 5.0)
@@ -98,6 +106,9 @@ def _around(wish: Wish) -> list[tuple[Place, Box]]:
     shift = {"start": 0.0, "middle": 0.5, "end": 1.0}
     found = []
     for left, middle, anchor in spots:
+        if anchor == "middle":
+            most = bounds.right - wish.width / 2
+            left = max(min(left, most), bounds.left + wish.width / 2)
         start = left - shift[anchor] * wish.width
         box = Box(start, middle - half, start + wish.width, middle + half)
         found.append((Place(left, middle, anchor), box))
