@@ -27,3 +27,16 @@ def leads(page: Path, target: str) -> bool:
     if not file.exists() or not file.is_relative_to(markdown.ROOT):
         return False
     return not parts.fragment or parts.fragment in markdown.anchors(file)
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    start = markdown.ROOT / "README.md"
+    seen, waiting = {start}, [start]
+    while waiting:
+        page = waiting.pop()
+        for _, target in markdown.links(page):
+            path = (page.parent / target.partition("#")[0]).resolve()
+            if path.suffix == ".md" and path.is_file() and path not in seen:
+                seen.add(path)
+                waiting.append(path)
+    assert set(markdown.ROOT.glob("docs/*.md")) <= seen

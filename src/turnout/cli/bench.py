@@ -31,18 +31,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="gates: the same small language model with each gate; routers: every method on outcome tables",
     )
     sizes = ("small", "all", "full", "gpu")
-    parser.add_argument("--setting", choices=sizes, default="small", help="size (small)")
+    parser.add_argument("--setting", choices=sizes, default="small", help="size (default small)")
     parser.add_argument("--gates", help="names with commas between (default: those of the setting)")
-    parser.add_argument("--seeds", type=count, help="training runs of each gate, 2 to 10")
+    parser.add_argument(
+        "--seeds", type=count, help="training runs of each gate, 2 to 10 (default: those of the setting)"
+    )
     parser.add_argument("--steps", type=count, help="training steps (default: those of the setting)")
     parser.add_argument("--text", type=Path, help="folder of .txt files (default: TURNOUT_DATA, or made up)")
-    parser.add_argument("--out", type=Path, help="folder; a run goes on in it (turnout-gates or -routers)")
+    parser.add_argument(
+        "--out", type=Path, help="folder; a run goes on in it (default turnout-gates or turnout-routers)"
+    )
     parser.add_argument("--jobs", type=count, help="cells at a time, one thread each (default: the cores)")
     parser.add_argument("--sets", metavar="NAMES", help="outcome tables (routers; default: reason18,open9)")
     parser.add_argument("--routers", metavar="NAMES", help="methods (routers; default: all)")
-    parser.add_argument("--seed", type=seed, default=0, help="seed of every random step (routers; 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of every random step (routers; default 0)")
     parser.add_argument("--ray", action="store_true", help="cells on Ray, a cluster or a local one (routers)")
-    parser.add_argument("--device", default="cpu", help="cpu, or cuda with one cell at a time (cpu)")
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda with one cell at a time (default cpu)")
 
 
 def run(options: argparse.Namespace) -> int:

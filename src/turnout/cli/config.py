@@ -7,20 +7,20 @@ import json
 from pathlib import Path
 
 from turnout.cli.console import show, show_json
+from turnout.cli.options import add_action, add_output
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    check = actions.add_parser("check", help="load everything that a file names, and say whether it fits")
+    check = add_action(actions, "check", "load everything that a file names, and say whether it fits")
     check.add_argument("config", type=Path, help="settings of a gateway")
-    diff = actions.add_parser("diff", help="say which settings differ between two files")
+    diff = add_action(actions, "diff", "say which settings differ between two files")
     diff.add_argument("before", type=Path, help="settings of a gateway")
     diff.add_argument("after", type=Path, help="other settings")
-    actions.add_parser("schema", help="print the JSON schema of the settings")
+    add_action(actions, "schema", "print the JSON schema of the settings")
     for action in actions.choices.values():
-        action.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="as JSON")
-        action.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="with traceback")
+        add_output(action, default=argparse.SUPPRESS)
 
 
 def run(options: argparse.Namespace) -> int:

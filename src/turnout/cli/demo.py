@@ -37,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--port", type=port, help="port to serve on; 0 takes a free one (default 8100, or the next free one)"
     )
     parser.add_argument("--seed", type=seed, default=0, help="seed of every random step (default 0)")
-    add_goal(parser)
+    add_goal(parser, otherwise="a quality floor of 0.95")
 
 
 def run(options: argparse.Namespace) -> int:

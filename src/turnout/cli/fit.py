@@ -9,6 +9,7 @@ from typing import Any
 
 from turnout.cli.console import progress_bar, show, show_json
 from turnout.cli.options import (
+    TABLE,
     add_goal,
     add_router,
     add_splits,
@@ -25,7 +26,7 @@ from turnout.policies import Deployment
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("table", help="a bundled name, a name below TURNOUT_DATA, or a folder")
+    parser.add_argument("table", help=TABLE)
     parser.add_argument("--out", type=Path, required=True, help="folder for the deployment")
     add_router(parser)
     parser.add_argument(
@@ -35,7 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="your own routes, one a line: NAME: DESCRIPTION -> CANDIDATE (router preference_routes)",
     )
     parser.add_argument("--force", action="store_true", help="overwrite the folder")
-    add_goal(parser)
+    add_goal(parser, otherwise="the best quality, whatever it costs")
     add_splits(parser)
 
 

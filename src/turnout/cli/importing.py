@@ -17,13 +17,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("path", type=Path, help="file or folder to read")
     parser.add_argument("--out", type=Path, required=True, help="folder for the table")
-    parser.add_argument("--format", help="name of the format; without it the file is looked at")
+    parser.add_argument(
+        "--format", metavar="NAME", help="name of the format (default: the file is looked at)"
+    )
     parser.add_argument("--force", action="store_true", help="overwrite the folder")
     of_file = parser.add_argument_group("options of the format (docs/datasets.md)")
     add_many(
         of_file, "--column", "FIELD=NAME", "what the column NAME of a long table holds, such as model=llm"
     )
-    of_file.add_argument("--scale", metavar="WORST,BEST", help="scores that become quality 0 and 1 (0,1)")
+    of_file.add_argument(
+        "--scale", metavar="WORST,BEST", help="scores that become quality 0 and 1 (default 0,1)"
+    )
     of_file.add_argument("--ignore", metavar="NAMES", help="columns to leave out, with commas between")
     add_many(of_file, "--drop", "COLUMN=VALUE", "rows to leave out, such as status=error")
     of_file.add_argument("--missing", metavar="WORDS", help="words that mean unknown, such as NaN,N/A")
@@ -31,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     of_file.add_argument(
         "--repeats",
         choices=("error", "sample"),
-        help="a second row of a query and model: refuse it (error), or count it as a further sample",
+        help="a second row of a query and model: refuse it (error, the default), or a further sample",
     )
     add_many(of_file, "--option", "NAME=JSON", "any other option of the format, such as as_accuracy=true")
 

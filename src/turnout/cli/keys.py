@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from turnout.cli.console import show, show_json, tell
-from turnout.cli.options import add_many
+from turnout.cli.options import add_action, add_many, add_output
 from turnout.core.errors import InputError, TurnoutError, did_you_mean, sentence
 
 if TYPE_CHECKING:
@@ -24,31 +24,38 @@ _MAX_SHOWN = 12
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    create = actions.add_parser("create", help="make a key and print its secret, this once")
+    create = add_action(actions, "create", "make a key and print its secret, this once")
     create.add_argument("config", type=Path, help="settings of the gateway")
     create.add_argument("name", help="name of the key; it stands in the ledger")
-    create.add_argument("--tenant", help="whose requests they are (default: the name)")
-    add_many(create, "--model", "NAME", "model name that may be asked for")
-    add_many(create, "--dial", "DIAL", "dial that a request may set")
+    create.add_argument("--tenant", metavar="NAME", help="whose requests they are (default: the name)")
+    add_many(create, "--model", "NAME", "model name that may be asked for; default: all")
+    add_many(create, "--dial", "TERM", "dial that a request may set, such as quality-floor; default: all")
     create.add_argument("--no-dial", action="store_true", help="requests may set no dial")
-    create.add_argument("--quality-floor", type=float, help="the key's own dial: quality floor")
-    create.add_argument("--usd-per-1k", type=float, help="the key's own dial: spend cap")
-    create.add_argument("--usd-per-quality", type=float, help="the key's own dial: price of quality")
-    create.add_argument("--budget-usd", type=float, help="most USD in a period")
-    create.add_argument("--budget-period", help="day, month (default) or total")
-    create.add_argument("--requests-per-min", type=int, help="most requests in a minute")
-    create.add_argument("--tokens-per-min", type=int, help="most tokens in a minute")
+    create.add_argument(
+        "--quality-floor", type=float, metavar="SHARE", help="the key's own dial: quality floor"
+    )
+    create.add_argument("--usd-per-1k", type=float, metavar="USD", help="the key's own dial: spend cap")
+    create.add_argument(
+        "--usd-per-quality", type=float, metavar="USD", help="the key's own dial: price of quality"
+    )
+    create.add_argument(
+        "--budget-usd", type=float, metavar="USD", help="most USD in a period (default: no limit)"
+    )
+    create.add_argument("--budget-period", metavar="PERIOD", help="day, month (default) or total")
+    create.add_argument("--requests-per-min", type=int, metavar="N", help="most requests in a minute (default: no limit)")
+    create.add_argument("--tokens-per-min", type=int, metavar="N", help="most tokens in a minute (default: no limit)")
     create.add_argument("--admin", action="store_true", help="may use /admin and /metrics")
-    create.add_argument("--expires-days", type=float, help="days until it ends by itself")
-    listed = actions.add_parser("list", help="show every key, what it allows and what it has spent")
+    create.add_argument(
+        "--expires-days", type=float, metavar="DAYS", help="days until it ends by itself (default: never)"
+    )
+    listed = add_action(actions, "list", "show every key, what it allows and what it has spent")
     listed.add_argument("config", type=Path, help="settings of the gateway")
-    revoke = actions.add_parser("revoke", help="end a key for good")
+    revoke = add_action(actions, "revoke", "end a key for good")
     revoke.add_argument("config", type=Path, help="settings of the gateway")
     revoke.add_argument("name", help="name of the key")
-    actions.add_parser("hash", help="read a secret from standard input and print its hash for the settings")
+    add_action(actions, "hash", "read a secret from standard input and print its hash for the settings")
     for action in actions.choices.values():
-        action.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="as JSON")
-        action.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="with traceback")
+        add_output(action, default=argparse.SUPPRESS)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from turnout.cli.console import show, show_json
+from turnout.cli.options import add_action, add_output
 from turnout.core.errors import InputError, sentence
 
 _DAY_S = 86_400.0
@@ -18,24 +19,23 @@ _PREFIXES = ("postgres:", "postgresql:", "env:", "file:")
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    export = actions.add_parser("export", help="write one row per request to a parquet or CSV file")
+    export = add_action(actions, "export", "write one row per request to a parquet or CSV file")
     export.add_argument("ledger", type=Path, help="SQLite file of a gateway")
     export.add_argument("out", type=Path, help="file that ends in .parquet or .csv")
-    export.add_argument("--since", help="first day, such as 2026-11-01 (UTC)")
-    export.add_argument("--tenant", help="requests of this tenant only")
-    prune = actions.add_parser("prune", help="delete requests that are older than some days")
+    export.add_argument("--since", metavar="DAY", help="first day, such as 2026-11-01 (UTC)")
+    export.add_argument("--tenant", metavar="NAME", help="requests of this tenant only")
+    prune = add_action(actions, "prune", "delete requests that are older than some days")
     prune.add_argument("ledger", help=f"SQLite file of a gateway, or {_POSTGRES}")
-    prune.add_argument("--keep-days", type=float, required=True, help="days that are kept")
-    forget = actions.add_parser("forget", help="delete everything that belongs to a tenant")
+    prune.add_argument("--keep-days", type=float, metavar="DAYS", required=True, help="days that are kept")
+    forget = add_action(actions, "forget", "delete everything that belongs to a tenant")
     forget.add_argument("ledger", help=f"SQLite file of a gateway, or {_POSTGRES}")
     forget.add_argument("tenant", help="tenant, as the column `tenant` has it")
-    pull = actions.add_parser("pull", help="copy the rows of all hosts into a ledger's file")
+    pull = add_action(actions, "pull", "copy the rows of all hosts into a ledger's file")
     pull.add_argument("postgres", help=_POSTGRES)
     pull.add_argument("ledger", type=Path, help="SQLite file; what it has already stays")
-    pull.add_argument("--since", help="first day, such as 2026-11-01 (UTC)")
+    pull.add_argument("--since", metavar="DAY", help="first day, such as 2026-11-01 (UTC)")
     for action in actions.choices.values():
-        action.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="as JSON")
-        action.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="with traceback")
+        add_output(action, default=argparse.SUPPRESS)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -45,13 +45,16 @@ USD_PER_PFLOP = 1e-3
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("--once", action="store_true", help="ask the endpoint one question and stop")
-    parser.add_argument("--out", type=Path, default=Path("turnout-local"), help="folder (turnout-local)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("turnout-local"), help="folder (default turnout-local)"
+    )
     parser.add_argument(
         "--steps", type=count, default=2400, help="training steps of each model (default 2400)"
     )
     parser.add_argument("--questions", type=count, default=400, help="recorded questions (default 400)")
     parser.add_argument(
         "--usd-per-pflop",
+        metavar="USD",
         type=float,
         default=USD_PER_PFLOP,
         help=f"price of 1e15 executed operations (default {USD_PER_PFLOP:g})",
@@ -61,7 +64,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--port", type=port, help="port to serve on; 0 takes a free one (default 8100, or the next free one)"
     )
     parser.add_argument("--seed", type=seed, default=0, help="seed of every random step (default 0)")
-    add_goal(parser)
+    add_goal(parser, otherwise="a quality floor of 0.95")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from turnout import __version__
+from turnout.cli.options import add_output
 from turnout.core.errors import TurnoutError
 
 COMMANDS = {
@@ -46,8 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     for name, (module, purpose) in COMMANDS.items():
         command = commands.add_parser(name, help=purpose, description=purpose[0].upper() + purpose[1:] + ".")
         importlib.import_module(f"turnout.cli.{module}").configure(command)
-        command.add_argument("--json", action="store_true", help="print one JSON document")
-        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        add_output(command)
     return parser
 
 

@@ -24,7 +24,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="a recording (.safetensors) or a table of counts by model, domain, layer, expert (.parquet)",
     )
-    parser.add_argument("--out", type=Path, default=Path("turnout-inspect"), help="folder (turnout-inspect)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("turnout-inspect"), help="folder (default turnout-inspect)"
+    )
     parser.add_argument("--rho", type=float, default=2.0, help="cache of rho times k experts (default 2)")
     parser.add_argument("--seed", type=seed, default=0, help="seed of the intervals (default 0)")
     parser.add_argument("--force", action="store_true", help="write into a folder that is not empty")

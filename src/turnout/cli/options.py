@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 Options = argparse.ArgumentParser | argparse._ArgumentGroup
 """Where an option is added."""
 
+TABLE = "a bundled name (reason18, open9), a name below TURNOUT_DATA, a folder, or a file that is a table"
+"""What a command takes as an outcome table."""
 _PORT, _PORTS = 8100, 20
 """The port to serve on, and how many are tried from there on."""
 
@@ -36,9 +38,28 @@ def add_many(options: Options, flag: str, metavar: str, text: str) -> None:
     options.add_argument(flag, action="append", default=[], metavar=metavar, help=f"{text} (again for more)")
 
 
-def add_goal(parser: argparse.ArgumentParser) -> None:
-    """Add the dial: a quality floor, a spend cap or the worth of quality, with risk and confidence."""
-    dial = parser.add_mutually_exclusive_group()
+def add_output(parser: argparse.ArgumentParser, *, default: object = False) -> None:
+    """Add how a command answers; an action leaves unsaid (`argparse.SUPPRESS`) what stood before it."""
+    parser.add_argument("--json", action="store_true", default=default, help="print one JSON document")
+    parser.add_argument(
+        "--debug", action="store_true", default=default, help="show the traceback of an error"
+    )
+
+
+def add_action(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser], name: str, purpose: str
+) -> argparse.ArgumentParser:
+    """Add an action of a command, such as `turnout config check`; its purpose stands in both helps."""
+    return actions.add_parser(name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")
+
+
+def add_goal(parser: argparse.ArgumentParser, *, otherwise: str) -> None:
+    """Add the dial: a quality floor, a spend cap or the worth of quality, with risk and confidence.
+
+    `otherwise` says what holds where none is stated.
+    """
+    group = parser.add_argument_group("the dial", f"One of three; without any: {otherwise}.")
+    dial = group.add_mutually_exclusive_group()
     dial.add_argument(
         "--quality-floor",
         type=float,
@@ -49,8 +70,12 @@ def add_goal(parser: argparse.ArgumentParser) -> None:
     dial.add_argument(
         "--usd-per-quality", type=float, metavar="USD", help="what one more right answer is worth"
     )
-    parser.add_argument("--risk", type=float, help="slack on the promise (default 0)")
-    parser.add_argument("--confidence", type=float, help="probability that the promise holds (default 0.95)")
+    group.add_argument(
+        "--risk", type=float, metavar="SHARE", help="slack on a promised floor or cap (default 0)"
+    )
+    group.add_argument(
+        "--confidence", type=float, metavar="P", help="probability that the promise holds (default 0.95)"
+    )
 
 
 def goal_of(options: argparse.Namespace) -> Goal | None:

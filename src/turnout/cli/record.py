@@ -32,26 +32,46 @@ def configure(parser: argparse.ArgumentParser) -> None:
     _add_pool(parser)
     _add_scoring(parser)
     asking = parser.add_argument_group("how prompts are asked")
-    asking.add_argument("--samples", type=count, default=1, help="answers of each candidate (default 1)")
+    asking.add_argument(
+        "--samples", type=count, metavar="N", default=1, help="answers of each candidate (default 1)"
+    )
     asking.add_argument("--system", metavar="TEXT", help="a system message before every prompt")
     asking.add_argument("--temperature", type=float, metavar="T", help="(default: the provider's own)")
-    asking.add_argument("--max-output-tokens", type=count, default=1024, help="of an answer (default 1024)")
+    asking.add_argument(
+        "--max-output-tokens", type=count, metavar="N", default=1024, help="of an answer (default 1024)"
+    )
     asking.add_argument("--text-column", metavar="NAME", help="column of the text (default: found by name)")
-    asking.add_argument("--reference-column", metavar="NAME", help="column of the reference")
+    asking.add_argument(
+        "--reference-column", metavar="NAME", help="column of the reference (default: found by name)"
+    )
     asking.add_argument("--limit", type=count, metavar="N", help="only N prompts, drawn by --seed")
     asking.add_argument("--seed", type=seed, default=0, help="seed of the order of prompts (default 0)")
     limits = parser.add_argument_group("how far a run goes")
     limits.add_argument("--dry-run", action="store_true", help="say what it may cost at most, and ask nobody")
-    limits.add_argument("--cap", type=float, metavar="USD", help="spend at most this, earlier runs included")
+    limits.add_argument(
+        "--cap", type=float, metavar="USD", help="spend at most this, earlier runs included (default: no cap)"
+    )
     limits.add_argument(
         "--allow-unknown-prices", action="store_true", help="ask whom the cap cannot count, too"
     )
-    limits.add_argument("--concurrency", type=count, default=8, help="calls at once (default 8)")
+    limits.add_argument("--concurrency", type=count, metavar="N", default=8, help="calls at once (default 8)")
     limits.add_argument(
-        "--retries", type=int, default=4, help="of a call that may be tried again (default 4)"
+        "--retries", type=int, metavar="N", default=4, help="of a call that may be tried again (default 4)"
     )
-    limits.add_argument("--max-wait-s", type=float, default=120.0, help="longest wait for a rate limit (120)")
-    limits.add_argument("--timeout-s", type=float, default=300.0, help="seconds that one call may take (300)")
+    limits.add_argument(
+        "--max-wait-s",
+        type=float,
+        metavar="S",
+        default=120.0,
+        help="longest wait for a rate limit (default 120)",
+    )
+    limits.add_argument(
+        "--timeout-s",
+        type=float,
+        metavar="S",
+        default=300.0,
+        help="seconds that one call may take (default 300)",
+    )
 
 
 def _add_pool(parser: argparse.ArgumentParser) -> None:
@@ -79,7 +99,11 @@ def _add_scoring(parser: argparse.ArgumentParser) -> None:
     )
     scoring.add_argument("--program", metavar="COMMAND", help="reads JSON, prints a number from 0 to 1")
     scoring.add_argument(
-        "--program-timeout-s", type=float, default=30.0, help="seconds until it is killed (30)"
+        "--program-timeout-s",
+        type=float,
+        metavar="S",
+        default=30.0,
+        help="seconds until it is killed (default 30)",
     )
     scoring.add_argument("--judge", metavar="NAME", help="a model of the pool, or of --judge-base-url")
     scoring.add_argument("--judge-base-url", metavar="URL", help="server of the judge (default: the pool's)")

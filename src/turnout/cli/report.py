@@ -7,6 +7,7 @@ from pathlib import Path
 
 from turnout.cli.console import progress_bar, show, show_json
 from turnout.cli.options import (
+    TABLE,
     add_goal,
     add_router,
     add_splits,
@@ -24,7 +25,7 @@ from turnout.core.budget import Goal
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("table", help="a bundled name, a name below TURNOUT_DATA, or a folder")
+    parser.add_argument("table", help=TABLE)
     parser.add_argument("--out", type=Path, required=True, help="folder for report.html, .png and .json")
     parser.add_argument("--deployment", help="folder that `turnout fit` wrote; without it one is fitted")
     add_router(parser)
@@ -34,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-leakage", action="store_true", help="report even though texts stand on both sides"
     )
-    add_goal(parser)
+    add_goal(parser, otherwise="equal quality for the least, or the best quality where no cost is known")
     add_splits(parser)
 
 

@@ -32,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--force", action="store_true", help="overwrite the folder")
     parser.add_argument("--seed", type=seed, default=0, help="seed of every random step (default 0)")
-    add_goal(parser)
+    add_goal(parser, otherwise="the goal of the gateway")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="what else is known of the texts, such as the features of an image; may be repeated",
     )
     parser.add_argument("--top", type=count, default=5, help="candidates to show for each text (default 5)")
-    add_goal(parser)
+    add_goal(parser, otherwise="the goal of the deployment")
 
 
 def run(options: argparse.Namespace) -> int:

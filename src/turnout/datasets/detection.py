@@ -17,7 +17,7 @@ from turnout.core.errors import InputError, TableError, sentence
 from turnout.core.registry import Registry
 from turnout.datasets.importers.base import Head, Importer
 from turnout.datasets.importers.folder import require_table_files
-from turnout.datasets.reading import json_document, json_lines, not_utf8, require_file
+from turnout.datasets.reading import delimiter, json_document, json_lines, not_utf8, require_file
 
 _HEAD_BYTES = 1 << 20
 _KEY = re.compile(r'"([^"\\]{1,80})"\s*:')
@@ -48,6 +48,11 @@ def detect(path: str | Path, *, registry: Registry, options: Mapping[str, object
     )
     allowed = f"a file or folder in one of the formats {', '.join(importers)}"
     do = "name the format yourself; docs/datasets.md describes each, and long, for columns of any name"
+    if not names and head.kind in ("csv", "jsonl", "parquet"):
+        do = (
+            "name its columns, as in: turnout import FILE --out DIR --column text=NAME --column model=NAME"
+            " --column quality=NAME; or name the format yourself (docs/datasets.md)"
+        )
     raise InputError(sentence(what, allowed=allowed, got=_seen(head), do=do))
 
 
@@ -91,7 +96,7 @@ def read_head(path: Path) -> Head:
     text = _head_text(path, data).lstrip()
     if text[:1] in ("{", "["):
         return _json_head(path, text)
-    if path.suffix.lower() == ".csv" or "," in text.partition("\n")[0]:
+    if path.suffix.lower() in (".csv", ".tsv") or any(sign in text.partition("\n")[0] for sign in ",;\t"):
         return Head(path=path, kind="csv", columns=_csv_columns(path, text))
     return Head(path=path, kind="other")
 
@@ -121,7 +126,8 @@ def _head_text(path: Path, data: bytes) -> str:
 
 def _csv_columns(path: Path, text: str) -> tuple[str, ...]:
     try:
-        return tuple(next(csv.reader(io.StringIO(text, newline=""), strict=True), ()))
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter(text), strict=True)
+        return tuple(next(reader, ()))
     except csv.Error as error:
         raise TableError(sentence(f"{str(path)!r}, line 1: broken CSV", got=str(error))) from error
 

@@ -18,6 +18,7 @@ from turnout.core.errors import TableError, sentence
 
 UNKNOWN = math.nan
 _PICKLE_SUFFIXES = frozenset({".pkl", ".pickle", ".pt", ".pth", ".joblib"})
+_DELIMITERS = (",", ";", "\t")
 _BOOLEANS = {"true": 1.0, "false": 0.0}
 
 
@@ -84,7 +85,8 @@ def csv_rows(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]
     The line number is where the row ends, since a quoted cell may hold line breaks.
     """
     # newline="" leaves line breaks inside quoted cells as they are, and splits at no other separator.
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    text = read_text(path)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter(text), strict=True)
     header = _next_row(path, reader)
     if not header:
         raise TableError(sentence(f"{str(path)!r} is empty", allowed="a header line and rows"))
@@ -94,6 +96,21 @@ def csv_rows(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]
             sentence(f"{str(path)!r}, line 1: a column stands twice", allowed="every column once", got=twice)
         )
     return header, _dict_rows(path, reader, header)
+
+
+def delimiter(text: str) -> str:
+    """Return what stands between the cells of a CSV: the sign that makes most columns of its header.
+
+    Spreadsheets write semicolons where the comma is the decimal sign, and tabs when a table is copied.
+    """
+    return max(_DELIMITERS, key=lambda sign: _num_cells(text, sign))
+
+
+def _num_cells(text: str, sign: str) -> int:
+    try:
+        return len(next(csv.reader(io.StringIO(text, newline=""), delimiter=sign, strict=True), ()))
+    except csv.Error:
+        return 0
 
 
 def _dict_rows(path: Path, reader: Any, header: list[str]) -> Iterator[tuple[int, dict[str, str]]]:
@@ -196,16 +213,18 @@ def clean_text(value: str) -> str:
     return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-def number(where: str, value: object) -> float:
-    """Return a cell or a JSON value as a float; empty and null are NaN, booleans and `True` are 1 or 0."""
+def number(where: str, value: object, *, do: str | None = None) -> float:
+    """Return a cell or a JSON value as a float; empty and null are NaN, booleans and `True` are 1 or 0.
+
+    `do` is the next step that the error names.
+    """
     if value is None or value == "":
         return UNKNOWN
     parsed = _parse(value)
     if math.isfinite(parsed):
         return parsed
-    raise TableError(
-        sentence(where, allowed="a finite number, or empty (in JSON: null) for unknown", got=value)
-    )
+    allowed = "a finite number, or empty (in JSON: null) for unknown"
+    raise TableError(sentence(where, allowed=allowed, got=value, do=do))
 
 
 def _parse(value: object) -> float:

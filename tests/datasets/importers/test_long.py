@@ -157,7 +157,6 @@ FAULTS = [
     ("id,text,model,quality\n,,a,1\n", ("line 2: the query", "an id or a text")),
     ("id,model,quality,notes\n1,a,1,x\n", ("line 1: columns that nothing explains", "['notes']", "'ignore'")),
     ("id,model,quality,score\n1,a,1,1\n", ("line 1: several columns may be the quality", "quality=quality")),
-    ("id;model;quality\n1;a;1\n", ("line 1: no column holds a query", "separate the cells by commas")),
     ("id,model\n1,a\n", ("line 1: no column holds quality", "option 'columns'", "quality=NAME")),
     ("id,model,quality\n", ("holds no outcome",)),
     ("id,model,quality\n1,a\n", ("line 2: wrong number of cells", "got: 2")),
@@ -298,3 +297,27 @@ def test_the_command_passes_options_of_other_formats(
     assert main([*command, "--option", 'prompt_column="question"']) == 0
     assert json.loads(capsys.readouterr().out)["format"] == "notdiamond"
     assert load(tmp_path / "t").quality.tolist() == pytest.approx([2 / 3])
+
+
+@pytest.mark.parametrize("sign", [";", "\t"])
+def test_a_spreadsheets_semicolons_and_tabs_stand_between_cells_too(tmp_path: Path, sign: str) -> None:
+    lines = ["question, as asked|llm|points", "add 1, 2|small|0.5", '"a|b"|small|', "add 1, 2|large|1"]
+    path = write(tmp_path / "mine.csv", "".join(line.replace("|", sign) + "\n" for line in lines))
+    table = read(path, options={"columns": {"text": "question, as asked", "quality": "points"}})
+    assert table.names == ("small", "large")
+    assert [query.text for query in table.queries] == ["add 1, 2", f"a{sign}b"]
+    assert np.nansum(table.quality_QM) == 1.5
+    known = write(
+        tmp_path / "known.txt",
+        path.read_text().replace("question, as asked", "text").replace("points", "score"),
+    )
+    assert detect(known) == "long"
+
+
+def test_columns_that_nobody_knows_lead_to_the_command_that_names_them(tmp_path: Path) -> None:
+    path = write(tmp_path / "mine.csv", "Frage,Modell,Punkte\nsag hallo,klein,gut\n")
+    with pytest.raises(InputError, match="--column text=NAME --column model=NAME --column quality=NAME"):
+        load(path)
+    columns = {"text": "Frage", "model": "Modell", "quality": "Punkte"}
+    with pytest.raises(TableError, match=r"got: 'gut'; .*--missing"):
+        read(path, options={"columns": columns})

@@ -131,16 +131,8 @@ class Naming:
                 raise TableError(
                     sentence(
                         f"{place}: no column holds {what}",
-                        allowed=f"{likely}; or the name of yours in the option 'columns', "
-                        f"such as {fields[-1]}=NAME",
+                        allowed=f"{likely}; or the name of yours in the option 'columns' "
+                        f"(turnout import FILE --column {fields[-1]}=NAME)",
                         got=", ".join(map(repr, names)),
-                        do=_about_separator(names),
                     )
                 )
-
-
-def _about_separator(names: Collection[str]) -> str | None:
-    first = next(iter(names), "")
-    if len(names) == 1 and (";" in first or "\t" in first):
-        return "separate the cells by commas, not by semicolons or tabs"
-    return None

@@ -142,7 +142,12 @@ class Long(Importer):
 
     def _measures(self, place: str, model: str, row: Row, layout: Mapping[str, str]) -> dict[str, float]:
         measures = {
-            field: number(f"{place}: column {layout[field]!r}", self._known(row[layout[field]]))
+            field: number(
+                f"{place}: column {layout[field]!r}",
+                self._known(row[layout[field]]),
+                do="write a point in decimals, or name the words that mean unknown, as in: "
+                "turnout import FILE --missing N/A",
+            )
             for field in MEASURED
             if field in layout
         }
