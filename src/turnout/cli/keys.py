@@ -42,8 +42,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--budget-usd", type=float, metavar="USD", help="most USD in a period (default: no limit)"
     )
     create.add_argument("--budget-period", metavar="PERIOD", help="day, month (default) or total")
-    create.add_argument("--requests-per-min", type=int, metavar="N", help="most requests in a minute (default: no limit)")
-    create.add_argument("--tokens-per-min", type=int, metavar="N", help="most tokens in a minute (default: no limit)")
+    create.add_argument(
+        "--requests-per-min", type=int, metavar="N", help="most requests in a minute (default: no limit)"
+    )
+    create.add_argument(
+        "--tokens-per-min", type=int, metavar="N", help="most tokens in a minute (default: no limit)"
+    )
     create.add_argument("--admin", action="store_true", help="may use /admin and /metrics")
     create.add_argument(
         "--expires-days", type=float, metavar="DAYS", help="days until it ends by itself (default: never)"
