@@ -48,6 +48,7 @@ def test_a_label_over_an_interval_stands_beyond_it_and_slides_to_stay_inside() -
     interval = Box(377, 60, 383, 140)
     one = Wish(380, 100, width=60, height=10, gap=6, is_important=True, rise=40, drop=40)
     (spot,) = place([one], [*beside, interval], BOUNDS)
+    assert spot is not None
     box = box_of(one, spot)
     assert box.bottom <= 60
     assert box.right == 400

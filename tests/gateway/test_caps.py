@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +43,26 @@ def served(
     with running(make_config(one_upstream.base_url, ledger), deployment=deployment) as ready:
         assert ready.notices == ()
         yield Served(ready.base_url, ledger)
+
+
+def test_costs_that_were_learned_and_cannot_be_charged_are_said_at_the_start(
+    one_upstream: Upstream, tmp_path: Path
+) -> None:
+    table = synthetic(num_queries=400, seed=3).table.select(split="train")
+    bare = [dataclasses.replace(candidate, price_card=None) for candidate in table.candidates]
+    recorded = OutcomeTable(
+        queries=table.queries,
+        candidates=bare,
+        query_index=table.query_index,
+        candidate_index=table.candidate_index,
+        quality=table.quality,
+        cost_usd=table.cost_usd,
+    )
+    learned = train(recorded, Goal(), router="knn")
+    with running(make_config(one_upstream.base_url, tmp_path / "l.sqlite"), deployment=learned) as ready:
+        (notice,) = ready.notices
+    assert repr(bare[0].name) in notice
+    assert "prices.path" in notice
 
 
 def test_a_cap_below_the_cheapest_is_a_422_that_says_what_the_cheapest_costs(

@@ -58,6 +58,15 @@ def write(
 GOAL = Goal(usd_per_quality=WORTH)
 
 
+def test_requests_without_a_price_are_named_as_such(tmp_path: Path) -> None:
+    scores = json.dumps(dict.fromkeys(NAMES, (0.5, 0.0001)))
+    at = time.time() - 60.0
+    rows = [decision(0, time_s=at, chosen="small", propensity=0.5, scores=scores)]
+    write_rows(tmp_path / "l.sqlite", [*rows, result(0, served="small", usd=None)])
+    with pytest.raises(InputError, match=r"1 without a known price.*prices\.path"):
+        what_if(tmp_path / "l.sqlite", make_deployment(), [GOAL])
+
+
 def test_the_intervals_cover_what_would_have_come(tmp_path: Path) -> None:
     hits = []
     for seed in range(30):

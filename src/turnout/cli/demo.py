@@ -203,6 +203,7 @@ def snippets(base_url: str, question: str, *, note: str) -> str:
     body = {"model": "turnout/auto", "messages": [{"role": "user", "content": question}]}
     return f"""
 turnout serves {base_url} (Ctrl-C stops). {note}
+Who was asked, why, and what it cost: {base_url.removesuffix("/v1")}/ui
 
 curl -i {base_url}/chat/completions \\
   -H 'content-type: application/json' \\

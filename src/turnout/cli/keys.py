@@ -140,6 +140,8 @@ async def _list(config: Config, options: argparse.Namespace) -> None:
     if options.json:
         show_json({"keys": [line.to_dict() for line in lines]})
         return
+    if not lines:
+        tell("note: there is no key; `turnout keys create` makes one")
     for line in lines:
         show(_shown(line))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,6 @@ def _show_row(text: str, row: dict[str, Any]) -> None:
         return
     show(f"  -> {row['candidate']}  ({row['reason']}; price {row['price']:.4g} quality/usd)")
     for item in row["ranked"]:
-        show(
-            f"     {item['candidate']:<36} quality {item['quality']:.3f} +- {item['spread']:.3f}"
-            f"   usd/1k {item['cost_usd'] * 1000:.4g}"
-        )
+        usd = "unknown" if math.isnan(item["cost_usd"]) else f"{item['cost_usd'] * 1000:.4g}"
+        quality = f"{item['quality']:.3f} +- {item['spread']:.3f}"
+        show(f"     {item['candidate']:<36} quality {quality}   usd/1k {usd}")

@@ -25,7 +25,10 @@ _DEFAULT = ("quality-floor=0.8", "quality-floor=0.9", "quality-floor=0.95", "qua
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("config", type=Path, help="TOML file of the gateway whose ledger is asked")
-    terms = f"a dial to look at, such as quality-floor=0.9; terms: {', '.join(_TERMS)}"
+    terms = (
+        f"a dial to look at, such as quality-floor=0.9; terms: {', '.join(_TERMS)}; "
+        "default: floors of 0.8, 0.9, 0.95 and 1"
+    )
     add_many(parser, "--dial", "TERM=VALUE", terms)
     parser.add_argument("--days", type=float, default=7.0, help="how far back to look (default 7)")
 

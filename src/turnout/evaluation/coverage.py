@@ -112,7 +112,9 @@ def _free(table: OutcomeTable) -> str:
     priced = set(np.flatnonzero((~np.isnan(table.cost_usd_QM)).any(axis=0)).tolist())
     names = [name for column, name in enumerate(table.names) if column not in priced]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"; without any cost: {', '.join(names[:3])}{more}" if names else ""
+    if not names:
+        return ""
+    return f"; without any cost: {', '.join(names[:3])}{more} (price them, or leave them out of the table)"
 
 
 def _all_known(is_known_QM: Bools, choice_QU: Ints) -> Bools:

@@ -31,7 +31,7 @@ from turnout.gateway.ledger import Ledger
 from turnout.gateway.metrics_text import snapshot_of
 from turnout.gateway.pages import check_page
 from turnout.gateway.pins_store import PinStore, SqlitePins, file_beside
-from turnout.gateway.prices import stale_notice
+from turnout.gateway.prices import stale_notice, uncounted_notice
 from turnout.gateway.protocols import PROTOCOLS
 from turnout.gateway.protocols.base import Protocol
 from turnout.gateway.reload import Reloader
@@ -137,6 +137,7 @@ class Gateway:
         self.notices = ledger.open() + away
         if deployment is not None:
             self.notices += unkept(deployment, selector.goal)
+        self.notices += uncounted_notice(self.parts.prices, selector.deployment)
         self.notices += stale_notice(self.parts.prices, self.config.prices, self.clock.now_s())
         admission = await open_admission(self.config, self.keys, self.clock)
         self.parts = dataclasses.replace(self.parts, admission=admission)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, final
 
@@ -20,9 +21,12 @@ from turnout.core.errors import ConfigError, did_you_mean, sentence
 from turnout.gateway.config import Config
 from turnout.gateway.select import Selection
 from turnout.gateway.settings_prices import PricesSettings
+from turnout.policies.deployment import Deployment
 
 _ZONES = timedelta(days=1)
 """Where it is tomorrow already."""
+_MAX_SHOWN = 4
+"""Names in a notice."""
 
 _Usd = Annotated[float, msgspec.Meta(ge=0)]
 
@@ -118,6 +122,31 @@ def read_prices(settings: PricesSettings, candidates: tuple[Candidate, ...]) -> 
         if (card := cards.get(candidate.name, cards.get(candidate.model))) is not None
     }
     return Prices(date=found.date, cards=by_name)
+
+
+def uncounted_notice(prices: Prices | None, deployment: Deployment) -> tuple[str, ...]:
+    """Return what to say of candidates whose costs were learned, and whose requests nobody can charge.
+
+    A table may record what answers cost without a tariff: then the dial knows money, and the ledger does not.
+    """
+    frontier = deployment.frontier
+    if frontier is None:
+        return ()
+    cards = {} if prices is None else prices.cards
+    names = [
+        repr(candidate.name)
+        for candidate, usd in zip(deployment.candidates, frontier.calibrated_usd_M, strict=True)
+        if isfinite(usd) and candidate.price_card is None and candidate.name not in cards
+    ]
+    if not names:
+        return ()
+    more = f" and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else ""
+    shown = f"{', '.join(names[:_MAX_SHOWN])}{more}"
+    return (
+        f"no tariff is known of {shown}: what requests to them cost stands neither in the ledger nor in "
+        "budgets, and turnout whatif and retrain learn no cost from them; name a file of prices as "
+        "prices.path, or input_usd_per_mtok and output_usd_per_mtok in a section models.NAME",
+    )
 
 
 def stale_notice(prices: Prices | None, settings: PricesSettings, now_s: float) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ _ROWS = """
 SELECT chosen, propensity, usd, scores,
     (SELECT avg(score) FROM {feedback} AS f WHERE f.decision_id = r.decision_id)
 FROM {requests} AS r
-WHERE time_s >= :since AND scores IS NOT NULL AND served = chosen AND usd IS NOT NULL AND status < 400
+WHERE time_s >= :since AND scores IS NOT NULL AND served = chosen AND status < 400
 """
 _decode = msgspec.json.Decoder(Scores).decode
 
@@ -78,7 +78,7 @@ class WhatIf:
 class _Row:
     chosen: str
     propensity: float
-    usd: float
+    usd: float | None
     scores: Scores
     feedback: float | None
 
@@ -100,13 +100,17 @@ def what_if(
         refused = too_small(deployment, goal, goal.describe())
         if refused is not None:
             raise InputError(f"a gateway would refuse this dial; {refused}")
-    whose, rows = read_ledger(Path(ledger), url, lambda look: (look.whose, _read(look, since_s)))
+    whose, found = read_ledger(Path(ledger), url, lambda look: (look.whose, _read(look, since_s)))
+    rows = [row for row in found if row.usd is not None and row.chosen in row.scores]
     if not rows:
         raise InputError(
             sentence(
                 f"the ledger {str(ledger)!r} holds no request to learn from",
                 allowed="requests that a router decided, served by its choice, at a known price",
-                do="look further back, or serve some first",
+                got=f"{len(found)} without a known price" if found else "none",
+                do="name the prices in the settings (prices.path), and serve some more"
+                if found
+                else "look further back, or serve some first",
             )
         )
     own = [row.chosen for row in rows]
@@ -124,11 +128,10 @@ def what_if(
 
 def _read(look: Look, since_s: float) -> list[_Row]:
     found = look.tuples(_ROWS, {"since": since_s})
-    rows = [
+    return [
         _Row(chosen=chosen, propensity=propensity, usd=usd, scores=known_of(scores), feedback=feedback)
         for chosen, propensity, usd, scores, feedback in found
     ]
-    return [row for row in rows if row.chosen in row.scores]
 
 
 def known_of(text: str | None) -> Scores:
@@ -159,7 +162,7 @@ def _best(scores: Mapping[str, tuple[float | None, float | None]], price: float)
 
 
 def _outlook(goal: str, rows: Sequence[_Row], choices: Sequence[str]) -> Outlook:
-    usd = _logged(rows, choices, np.array([row.usd for row in rows]), column=1)
+    usd = _logged(rows, choices, np.array([row.usd for row in rows], np.float64), column=1)
     cost = dr(usd)
     assert cost is not None
     scored = [place for place, row in enumerate(rows) if row.feedback is not None]

@@ -10,6 +10,7 @@ of `turnout.evaluation.offpolicy`), and its spread is what intervals and tests a
 from __future__ import annotations
 
 import math
+import warnings
 from statistics import NormalDist
 
 import numpy as np
@@ -131,7 +132,11 @@ def judgeable(table: OutcomeTable) -> tuple[OutcomeTable, tuple[str, ...]]:
 
 def means_of(outcomes: Outcomes, table: OutcomeTable) -> OutcomeTable:
     """Return a table of one query that holds the mean of every candidate: what a fallback learns from."""
-    quality_M, usd_M = (np.nanmean(values_QM, axis=0) for values_QM in outcomes)
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", RuntimeWarning
+        )  # a candidate without a known cost has none on average
+        quality_M, usd_M = (np.nanmean(values_QM, axis=0) for values_QM in outcomes)
     size = len(table.candidates)
     return OutcomeTable(
         queries=[Query(id="mean", text="")],
