@@ -210,3 +210,11 @@ def test_few_requests_and_other_deployments_are_no_evidence(tmp_path: Path) -> N
     assert "0 requests" in objections(found, SETTINGS)[0]
     with pytest.raises(InputError, match="cannot be read as a ledger"):
         compare(tmp_path / "none.sqlite", "A", "B")
+
+
+def test_a_mean_cost_is_never_below_zero_however_few_requests_there_are(tmp_path: Path) -> None:
+    """Ten percent of a negative cost would forbid a second deployment that costs the same."""
+    for seed in range(60):
+        write(tmp_path / f"{seed}.sqlite", seed=seed, num=1, share=0.9)
+        usd_live = compare(tmp_path / f"{seed}.sqlite", "A", "B").usd_live
+        assert usd_live is None or usd_live >= 0.0

@@ -137,7 +137,7 @@ class Gateway:
         self.notices = ledger.open() + away
         if deployment is not None:
             self.notices += unkept(deployment, selector.goal)
-        self.notices += uncounted_notice(self.parts.prices, selector.deployment)
+            self.notices += uncounted_notice(self.parts.prices, deployment)
         self.notices += stale_notice(self.parts.prices, self.config.prices, self.clock.now_s())
         admission = await open_admission(self.config, self.keys, self.clock)
         self.parts = dataclasses.replace(self.parts, admission=admission)

@@ -135,6 +135,7 @@ def compare(
     pairs = [pair for pair in seen if pair.is_open] or seen
     quality = _difference(pairs, lambda pair: pair.score, 0, confidence)
     usd = _difference(pairs, lambda pair: pair.usd, 1, confidence)
+    usd_live = _value(pairs, lambda pair: pair.usd, 1, lambda pair: pair.live)
     changed = [pair.live != pair.second for pair in pairs]
     has_chance = [pair.chance.get(pair.second, 0.0) > 0.0 for pair in pairs]
     return Comparison(
@@ -146,7 +147,8 @@ def compare(
         support=float(np.mean(has_chance)) if pairs else math.nan,
         quality=quality,
         usd=usd,
-        usd_live=_value(pairs, lambda pair: pair.usd, 1, lambda pair: pair.live),
+        # Weights know no range: of few requests the estimate may lie below what a cost can be.
+        usd_live=None if usd_live is None else max(usd_live, 0.0),
         canary=canary,
         control=control,
         failures=failure_growth(canary, control, confidence),
