@@ -4,8 +4,9 @@ Random decisions, of which every block is called by some sequences of the batch 
 nothing is saved by skipping a block for everybody: what is left is the price of the wrapper against the rows
 that are spared. The weights are random, since time does not depend on them. Dense and routed take turns; a
 figure is the median of their pairs' ratios. The dense model is called as anybody calls it; since the wrapper
-decodes in inference mode, which the library's `generate` does not, it is also timed there. `--quick` is small
-and writes nothing.
+decodes in inference mode, which the library's `generate` does not, it is also timed there. Since the wrapper
+also has less to do between two tokens, it stands beside itself with all blocks executed, too. `--quick` is
+small and writes nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import record
-from benchmarks.depth_drllm_speed import answer, decode, pair
+from benchmarks.depth_drllm_speed import BESIDE, all_executed, answer, decode, pair
 from turnout.core.rng import make_rng
 from turnout.nn.depth import RoutedDepth
 from turnout.nn.depth.contract import DepthRouter
@@ -90,10 +91,11 @@ def measure(size: Size) -> dict[str, Any]:
             work()
             found = pair(routed, Planned(counts_BL), [work], pairs)
             beside = pair(routed, Planned(counts_BL), [light], pairs)
+            same = pair(routed, Planned(counts_BL), [light], pairs, beside=all_executed(routed))
             about: dict[str, Any] = {"width": width, "batch": batch, "new_tokens": new_tokens}
             about |= {"executed_share": float(counts_BL.float().mean())}
-            lines.append({**about, **found, "both_in_inference_mode": beside})
-            speeds = (round(one["speedup_cpu"], 3) for one in (found, beside))
+            lines.append({**about, **found, "both_in_inference_mode": beside, BESIDE: same})
+            speeds = (round(one["speedup_cpu"], 3) for one in (found, beside, same))
             print(width, batch, *speeds, file=sys.stderr, flush=True)
     return {"size": asdict(size), "widths": lines}
 

@@ -1,7 +1,8 @@
 """This module times decoding under a trained depth router beside the dense model, and counts its FLOPs.
 
-Both decode in inference mode, as the wrapper does by itself and the library's `generate` does not, so that a
-speedup is what routing brings and nothing else; mixed batches are timed as they are called, too.
+Both decode in inference mode, as the wrapper does by itself and the library's `generate` does not; mixed
+batches are timed as they are called, too. The wrapper also has less to do between two tokens than the
+library: beside itself with all blocks executed, a speedup is what routing brings and nothing else.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from turnout.core.rng import make_rng
-from turnout.nn.depth import RoutedDepth, generate_grouped
+from turnout.nn.depth import FixedDepth, RoutedDepth, generate_grouped
 from turnout.nn.depth.contract import DepthRouter
 from turnout.nn.depth.drllm.router import DrLLMRouter
 from turnout.nn.depth.grouped import groups
@@ -26,6 +27,9 @@ from turnout.nn.tiny import prompt_batch
 BATCH = 8
 MIXED = 4
 """Batches of different decisions that are timed."""
+
+BESIDE = "beside_all_executed"
+"""How a comparison is called in which the wrapper executes all blocks instead of the dense model."""
 
 
 class Clock:
@@ -81,18 +85,19 @@ def measure(
     # For each of these prompts a batch of those that are decided alike, itself where there are too few.
     alike = [next(group.tolist() for group in groups(counts_BL) if row in group) for row in range(singles)]
     same = [prompt_batch(tokenizer, [prompts[rows[i % len(rows)]] for i in range(BATCH)]) for rows in alike]
+    ones = [partial(decode, routed, *one, new_tokens) for one in alone]
+    groups_of = [partial(decode, routed, *one, new_tokens) for one in same]
+    less = max(1, repeats // 2)
     found: dict[str, Any] = {
         "new_tokens": new_tokens,
         "decisions": len(groups(counts_BL)),
         "executed_share": float(counts_BL.float().mean()),
         "executed_share_alone": float(counts_BL[:singles].float().mean()),
         "repeated_share": float((counts_BL > 1).float().mean()),
-        "batch_1": pair(
-            routed, router, [partial(decode, routed, *one, new_tokens) for one in alone], repeats
-        ),
-        "batch_8_grouped": pair(
-            routed, router, [partial(decode, routed, *one, new_tokens) for one in same], repeats
-        ),
+        "batch_1": pair(routed, router, ones, repeats),
+        "batch_8_grouped": pair(routed, router, groups_of, repeats),
+        f"batch_1_{BESIDE}": pair(routed, router, ones, less, beside=all_executed(routed)),
+        f"batch_8_grouped_{BESIDE}": pair(routed, router, groups_of, less, beside=all_executed(routed)),
         "router_share_of_time": _router_share(routed, router, alone[:BATCH], repeats, new_tokens),
         "router_share_of_time_batch_8": _router_share(routed, router, same[:BATCH], repeats, new_tokens),
     }
@@ -134,6 +139,7 @@ def measure_mixed(
         "batch_8_mixed": pair(routed, router, mixed, repeats),
         "batch_8_mixed_as_called": pair(routed, router, called_as, repeats),
         "batch_8_mixed_split_into_groups": pair(routed, router, mixed, repeats, split),
+        f"batch_8_mixed_{BESIDE}": pair(routed, router, mixed, repeats, beside=all_executed(routed)),
     }
     if isinstance(router, DrLLMRouter) and router.repeats:
         router.repeats = False
@@ -141,6 +147,11 @@ def measure_mixed(
         router.repeats = True
     routed.set_router(None)
     return found
+
+
+def all_executed(routed: RoutedDepth) -> FixedDepth:
+    """Return the router that executes every block."""
+    return FixedDepth(counts=[1] * routed.layers)
 
 
 def _options(new_tokens: int) -> dict[str, Any]:
@@ -172,25 +183,27 @@ def pair(
     works: Sequence[Callable[[], Any]],
     repeats: int,
     routed_works: Sequence[Callable[[], Any]] | None = None,
+    beside: DepthRouter | None = None,
 ) -> dict[str, Any]:
     """Return the wall-clock and processor seconds of both ways, run in turn, and the FLOPs of both.
 
     Each work is timed `repeats` times dense and routed, one right after the other, first the one, then the
     other; a speedup is the median of these pairs' ratios, with the 95 % interval of that median by bootstrap.
     What all works take together, each at its median, is compared too: paths may differ in length. The dense
-    model is not wrapped while it is timed.
+    model is not wrapped while it is timed; with `beside` it is, and that router decides.
     """
+    routers = {"dense": beside, "routed": router}
     ways = {"dense": list(works), "routed": list(routed_works or works)}
     flops = dict.fromkeys(ways, 0.0)
     for name, todo in ways.items():
-        routed.set_router(router if name == "routed" else None)
+        routed.set_router(routers[name])
         flops[name] = float(sum(executed_flops(one)[1] for one in todo))
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for turn in range(repeats):
         order = list(ways) if turn % 2 == 0 else list(reversed(ways))
         for item in range(len(works)):
             for name in order:
-                taken[name].append(_seconds(routed, router if name == "routed" else None, ways[name][item]))
+                taken[name].append(_seconds(routed, routers[name], ways[name][item]))
     dense_RK, routed_RK = (np.array(taken[name]) for name in ("dense", "routed"))
     found: dict[str, Any] = {
         "pairs": len(dense_RK),

@@ -13,7 +13,7 @@ GAINS = {
     "gain_over_best_fixed": "router minus best fixed",
     "regret": "regret to what searches find",
 }
-LIGHT = "both_in_inference_mode"
+LIGHT, BESIDE = "both_in_inference_mode", "beside_all_executed"
 MIXES = (
     "batch_8_mixed",
     "batch_8_mixed_as_called",
@@ -92,10 +92,11 @@ def _depth_speed(result: Result) -> Iterator[str]:
     )
     yield ""
     mixes = [name for name in MIXES if name in speed]
+    beside = [f"{name}_{BESIDE}" for name in ("batch_1", "batch_8_grouped") if f"{name}_{BESIDE}" in speed]
     share = f"{speed['executed_share_alone']:.2f}"
     times: list[Sequence[str]] = [
         (name.replace("_", " "), share, *_speeds(speed[name]))
-        for name in ("batch_1", "batch_8_grouped", *mixes)
+        for name in ("batch_1", "batch_8_grouped", *mixes, *beside)
     ]
     if own := result.get("speed_own"):
         times += [
@@ -124,11 +125,17 @@ def mixed(data: Result) -> Iterator[str]:
         f"{result['size']['layers']} blocks, each called by some sequences of the batch and never by all; "
         "reading the prompt and decoding, dense over routed."
     )
-    has_light = all(LIGHT in line for line in lines)
+    has_light, has_beside = (all(name in line for line in lines) for name in (LIGHT, BESIDE))
     if has_light:
         yield (
             "Both are called as anybody calls them: the wrapper decodes in inference mode, which the "
-            "library's `generate` does not. The last column has the dense model there, too."
+            "library's `generate` does not. "
+            f"{'A' if has_beside else 'The last'} column has the dense model there, too."
+        )
+    if has_beside:
+        yield (
+            "The wrapper also has less to do between two tokens, whatever is skipped: the last column is its "
+            "speed beside itself with all blocks executed."
         )
     yield ""
     names = ("width", "batch", "new_tokens", "pairs")
@@ -138,12 +145,14 @@ def mixed(data: Result) -> Iterator[str]:
             f"{line.get('executed_share', result.get('executed_share')):.2f}",
             *_speeds(line),
             *((faster(line[LIGHT], "wall"),) if has_light else ()),
+            *((faster(line[BESIDE], "wall"),) if has_beside else ()),
         )
         for line in lines
     ]
     heads = ("width", "sequences", "new tokens", "pairs", "share of calls", *SPEEDS)
     light = ("both in inference mode",) if has_light else ()
-    yield from table((*heads, *light), rows)
+    beside = ("beside the wrapper",) if has_beside else ()
+    yield from table((*heads, *light, *beside), rows)
 
 
 def _speeds(line: Result) -> Iterator[str]:

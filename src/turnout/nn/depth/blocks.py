@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import torch
@@ -17,6 +17,7 @@ from transformers import Cache
 
 from turnout.core.errors import InputError, sentence
 from turnout.nn.caches import cache_keyword, find_cache
+from turnout.nn.depth.decoding import NotHere, decode, may_decode
 from turnout.nn.depth.returned import no_tensor
 from turnout.nn.depth.slots import Call, CallSlots, rows_of_calls
 from turnout.nn.held import DEPTH, copied
@@ -103,11 +104,17 @@ class RoutedGenerate:
         sources = (inputs, kwargs.get("input_ids"), kwargs.get("inputs_embeds"))
         with self.routed.generating(next((source for source in sources if source is not None), None)):
             if not self._is_alone(config, kwargs):
-                return self.call(inputs, *args, **kwargs)
+                return self._called(inputs, args, kwargs)
             with lightly(self.model):
-                found = self.call(inputs, *args, **kwargs)
+                found = self._called(inputs, args, kwargs)
         # The copy is a tensor like others, that a later training may save.
         return found.clone() if isinstance(found, Tensor) else found
+
+    def _called(self, inputs: Tensor | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if may_decode(self.call, args, kwargs):
+            with suppress(NotHere):
+                return self.call(inputs, *args, **{**kwargs, "custom_generate": decode})
+        return self.call(inputs, *args, **kwargs)
 
     def _is_alone(self, config: Any, kwargs: dict[str, Any]) -> bool:
         """Whether only token ids leave `generate`."""
