@@ -38,6 +38,35 @@ def test_each_kind_is_found_where_it_stands(text: str, kind: str, value: str) ->
 
 
 @pytest.mark.parametrize(
+    ("text", "kind", "value"),
+    [
+        ("to bob@exa\u200bmple.com!", "EMAIL_ADDRESS", "bob@exa\u200bmple.com"),
+        ("to \u200bb\u2060o\ufeffb@example.com\u200b!", "EMAIL_ADDRESS", "b\u2060o\ufeffb@example.com"),
+        ("to \uff42ob\uff20example\uff0ecom!", "EMAIL_ADDRESS", "\uff42ob\uff20example\uff0ecom"),
+        ("4111\u200d 1111 1111 1\u00ad111", "CREDIT_CARD", "4111\u200d 1111 1111 1\u00ad111"),
+        ("card \uff14111 1111 1111 1111", "CREDIT_CARD", "\uff14111 1111 1111 1111"),
+        ("key AKIAIOSF\U000e0041ODNN7EXAMPLE", "SECRET", "AKIAIOSF\U000e0041ODNN7EXAMPLE"),
+        # Between words of a script without blanks it is a boundary: taken out alone, the find would be lost.
+        ("\u0e15\u0e34\u0e14\u200bhttps://example.org/a now", "URL", "https://example.org/a"),
+        ("\U0001f468\u200d\U0001f469 a@x.org", "EMAIL_ADDRESS", "a@x.org"),
+        ("\ufe0f" * 5_000 + "a@x.org", "EMAIL_ADDRESS", "a@x.org"),
+    ],
+)
+def test_what_is_not_seen_hides_nothing(text: str, kind: str, value: str) -> None:
+    spans = find_pii(text)
+    assert [(span.kind, text[span.start : span.end]) for span in spans] == [(kind, value)]
+    assert redact(text, spans) == text.replace(value, f"[{kind}_1]")
+
+
+def test_one_address_has_one_number_however_it_is_hidden() -> None:
+    text = "a@x.org, a@x\u200b.org, \uff41@x.org and b@x.org"
+    assert (
+        redact(text, find_pii(text))
+        == "[EMAIL_ADDRESS_1], [EMAIL_ADDRESS_1], [EMAIL_ADDRESS_1] and [EMAIL_ADDRESS_2]"
+    )
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "my card is 4111 1111 1111 1112.",  # the check digit is wrong
@@ -126,6 +155,9 @@ LINEAR = 30.0
         "AB12 ",
         "a@b.co ",
         "1.2.3.4 ",
+        "a\u200b@",
+        "\u200b",
+        "\uff20",
     ],
 )
 def test_the_time_is_linear_in_the_text(unit: str) -> None:

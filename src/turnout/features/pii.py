@@ -17,6 +17,7 @@ from typing import final
 
 from turnout.core.validation import check_choice
 from turnout.features.scanning import find_each
+from turnout.features.unseen import cleared, without_unseen
 
 _DIGITS = re.compile(r"\d")
 _DATE = re.compile(r"(?:19|20)\d\d[-./ ]\d\d?[-./ ]\d\d?\b|\d\d?[-./ ]\d\d?[-./ ](?:19|20)\d\d\b")
@@ -75,7 +76,7 @@ _PATTERNS: dict[str, tuple[re.Pattern[str], Callable[[str], bool]]] = {
     ),
     "URL": (re.compile(r"\b(?:https?://|www\.)[^\s\"'<>]{3,2000}"), bool),
     "EMAIL_ADDRESS": (
-        re.compile(r"(?<![\w.+-])[\w.+-]{1,64}[@\uFF20](?:[\w-]{1,63}\.){1,8}[A-Za-z]{2,24}\b"),
+        re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[\w-]{1,63}\.){1,8}[A-Za-z]{2,24}\b"),
         bool,
     ),
     "IBAN_CODE": (
@@ -110,9 +111,34 @@ KINDS = tuple(_PATTERNS)
 def find_pii(text: str, kinds: Iterable[str] = KINDS) -> tuple[Span, ...]:
     """Return the finds in the order of the text, without overlaps; O(characters + finds log finds).
 
+    What is not seen, such as a zero-width space, hides nothing: the text is read as it is and without it.
     Raises `UnknownNameError` for a kind that is not in `KINDS`.
     """
     wanted = {check_choice("find_pii: kinds", kind, KINDS) for kind in kinds}
+    found, clear = _find(text, wanted), cleared(text)
+    if clear is None:
+        return tuple(found)
+    more = [
+        Span(kind=span.kind, start=clear.origin(span.start), end=clear.origin(span.end - 1) + 1)
+        for span in _find(clear.text, wanted)
+    ]
+    return tuple(_joined(found + more))
+
+
+def _joined(spans: list[Span]) -> list[Span]:
+    """Return the spans in order, those that overlap as one of the kind that comes first."""
+    joined: list[Span] = []
+    for span in sorted(spans, key=lambda one: one.start):
+        if joined and span.start < joined[-1].end:
+            last = joined[-1]
+            kind = min(last.kind, span.kind, key=KINDS.index)
+            joined[-1] = Span(kind=kind, start=last.start, end=max(last.end, span.end))
+        else:
+            joined.append(span)
+    return joined
+
+
+def _find(text: str, wanted: set[str]) -> list[Span]:
     found: list[Span] = []
     for kind in KINDS:
         if kind not in wanted:
@@ -128,7 +154,7 @@ def find_pii(text: str, kinds: Iterable[str] = KINDS) -> tuple[Span, ...]:
             if is_one(match.group()) and (before == 0 or found[before - 1].end <= start):
                 own.append(Span(kind=kind, start=start, end=end))
         found = sorted(found + own, key=lambda span: span.start)
-    return tuple(found)
+    return found
 
 
 def redact(text: str, spans: Sequence[Span], known: dict[str, dict[str, int]] | None = None) -> str:
@@ -141,7 +167,7 @@ def redact(text: str, spans: Sequence[Span], known: dict[str, dict[str, int]] | 
     finds = {} if known is None else known
     parts, place = [], 0
     for span in spans:
-        value, own = text[span.start : span.end], finds.setdefault(span.kind, {})
+        value, own = without_unseen(text[span.start : span.end]), finds.setdefault(span.kind, {})
         number = own.setdefault(value, len(own) + 1)
         parts += [text[place : span.start], f"[{span.kind}_{number}]"]
         place = span.end
