@@ -215,6 +215,15 @@ def test_a_whole_answer_comes_as_a_completion(client: openai.OpenAI, served: Ser
     assert (found["input_tokens"], found["output_tokens"], found["cached_tokens"]) == (150, 9, 100)
 
 
+def test_only_anthropics_models_read_their_cache_at_a_tenth(client: openai.OpenAI, served: Served) -> None:
+    for model, usd_per_mtok, of_input in (("large", (1.0, 4.0), 0.1), ("small", (0.1, 0.4), 1.0)):
+        raw = client.chat.completions.with_raw_response.create(model=model, messages=ASK)
+        found = row(served.ledger, raw.headers["x-turnout-decision-id"])
+        # 20 are new, 100 were read and 30 written.
+        told = (20 + 100 * of_input + 30 * 1.25) * usd_per_mtok[0] + 9 * usd_per_mtok[1]
+        assert found["usd"] == pytest.approx(told / 1e6), model
+
+
 def test_the_stream_of_the_tests_is_one_that_botocore_reads() -> None:
     buffer = EventStreamBuffer()
     buffer.add_data(STREAM)

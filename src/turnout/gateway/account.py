@@ -13,7 +13,7 @@ import msgspec
 
 from turnout.core.candidate import Candidate
 from turnout.core.clock import Clock
-from turnout.gateway.cache_writes import says_writes, with_writes
+from turnout.gateway.cache_prices import says_writes, with_reads, with_writes
 from turnout.gateway.key import Key
 from turnout.gateway.ledger import Ledger
 from turnout.gateway.schema import DecisionRow, ResultRow
@@ -76,6 +76,8 @@ class Account:
     """Output tokens by what was said, where the provider did not report them or only the first of them."""
     are_writes_listed = False
     """Whether whoever served charges for writes to its prompt cache as Anthropic's price list says."""
+    are_reads_listed = False
+    """Whether it does so for what it reads from there."""
     spent: Spent | None = None
     unknown_usd = 0.0
     """The most that charges of a sequencer which nobody reported may have come to."""
@@ -242,6 +244,8 @@ class Account:
         if card is None or tokens_in is None or tokens_out is None:
             return None
         written, written_1h = (0, 0) if self.usage is None else self.usage.written_tokens
+        if cached and self.are_reads_listed:
+            card = with_reads(card)
         usd = (with_writes(card) if written else card).usd(
             input_tokens=tokens_in,
             output_tokens=tokens_out,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from turnout.core.candidate import Candidate
-from turnout.gateway.cache_writes import with_writes
+from turnout.gateway.cache_prices import with_writes
 from turnout.gateway.stream import MOST_TOKENS
 from turnout.gateway.wire import ChatRequest, number_of
 

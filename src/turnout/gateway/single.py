@@ -128,7 +128,11 @@ def take(exchange: Exchange, answer: Answer) -> Reply:
         account.unseen, account.output_estimate = (*account.unseen, account.served), None
     account.served = answer.candidate
     account.provider, account.is_replay = answer.provider.name, answer.provider.is_replay
-    account.are_writes_listed = answer.provider.lists_cache_writes
+    provider = answer.provider
+    account.are_writes_listed = provider.lists_cache_writes
+    account.are_reads_listed = provider.lists_cache_writes and provider.lists_cache_reads(
+        exchange.parts.places[answer.candidate.name][1]
+    )
     answer.leave.answered()
     exchange.leave = answer.leave
     return answer.reply

@@ -50,6 +50,10 @@ class AnthropicDialect(Dialect):
         if api_key is not None:
             self._headers["x-api-key"] = api_key
 
+    def lists_cache_reads(self, model: str) -> bool:
+        """Every model of Anthropic's does."""
+        return True
+
     def outgoing(self, call: Call) -> Outgoing:
         """Return the client's own bytes with what the candidate sets, or a translation; raises `Fault`."""
         if call.protocol == _OWN:

@@ -170,13 +170,17 @@ class Provider(ABC):
     """The APIs (`Protocol.name`) that a call may come in; every provider speaks `chat`."""
 
     lists_cache_writes: bool = False
-    """Whether writes to its prompt cache cost what Anthropic's price list says (`cache_writes`)."""
+    """Whether writes to its prompt cache cost what Anthropic's price list says (`cache_prices`)."""
 
     is_replay: ClassVar[bool] = False
     """Whether replies come from a recording: nothing is spent, and usage is an estimate."""
 
     def __init__(self, *, name: str) -> None:
         self.name = name
+
+    def lists_cache_reads(self, model: str) -> bool:
+        """Whether what a model reads from the prompt cache costs what that list says, too."""
+        return False
 
     def keeps(self, kind: str) -> bool:
         """Whether it keeps responses or conversations of OpenAI's, for which `ask_kept` asks."""

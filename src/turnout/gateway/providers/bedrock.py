@@ -19,7 +19,7 @@ from turnout.gateway.translate.chat_request_as_messages import messages_body
 from turnout.gateway.translate.converse_as_messages import ConverseAsChat, chat_of_converse, converse_error
 from turnout.gateway.translate.events import BadEventError, Translator
 from turnout.gateway.translate.json_form import INSTRUCTED, is_instructed
-from turnout.gateway.translate.messages_as_converse import converse_request
+from turnout.gateway.translate.messages_as_converse import converse_request, is_anthropics
 
 _SERVICE = "bedrock"
 _ANNOUNCED = ("messageStart", "contentBlockStart")
@@ -49,6 +49,10 @@ class BedrockDialect(Dialect):
         self._headers = {"content-type": "application/json"}
         if api_key is not None:
             self._headers["authorization"] = f"Bearer {api_key}"
+
+    def lists_cache_reads(self, model: str) -> bool:
+        """Anthropic's models do; those of others have prices of their own."""
+        return is_anthropics(model)
 
     def outgoing(self, call: Call) -> Outgoing:
         """Return the signed request; raises `Fault` for what cannot be said."""

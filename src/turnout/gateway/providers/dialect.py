@@ -44,6 +44,10 @@ class Dialect(ABC):
         """Return what to send about what is kept; None where nothing of this kind is."""
         return None
 
+    def lists_cache_reads(self, model: str) -> bool:
+        """Whether what a model reads from there does, too; on Bedrock models of others have other prices."""
+        return False
+
     def model_name(self, candidate: Candidate) -> str:
         """Return the upstream's name for a candidate that the configuration gives no other name."""
         return candidate.model

@@ -125,6 +125,10 @@ class HttpProvider(Provider):
             logger.exception("a request could not be written for the upstream %r", self.name)
             raise unreadable("body", error) from error
 
+    def lists_cache_reads(self, model: str) -> bool:
+        """Whether what a model reads from the prompt cache costs what Anthropic's list says."""
+        return self.dialect.lists_cache_reads(model)
+
     def keeps(self, kind: str) -> bool:
         """Whether the upstream has OpenAI's Responses, or Conversations."""
         return self.dialect.kept(KeptCall(method="GET", kind=kind)) is not None

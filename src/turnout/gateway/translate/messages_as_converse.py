@@ -28,6 +28,11 @@ _MAKER = "anthropic."
 """Stands in the names of Anthropic's models, whatever region stands before it."""
 
 
+def is_anthropics(model: str) -> bool:
+    """Whether a model on Bedrock is one of Anthropic's."""
+    return _MAKER in model
+
+
 def converse_request(body: dict[str, Any]) -> bytes:
     """Return the body; raises `Fault` (400) for what cannot be said."""
     told: dict[str, Any] = {
@@ -133,7 +138,7 @@ def _one_at_a_time(choice: dict[str, Any], model: str) -> dict[str, Any]:
     """
     if not choice.get(_ONE):
         return {}
-    if _MAKER not in model:
+    if not is_anthropics(model):
         raise refuse("parallel_tool_calls", LANGUAGE, f"false, for the model {model!r}")
     is_open = choice["type"] == "auto"
     return {"tool_choice": {"type": "auto", _ONE: True} if is_open else {_ONE: True}}

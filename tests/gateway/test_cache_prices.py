@@ -59,7 +59,9 @@ EVENTS = b"".join(
     )
 )
 PLAIN_USD = ((PLAIN + READ) * 3 + OUT * 15) / 1e6
-LIST_USD = PLAIN_USD + (WRITTEN * 3 * 1.25 + WRITTEN_1H * 3 * 2) / 1e6
+READ_USD = (PLAIN * 3 + READ * 3 * 0.1 + OUT * 15) / 1e6
+"""What Anthropic's list makes of it."""
+LIST_USD = READ_USD + (WRITTEN * 3 * 1.25 + WRITTEN_1H * 3 * 2) / 1e6
 ASKED: Any = {"max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
 BOTH = {"cache_write_usd_per_mtok": 5.0, "cache_write_1h_usd_per_mtok": 7.0}
 POOL = tuple(
@@ -141,8 +143,23 @@ def test_a_price_table_may_say_it_and_a_guess_is_marked(
         stand.told.say = lambda _: whole(MESSAGE)
         of_list = row(stand.ledger, stand.post("/messages").decision_id)
     assert (found["usd"], found["usage_estimated"]) == (pytest.approx(PLAIN_USD + usd / 1e6), is_estimated)
-    assert of_list["usd"] == pytest.approx(found["usd"])
+    # Whose prices nobody lists charges for what it read as for input, which is never too little.
+    assert of_list["usd"] == pytest.approx(found["usd"] - READ * 3 * 0.9 / 1e6)
     assert of_list["usage_estimated"] == 0
+
+
+@pytest.mark.parametrize("model", ["ant", "open"])
+def test_a_price_of_reads_in_the_table_holds_for_everybody(tmp_path: Path, model: str) -> None:
+    details = {"prompt_tokens_details": {"cached_tokens": READ}}
+    usage = {"prompt_tokens": PLAIN + READ, "completion_tokens": OUT, **details}
+    told = {"input_tokens": PLAIN, "cache_read_input_tokens": READ, "output_tokens": OUT}
+    read = {**MESSAGE, "usage": told}
+    with serving(tmp_path, {"cached_usd_per_mtok": 2.0}) as stand:
+        stand.told.say = lambda _: whole(
+            read if model == "ant" else {**completion(SAID, "stop"), "usage": usage}
+        )
+        found = row(stand.ledger, stand.post("/chat/completions", model=model).decision_id)
+    assert found["usd"] == pytest.approx((PLAIN * 3 + READ * 2.0 + OUT * 15) / 1e6)
 
 
 def test_a_budget_reserves_what_a_request_may_write(tmp_path: Path) -> None:
