@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from json import dumps, loads
+from operator import attrgetter
 from typing import Any
 
 import openai
@@ -148,6 +149,25 @@ def test_the_blocking_twin_does_the_same(served) -> None:
         both = run(environment, Once(names=("broken", "slow", "good")), QUERY)
     assert both.answer == "said: What is 2 + 2?"
     assert [item.error is None for item in both.trace.observed] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    "model_of", [attrgetter("name"), lambda candidate: candidate.adapter or candidate.model]
+)
+def test_the_server_is_asked_for_the_candidate_and_not_for_its_base(served, model_of) -> None:
+    law = Candidate(model="good", adapter="law", effort="low", price_card=CARD)
+    environment = {"candidates": [law], "timeout_s": 2}
+    with openai.OpenAI(base_url=url(served), api_key="none", max_retries=0) as client:
+        named = BlockingChatCompletions(client, model_of=model_of)
+        run(BlockingEnvironment(client=named, **environment), Once(names=(law.name,)), QUERY)
+        assert served.seen[-1]["model"] == model_of(law)
+        assert "reasoning_effort" not in served.seen[-1]
+        asked = len(served.seen)
+        unnamed = BlockingChatCompletions(client)
+        done = run(BlockingEnvironment(client=unnamed, **environment), Once(names=(law.name,)), QUERY)
+    assert done.answer is None
+    assert "pass model_of" in str(done.trace.observed[0].error)
+    assert len(served.seen) == asked
 
 
 class Own:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
@@ -48,7 +48,13 @@ def character_tokenizer(alphabet: str) -> PreTrainedTokenizerFast:
 
 
 def with_special_tokens(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
-    """Return a tokenizer for `transformers` that pads on the left, from one that knows `SPECIAL`."""
+    """Return a tokenizer for `transformers` that pads on the left, from one that knows `SPECIAL`.
+
+    It writes `<bos>` in front of a text, as the models here are trained to read one.
+    """
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<bos> $A", pair="<bos> $A $B", special_tokens=[("<bos>", BOS)]
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<pad>",

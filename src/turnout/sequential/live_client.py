@@ -75,11 +75,23 @@ class ChatCompletions:
         The object; an asynchronous one for `LiveEnvironment`.
     max_tokens_field:
         Request field of the token budget; older servers know `max_tokens`.
+    model_of:
+        What the server calls a candidate, effort and adapter included: `attrgetter("name")` for a gateway
+        of turnout, `lambda candidate: candidate.adapter or candidate.model` for a server that knows
+        adapters as models. By default that is its model, the effort is sent as `reasoning_effort`, and a
+        candidate with an adapter raises `InputError`.
     """
 
-    def __init__(self, client: Any, *, max_tokens_field: str = "max_completion_tokens") -> None:
+    def __init__(
+        self,
+        client: Any,
+        *,
+        max_tokens_field: str = "max_completion_tokens",
+        model_of: Callable[[Candidate], str] | None = None,
+    ) -> None:
         self.client = client
         self.max_tokens_field = max_tokens_field
+        self.model_of = model_of
 
     async def ask(self, ask: Ask) -> Told:
         """Return what the model told; raises what the object raises."""
@@ -90,24 +102,38 @@ class ChatCompletions:
         if ask.messages is None:
             raise InputError(sentence("ChatCompletions: messages", allowed="a list", got=None))
         arguments: dict[str, Any] = {
-            "model": ask.candidate.model,
+            "model": self._model(ask.candidate),
             "messages": [dict(message) for message in ask.messages],
             self.max_tokens_field: ask.max_output_tokens,
             "timeout": ask.timeout_s,
         }
         if ask.stop:
             arguments["stop"] = list(ask.stop)
-        if ask.candidate.effort is not None:
+        if self.model_of is None and ask.candidate.effort is not None:
             arguments["reasoning_effort"] = ask.candidate.effort
         return arguments
+
+    def _model(self, candidate: Candidate) -> str:
+        if self.model_of is not None:
+            return self.model_of(candidate)
+        if candidate.adapter is not None:
+            what, allowed = "ChatCompletions: a candidate", "no adapter, unless model_of names it"
+            raise InputError(sentence(what, allowed=allowed, got=candidate.name, do="pass model_of"))
+        return candidate.model
 
 
 @final
 class BlockingChatCompletions:
     """`ChatCompletions` for an object that waits, such as `openai.OpenAI`."""
 
-    def __init__(self, client: Any, *, max_tokens_field: str = "max_completion_tokens") -> None:
-        self._inner = ChatCompletions(client, max_tokens_field=max_tokens_field)
+    def __init__(
+        self,
+        client: Any,
+        *,
+        max_tokens_field: str = "max_completion_tokens",
+        model_of: Callable[[Candidate], str] | None = None,
+    ) -> None:
+        self._inner = ChatCompletions(client, max_tokens_field=max_tokens_field, model_of=model_of)
 
     def ask(self, ask: Ask) -> Told:
         """Return what the model told; raises what the object raises."""

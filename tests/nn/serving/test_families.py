@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 import transformers as hf
-from transformers import PreTrainedModel
+from tokenizers import processors
+from transformers import AutoTokenizer, PreTrainedModel
 
 from tests.nn.serving.models import Ear
 from turnout.core.errors import ArtifactError
 from turnout.core.generation import Finished, Generation
 from turnout.nn.serving.local import LocalModel
-from turnout.nn.tiny import character_tokenizer
+from turnout.nn.tiny import BOS, EOS, character_tokenizer
 
 SIZES = {
     "vocab_size": 16,
@@ -118,3 +119,36 @@ def test_a_family_whose_answers_would_be_wrong_is_refused_by_name(tmp_path: Path
     save(tmp_path, make)
     with pytest.raises(ArtifactError, match=f"models of the family '{make.__name__}' cannot be served"):
         LocalModel.load(tmp_path)
+
+
+TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}={% endif %}"
+
+
+@pytest.mark.parametrize("has_template", [False, True])
+@pytest.mark.parametrize("has_begin", [False, True])
+@pytest.mark.parametrize("has_end", [False, True])
+def test_a_prompt_is_read_as_the_models_own_tokenizer_writes_it(
+    tmp_path: Path, has_template: bool, has_begin: bool, has_end: bool
+) -> None:
+    folder = tmp_path / "model"
+    save(folder, gemma2)
+    # GPT-2, Pythia and others have a begin token that they write nowhere; T5 and others end a text.
+    single = ("<bos> " if has_begin else "") + "$A" + (" <eos>" if has_end else "")
+    tokenizer = character_tokenizer("abcdefgh=")
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=single, special_tokens=[("<bos>", BOS), ("<eos>", EOS)]
+    )
+    tokenizer.chat_template = TEMPLATE if has_template else None
+    tokenizer.save_pretrained(folder)
+    stock = AutoTokenizer.from_pretrained(folder)
+    messages = [{"role": "user", "content": "ab"}]
+    local = LocalModel.load(folder)
+    try:
+        found = local.engine.encode(local.prompt(messages))
+    finally:
+        local.close()
+    if has_template:
+        wanted = stock.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    else:
+        wanted = stock("ab").input_ids
+    assert found == wanted

@@ -132,10 +132,15 @@ class Engine:
         return Row(request=request, ids=ids, tokenizer=self.tokenizer, ends=self._ends, listener=listener)
 
     def encode(self, prompt: str) -> list[int]:
-        """Return the token ids of a prompt, begun with the begin token where the tokenizer has one."""
-        ids: list[int] = self.tokenizer.encode(prompt, add_special_tokens=False)
-        begin = self.tokenizer.bos_token_id
-        return ids if begin is None or ids[:1] == [begin] or not ids else [begin, *ids]
+        """Return the token ids of a prompt, as the model's tokenizer writes them.
+
+        A chat template says itself which special tokens a prompt has; without one the tokenizer adds its own.
+        """
+        if not prompt:
+            return []
+        is_plain = self.tokenizer.chat_template is None
+        ids: list[int] = self.tokenizer.encode(prompt, add_special_tokens=is_plain)
+        return ids
 
     def _work(self) -> None:
         while True:
