@@ -1,12 +1,14 @@
 """Executors on a GPU, at the layer shapes of OLMoE-1B-7B and Qwen3-30B-A3B: bf16, forward and backward.
 
     python -m benchmarks.bench_moe_gpu [--shape olmoe qwen3] [--tokens 4096 8192 16384 32768] [--rounds 20]
+                                       [--choices even skewed]
 
-Against the grouped product with permutation of its own, transformers' `grouped_mm`, and ScatterMoE and
-MegaBlocks where they are installed. Each round gives everybody a turn in a new order, between two events of
-the device; recorded are medians of the ratios of a round, and the share of the roofline: the larger of FLOPs
-by the speed of a large product and bytes by the speed of a copy, both measured here. Without a GPU it says so
-and ends. Predictions stand in benchmarks/nn/NOTES.md.
+Choices are even, or skewed as those of `bench_moe`: expert e is liked 1 / (e + 1) as much. Against the
+grouped product with permutation of its own, transformers' `grouped_mm`, and ScatterMoE and MegaBlocks where
+they are installed. Each round gives everybody a turn in a new order, between two events of the device;
+recorded are medians of the ratios of a round, and the share of the roofline: the larger of FLOPs by the speed
+of a large product and bytes by the speed of a copy, both measured here. Without a GPU it says so and ends.
+Predictions stand in benchmarks/nn/NOTES.md.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from torch import Tensor, nn
 from transformers import OlmoeConfig
 from transformers.models.olmoe.modeling_olmoe import OlmoeExperts
 
+from benchmarks.bench_moe import choices
 from benchmarks.moe_gpu_peers import PEERS, Run
 from benchmarks.record import write
 from turnout.nn.executors.auto import make_executor
@@ -111,16 +114,15 @@ def interval(values: list[float], rng: np.random.Generator, resamples: int = 100
 
 
 class Setting:
-    """One layer, one number of tokens, forward or forward with backward."""
+    """One layer, one number of tokens, even or skewed choices, forward or forward with backward."""
 
-    def __init__(self, shape: str, tokens: int, *, backward: bool) -> None:
-        self.shape, self.tokens, self.backward = shape, tokens, backward
+    def __init__(self, shape: str, tokens: int, *, skewed: bool, backward: bool) -> None:
+        self.shape, self.tokens, self.skewed, self.backward = shape, tokens, skewed, backward
         width, inner, num_experts, k = SHAPES[shape]
         random = torch.Generator("cuda").manual_seed(0)
         self.experts = experts_of(width, inner, num_experts, k)
-        scores_TE = torch.rand(tokens, num_experts, generator=random, device="cuda")
-        self.indices_TK = scores_TE.topk(k).indices
-        self.weights_TK = torch.rand(tokens, k, generator=random, device="cuda").softmax(-1).bfloat16()
+        weights_TK, indices_TK = choices(tokens, num_experts, k, skewed=skewed)
+        self.indices_TK, self.weights_TK = indices_TK.cuda(), weights_TK.cuda().bfloat16()
         self.x_TD = torch.randn(tokens, width, generator=random, device="cuda").bfloat16()
         self.dy_TD = torch.randn(tokens, width, generator=random, device="cuda").bfloat16()
         for leaf in (self.x_TD, self.weights_TK):
@@ -172,6 +174,8 @@ class Setting:
         return {
             "shape": self.shape,
             "tokens": self.tokens,
+            "skewed": self.skewed,
+            "busiest": int(self.indices_TK.flatten().bincount().max()),
             "backward": self.backward,
             "errors": errors,
             "ms": {name: statistics.median(took) for name, took in times.items()},
@@ -189,14 +193,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", nargs="*", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--tokens", nargs="*", type=int, default=[4096, 8192, 16384, 32768])
+    parser.add_argument("--choices", nargs="*", choices=("even", "skewed"), default=["even", "skewed"])
     parser.add_argument("--rounds", type=int, default=20)
     options = parser.parse_args()
     if not torch.cuda.is_available():
         print("bench_moe_gpu needs a CUDA device, and there is none: nothing was measured")
         return
     rows = []
-    for shape, tokens, backward in itertools.product(options.shape, options.tokens, (False, True)):
-        rows.append(Setting(shape, tokens, backward=backward).measure(options.rounds))
+    settings = itertools.product(options.shape, options.tokens, options.choices, (False, True))
+    for shape, tokens, chosen, backward in settings:
+        setting = Setting(shape, tokens, skewed=chosen == "skewed", backward=backward)
+        rows.append(setting.measure(options.rounds))
         print(json.dumps(rows[-1]), flush=True)
     flops_per_ms, bytes_per_ms = roofline()
     result = {

@@ -2,9 +2,10 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.bench_packed [--cell-s 2] [--tokens 4096 ...]
 
-Writes benchmarks/results/packed.json. Settings, floor and clock are those of `benchmarks.bench_moe`:
-processor seconds of one thread, cold caches, medians of the ratios of a round with the interval of their
-median. Packing is no part of a turn; how many passes it takes stands in a column.
+Writes benchmarks/results/packed.json, and what came of the predictions into benchmarks/nn/NOTES.md. Settings,
+floor and clock are those of `benchmarks.bench_moe`: processor seconds of one thread, cold caches, medians of
+the ratios of a round with the interval of their median. Packing is no part of a turn; how many passes it
+takes stands in the record.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks import record
+from benchmarks import packed_table, record
 from benchmarks.bench_moe import (
     FLOOR_ROWS,
     MAX_ROUNDS,
@@ -107,6 +108,7 @@ def main() -> None:
             told = [f"{row[name]['value']:.2f}" for name in ("packed_over_auto", "packed_over_floor")]
             print(*case.values(), "over auto", told[0], "over the floor", told[1], flush=True)
     record.write("packed", {"rows": rows, "fingerprint": "random numbers of seed 0"}, seed=0)
+    packed_table.main()
 
 
 if __name__ == "__main__":

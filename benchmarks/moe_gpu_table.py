@@ -34,12 +34,21 @@ SHAPES = {"olmoe": "OLMoE-1B-7B", "qwen3": "Qwen3-30B-A3B"}
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return one line a setting: milliseconds, share of the roofline, and ratios with their intervals."""
-    head = ["layer", "tokens", "pass", "ms", "of the roofline", *(f"over {name}" for name in RIVALS)]
+    head = [
+        "layer",
+        "tokens",
+        "choices",
+        "pass",
+        "ms",
+        "of the roofline",
+        *(f"over {name}" for name in RIVALS),
+    ]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for row in rows:
         cells = [
             SHAPES[row["shape"]],
             f"{row['tokens']:,}",
+            "skewed" if _is_skewed(row) else "even",
             "forward, backward" if row["backward"] else "forward",
             f"{row['ms'][OURS]:.2f}",
             f"{row['share_of_roofline'][OURS]:.2f}",
@@ -64,11 +73,11 @@ def told(body: Mapping[str, Any]) -> str:
 
 
 def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw the share of the roofline by the number of tokens: a panel for each layer and pass."""
+    """Draw the share of the roofline by the number of tokens, choices even, for each layer and pass."""
     figure = Figure(figsize=(10.0, 7.0), dpi=150, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(2, 2, sharex=True, sharey=True)
-    many = [row for row in rows if RIVALS[0] in row["ours_over"]]
+    many = [row for row in rows if RIVALS[0] in row["ours_over"] and not _is_skewed(row)]
     for down, shape in enumerate(SHAPES):
         for across, backward in enumerate((False, True)):
             axes = panels[down, across]
@@ -95,15 +104,25 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     figure.savefig(path, format="png", metadata={"Software": "turnout"})
 
 
+def _is_skewed(row: Mapping[str, Any]) -> bool:
+    """Whether some experts were liked more; the first records had even choices alone."""
+    return bool(row.get("skewed", False))
+
+
 def _ratio(found: Mapping[str, float] | None) -> str:
     return "" if found is None else f"{found['value']:.2f} ({found['low']:.2f} to {found['high']:.2f})"
 
 
+def written(text: str, body: Mapping[str, Any]) -> str:
+    """Return the notes with what stands between the marks written anew."""
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    return f"{before}{BEGIN}\n{told(body)}{END}{after}"
+
+
 def main() -> None:
     body = json.loads((RESULTS / "moe_gpu.json").read_text(encoding="utf-8"))
-    text = NOTES.read_text(encoding="utf-8")
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    NOTES.write_text(f"{before}{BEGIN}\n{told(body)}{END}{after}", encoding="utf-8")
+    NOTES.write_text(written(NOTES.read_text(encoding="utf-8"), body), encoding="utf-8")
     draw(body["result"]["rows"], RESULTS / "moe_gpu.png")
 
 

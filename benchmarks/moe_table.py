@@ -50,8 +50,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join([*head, *lines, ""])
 
 
-def write(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Put the table and a sentence of counts between the marks."""
+def written(text: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the notes with the table and a sentence of counts between the marks."""
     slow = sum("slower" in _missed(row) for row in rows)
     many = [row for row in rows if row["tokens"] == MANY_TOKENS]
     above = sum("above" in _missed(row) for row in many)
@@ -64,9 +64,14 @@ def write(rows: Sequence[Mapping[str, Any]]) -> None:
         f"{above} of {len(many)},\nand in {bare} of these the products alone are. Over the fast floor, "
         f"products in the fastest form\nthat turnout knows: {fast} of {len(many)}."
     )
-    text = NOTES.read_text(encoding="utf-8")
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    NOTES.write_text(f"{before}{BEGIN}\n{told}\n\n{table(rows)}{END}{after}", encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    return f"{before}{BEGIN}\n{told}\n\n{table(rows)}{END}{after}"
+
+
+def write(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write that into the notes."""
+    NOTES.write_text(written(NOTES.read_text(encoding="utf-8"), rows), encoding="utf-8")
 
 
 def _missed(row: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""This module writes docs/results.md and parts of README, docs/routers.md and docs/training.md.
+"""This module writes docs/results.md and parts of README and of the pages of routers, training and gates.
 
 No number stands in the docs that is not read from a result; a test compares the pages with what this writes.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts import (
+    results_gates,
     results_gateway,
     results_judged,
     results_routers,
@@ -26,6 +27,7 @@ PAGE = ROOT / "docs" / "results.md"
 README = ROOT / "README.md"
 ROUTERS = ROOT / "docs" / "routers.md"
 TRAINING = ROOT / "docs" / "training.md"
+GATES = ROOT / "docs" / "bench_gates.md"
 BEGIN, END = "<!-- results: written by scripts/results.py -->", "<!-- end of results -->"
 SETS = ("reason18", "open9", "llmrouter", "routerdc7", "lookahead", "routellm_pair", "zeroeval")
 HEAD = """# Results
@@ -221,6 +223,12 @@ def training() -> str:
     return between_marks(TRAINING, ["", *lines])
 
 
+def gates() -> str:
+    """Return docs/bench_gates.md with what was measured of gates written anew."""
+    lines = results_gates.measured(read, lambda name: (RESULTS / name).exists())
+    return between_marks(GATES, ["", *lines])
+
+
 def between_marks(path: Path, lines: Sequence[str]) -> str:
     """Return the text of a page with these lines between its marks."""
     before, rest = path.read_text(encoding="utf-8").split(BEGIN)
@@ -233,6 +241,7 @@ def main() -> int:
     README.write_text(front(), encoding="utf-8")
     ROUTERS.write_text(routers(), encoding="utf-8")
     TRAINING.write_text(training(), encoding="utf-8")
+    GATES.write_text(gates(), encoding="utf-8")
     print(f"wrote {PAGE.relative_to(ROOT)} and the tables of README.md and {ROUTERS.relative_to(ROOT)}")
     return 0
 

@@ -34,6 +34,7 @@ def test_the_pages_with_numbers_are_up_to_date() -> None:
     assert results.PAGE.read_text(encoding="utf-8") == results.page(), "run `make docs`"
     assert results.ROUTERS.read_text(encoding="utf-8") == results.routers(), "run `make docs`"
     assert results.TRAINING.read_text(encoding="utf-8") == results.training(), "run `make docs`"
+    assert results.GATES.read_text(encoding="utf-8") == results.gates(), "run `make docs`"
     assert results.README.read_text(encoding="utf-8") == results.front(), "run `make docs`"
 
 

@@ -48,6 +48,11 @@ def check_experts(least: int, most: int, num_experts: int) -> None:
 
 
 @untraced
+def _check_sorted(experts_N: Tensor, num_experts: int) -> None:
+    check_experts(int(experts_N[0]), int(experts_N[-1]), num_experts)
+
+
+@untraced
 def sorted_short(indices_TK: Tensor, num_experts: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return (order_N, tokens_N, experts_N, columns_N, offsets_E) of a few choices on a processor.
 
@@ -87,7 +92,7 @@ def by_expert(
         return by_expert_on_gpu(indices_TK, num_experts, kept_TK)
     experts_N, order_N = torch.sort(indices_TK.reshape(-1), stable=True)
     if experts_N.device.type == "cpu" and len(experts_N):
-        check_experts(int(experts_N[0]), int(experts_N[-1]), num_experts)
+        _check_sorted(experts_N, num_experts)
     if kept_TK is not None:
         kept_N = kept_TK.reshape(-1)[order_N]
         experts_N, order_N = experts_N[kept_N], order_N[kept_N]

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from benchmarks import bench_moe, moe_gpu_table, moe_table
+from benchmarks import bench_moe, moe_gpu_table, moe_table, packed_table
+from benchmarks.record import RESULTS
 from turnout.nn.flops import executed_flops
 
 ROW = {
@@ -100,14 +101,15 @@ def test_the_table_of_a_gpu_says_who_is_ahead(tmp_path) -> None:
         "shape": "olmoe", "tokens": 4096, "backward": True, "ms": {"turnout": 1.0, "scattermoe": 2.0},
         "share_of_roofline": {"turnout": 0.6, "scattermoe": 0.3}, "ours_over": {"scattermoe": ratio},
     }  # fmt: skip
-    slow = row | {"shape": "qwen3", "ours_over": {"scattermoe": ratio | {"low": 1.1}}}
+    slow = row | {"shape": "qwen3", "skewed": True, "ours_over": {"scattermoe": ratio | {"low": 1.1}}}
     peak = {"tflops": 700.4, "tb_per_s": 4.21}
     body = {
         "commit": "abc",
         "result": {"rows": [row, slow], "device": "a GPU", "peak": peak, "versions": {}},
     }
     said = moe_gpu_table.told(body)
-    assert "| OLMoE-1B-7B | 4,096 | forward, backward | 1.00 | 0.60 | 0.50 (0.40 to 0.60) |" in said
+    assert "| OLMoE-1B-7B | 4,096 | even | forward, backward | 1.00 | 0.60 | 0.50 (0.40 to 0.60) |" in said
+    assert "| Qwen3-30B-A3B | 4,096 | skewed | forward, backward | 1.00" in said
     assert "Of 2 ratios to others 1 are above 1" in said
     settings = [
         row | {"shape": shape, "tokens": tokens, "backward": backward}
@@ -117,3 +119,14 @@ def test_the_table_of_a_gpu_says_who_is_ahead(tmp_path) -> None:
     ]
     moe_gpu_table.draw(settings, tmp_path / "picture.png")
     assert (tmp_path / "picture.png").stat().st_size > 1000
+
+
+def test_the_notes_hold_what_the_records_say() -> None:
+    text = moe_table.NOTES.read_text(encoding="utf-8")
+    record = {
+        name: json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("moe", "moe_gpu", "packed")
+    }
+    assert moe_table.written(text, record["moe"]["result"]["rows"]) == text
+    assert moe_gpu_table.written(text, record["moe_gpu"]) == text
+    assert packed_table.written(text, record["packed"]["result"]["rows"]) == text

@@ -18,7 +18,7 @@ from turnout.nn.gates.top_k import TopKGate
 from turnout.nn.late import refuse_arrived, sign
 from turnout.nn.mixture import MoE
 from turnout.nn.plan import SparsePlan
-from turnout.nn.plan_order import sorted_short, unknown_expert
+from turnout.nn.plan_order import by_expert, sorted_short, unknown_expert
 
 pytestmark = [
     # Of torch's compiler, which asks each tensor for its gradient and makes contexts of its own.
@@ -95,7 +95,12 @@ def _order(x_ND: Tensor, offsets_E: Tensor) -> Tensor:
     return sorted_short(indices_TK, 5)[0] + x_ND.sum()
 
 
-@pytest.mark.parametrize("function", [_product, _order])
+def _long_order(x_ND: Tensor, offsets_E: Tensor) -> Tensor:
+    indices_TK = torch.stack((offsets_E, offsets_E.flip(0))).long() % 5
+    return by_expert(indices_TK, 5, None)[0] + x_ND.sum()
+
+
+@pytest.mark.parametrize("function", [_product, _order, _long_order])
 def test_another_set_of_counts_compiles_nothing_anew(function) -> None:
     compiled, frames = torch.compile(function, backend="eager"), []
     for counts in ([3, 0, 4, 1, 4], [1, 1, 1, 1, 8], [0, 0, 12, 0, 0], [2, 3, 2, 3, 2], [12, 0, 0, 0, 0]):
