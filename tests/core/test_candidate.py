@@ -98,3 +98,9 @@ def test_a_pool_holds_every_name_once() -> None:
         check_unique("pool", (Candidate(model="owl"), Candidate(model="owl")))
     with pytest.raises(InputError, match="got: 'no candidate'"):
         check_unique("pool", ())
+
+
+def test_what_is_not_known_is_not_shown() -> None:
+    assert repr(Candidate(model="small")) == "Candidate(model='small')"
+    full = Candidate(model="m", effort="low", capabilities=frozenset({"json"}), descriptors={"params_b": 7})
+    assert eval(repr(full)) == full  # noqa: S307

@@ -17,10 +17,13 @@ from pathlib import Path
 import pytest
 
 from tests.gateway.client import check_advice
+from tests.gateway.fitted import fitted
+from tests.gateway.pool import SMALL
 from tests.gateway.rolling import LIVE, SECOND, Trial, trial
 from tests.gateway.servers import free_port
 from turnout.cli.main import main
 from turnout.core import ConfigError
+from turnout.core.artifact import save
 from turnout.gateway.config import load_config
 from turnout.gateway.promote import promotion
 from turnout.gateway.toml_edit import edited, replace_file
@@ -85,6 +88,22 @@ def test_a_good_canary_is_promoted_and_rolled_back(stand: Trial) -> None:
     assert (first["before_fingerprint"], first["after_fingerprint"]) == (LIVE.fingerprint, SECOND.fingerprint)
     assert json.loads(first["evidence"])["requests"] == 60
     assert (second["action"], second["before"], second["after"]) == ("rollback", "new", "old")
+
+
+def test_a_smaller_pool_is_promoted_and_rolled_back(stand: Trial) -> None:
+    save(fitted(pool=(SMALL,), better="small"), stand.folder / "new")
+    stand.server.say["large-2"] = lambda _: "well"
+    stand.write("share = 0.5", more='[candidates.large]\nmodel = "large-2"')
+    with stand.running():
+        assert stand.admin("promote?force").status == 200
+        assert {stand.ask(f"q{n}").headers["x-turnout-model"] for n in range(4)} == {"small"}
+        assert stand.ask("q", model="large").status == 404
+        # The old one knows more than those in force, and decides in the shadow alone.
+        shadows = stand.wait("SELECT * FROM shadows WHERE share = 0.0", 4)
+        assert {row["chosen"] for row in shadows} == {"large"}
+        assert stand.admin("rollback").json["action"] == "rollback"
+        assert stand.ask("q").headers["x-turnout-model"] == "large"
+        assert stand.server.seen[-1]["model"] == "large-2"
 
 
 def test_a_worse_one_is_refused_unless_it_is_forced(stand: Trial) -> None:

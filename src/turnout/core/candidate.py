@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 from turnout.core.errors import InputError, sentence
 from turnout.core.validation import check_count, check_name, check_number
@@ -110,6 +110,12 @@ class Candidate:
             object.__setattr__(self, "capabilities", frozenset(self.capabilities))
         # Written once: a gateway reads it a dozen times a request.
         object.__setattr__(self, "name", self._write_name())
+
+    def __repr__(self) -> str:
+        """Return what would make it, without what is not known: a decision holds a list of them."""
+        told = {one.name: getattr(self, one.name) for one in fields(self) if one.repr}
+        known = [f"{name}={value!r}" for name, value in told.items() if value not in (None, {})]
+        return f"Candidate({', '.join(known)})"
 
     def _write_name(self) -> str:
         extras = []

@@ -63,10 +63,10 @@ def build_all(config: Config, *, deployment: Deployment | None = None, before: P
     loaded = deployment
     if loaded is None and config.deployment is not None:
         loaded = load_deployment(config.deployment)
-    _check_candidates(config, loaded)
     second = (
         None if config.rollout is None else load_deployment(config.rollout.deployment, "rollout.deployment")
     )
+    _check_candidates(config, loaded, second)
     if config.signals and not config.rules:
         # Nobody reads them yet; whoever adds the first rule shall not meet yesterday's mistake.
         Board(settings=config.signals).close()
@@ -129,12 +129,14 @@ def _check_models_of(key: Key, known: list[str]) -> None:
             )
 
 
-def _check_candidates(config: Config, deployment: Deployment | None) -> None:
+def _check_candidates(config: Config, deployment: Deployment | None, second: Deployment | None) -> None:
     if deployment is None:
         check_without_deployment(config)
     known = [] if deployment is None else [candidate.name for candidate in deployment.candidates]
+    # A promotion to a smaller pool leaves the others' sections where a rollback wants them.
+    others = [] if second is None else [candidate.name for candidate in second.candidates]
     for name in config.candidates:
-        if name not in known:
+        if name not in known and name not in others:
             raise ConfigError(
                 sentence(
                     f"the section 'candidates.{name}' names no candidate of the deployment",

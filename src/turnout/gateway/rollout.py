@@ -151,7 +151,7 @@ def make_rollout(
     """Put the second deployment beside the decider in force; raises `ConfigError` where it does not fit."""
     settings = config.rollout
     assert settings is not None
-    _check_pool(live.selector.candidates, deployment)
+    _check_pool(live.selector.candidates, deployment, settings)
     selector = make_selector(config, deployment, (), "rollout")
     ruled: dict[tuple[str, ...], Selector] = {}
 
@@ -198,8 +198,14 @@ def part_of(unit: str) -> float:
     return int(unit, 16) / 16.0 ** len(unit)
 
 
-def _check_pool(live: Sequence[Candidate], deployment: Deployment) -> None:
+def _check_pool(live: Sequence[Candidate], deployment: Deployment, settings: RolloutSettings) -> None:
+    """Raise `ConfigError` for a candidate of the second deployment that is not in force.
+
+    In the shadow it may know more, as the one before a promotion to a smaller pool does: it serves nobody.
+    """
     known = [candidate.name for candidate in live]
+    if settings.share == 0.0 and {*known} <= {candidate.name for candidate in deployment.candidates}:
+        return
     for candidate in deployment.candidates:
         if candidate.name not in known:
             raise ConfigError(
