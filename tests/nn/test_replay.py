@@ -14,6 +14,7 @@ from tests.nn.moe_models import FAMILIES, begun_alike, decisive, tokens
 from turnout.core.errors import ArtifactError, InputError, ShapeError
 from turnout.nn.gate_hook import GateHook
 from turnout.nn.replay import load_routings, replaying, save_routings
+from turnout.nn.rollouts import joined
 
 
 @pytest.fixture(params=list(FAMILIES))
@@ -54,6 +55,57 @@ def test_generation_with_a_cache_is_replayed_pass_by_pass() -> None:
     with replaying(hook, records):
         assert torch.equal(model.generate(input_ids=ids_BT, **options), plain)
     assert len(records[0]) == 6
+
+
+def test_what_was_chosen_while_an_answer_was_written_is_replayed_over_the_whole_text(model) -> None:
+    hook, ids_BS = GateHook(model), tokens()
+    mask_BS = torch.ones_like(ids_BS)
+    mask_BS[1, :4] = 0
+    options = {"max_new_tokens": 6, "do_sample": True, "return_dict_in_generate": True}
+    torch.manual_seed(0)
+    with hook.recording() as records:
+        written = model.generate(
+            input_ids=ids_BS, attention_mask=mask_BS, output_logits=True, eos_token_id=63, **options
+        )
+    whole_BS = written.sequences
+    length = whole_BS.shape[1]
+    disturb(hook)
+    every_BS = torch.cat([mask_BS, mask_BS.new_ones(2, length - mask_BS.shape[1])], 1)
+    for is_last_read in (True, False):
+        of_BS = whole_BS if is_last_read else whole_BS[:, :-1]
+        passes = joined(records, length=of_BS.shape[1])
+        positions_BS = (every_BS.cumsum(1) - 1).clamp(min=0)[:, : of_BS.shape[1]]
+        with replaying(hook, passes), hook.recording() as again:
+            found_BSV = model(
+                input_ids=of_BS,
+                attention_mask=every_BS[:, : of_BS.shape[1]],
+                position_ids=positions_BS,
+            ).logits
+        assert torch.equal(again[0][0].indices_TK, passes[0][0].indices_TK)
+        wanted_BSV = torch.stack(written.logits, 1)
+        assert torch.allclose(found_BSV[:, 11 : length - 1], wanted_BSV, rtol=1e-3, atol=1e-4)
+    with replaying(hook, joined(records, length=length), weights="current"):
+        model(input_ids=whole_BS, labels=whole_BS).loss.backward()
+    gate = hook.layers[0].gate
+    assert any(bool(p.grad.any()) for p in gate.parameters() if p.grad is not None)
+
+
+def test_passes_that_do_not_belong_together_are_not_joined() -> None:
+    model = decisive("olmoe")
+    hook = GateHook(model)
+    with hook.recording() as records:
+        model(input_ids=tokens())
+        model(input_ids=tokens(batch=3))
+    with pytest.raises(ShapeError, match=r"layer 0: items; allowed: \(B,\) the same"):
+        joined(records)
+    one = [passes[:1] for passes in records]
+    assert torch.equal(joined(one)[0][0].indices_TK, one[0][0].indices_TK)
+    with pytest.raises(ShapeError, match="12 positions, as recorded, or one more; got: 14"):
+        joined(one, length=14)
+    with pytest.raises(InputError, match="no pass"):
+        joined([[]])
+    with pytest.raises(InputError, match="no B"):
+        joined([[replace(one[0][0], batch_size=None)]])
 
 
 def test_current_weights_are_those_of_the_gate_now_and_have_its_gradient(model) -> None:
