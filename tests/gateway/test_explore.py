@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from tests.gateway.fitted import fitted
 from tests.gateway.pool import LARGE, SMALL, THINKING, make_deployment
 from tests.gateway.scripted import scripted_server
 from turnout.cli.main import main
+from turnout.core import Candidate, PriceCard
 from turnout.core.artifact import load, save
 from turnout.core.rng import make_rng
 from turnout.gateway.config import load_config
@@ -67,6 +69,29 @@ def test_nothing_is_drawn_where_it_is_off_named_or_only_looked_at() -> None:
         assert (found.ranked[0].name, found.propensity) == (THINKING.name, 1.0)
 
 
+def retrain_without_and_with_prices(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was served while nobody knew a price is charged by the prices of the settings."""
+    save(fitted(pool=(Candidate(model="large"), Candidate(model="small"))), folder / "bare")
+    with closing(sqlite3.connect(folder / "ledger.sqlite")) as connection, connection:
+        connection.execute("UPDATE results SET usd = NULL")
+    config = folder / "turnout.toml"
+    config.write_text(config.read_text(encoding="utf-8").replace('"fitted"', '"bare"'), encoding="utf-8")
+    terms = ["--router", "ridge", "--min-scored", "100", "--usd-per-quality", "1", "--json"]
+    command = ["retrain", str(config), *terms, "--out", str(folder / "priced")]
+    assert main(command) == 1
+    assert "name the prices in the settings (prices.path)" in capsys.readouterr().err
+    card = {"input_usd_per_mtok": 7.0, "output_usd_per_mtok": 9.0}
+    prices = {"date": "2026-11-01", "models": {"large": card, "small": card}}
+    (folder / "prices.json").write_text(json.dumps(prices), encoding="utf-8")
+    with config.open("a", encoding="utf-8") as file:
+        file.write('\n[prices]\npath = "prices.json"\n')
+    assert main(command) == 0
+    learned = load(folder / "priced")
+    assert isinstance(learned, Deployment)
+    assert {candidate.price_card for candidate in learned.candidates} == {PriceCard(**card)}
+    capsys.readouterr()
+
+
 def test_a_gateway_explores_and_a_deployment_is_learned_from_its_ledger(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -116,3 +141,4 @@ def test_a_gateway_explores_and_a_deployment_is_learned_from_its_ledger(
     assert 25 < reasons["explored"] < 70
     assert main([*retrain, "--router", "ridge,knn", "--out", str(tmp_path / "x")]) == 1
     assert "--router names several" in capsys.readouterr().err
+    retrain_without_and_with_prices(tmp_path, capsys)

@@ -42,6 +42,7 @@ def run(options: argparse.Namespace) -> int:
     from turnout.core.artifact import save
     from turnout.datasets import read
     from turnout.gateway import load_config
+    from turnout.gateway.prices import prices_of
     from turnout.training import retrain
 
     config = load_config(options.config)
@@ -56,6 +57,16 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(
             sentence(f"the ledger has no answer of the last {options.days:g} days", do="raise --days")
         )
+    # The settings' prices are in force, and charge rows that were served before they were known.
+    prices = prices_of(config, before.candidates, ())
+    pool = before.candidates if prices is None else tuple(map(prices.priced, before.candidates))
+    if goal.dial is not None and not ledger.has_costs and all(one.price_card is None for one in pool):
+        raise InputError(
+            sentence(
+                f"the goal of {goal.describe()} speaks of money, and the ledger knows no price",
+                do="name the prices in the settings (prices.path)",
+            )
+        )
     router = "auto" if options.router == "auto" else _one(router_names(options.router))
     about = {"command": "turnout retrain", "ledger": str(config.ledger.path), "before": before.fingerprint}
     with whole_out(options.out, force=options.force) as part:
@@ -63,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
             deployment = retrain(
                 ledger.where(recent_Q),
                 goal,
-                candidates=before.candidates,
+                candidates=pool,
                 router=router,
                 min_scored=options.min_scored,
                 seed=options.seed,
