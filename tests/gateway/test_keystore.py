@@ -302,3 +302,12 @@ def test_a_hash_is_what_the_settings_take(
     monkeypatch.setattr("sys.stdin", io.StringIO("a-secret\n"))
     assert main(["keys", "hash"]) == 0
     assert capsys.readouterr().out.strip() == digest_of("a-secret").hex()
+
+
+def test_a_dial_is_spelt_as_a_flag_or_as_a_setting(
+    config_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, term in (("flag", "usd-per-1k"), ("setting", "usd_per_1k")):
+        assert main(["keys", "create", str(config_file), name, "--dial", term]) == 0
+    assert main(["keys", "create", str(config_file), "other", "--dial", "quality"]) == 1
+    assert "'dials[0]'" in capsys.readouterr().err

@@ -128,7 +128,9 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
     goal = {name: getattr(options, name) for name in ("quality_floor", "usd_per_1k", "usd_per_quality")}
     section["goal"] = {name: value for name, value in goal.items() if value is not None} or None
     section["models"] = options.model or None
-    section["dials"] = [] if options.no_dial else options.dial or None
+    # As a flag and a header spell it, or as the settings do.
+    dials = [term.replace("-", "_") for term in options.dial]
+    section["dials"] = [] if options.no_dial else dials or None
     section["is_admin"] = options.admin or None
     return {name: value for name, value in section.items() if value is not None}
 
