@@ -4,7 +4,8 @@ S7's question on real tables: what does a learned multi-round policy reach besid
 single model, random, a two-model cascade and the oracle, at the same prices? Every table is cut once,
 near-same texts kept together: on `fit` (45 %) the router and the scorer learn, on `policy` (25 %) the learned
 policy is trained and the cascade searched, `test` (30 %) is only reported. One-shot kNN and `auto`, the best
-single model and the prices come from `fit` and `policy` together. Intervals resample the queries of `test`.
+single model and the prices come from `fit` and `policy` together. Intervals resample the queries of `test`,
+near-same texts as a whole.
 
     python -m benchmarks.bench_sequential [--quick] [table ...]
 """
@@ -25,9 +26,9 @@ from benchmarks.sequential_picture import draw
 from benchmarks.sequential_tables import Prepared, prepare
 from turnout.core import Goal, OutcomeTable, Query
 from turnout.core.contracts import Embedder
-from turnout.core.outcomes import Floats
+from turnout.core.outcomes import Floats, Ints
 from turnout.core.rng import make_rng
-from turnout.evaluation import split
+from turnout.evaluation import near_duplicates, split
 from turnout.evaluation.bootstrap import resampled_means
 from turnout.features import TextEmbedder
 from turnout.policies import Best, Deployment, price_grid
@@ -89,18 +90,23 @@ def play(environment: Environment, sequencer: Sequencer, queries: Sequence[Query
     return np.nan_to_num(np.array(rows, np.float64), nan=0.0)
 
 
-def interval(values_QP: Floats, size: Size) -> list[dict[str, float]]:
-    """Return mean and 95 % interval of every column."""
+def interval(values_QP: Floats, size: Size, groups_Q: Ints | None = None) -> list[dict[str, float]]:
+    """Return mean and 95 % interval of every column; groups are resampled whole."""
     rng = make_rng(SEED, "bootstrap")
-    means_BP = resampled_means(values_QP, num_resamples=size.resamples, rng=rng)
+    means_BP = resampled_means(values_QP, num_resamples=size.resamples, rng=rng, groups_Q=groups_Q)
     low_P, high_P = np.quantile(means_BP, [0.025, 0.975], axis=0)
     rows = zip(values_QP.mean(axis=0).tolist(), low_P.tolist(), high_P.tolist(), strict=True)
     return [{"value": value, "low": low, "high": high} for value, low, high in rows]
 
 
-def point(rows_Q4: Floats, size: Size) -> dict[str, object]:
+def alike(table: OutcomeTable) -> Ints:
+    """Return the number of the group of near-same texts that each query is of (Q,)."""
+    return near_duplicates([query.text for query in table.queries])
+
+
+def point(rows_Q4: Floats, size: Size, groups_Q: Ints) -> dict[str, object]:
     """Return the means of a method, with intervals for quality and cost."""
-    quality, usd = interval(rows_Q4[:, :2], size)
+    quality, usd = interval(rows_Q4[:, :2], size, groups_Q)
     return {
         "quality": quality,
         "cost": usd,
@@ -139,6 +145,7 @@ def frontier(prepared: Prepared, size: Size) -> dict[str, object]:
         "note": prepared.note,
         "candidates": len(prepared.table.candidates),
         "queries": {name: len(part.queries) for name, part in parts.items()},
+        "groups": {name: int(alike(part).max()) + 1 for name, part in parts.items()},
         "prices": rows,
         "verdict": _verdict(rows),
     }
@@ -210,10 +217,11 @@ def _judge(
     runs["oracle"] = np.stack([*oracle, np.ones(len(gain_QM)), tokens_Q], axis=1)
     gain = {name: rows[:, 0] - price * rows[:, 1] for name, rows in runs.items()}
     others = [name for name in runs if name not in ("learned", "oracle")]
-    lead = interval(np.stack([gain["learned"] - gain[name] for name in others], axis=1), size)
+    groups_Q = alike(table)
+    lead = interval(np.stack([gain["learned"] - gain[name] for name in others], axis=1), size, groups_Q)
     return {
         "price": price,
-        "methods": {name: point(rows, size) for name, rows in runs.items()},
+        "methods": {name: point(rows, size, groups_Q) for name, rows in runs.items()},
         "utility": {name: float(values.mean()) for name, values in gain.items()},
         "learned_utility_by_seed": [float((rows[:, 0] - price * rows[:, 1]).mean()) for rows in seeds],
         "learned_minus": dict(zip(others, lead, strict=True)),

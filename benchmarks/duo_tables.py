@@ -112,7 +112,7 @@ def claims(
         {
             "claim": "small budgets go to late layers, large ones to early layers as well",
             "measured": centres,
-            "holds": bool(centres[0] > (layers - 1) / 2),
+            "holds": bool(centres[0] > (layers - 1) / 2 and centres[1] < centres[0]),
         },
     ]
     if found["allow_skip"]:

@@ -76,6 +76,12 @@ def _sizes(lines: list[Result]) -> Iterator[str]:
 def _held(claim: Result) -> str:
     """Return whether a claim held, for single tokens too where it was asked of them."""
     verdicts = {True: "held here", False: "did not hold here"}
+    if claim["claim"].startswith("small budgets go to late layers"):
+        # Recorded is, in files of before, whether small budgets do; the claim is of large ones as well.
+        small, large = claim["measured"]
+        word = "earlier" if large < small else "later"
+        held = verdicts[bool(claim["holds"] and large < small)]
+        return f"{held}, the mean layer of large budgets is {word} than that of small ones"
     if "holds_per_token" not in claim:
         return verdicts[claim["holds"]]
     per_token = spread(claim["per_token"], form="+.3f")

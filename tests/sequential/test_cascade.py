@@ -8,7 +8,14 @@ import pytest
 from turnout.core import Candidate, InputError, OutcomeTable, Query
 from turnout.core.artifact import load, save
 from turnout.core.outcomes import Floats
-from turnout.sequential import Bounds, Cascade, LogisticScorer, ReplayEnvironment, run
+from turnout.sequential import (
+    Bounds,
+    Cascade,
+    LearnedSequencer,
+    LogisticScorer,
+    ReplayEnvironment,
+    run,
+)
 from turnout.sequential.cascade import _gain, _search
 from turnout.sequential.episodes import single_calls
 
@@ -16,7 +23,7 @@ NAMES = ("cheap", "mid", "dear")
 USD = (0.01, 0.05, 0.5)
 
 
-def table(num: int, *, seed: int, without: str | None = None) -> OutcomeTable:
+def table(num: int, *, seed: int, without: str | None = None, is_dear_known: bool = True) -> OutcomeTable:
     """Return answers whose signal tells right from wrong, mostly."""
     rng = np.random.default_rng(seed)
     right_QM = rng.random((num, 3)) < (0.5, 0.6, 0.95)
@@ -28,7 +35,7 @@ def table(num: int, *, seed: int, without: str | None = None) -> OutcomeTable:
         query_index=[q for q, _ in cells],
         candidate_index=[m for _, m in cells],
         quality=[float(right_QM[cell]) for cell in cells],
-        cost_usd=[USD[m] for _, m in cells],
+        cost_usd=[USD[m] if is_dear_known or m < 2 else np.nan for _, m in cells],
         extras={"answer": ["x"] * len(cells), "sure": [float(sure_QM[cell]) for cell in cells]},
     )
 
@@ -51,6 +58,19 @@ def fitted(price: float = 0.5, order: tuple[str, ...] | None = None) -> Cascade:
     """Return a cascade that was searched on queries of its own."""
     data = table(200, seed=2)
     return Cascade(scorer=scorer(), price=price, order=order).fit(world(data), data.queries)
+
+
+def test_at_a_price_answers_whose_charge_nobody_knows_are_refused() -> None:
+    data = table(60, seed=2, is_dear_known=False)
+    found = Cascade(scorer=scorer(), price=0.0).fit(world(data), data.queries)
+    assert "dear" in found.order_
+    with pytest.raises(InputError, match=r"what a call to 'dear' cost.*known.*price=0"):
+        Cascade(scorer=scorer(), price=0.5).fit(world(data), data.queries)
+    assert (
+        Cascade(scorer=scorer(), price=0.5, order=("cheap", "mid")).fit(world(data), data.queries).is_fitted
+    )
+    with pytest.raises(InputError, match="LearnedSequencer: what a call to 'dear' cost"):
+        LearnedSequencer(price=0.5).fit(world(data), data.queries)
 
 
 def brute_force(score_QL: Floats, quality_QL: Floats, usd_QL: Floats, price: float) -> float:

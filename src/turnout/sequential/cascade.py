@@ -20,7 +20,7 @@ from turnout.core.query import Query
 from turnout.core.validation import check_count, check_kind, check_number
 from turnout.sequential.actions import Call, Choice, Stop
 from turnout.sequential.contracts import Environment, Scorer, Sequencer
-from turnout.sequential.episodes import SingleCalls, single_calls
+from turnout.sequential.episodes import SingleCalls, refuse_unknown_charges, single_calls
 from turnout.sequential.trace import Observed, Trace
 
 ROUNDS = 5
@@ -63,7 +63,14 @@ class Cascade(Sequencer):
         return self.fit_calls(single_calls(environment, queries, self.order))
 
     def fit_calls(self, calls: SingleCalls) -> Self:
-        """Find order and thresholds on calls that were made before."""
+        """Find order and thresholds on calls that were made before.
+
+        Raises `InputError` at a price for answers whose charge nobody knows.
+        """
+        if self.price:
+            kept = calls.names if self.order is None else self.order
+            asked = [calls.names.index(name) for name in kept]
+            refuse_unknown_charges("Cascade", (row[column] for row in calls.seen for column in asked))
         score_QM = np.array(
             [[self.scorer.score(q, o) for o in row] for q, row in zip(calls.queries, calls.seen, strict=True)]
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,17 @@ class SingleCalls:
     """Quality of each answer, 0 for a failed call, NaN where nobody can tell."""
     usd_QM: Floats
     """What each call cost; an unknown charge counts as 0, as everywhere."""
+
+
+def refuse_unknown_charges(who: str, seen: Iterable[Observed]) -> None:
+    """Raise `InputError` for an answer whose charge nobody knows, which would be free at any price."""
+    for observed in seen:
+        if observed.error is None and math.isnan(observed.usd):
+            what = f"{who}: what a call to {observed.call.candidate!r} cost"
+            do = "give its model a price card, record what it cost, or take price=0"
+            raise InputError(
+                sentence(what, allowed="known, where the price is above 0", got="unknown", do=do)
+            )
 
 
 def single_calls(

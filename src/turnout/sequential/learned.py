@@ -21,6 +21,7 @@ from turnout.core.query import Query
 from turnout.core.validation import check_choice, check_count, check_kind, check_number
 from turnout.sequential.actions import AGGREGATES, Aggregate, Call, Choice, Stop
 from turnout.sequential.contracts import Environment, Scorer, Sequencer
+from turnout.sequential.episodes import refuse_unknown_charges
 from turnout.sequential.loop import Outcome
 from turnout.sequential.reinforce import Reward, Settings, improve
 from turnout.sequential.situation import NUM_SHARED, Prior, describe, num_state
@@ -135,7 +136,12 @@ class LearnedSequencer(Sequencer):
             self.weights_.weights_AD[-1, 0] = STOPPING
 
     def reward(self, outcome: Outcome) -> float:
-        """Return quality minus price times USD; an answer whose quality nobody knows counts as 0."""
+        """Return quality minus price times USD; an answer whose quality nobody knows counts as 0.
+
+        Raises `InputError` at a price for an answer whose charge nobody knows.
+        """
+        if self.price:
+            refuse_unknown_charges("LearnedSequencer", outcome.trace.observed)
         return (0.0 if math.isnan(outcome.quality) else outcome.quality) - self.price * outcome.usd
 
     def next(self, trace: Trace, rng: np.random.Generator) -> Choice:
@@ -200,7 +206,9 @@ class LearnedSequencer(Sequencer):
             return Prior(x_F, nothing_M, nothing_M)
         estimate = self.router.estimate([query]).reorder(self.names_)
         quality_M = _known(estimate.quality_QM[0])
-        usd_M = _known(estimate.cost_usd_QM[0])
+        usd_M = estimate.cost_usd_QM[0]
+        # What may cost anything is no bargain: it counts as the dearest that is known.
+        usd_M = np.where(np.isnan(usd_M), np.nanmax(np.append(usd_M, 0.0)), usd_M)
         return Prior(x_F, quality_M, quality_M - self.price * usd_M)
 
 
