@@ -249,6 +249,22 @@ def test_what_is_asked_where_no_gate_runs_is_looked_at_by_the_next_question() ->
     refuse_arrived(wait=True)
 
 
+@pytest.mark.parametrize("wrong", [-1, 4, 2**40])
+@pytest.mark.parametrize("is_token", [False, True])
+def test_pairs_outside_stop_no_device_before_they_are_refused(wrong, is_token) -> None:
+    right_N, wrong_N = torch.arange(3), torch.tensor([0, wrong, 2])
+    tokens_N, experts_N = (wrong_N, right_N) if is_token else (right_N, wrong_N)
+
+    def asked() -> None:
+        # The question about experts looks at what was answered about tokens.
+        made = SparsePlan.from_pairs(tokens_N, experts_N, torch.ones(3), num_tokens=4, num_experts=4)
+        made.validate()
+        refuse_arrived(wait=True)
+
+    with pytest.raises(InputError, match=r"from_pairs: (tokens|experts)_N; allowed: 0 to 3"):
+        asked()
+
+
 class _Slow:
     """An event of a device that is behind: what it stands for has arrived once somebody waits."""
 

@@ -168,6 +168,10 @@ class SparsePlan(Plan):
                 check_within(f"from_pairs: {name}", value, size)
         same_device(tokens_N, experts_N, weights_N)
         tokens_N, experts_N = tokens_N.long(), experts_N.long()
+        if is_late(experts_N.device):
+            # What is refused later must not stop the device until then.
+            tokens_N = tokens_N.clamp(0, max(num_tokens - 1, 0))
+            experts_N = experts_N.clamp(0, max(num_experts - 1, 0))
         order_N = torch.argsort(experts_N * max(num_tokens, 1) + tokens_N, stable=True)
         tokens_N, experts_N = tokens_N[order_N], experts_N[order_N]
         columns_N = ranks(tokens_N, num_tokens)

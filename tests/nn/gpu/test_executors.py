@@ -14,6 +14,8 @@ from turnout.core.errors import InputError
 from turnout.nn.executors.auto import EXECUTORS, make_executor
 from turnout.nn.experts import Experts
 from turnout.nn.gates.top_k import TopKGate
+from turnout.nn.late import refuse_arrived
+from turnout.nn.mixture import MoE
 from turnout.nn.plan import Plan, SparsePlan
 from turnout.nn.plan_dense import MergedPlan, SlotPlan
 
@@ -121,3 +123,39 @@ def test_mixed_devices_are_refused(name) -> None:
     for states_TD, module in others:
         with pytest.raises(InputError, match=r"several devices.*one device.*'cpu', 'cuda"):
             make_executor(name).run(states_TD, plan, module)
+
+
+@pytest.mark.skipif(not IS_CUDA, reason="needs CUDA graphs")
+def test_a_layer_is_captured_while_an_answer_is_on_its_way() -> None:
+    torch.use_deterministic_algorithms(False)
+    layer = MoE(gate=TopKGate(width=64, num_experts=8), experts=Experts(width=64, inner=32, num_experts=8))
+    layer = layer.to(DEVICE, torch.bfloat16).eval()
+    x_TD, other_TD = torch.randn(2, 64, 64, device=DEVICE).bfloat16()
+    pairs_N, graph = torch.arange(4, device=DEVICE), torch.cuda.CUDAGraph()
+    with torch.no_grad():
+        expected_TD, _ = layer(other_TD).clone(), layer(x_TD)
+        torch.cuda.synchronize()
+        SparsePlan.from_pairs(pairs_N, pairs_N, pairs_N.float(), num_tokens=64, num_experts=8)
+        with torch.cuda.graph(graph):
+            y_TD = layer(x_TD)
+        x_TD.copy_(other_TD)
+        graph.replay()
+    torch.cuda.synchronize()
+    assert torch.equal(y_TD, expected_TD)
+    refuse_arrived(wait=True)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+@pytest.mark.parametrize("num_tokens", [64, 1200])
+def test_a_layer_may_be_on_another_device_than_the_current_one(num_tokens) -> None:
+    torch.use_deterministic_algorithms(False)
+    layer = MoE(gate=TopKGate(width=64, num_experts=8), experts=Experts(width=64, inner=64, num_experts=8))
+    layer, x_TD, found = layer.bfloat16().eval(), torch.randn(num_tokens, 64).bfloat16(), []
+    with torch.no_grad():
+        for index in range(2):
+            found.append(layer.to(f"cuda:{index}")(x_TD.to(f"cuda:{index}")).cpu())
+            refuse_arrived(wait=True)
+        assert torch.equal(*found)
+        layer(torch.full_like(x_TD, torch.nan).to("cuda:1"))
+    with pytest.raises(InputError, match="NaN"):
+        refuse_arrived(wait=True)
