@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,8 +57,8 @@ def run(options: argparse.Namespace) -> int:
     paths[0].write_text(render(found, source=options.file.name), encoding="utf-8")
     body = finite([inspection.to_dict() for inspection in found])
     paths[1].write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
-    for inspection in found:
-        paths.append(options.out / f"{inspection.name}.png")
+    for stem, inspection in zip(file_names([one.name for one in found]), found, strict=True):
+        paths.append(options.out / f"{stem}.png")
         paths[-1].write_bytes(draw(inspection))
     if options.json:
         show_json({"written": [str(path) for path in paths], "models": body})
@@ -65,6 +68,21 @@ def run(options: argparse.Namespace) -> int:
     for path in paths:
         show(f"written  {path}")
     return 0
+
+
+def file_names(names: Sequence[str]) -> list[str]:
+    """Return a file's name, without its end, for each name: no two alike, and none that leaves its folder.
+
+    A model's name may hold anything: a slash as on the Hub, dots, or nothing. Letters and digits stay.
+    """
+    found: list[str] = []
+    taken = set()
+    for name in names:
+        stem = re.sub(r"[^\w.-]+", "-", name)[:80].strip(".-") or "model"
+        tries = (stem if number == 1 else f"{stem}-{number}" for number in itertools.count(1))
+        found.append(next(one for one in tries if one.casefold() not in taken))
+        taken.add(found[-1].casefold())
+    return found
 
 
 def _inspect(options: argparse.Namespace) -> list[Inspection]:

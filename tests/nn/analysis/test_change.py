@@ -55,3 +55,14 @@ def test_what_is_refused() -> None:
         overlap(chosen([0]), chosen([0], [1]))
     with pytest.raises(InputError, match="two or more"):
         saturation_table(["1"], [[chosen([0])]])
+    with pytest.raises(ShapeError, match="as many in each checkpoint; got: '1, 2'"):
+        saturation_table(["1", "2"], [[chosen([0])], [chosen([0])] * 2])
+    with pytest.raises(InputError, match=r"overlap: chosen_TE; allowed: torch\.bool"):
+        overlap(torch.rand(3, 4), torch.rand(3, 4))
+
+
+def test_chance_does_not_look_at_the_token_beside() -> None:
+    """The next token of a text often has the experts of this one; the one half a text away does not."""
+    runs_T = torch.randint(8, (500,)).repeat_interleave(10)
+    here = chosen_of(runs_T[:, None], 8)
+    assert chance_overlap(here, here) == pytest.approx(1 / 8, abs=0.04)

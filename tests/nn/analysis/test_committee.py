@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -93,7 +95,7 @@ def test_names_of_experts_do_not_matter() -> None:
     moved = find_committee(probs_QE[:, order], DOMAINS, k=4)
     assert sorted(int(order[e]) for e in moved.experts) == list(plain.experts)
     assert moved.mass == pytest.approx(plain.mass)
-    assert committee_table(["0"], [probs_QE], DOMAINS, 4).column("jaccard") == [plain.jaccard]
+    assert committee_table(["0"], [probs_QE], DOMAINS, [4]).column("jaccard") == [plain.jaccard]
 
 
 def test_what_is_refused() -> None:
@@ -103,3 +105,26 @@ def test_what_is_refused() -> None:
         find_committee(torch.rand(40, 4), DOMAINS, k=5)
     with pytest.raises(InputError, match="two or more"):
         find_committee(torch.rand(4, 4), ["a"] * 4, k=2)
+    for wrong in (torch.full((40, 4), float("nan")), torch.randn(40, 4)):
+        with pytest.raises(InputError, match="find_committee: probs_QE; allowed: probabilities"):
+            find_committee(wrong, DOMAINS, k=2)
+
+
+def test_a_gate_that_prefers_nobody_has_no_committee() -> None:
+    for even in (torch.full((40, 4), 0.25), torch.zeros(40, 4)):
+        found = find_committee(even, DOMAINS, k=2)
+        assert found.experts == ()
+        assert math.isnan(found.jaccard)
+    probs_QE = torch.tensor([0.4, 0.2, 0.2, 0.2]).expand(40, 4)
+    found = find_committee(probs_QE, DOMAINS, k=2)
+    assert (found.experts, found.jaccard) == ((0,), 1.0)
+
+
+def test_an_expert_in_just_the_asked_share_of_domains_is_no_candidate() -> None:
+    """The paper asks for more than 0.8 of the domains; 4 of 5 are not."""
+    boost = torch.zeros(5, 16)
+    boost[:4, 3] = boost[4, 9] = 4.0
+    for domain in range(5):
+        boost[domain, 10 + domain] = 2.0
+    assert 3 not in find_committee(routing(boost), DOMAINS, k=2).experts
+    assert find_committee(routing(boost), DOMAINS, k=2, presence=0.79).experts == (3,)

@@ -105,3 +105,20 @@ def test_a_layer_without_tokens_is_a_row_of_unknown_numbers() -> None:
     table = locality_table({"0": used, "1": torch.zeros_like(used), "2": late}, rng=rng(), lengths=(4,))
     assert [row[:2] for row in table.rows] == [("0", 4), ("1", 4), ("2", 4)]
     assert [all(math.isnan(float(value)) for value in row[2:]) for row in table.rows] == [False, True, True]
+
+
+def test_the_size_of_the_cache_is_rounded_to_the_nearest() -> None:
+    """Of 2 experts a token, 1.2 times k is 2.4: a cache of 2, as 1.0 times is; 1.3 times is 2.6, one of 3."""
+    chosen_BSE = random_chosen(2, 40, 8, 2)
+    rates = [sch(chosen_BSE, 8, rho=rho, rng=rng()).value for rho in (1.0, 1.2, 1.3, 1.5)]
+    assert rates[0] == rates[1] < rates[2] == rates[3]
+
+
+def test_what_is_no_choice_and_no_size_is_refused() -> None:
+    for measure in (lambda x: srp(x, 4, rng=rng()), lambda x: sch(x, 4, rho=1.0, rng=rng())):
+        with pytest.raises(InputError, match=r"chosen_BSE; allowed: torch\.bool"):
+            measure(torch.randint(0, 4, (2, 8, 2)))
+    with pytest.raises(InputError, match=r"\(0, inf\)"):
+        sch(random_chosen(2, 8, 4, 1), 4, rho=math.inf, rng=rng())
+    with pytest.raises(InputError, match="locality_table: lengths"):
+        locality_table({"a": random_chosen(2, 8, 4, 1)}, rng=rng(), lengths=(0,))

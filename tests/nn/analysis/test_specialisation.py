@@ -4,6 +4,7 @@ import math
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,6 +15,7 @@ from turnout.nn.analysis.specialisation import (
     counts_by_domain,
     specialisation,
     specialisation_table,
+    vocabulary_chance,
     vocabulary_specialisation,
 )
 
@@ -101,3 +103,28 @@ def test_what_is_refused() -> None:
         specialisation(torch.ones(1, 4))
     with pytest.raises(InputError, match=r"a choice in every domain; got: \[4.0, 0.0\]"):
         specialisation(torch.tensor([[1.0, 1, 1, 1], [0, 0, 0, 0]]))
+    with pytest.raises(InputError, match="finite numbers from 0 on"):
+        specialisation(torch.tensor([[-1.0, 3.0], [1.0, 1.0]]))
+    with pytest.raises(ShapeError, match="B = 2 names; got: 1"):
+        counts_by_domain(torch.ones(2, 3, 4, dtype=torch.bool), ["a"], None)
+
+
+def test_the_lift_of_an_expert_with_few_choices_is_not_known() -> None:
+    count_GE = torch.full((8, 4), 100.0)
+    count_GE[:, 3] = 0
+    count_GE[2, 3] = 1
+    assert specialisation(count_GE).lift == pytest.approx(1.0, abs=0.01)
+    assert math.isnan(specialisation(torch.tensor([[1.0, 3.0], [3.0, 1.0]])).lift)
+    count_GE[2, 3] = 64
+    assert specialisation(count_GE).lift == pytest.approx(8.0)
+
+
+def test_chance_is_what_a_token_tells_that_decides_nothing() -> None:
+    ids_T, rng = torch.arange(2000) % 100, np.random.default_rng(0)
+    unknowing = chosen_of(torch.randn(2000, 16).topk(2)[1], 16)
+    share, chance = vocabulary_specialisation(unknowing, ids_T), vocabulary_chance(unknowing, ids_T, rng=rng)
+    assert share == pytest.approx(chance, rel=0.1)
+    assert chance > 1.8 * 2 / 16
+    decided = chosen_of((ids_T % 16)[:, None], 16)
+    assert vocabulary_specialisation(decided, ids_T) == 1.0
+    assert vocabulary_chance(decided, ids_T, rng=rng) < 0.3

@@ -13,17 +13,20 @@ from torch import Tensor
 
 from turnout.core.errors import InputError, ShapeError, sentence
 from turnout.nn.analysis.table import Table
+from turnout.nn.plan import check_mask
 
 
 def overlap(chosen_TE: Tensor, other_TE: Tensor) -> float:
     """Return the mean over tokens of |A and B| / max(|A|, |B|).
 
     With k experts for every token this is the published |A and B| / k. Two empty sets are equal: 1.
-    Raises `ShapeError` unless both are of the same tokens and experts.
+    Raises `ShapeError` unless both are of the same tokens and experts, `InputError` unless both are boolean.
     """
     if chosen_TE.shape != other_TE.shape:
         allowed, got = f"(T, E) = {tuple(chosen_TE.shape)}", tuple(other_TE.shape)
         raise ShapeError(sentence("overlap: other_TE", allowed=allowed, got=got))
+    for name, one_TE in (("chosen_TE", chosen_TE), ("other_TE", other_TE)):
+        check_mask(f"overlap: {name}", one_TE, "(T, E)", tuple(chosen_TE.shape))
     both_T = (chosen_TE & other_TE).sum(dim=-1).double()
     size_T = torch.maximum(chosen_TE.sum(dim=-1), other_TE.sum(dim=-1)).double()
     return float(torch.where(size_T > 0, both_T / size_T.clamp(min=1), 1.0).mean())
@@ -47,6 +50,9 @@ def saturation_table(checkpoints: Sequence[str], chosen: Sequence[Sequence[Tenso
     if len(checkpoints) != len(chosen) or len(chosen) < 2:
         got = f"{len(checkpoints)} names, {len(chosen)} checkpoints"
         raise InputError(sentence("saturation_table", allowed="two or more checkpoints", got=got))
+    if len({len(layers) for layers in chosen}) > 1:
+        got = ", ".join(str(len(layers)) for layers in chosen)
+        raise ShapeError(sentence("saturation_table: layers", allowed="as many in each checkpoint", got=got))
     last, rows = chosen[-1], []
     for c, (name, layers) in enumerate(zip(checkpoints, chosen, strict=True)):
         for number, here_TE in enumerate(layers):

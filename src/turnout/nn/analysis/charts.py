@@ -34,7 +34,7 @@ CHARTS: dict[str, Chart] = {
     "Load of experts": Chart(over="layer", lines=("max_vio", "cv")),
     "Sureness of gates": Chart(over="layer", lines=("entropy", "top", "margin")),
     "Specialisation by domain": Chart(over="layer", lines=("share", "distance")),
-    "Specialisation by token": Chart(over="layer", lines=("share", "share_of_commonest_expert")),
+    "Specialisation by token": Chart(over="layer", lines=("share", "chance", "share_of_commonest_expert")),
     "Standing committee": Chart(over="layer", lines=("mass", "mass_if_even", "jaccard", "gini")),
     "Local routing consistency": Chart(over="segment_tokens", lines=("sch",), by="layer", is_log=True),
     "Saturation and change of the choice": Chart(over="checkpoint", lines=("saturation",), by="layer"),
@@ -44,9 +44,17 @@ CHARTS: dict[str, Chart] = {
 
 
 def has_chart(table: Table) -> bool:
-    """Return whether a table can be drawn: it is known, and its lines have two places at least."""
+    """Return whether a table can be drawn: it is known, and its lines have numbers at two places at least."""
     chart = CHARTS.get(table.title)
-    return chart is not None and len(set(table.column(chart.over))) > 1
+    if chart is None:
+        return False
+    at = {name: number for number, name in enumerate(table.columns)}
+    known = (
+        row[at[chart.over]]
+        for row in table.rows
+        if any(row[at[line]] == row[at[line]] for line in chart.lines)
+    )
+    return len(set(known)) > 1
 
 
 def draw_table(table: Table) -> bytes:
@@ -55,7 +63,7 @@ def draw_table(table: Table) -> bytes:
         raise InputError(
             sentence(
                 f"the table {table.title!r} of {len(table.rows)} rows",
-                allowed=f"two rows or more, and a title of {', '.join(CHARTS)}",
+                allowed=f"numbers in two rows or more, and a title of {', '.join(CHARTS)}",
             )
         )
     figure = Figure(figsize=(5.2, 2.8), dpi=DPI, facecolor="white", layout="constrained")

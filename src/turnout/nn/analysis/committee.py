@@ -6,6 +6,7 @@ Source: S75, CommitteeAudit (arXiv 2601.03425), section 3. Letters here: Q sampl
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from turnout.core.errors import InputError, ShapeError, sentence
 from turnout.core.validation import check_count, check_number
+from turnout.nn.analysis.load import check_probs
 from turnout.nn.analysis.table import Table
 
 
@@ -48,7 +50,9 @@ def find_committee(
     the expert contribution index c. Domains are kept by their silhouette (cosine distance), the best
     `num_domains`, all if None. In a kept domain the k experts of greatest c have ranks 1 to k and all others
     k + 1; candidates are in the top k of more than `presence` of the domains, and the committee is their
-    Pareto front: no other candidate has a smaller mean rank and a smaller variance of the rank.
+    Pareto front: no other candidate has a smaller mean rank and a smaller variance of the rank. Experts that
+    are exactly even share the last of their ranks, so that an even gate has no committee, and no `jaccard`
+    (NaN). Raises `InputError` for what is no probability.
     """
     names = sorted(set(domains))
     _check(probs_QE, domains, names, k)
@@ -59,9 +63,9 @@ def find_committee(
     wanted = len(names) if num_domains is None else check_count("find_committee: num_domains", num_domains)
     kept = sorted(torch.argsort(silhouette_G, descending=True)[:wanted].tolist())
     mean_GE = torch.stack([p_QE[label_Q == g].mean(dim=0) for g in kept])
-    experts = _front(_ranks(mean_GE, k), k, presence)
-    tops = [set(row.topk(k)[1].tolist()) for row in mean_GE]
-    pairs = [len(a & b) / len(a | b) for a, b in itertools.combinations(tops, 2)]
+    rank_GE = _ranks(mean_GE, k)
+    experts = _front(rank_GE, k, presence)
+    pairs = [_agreement(a_E, b_E) for a_E, b_E in itertools.combinations(rank_GE <= k, 2)]
     return Committee(
         experts=experts,
         mass=float(mean_GE[:, list(experts)].sum(dim=1).mean()),
@@ -78,10 +82,12 @@ def gini(mass_E: Tensor) -> float:
     return float((c_E[:, None] - c_E[None, :]).abs().sum() / (2 * len(c_E) * c_E.sum()))
 
 
-def committee_table(layers: Sequence[str], probs: Sequence[Tensor], domains: Sequence[str], k: int) -> Table:
-    """Return the committee of every layer; probs[l] is (Q, E)."""
+def committee_table(
+    layers: Sequence[str], probs: Sequence[Tensor], domains: Sequence[str], ks: Sequence[int]
+) -> Table:
+    """Return the committee of every layer; probs[l] is (Q, E), ks[l] how many experts a token has there."""
     rows = []
-    for name, probs_QE in zip(layers, probs, strict=True):
+    for name, probs_QE, k in zip(layers, probs, ks, strict=True):
         found = find_committee(probs_QE, domains, k=k)
         members = " ".join(str(expert) for expert in found.experts) or "none"
         rows.append(
@@ -102,11 +108,13 @@ def _check(probs_QE: Tensor, domains: Sequence[str], names: Sequence[str], k: in
     check_count("find_committee: k", k, high=probs_QE.shape[1])
     if len(names) < 2:
         raise InputError(sentence("find_committee: domains", allowed="two or more", got=len(names)))
+    check_probs("find_committee: probs_QE", probs_QE)
 
 
 def _silhouettes(p_QE: Tensor, label_Q: Tensor, num_domains: int) -> Tensor:
     """Return the mean silhouette of each domain's samples with cosine distance; 0 for a domain of one."""
-    unit_QE = p_QE / p_QE.norm(dim=1, keepdim=True)
+    # A sample may have no probability where all of it went to columns of no expert.
+    unit_QE = p_QE / p_QE.norm(dim=1, keepdim=True).clamp(min=1e-300)
     distance_QQ = 1 - unit_QE @ unit_QE.T
     member_GQ = torch.stack([label_Q == g for g in range(num_domains)]).double()
     size_G = member_GQ.sum(dim=1)
@@ -122,10 +130,18 @@ def _silhouettes(p_QE: Tensor, label_Q: Tensor, num_domains: int) -> Tensor:
 
 
 def _ranks(mean_GE: Tensor, k: int) -> Tensor:
-    """Return 1 to k for the k greatest of every row and k + 1 for all others."""
-    rank_GE = torch.full(mean_GE.shape, k + 1, dtype=torch.double)
-    order_GK = mean_GE.topk(k, dim=1)[1]
-    return rank_GE.scatter_(1, order_GK, torch.arange(1, k + 1).double().expand(len(mean_GE), k))
+    """Return 1 to k for the k greatest of every row and k + 1 for all others.
+
+    The rank of an expert is how many have at least as much as it.
+    """
+    atleast_GE = (mean_GE[:, :, None] <= mean_GE[:, None, :]).sum(dim=2)
+    return atleast_GE.clamp(max=k + 1).double()
+
+
+def _agreement(a_E: Tensor, b_E: Tensor) -> float:
+    """Return the Jaccard index of two sets; NaN where both are empty."""
+    either = int((a_E | b_E).sum())
+    return int((a_E & b_E).sum()) / either if either else math.nan
 
 
 def _front(rank_GE: Tensor, k: int, presence: float) -> tuple[int, ...]:

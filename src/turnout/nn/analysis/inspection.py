@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -17,8 +18,10 @@ from turnout.nn.analysis.load import load_of, load_table, sureness_table
 from turnout.nn.analysis.locality import locality_table
 from turnout.nn.analysis.recording import Recording
 from turnout.nn.analysis.specialisation import (
+    LEAST,
     counts_by_domain,
     specialisation_table,
+    vocabulary_chance,
     vocabulary_specialisation,
 )
 from turnout.nn.analysis.table import Table
@@ -51,8 +54,9 @@ class Inspection:
             return f"{len(self.loads)} layer{plural} of {experts} experts; none of them got a token."
         worst = max(most, key=most.__getitem__)
         dead = sum(int((load_E == 0).sum()) for load_E in self.loads.values())
+        unused = f"{dead} of them got no token" if dead else "each got a token"
         found = (
-            f"{len(self.loads)} layer{plural} of {experts} experts; {dead or 'none'} of them got no token."
+            f"{len(self.loads)} layer{plural} of {experts} expert{'' if experts == '1' else 's'}; {unused}."
         )
         return f"{found} Least even is {worst}: its busiest expert has {most[worst]:.1f} times the mean."
 
@@ -108,12 +112,13 @@ def inspect_recording(
         }
         tables.append(specialisation_table(domains))
         if recording.probs:
-            k = max(round(float(recording.tokens(0).sum(dim=-1).double().mean())), 1)
+            sizes = [float(recording.tokens(i).sum(dim=-1).double().mean()) for i in range(len(layers))]
             last = [_last(recording, i) for i in range(len(layers))]
-            tables.append(committee_table(layers, last, recording.domains, k))
+            ks = [max(round(size), 1) for size in sizes]
+            tables.append(committee_table(layers, last, recording.domains, ks))
     progress("specialisation", 3, steps)
     if recording.token_ids_BS is not None:
-        tables.append(_vocabulary(recording))
+        tables.append(_vocabulary(recording, rng))
     progress("vocabulary", 4, steps)
     tables.append(locality_table(_whole(recording), rng=rng, rho=rho))
     progress("consistency", 5, steps)
@@ -145,21 +150,29 @@ def _last(recording: Recording, layer: int) -> Tensor:
     return probs_BSE[torch.arange(len(mask_BS)), (mask_BS * place_S).argmax(dim=1)]
 
 
-def _vocabulary(recording: Recording) -> Table:
+def _vocabulary(recording: Recording, rng: np.random.Generator) -> Table:
+    """Return how far tokens alone decide; unknown where none occurs often enough to say."""
     assert recording.token_ids_BS is not None
     ids_BS, mask_BS = recording.token_ids_BS, recording.mask_BS
     ids_T = ids_BS.flatten() if mask_BS is None else ids_BS[mask_BS]
-    least = min(8, int(torch.unique(ids_T, return_counts=True)[1].max()))
-    rows = []
+    is_known = bool((torch.unique(ids_T, return_counts=True)[1] >= LEAST).any())
+    rows: list[tuple[str | float, ...]] = []
     for i, layer in enumerate(recording.layers):
         chosen_TE = recording.tokens(i)
         even = float(chosen_TE.double().mean(dim=0).max())
-        rows.append((layer, vocabulary_specialisation(chosen_TE, ids_T, least=least), even))
+        share, chance = math.nan, math.nan
+        if is_known:
+            share = vocabulary_specialisation(chosen_TE, ids_T)
+            chance = vocabulary_chance(chosen_TE, ids_T, rng=rng)
+        rows.append((layer, share, chance, even))
     return Table(
         title="Specialisation by token",
-        columns=("layer", "share", "share_of_commonest_expert"),
+        columns=("layer", "share", "chance", "share_of_commonest_expert"),
         rows=tuple(rows),
-        note="share: how often the token alone tells its most frequent expert (1: the token decides).",
+        note=(
+            "share: how often the token alone tells its most frequent expert (1: the token decides), "
+            f"of tokens that occur {LEAST} times; chance: the same where tokens are dealt out anew."
+        ),
     )
 
 

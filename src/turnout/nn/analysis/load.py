@@ -14,6 +14,7 @@ from torch import Tensor
 
 from turnout.core.errors import InputError, ShapeError, sentence
 from turnout.nn.analysis.table import Table
+from turnout.nn.plan import check_mask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +62,8 @@ def balance(load_E: Tensor) -> Balance:
 
 
 def load_of(chosen_TE: Tensor) -> Tensor:
-    """Return how many tokens each expert computed, (E,)."""
+    """Return how many tokens each expert computed, (E,); raises `InputError` for what is not boolean."""
+    check_mask("load_of: chosen_TE", chosen_TE, "(..., E)", tuple(chosen_TE.shape))
     return chosen_TE.flatten(0, -2).sum(dim=0)
 
 
@@ -86,11 +88,15 @@ class Sureness:
 
 
 def sureness(probs_TE: Tensor) -> Sureness:
-    """Return how sure a gate is; rows of probs_TE sum to 1."""
+    """Return how sure a gate is; rows of probs_TE sum to 1, or to less where a gate has other columns too.
+
+    Raises `InputError` for what is no probability, as logits are none, and `ShapeError` for a single expert.
+    """
     p_TE = probs_TE.detach().double().flatten(0, -2)
     num_experts = p_TE.shape[-1]
     if num_experts < 2:
         raise ShapeError(sentence("sureness: probs_TE", allowed="(T, E) with E > 1", got=tuple(p_TE.shape)))
+    check_probs("sureness: probs_TE", p_TE)
     entropy_T = -torch.special.xlogy(p_TE, p_TE).sum(dim=-1) / math.log(num_experts)
     best_T2 = p_TE.topk(2, dim=-1)[0]
     return Sureness(
@@ -100,10 +106,24 @@ def sureness(probs_TE: Tensor) -> Sureness:
     )
 
 
+def check_probs(where: str, p_TE: Tensor) -> None:
+    """Raise `InputError` unless all are numbers from 0 on and no row has more than 1, up to rounding."""
+    most = float(p_TE.sum(dim=-1).max()) if p_TE.numel() else 0.0
+    if not (bool((p_TE >= 0).all()) and most < 1.02):
+        got = f"{float(p_TE.min()):.3g} to {float(p_TE.max()):.3g}, up to {most:.3g} in a row"
+        raise InputError(sentence(where, allowed="probabilities, up to 1 in a row", got=got))
+
+
 def sureness_table(layers: Sequence[str], probs: Sequence[Tensor]) -> Table:
-    """Return how sure the gate of each layer is, with the balance of its mass beside it."""
-    rows = []
+    """Return how sure the gate of each layer is, with the balance of its mass beside it.
+
+    A layer of one expert has nothing to be sure of: a row of unknown numbers.
+    """
+    rows: list[tuple[str | float, ...]] = []
     for name, probs_TE in zip(layers, probs, strict=True):
+        if probs_TE.shape[-1] < 2:
+            rows.append((name, *[math.nan] * 5))
+            continue
         sure, mass = sureness(probs_TE), balance(probs_TE.flatten(0, -2).double().sum(dim=0))
         rows.append((name, sure.entropy, sure.margin, sure.top, mass.max_vio, mass.cv))
     return Table(

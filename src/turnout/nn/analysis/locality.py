@@ -17,6 +17,7 @@ from torch import Tensor
 from turnout.core.errors import InputError, ShapeError, sentence
 from turnout.core.validation import check_count, check_number
 from turnout.nn.analysis.table import Table
+from turnout.nn.plan import check_mask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,7 @@ class Locality:
 def segment_counts(chosen_BSE: Tensor, length: int) -> Tensor:
     """Return how many tokens of each segment chose each expert, (B, G, E); the rest is left out."""
     check_count("segment_counts: length", length)
+    check_mask("segment_counts: chosen_BSE", chosen_BSE, "(B, S, E)", tuple(chosen_BSE.shape))
     if chosen_BSE.ndim != 3 or chosen_BSE.shape[1] < length:
         got = tuple(chosen_BSE.shape)
         raise ShapeError(sentence("segment_counts: chosen_BSE", allowed=f"(B, S >= {length}, E)", got=got))
@@ -83,11 +85,12 @@ def sch(
     from that one on (a window that slides and sees the future): what a cache of this size could reach, not
     what a policy reaches. k is the mean number of experts per token, the size is rounded to the nearest.
     """
-    check_number("sch: rho", rho, low=0.0, allow_low=False)
+    check_number("sch: rho", rho, low=0.0, allow_low=False, high=math.inf, allow_high=False)
     check_count("sch: length", length)
     if chosen_BSE.ndim != 3 or chosen_BSE.shape[1] < length:
         got = tuple(chosen_BSE.shape)
         raise ShapeError(sentence("sch: chosen_BSE", allowed=f"(B, S >= {length}, E)", got=got))
+    check_mask("sch: chosen_BSE", chosen_BSE, "(B, S, E)", tuple(chosen_BSE.shape))
     need_BSE = chosen_BSE.double()
     need_B = _needed("sch", need_BSE)
     num_tokens, num_experts = need_BSE.shape[1:]
@@ -142,6 +145,8 @@ def locality_table(
 
     They are NaN where a layer gave no token an expert.
     """
+    for length in lengths:
+        check_count("locality_table: lengths", length)
     rows: list[tuple[str | int | float, ...]] = []
     for name, chosen_BSE in layers.items():
         for length in lengths:

@@ -13,6 +13,8 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from turnout.nn.analysis.specialisation import lift_is_known
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 DPI = 160
 INK, SOFT = "#111827", "#4b5563"
+
+LETTERS = 28
+"""So much of a name is written in a picture."""
 
 DEPTH = ("#134e4a", "#0e7490", "#2563eb", "#7c3aed")
 """From the first layer to the last."""
@@ -34,7 +39,8 @@ TICKS = 16
 def panels_of(inspection: Inspection) -> int:
     """Return how many pictures stand side by side."""
     consistency = inspection.table("Local routing consistency")
-    return 1 + bool(inspection.domains) + bool(consistency and consistency.rows)
+    has_lines = consistency is not None and any(value == value for value in consistency.column("srp"))
+    return 1 + bool(inspection.domains) + has_lines
 
 
 def draw(inspection: Inspection) -> bytes:
@@ -68,19 +74,27 @@ def _draw_load(figure: Figure, axes: Axes, inspection: Inspection) -> None:
 
 
 def _draw_domains(figure: Figure, axes: Axes, inspection: Inspection) -> None:
-    """Show in the last layer how much more than on average each domain uses each expert."""
+    """Show in the last layer how much more than on average each domain uses each expert.
+
+    What too few choices say stays grey, and stands on the right where no domain has enough.
+    """
     layer, counts = list(inspection.domains.items())[-1]
     share_GE = torch.stack(
         [load_E.double() / load_E.double().sum().clamp(min=1) for load_E in counts.values()]
     )
     lift_GE = (share_GE / share_GE.mean(dim=0).clamp(min=1e-12)).clamp(min=2**-3).log2()
-    lift_GE = lift_GE[:, torch.argsort(lift_GE.argmax(dim=0) * 1e3 - lift_GE.amax(dim=0))]
+    known_GE = lift_is_known(torch.stack(list(counts.values())))
+    lift_GE = lift_GE.where(known_GE, 0.0)
+    order_E = torch.argsort(lift_GE.argmax(dim=0) * 1e3 - lift_GE.amax(dim=0) + 1e6 * ~known_GE.any(dim=0))
     limit = max(float(lift_GE.abs().max()), 0.1)
+    lift_GE = lift_GE.where(known_GE, torch.nan)[:, order_E]
     shown = axes.imshow(
         lift_GE.numpy(), aspect="auto", cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest"
     )
     dress(axes, f"Use by domain, layer {short(layer)}", "experts, by their first domain", "")
-    axes.set_yticks(range(len(counts)), list(counts))
+    axes.set_facecolor("#d1d5db")
+    step = -(-len(counts) // TICKS)
+    axes.set_yticks(range(0, len(counts), step), [plain(name) for name in list(counts)[::step]])
     figure.colorbar(shown, ax=axes, label="log2 of use over the mean")
 
 
@@ -129,4 +143,10 @@ def dress(axes: Axes, title: str, x: str, y: str) -> None:
 
 def short(name: str) -> str:
     """Return the number of a layer from its path in a model, or the name where it has none."""
-    return next((part for part in name.split(".") if part.isdigit()), name)
+    return next((part for part in name.split(".") if part.isdigit()), plain(name))
+
+
+def plain(name: str) -> str:
+    """Return a name as it is written in a picture: up to `LETTERS`, and a dollar begins no formula."""
+    cut = name if len(name) <= LETTERS else f"{name[: LETTERS - 3]}..."
+    return cut.replace("$", r"\$")

@@ -30,7 +30,8 @@ class Recording:
     `chosen` holds a boolean (B, S, E) per layer, `probs` the router's probabilities of the same shape where
     known; `token_ids_BS` are the tokens, `mask_BS` is True where a token is real, `domains` names the domain
     of every sequence. Layers may differ in E, tokens in how many experts they have. Raises `ShapeError` for
-    what does not fit, and `InputError` for a choice or a mask that is not boolean, and for no token at all.
+    what does not fit, and `InputError` for a choice or a mask that is not boolean, for no token at all, and
+    for two layers of one name.
     """
 
     chosen: tuple[Tensor, ...]
@@ -63,6 +64,12 @@ class Recording:
             raise ShapeError(sentence("Recording: domains", allowed=f"{lead[0]} names", got=got))
         if not self.layers:
             object.__setattr__(self, "layers", tuple(str(i) for i in range(len(self.chosen))))
+        if len(self.layers) != len(self.chosen):
+            got = len(self.layers)
+            raise ShapeError(sentence("Recording: layers", allowed=f"{len(self.chosen)} names", got=got))
+        if len(set(self.layers)) < len(self.layers):
+            names = ", ".join(self.layers)
+            raise InputError(sentence("Recording: layers", allowed="names that differ", got=names))
 
     @property
     def num_layers(self) -> int:
@@ -84,18 +91,22 @@ class Recording:
 
     def save(self, path: Path) -> Path:
         """Write one safetensors file."""
-        tensors = {f"chosen.{i}": chosen.contiguous() for i, chosen in enumerate(self.chosen)}
-        tensors |= {f"probs.{i}": probs.contiguous() for i, probs in enumerate(self.probs)}
+        tensors = {f"chosen.{i}": chosen for i, chosen in enumerate(self.chosen)}
+        tensors |= {f"probs.{i}": probs for i, probs in enumerate(self.probs)}
         for name in ("token_ids_BS", "mask_BS"):
             if (given := getattr(self, name)) is not None:
-                tensors[name] = given.contiguous()
+                tensors[name] = given
         notes = {
             "format": FORMAT,
             "domains": json.dumps(list(self.domains)),
             "layers": json.dumps(list(self.layers)),
         }
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, path, metadata=notes)
+        # Copies, since safetensors refuses tensors that share their memory, as layers of one choice may.
+        copies = {
+            name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
+        }
+        save_file(copies, path, metadata=notes)
         return path
 
     @classmethod
