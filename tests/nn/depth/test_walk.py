@@ -13,6 +13,7 @@ from transformers import DynamicCache
 
 from tests.nn.depth.families import FAMILIES, make, prompts
 from tests.nn.given import given
+from turnout.core.errors import InputError
 from turnout.nn.depth import RoutedDepth
 
 COUNTS = [[1, 0, 2, 1]]
@@ -50,6 +51,27 @@ def test_the_list_of_blocks_is_a_plain_one_while_a_token_is_decoded_and_the_mode
     assert seen == [nn.ModuleList, list, list, list]
     assert routed.owner.layers is blocks
     assert isinstance(blocks, nn.ModuleList)
+
+
+def test_what_is_forced_is_compared_at_the_first_token_and_walked_from_the_second() -> None:
+    routed = RoutedDepth(model=make("llama"))
+    ids_BT = prompts(rows=3)[0]
+    with routed.forced([[1, 0, 2, 1], [1, 1, 1, 1], [0, 1, 1, 1]]):
+        plain_BT = routed.model.generate(input_ids=ids_BT, use_cache=False, **GREEDY)
+        seen = kinds(routed)
+        assert torch.equal(routed.model.generate(input_ids=ids_BT, **GREEDY), plain_BT)
+    assert seen == [nn.ModuleList, nn.ModuleList, list, list]
+
+
+def test_a_cache_that_is_walked_is_refused_under_other_forced_decisions() -> None:
+    routed = RoutedDepth(model=make("llama"))
+    ids_BT, cache = prompts(rows=2)[0], DynamicCache()
+    with torch.no_grad():
+        with routed.forced([1, 0, 1, 1]):
+            for part_BT in (ids_BT[:, :-2], ids_BT[:, -2:-1], ids_BT[:, -1:]):
+                routed.model(input_ids=part_BT, **given(cache))
+        with routed.forced([1, 1, 1, 1]), pytest.raises(InputError, match="other decisions at layer 1"):
+            routed.model(input_ids=ids_BT[:, -1:], **given(cache))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -356,7 +356,7 @@ class RoutedDepth:
         cache, mask = kwargs.get(self._keyword), kwargs.get("attention_mask")
         source = kwargs.get("input_ids")
         source = source if source is not None else kwargs.get("inputs_embeds")
-        if args or self._forced_BL is not None or not isinstance(source, Tensor):
+        if args or not isinstance(source, Tensor):
             return None
         if not isinstance(cache, DynamicCache) or len(cache.layers) != self.layers:
             return None
@@ -367,10 +367,14 @@ class RoutedDepth:
             return None
         layers: list[Any] = cache.layers
         key, rows, length = self._key, source.shape[0], cache.get_seq_length()
+        forced_BL = self._forced_BL
         for slots in layers:
             if type(slots) is not CallSlots or not slots.is_settled or slots.key != key:
                 return None
             if slots.batch != rows or slots.length != length:
+                return None
+            # What is forced is compared with what was decided once, at the first token after the prompt.
+            if forced_BL is not None and slots.agreed is not forced_BL:
                 return None
         return layers
 

@@ -18,15 +18,15 @@ class Windows:
     """1 / s at the s tokens of a window; zero elsewhere."""
     is_used_BW: Tensor
     """False for the windows that a prompt of fewer than W tokens does not have."""
-    is_token_BT: Tensor
-    """Whether a token lies in any window: not padding, not in the dropped remainder."""
+    is_outside_BT1: Tensor
+    """Whether a token lies in no window: padding, or in the dropped remainder."""
     share_BW1: Tensor
     """1 / w at the w windows that are used; zero elsewhere."""
 
     def means(self, hidden_BTD: Tensor) -> Tensor:
         """Return means_BWD in float32; zero for windows that are not used."""
         # What is masked may hold anything, also what is no number; a weight of zero would let it through.
-        clean_BTD = hidden_BTD.masked_fill(~self.is_token_BT[:, :, None], 0.0)
+        clean_BTD = hidden_BTD.masked_fill(self.is_outside_BT1, 0.0)
         return torch.bmm(self.weights_BWT, clean_BTD.float())
 
     def average(self, values_BWC: Tensor) -> Tensor:
@@ -54,6 +54,6 @@ def make_windows(mask_BT: Tensor, *, windows: int = WINDOWS) -> Windows:
     return Windows(
         weights_BWT=inside_BWT.float() / size_B1[:, :, None],
         is_used_BW=is_used_BW,
-        is_token_BT=is_token_BT,
+        is_outside_BT1=~is_token_BT[:, :, None],
         share_BW1=(is_used_BW.float() / windows_B1)[:, :, None],
     )

@@ -34,17 +34,15 @@ def blend(probability_BC: Tensor, p: float) -> Tensor:
     check_knob("blend", p)
     if p <= NEUTRAL:
         share = (p + 1.0) / 0.5
-        q_BC = (1.0 - share) * _only(SKIP, probability_BC) + share * probability_BC
+        q_BC = share * probability_BC
+        q_BC.select(-1, SKIP).add_(1.0 - share)
     elif p <= 0.5:
         share = p + 0.5
-        q_BC = (1.0 - share) * probability_BC + share * _only(EXECUTE, probability_BC)
+        q_BC = (1.0 - share) * probability_BC
+        q_BC.select(-1, EXECUTE).add_(share)
     else:
         share = (p - 0.5) / 0.5
-        q_BC = (1.0 - share) * _only(EXECUTE, probability_BC) + share * _only(REPEAT, probability_BC)
+        q_BC = torch.zeros_like(probability_BC)
+        q_BC[..., EXECUTE] = 1.0 - share
+        q_BC[..., REPEAT] = share
     return q_BC / q_BC.sum(dim=-1, keepdim=True)
-
-
-def _only(choice: int, like_BC: Tensor) -> Tensor:
-    only_BC = torch.zeros_like(like_BC)
-    only_BC[..., choice] = 1.0
-    return only_BC
