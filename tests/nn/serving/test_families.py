@@ -67,6 +67,16 @@ def gemma2() -> PreTrainedModel:
     return hf.Gemma2ForCausalLM(hf.Gemma2Config(**SIZES, head_dim=8, sliding_window=4))
 
 
+def bart() -> PreTrainedModel:
+    sizes = {"d_model": 32, "decoder_layers": 2, "decoder_attention_heads": 4, "decoder_ffn_dim": 48}
+    tokens = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": 0, "forced_eos_token_id": None}
+    model = hf.BartForCausalLM(hf.BartConfig(vocab_size=16, max_position_embeddings=64, **sizes, **tokens))
+    # So that it matters where a token stands: BART counts padding, too.
+    with torch.no_grad():
+        model.model.decoder.embed_positions.weight.mul_(20.0)
+    return model
+
+
 def rwkv() -> PreTrainedModel:
     return hf.RwkvForCausalLM(hf.RwkvConfig(**SMALL, attention_hidden_size=32))
 
@@ -91,7 +101,7 @@ def save(folder: Path, make: Make) -> PreTrainedModel:
     return model
 
 
-@pytest.mark.parametrize("make", [qwen3_next, lfm2, falcon_h1, mamba, gemma2])
+@pytest.mark.parametrize("make", [qwen3_next, lfm2, falcon_h1, mamba, gemma2, bart])
 def test_rows_that_come_and_go_are_answered_as_generate_does(tmp_path: Path, make: Make) -> None:
     model = save(tmp_path, make)
     local = LocalModel.load(tmp_path)

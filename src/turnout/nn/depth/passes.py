@@ -131,9 +131,7 @@ def begin(args: tuple[Any, ...], kwargs: dict[str, Any], prompt: int | Tensor | 
     cache = find_cache((*args, *kwargs.values()))
     if cache is not None:
         check_kind(cache)
-    source = kwargs.get("input_ids")
-    source = source if source is not None else kwargs.get("inputs_embeds")
-    source = source if source is not None else (args[0] if args else None)
+    source = _source(args, kwargs)
     if isinstance(source, Tensor) and not source.shape[1]:
         raise InputError(sentence("depth routing: an empty prompt", allowed="at least one token", got=0))
     mask = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
@@ -154,13 +152,23 @@ def begin(args: tuple[Any, ...], kwargs: dict[str, Any], prompt: int | Tensor | 
     return Pass(attention_BT=mask, prompt=prompt, cache=cache)
 
 
+def _source(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return the token ids or embeddings among a model's arguments."""
+    source = kwargs.get("input_ids")
+    source = source if source is not None else kwargs.get("inputs_embeds")
+    return source if source is not None else (args[0] if args else None)
+
+
 def check_one_text(args: tuple[Any, ...], kwargs: dict[str, Any], mask_BT: Tensor | None) -> None:
     """Raise `InputError` where a row holds several texts, one behind the other: it has one decision."""
     places = kwargs.get("position_ids", args[2] if len(args) > 2 else None)
     # Where a token has several positions (text, then axes of a picture), the first is of the text.
     while isinstance(places, Tensor) and places.dim() > 2:
         places = places[0]
-    if not isinstance(places, Tensor) or places.dim() != 2:
+    source = _source(args, kwargs)
+    if not isinstance(places, Tensor) or not isinstance(source, Tensor):
+        return
+    if places.dim() != 2 or places.shape[1] != source.shape[1]:
         return
     falls_BT = places[:, 1:] < places[:, :-1]
     if mask_BT is not None:

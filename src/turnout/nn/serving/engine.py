@@ -98,7 +98,7 @@ class Engine:
         Raises as `submit`, and what goes wrong while it answers.
         """
         row = self._row(request, listener)
-        group = Group(model=self.model, rows=[row], pad=self._pad)
+        group = Group(model=self.model, rows=[row], pad=self._pad, has_padding=self._can_pad)
         while not group.is_over:
             with self.variants[request.variant]():
                 group.step()
@@ -151,7 +151,7 @@ class Engine:
                     break
                 batch = self._next_batch()
             if batch:
-                group = Group(model=self.model, rows=batch, pad=self._pad)
+                group = Group(model=self.model, rows=batch, pad=self._pad, has_padding=self._can_pad)
                 self._groups.append((batch[0].request.variant, group))
             for variant, group in self._groups:
                 self._step(variant, group)

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from turnout.core.errors import ArtifactError, sentence
 from turnout.core.generation import Generation
 from turnout.nn.caches import takes_cache
-from turnout.nn.serving.group import Group, can_pad
+from turnout.nn.serving.group import Group, keeps_keys_alone
 from turnout.nn.serving.row import Row
 
 
@@ -26,7 +26,7 @@ def check_decoding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
     read at once. They may differ by the square root of the precision, relative to their norm.
     """
     try:
-        if takes_cache(model) and can_pad(model):
+        if takes_cache(model) and keeps_keys_alone(model):
             return
         error = _error(model, tokenizer)
     except Exception as failure:  # The edge: code of a family that nobody here has seen.
@@ -52,7 +52,7 @@ class _Probe(Row):
 
 def _error(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> float:
     first, second = _Probe([1, 2, 3], 1, tokenizer), _Probe([3, 1, 2], 3, tokenizer)
-    group = Group(model=model, rows=[first, second], pad=0)
+    group = Group(model=model, rows=[first, second], pad=0, has_padding=keeps_keys_alone(model))
     while not group.is_over:
         group.step()
         group.leave()
