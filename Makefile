@@ -29,7 +29,7 @@ test-pythons: ## test the base installation on every other Python that is here, 
 
 test-triton: $(VENV)/.dev ## install Triton (286 MB) and run the kernels of experts in its interpreter
 	@$(PIP) -e '.[triton]'
-	@TRITON_INTERPRET=1 $(BIN)/python -m pytest -q tests/nn/executors/test_triton.py tests/nn/test_best.py tests/nn/test_late_kernel.py --timeout 1200
+	@TRITON_INTERPRET=1 $(BIN)/python -m pytest -q tests/nn/executors/test_triton.py tests/nn/executors/test_triton_rows.py tests/nn/test_best.py tests/nn/test_late_kernel.py --timeout 1200
 
 check: $(VENV)/.dev ## lint, format, types, import contracts, sizes, words
 	@bash scripts/check

@@ -2,7 +2,9 @@
 
     python -m benchmarks.bench_moe_gpu [--shape olmoe qwen3] [--tokens 4096 8192 16384 32768] [--rounds 20]
                                        [--choices even skewed]
+    python -m benchmarks.bench_moe_gpu --others [--shape gpt_oss olmoe_gelu] ...
 
+`--others` measures experts that are not plain SwiGLU, into a file of their own, without peers that have none.
 Choices are even, or skewed as those of `bench_moe`: expert e is liked 1 / (e + 1) as much. Against the
 grouped product with permutation of its own, transformers' `grouped_mm`, and ScatterMoE and MegaBlocks where
 they are installed. Each round gives everybody a turn in a new order, between two events of the device;
@@ -19,7 +21,7 @@ import functools
 import itertools
 import json
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -27,23 +29,37 @@ import numpy as np
 import torch
 import transformers
 from torch import Tensor, nn
-from transformers import OlmoeConfig
+from transformers import GptOssConfig, OlmoeConfig
+from transformers.models.gpt_oss.modeling_gpt_oss import GptOssExperts
 from transformers.models.olmoe.modeling_olmoe import OlmoeExperts
 
 from benchmarks.bench_moe import choices
 from benchmarks.moe_gpu_peers import PEERS, Run
 from benchmarks.record import write
 from turnout.nn.executors.auto import make_executor
+from turnout.nn.executors.grouped import GroupedExecutor
 from turnout.nn.executors.loop import LoopExecutor
+from turnout.nn.executors.pair_rows import PairRows
+from turnout.nn.experts import Stack
 from turnout.nn.plan import SparsePlan
 
 SHAPES = {"olmoe": (2048, 1024, 64, 8), "qwen3": (2048, 768, 128, 8)}
 """Width, inner, experts, k: OLMoE-1B-7B and Qwen3-30B-A3B."""
 
+OTHERS = {"gpt_oss": (2880, 2880, 32, 4), "olmoe_gelu": (2048, 1024, 64, 8)}
+"""The same of experts that are not plain SwiGLU: gpt-oss-20b's, with biases, clamps and turned weights, and
+those of OLMoE-1B-7B with GELU."""
+
+DEVICE = "cuda"
+
 OURS = "turnout"
 """What `AutoExecutor` chooses."""
 
+BY_TORCH = "grouped without kernels"
+"""The grouped product where torch moves the rows around it, as without Triton."""
+
 EXECUTORS = ("auto", "grouped")
+OF_OTHERS = ("auto", "triton", BY_TORCH)
 FEW = ("auto", "triton", "grouped", "batched")
 """Who else computes a few tokens, where `AutoExecutor` does not take Triton's kernels."""
 
@@ -51,25 +67,42 @@ MANY = 4096
 """From so many tokens on the peers take part."""
 
 
-def experts_of(width: int, inner: int, num_experts: int, k: int) -> OlmoeExperts:
-    config = OlmoeConfig(
-        hidden_size=width, intermediate_size=inner, num_experts=num_experts, num_experts_per_tok=k
-    )
+def experts_of(shape: str) -> OlmoeExperts | GptOssExperts:
+    width, inner, num_experts, k = (SHAPES | OTHERS)[shape]
+    sizes = {"hidden_size": width, "intermediate_size": inner, "num_experts_per_tok": k}
+    is_gpt_oss = shape == "gpt_oss"
+    if is_gpt_oss:
+        config = GptOssConfig(num_local_experts=num_experts, **sizes)
+    else:
+        act = "gelu" if shape.endswith("gelu") else "silu"
+        config = OlmoeConfig(num_experts=num_experts, hidden_act=act, **sizes)
     config._experts_implementation = "grouped_mm"
-    with torch.device("cuda"):
-        experts = OlmoeExperts(config).to(torch.bfloat16)
+    with torch.device(DEVICE):
+        experts = (GptOssExperts if is_gpt_oss else OlmoeExperts)(config).to(torch.bfloat16)
     for parameter in experts.parameters():
         nn.init.normal_(parameter, std=0.02)
     return experts
 
 
+class ByTorch(GroupedExecutor):
+    """The grouped product whose rows torch moves, however many."""
+
+    def rows_of(self, plan: SparsePlan, _x_TD: Tensor, _stack: Stack) -> PairRows:
+        """Return what moves rows around the products."""
+        return PairRows(plan)
+
+
 def contestants(
-    experts: OlmoeExperts, weights_TK: Tensor, indices_TK: Tensor, *, peers: bool
+    experts: OlmoeExperts | GptOssExperts,
+    weights_TK: Tensor,
+    indices_TK: Tensor,
+    executors: Sequence[str],
+    peers: Sequence[Callable[..., Run]],
 ) -> dict[str, Run]:
     """Return what computes the layer, by name; who is not installed is left out."""
     found: dict[str, Run] = {"transformers grouped_mm": lambda x_TD: experts(x_TD, indices_TK, weights_TK)}
-    for name in EXECUTORS if peers else FEW:
-        executor = make_executor(name)
+    for name in executors:
+        executor = ByTorch() if name == BY_TORCH else make_executor(name)
 
         def ours(x_TD: Tensor, executor: Any = executor) -> Tensor:
             plan = SparsePlan.from_choices(weights_TK, indices_TK, num_experts=experts.num_experts)
@@ -77,7 +110,7 @@ def contestants(
             return y_TD
 
         found[OURS if name == "auto" else f"{OURS} {name}"] = ours
-    for peer in PEERS if peers else ():
+    for peer in peers:
         try:
             found[peer.__name__] = peer(experts, weights_TK, indices_TK)
         except ImportError as error:
@@ -87,7 +120,7 @@ def contestants(
 
 def timed_ms(work: Callable[[], object]) -> float:
     """Return the milliseconds between two events of the device."""
-    begin, end = (torch.Event("cuda", enable_timing=True) for _ in range(2))
+    begin, end = (torch.Event(DEVICE, enable_timing=True) for _ in range(2))
     begin.record()
     work()
     end.record()
@@ -118,16 +151,20 @@ class Setting:
 
     def __init__(self, shape: str, tokens: int, *, skewed: bool, backward: bool) -> None:
         self.shape, self.tokens, self.skewed, self.backward = shape, tokens, skewed, backward
-        width, inner, num_experts, k = SHAPES[shape]
-        random = torch.Generator("cuda").manual_seed(0)
-        self.experts = experts_of(width, inner, num_experts, k)
+        width, _, num_experts, k = (SHAPES | OTHERS)[shape]
+        random = torch.Generator(DEVICE).manual_seed(0)
+        self.experts = experts_of(shape)
         weights_TK, indices_TK = choices(tokens, num_experts, k, skewed=skewed)
-        self.indices_TK, self.weights_TK = indices_TK.cuda(), weights_TK.cuda().bfloat16()
-        self.x_TD = torch.randn(tokens, width, generator=random, device="cuda").bfloat16()
-        self.dy_TD = torch.randn(tokens, width, generator=random, device="cuda").bfloat16()
+        self.indices_TK, self.weights_TK = indices_TK.to(DEVICE), weights_TK.to(DEVICE, torch.bfloat16)
+        self.x_TD = torch.randn(tokens, width, generator=random, device=DEVICE).bfloat16()
+        self.dy_TD = torch.randn(tokens, width, generator=random, device=DEVICE).bfloat16()
         for leaf in (self.x_TD, self.weights_TK):
             leaf.requires_grad_(backward)
-        self.everybody = contestants(self.experts, self.weights_TK, self.indices_TK, peers=tokens >= MANY)
+        has_peers = shape in SHAPES and tokens >= MANY
+        executors = OF_OTHERS if shape in OTHERS else EXECUTORS if has_peers else FEW
+        self.everybody = contestants(
+            self.experts, self.weights_TK, self.indices_TK, executors, PEERS if has_peers else ()
+        )
 
     def turn(self, run: Run) -> Tensor:
         """Run the layer once, and drop the gradients."""
@@ -151,13 +188,13 @@ class Setting:
 
     def least_ms(self) -> float:
         """Return the roofline: the larger of FLOPs by a product's speed, and bytes by a copy's."""
-        width, inner, _, k = SHAPES[self.shape]
+        width, inner, _, k = (SHAPES | OTHERS)[self.shape]
         flops_per_ms, bytes_per_ms = roofline()
         passes = 3 if self.backward else 1
         flops = 6 * self.tokens * k * width * inner * passes
-        busy = len(self.indices_TK.unique()) / self.experts.num_experts
+        busy = int((self.indices_TK.flatten().bincount() > 0).sum()) / self.experts.num_experts
         weights = busy * sum(p.nbytes for p in self.experts.parameters()) * passes
-        return max(flops / flops_per_ms, (weights + 2 * self.x_TD.nbytes) / bytes_per_ms)
+        return float(max(flops / flops_per_ms, (weights + 2 * self.x_TD.nbytes) / bytes_per_ms))
 
     def measure(self, rounds: int) -> dict[str, Any]:
         """Give everybody a turn a round, in a new order; three rounds do not count."""
@@ -191,7 +228,8 @@ class Setting:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--shape", nargs="*", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--others", action="store_true")
+    parser.add_argument("--shape", nargs="*", choices=[*SHAPES, *OTHERS])
     parser.add_argument("--tokens", nargs="*", type=int, default=[4096, 8192, 16384, 32768])
     parser.add_argument("--choices", nargs="*", choices=("even", "skewed"), default=["even", "skewed"])
     parser.add_argument("--rounds", type=int, default=20)
@@ -199,8 +237,10 @@ def main() -> None:
     if not torch.cuda.is_available():
         print("bench_moe_gpu needs a CUDA device, and there is none: nothing was measured")
         return
-    rows = []
-    settings = itertools.product(options.shape, options.tokens, options.choices, (False, True))
+    rows, shapes = [], OTHERS if options.others else SHAPES
+    if not set(options.shape or ()) <= set(shapes):
+        parser.error(f"--shape: choose from {', '.join(shapes)}")
+    settings = itertools.product(options.shape or shapes, options.tokens, options.choices, (False, True))
     for shape, tokens, chosen, backward in settings:
         setting = Setting(shape, tokens, skewed=chosen == "skewed", backward=backward)
         rows.append(setting.measure(options.rounds))
@@ -217,7 +257,7 @@ def main() -> None:
         },
         "fingerprint": "random numbers of seed 0",
     }
-    write("moe_gpu", result, seed=0)
+    write("moe_gpu_others" if options.others else "moe_gpu", result, seed=0)
 
 
 if __name__ == "__main__":

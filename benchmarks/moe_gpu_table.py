@@ -2,8 +2,8 @@
 
     python -m benchmarks.moe_gpu_table
 
-Reads `moe_gpu.json`. A GPU may be far from where the pages are
-written, so that this is no part of the benchmarks.
+Reads `moe_gpu.json`, and where it is there `moe_gpu_others.json`, of experts that are not plain SwiGLU. A GPU
+may be far from where the pages are written, so that this is no part of the benchmarks.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from matplotlib.figure import Figure
 from benchmarks.moe_table import NOTES
 from benchmarks.record import RESULTS
 
-BEGIN, END = "<!-- bench_moe_gpu: begin -->", "<!-- bench_moe_gpu: end -->"
+MARKS = "<!-- bench_moe_gpu: begin -->", "<!-- bench_moe_gpu: end -->"
+MARKS_OF_OTHERS = "<!-- bench_moe_gpu others: begin -->", "<!-- bench_moe_gpu others: end -->"
 OURS = "turnout"
 RIVALS = ("scattermoe", "megablocks_cutlass", "megablocks", "transformers grouped_mm")
+RIVALS_OF_OTHERS = ("transformers grouped_mm", "turnout triton", "turnout grouped without kernels")
 COLORS = {
     "turnout": "#2563eb",
     "scattermoe": "#d97706",
@@ -30,9 +32,10 @@ COLORS = {
     "transformers grouped_mm": "#dc2626",
 }
 SHAPES = {"olmoe": "OLMoE-1B-7B", "qwen3": "Qwen3-30B-A3B"}
+OTHERS = {"gpt_oss": "gpt-oss-20b", "olmoe_gelu": "OLMoE-1B-7B with GELU"}
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
+def table(rows: Sequence[Mapping[str, Any]], rivals: Sequence[str] = RIVALS) -> str:
     """Return one line a setting: milliseconds, share of the roofline, and ratios with their intervals."""
     head = [
         "layer",
@@ -41,34 +44,35 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         "pass",
         "ms",
         "of the roofline",
-        *(f"over {name}" for name in RIVALS),
+        *(f"over {name}" for name in rivals),
     ]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for row in rows:
         cells = [
-            SHAPES[row["shape"]],
+            (SHAPES | OTHERS)[row["shape"]],
             f"{row['tokens']:,}",
             "skewed" if _is_skewed(row) else "even",
             "forward, backward" if row["backward"] else "forward",
             f"{row['ms'][OURS]:.2f}",
             f"{row['share_of_roofline'][OURS]:.2f}",
-            *(_ratio(row["ours_over"].get(name)) for name in RIVALS),
+            *(_ratio(row["ours_over"].get(name)) for name in rivals),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def told(body: Mapping[str, Any]) -> str:
-    """Return what stands between the marks."""
+def told(body: Mapping[str, Any], rivals: Sequence[str] = RIVALS) -> str:
+    """Return what stands between the marks; another way of ours is no other."""
     result = body["result"]
     rows, peak = result["rows"], result["peak"]
-    found = [row["ours_over"][name] for row in rows for name in RIVALS if name in row["ours_over"]]
+    others = [name for name in rivals if not name.startswith(OURS)]
+    found = [row["ours_over"][name] for row in rows for name in others if name in row["ours_over"]]
     behind = sum(one["low"] > 1 for one in found)
     versions = ", ".join(f"{name} {version}" for name, version in sorted(result["versions"].items()))
     return (
         f"{result['device']}, {versions}, measured at `{body['commit']}`: a large product runs at "
         f"{peak['tflops']:.0f} TFLOP/s,\na copy at {peak['tb_per_s']:.1f} TB/s. Of {len(found)} ratios to "
-        f"others {behind} are above 1 by their whole interval.\n\n{table(rows)}\n"
+        f"others {behind} are above 1 by their whole interval.\n\n{table(rows, rivals)}\n"
     )
 
 
@@ -113,16 +117,21 @@ def _ratio(found: Mapping[str, float] | None) -> str:
     return "" if found is None else f"{found['value']:.2f} ({found['low']:.2f} to {found['high']:.2f})"
 
 
-def written(text: str, body: Mapping[str, Any]) -> str:
+def written(text: str, body: Mapping[str, Any], *, others: bool = False) -> str:
     """Return the notes with what stands between the marks written anew."""
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    return f"{before}{BEGIN}\n{told(body)}{END}{after}"
+    begin, end = MARKS_OF_OTHERS if others else MARKS
+    before, rest = text.split(begin)
+    after = rest.split(end)[1]
+    return f"{before}{begin}\n{told(body, RIVALS_OF_OTHERS if others else RIVALS)}{end}{after}"
 
 
 def main() -> None:
     body = json.loads((RESULTS / "moe_gpu.json").read_text(encoding="utf-8"))
-    NOTES.write_text(written(NOTES.read_text(encoding="utf-8"), body), encoding="utf-8")
+    text = written(NOTES.read_text(encoding="utf-8"), body)
+    others = RESULTS / "moe_gpu_others.json"
+    if others.is_file():
+        text = written(text, json.loads(others.read_text(encoding="utf-8")), others=True)
+    NOTES.write_text(text, encoding="utf-8")
     draw(body["result"]["rows"], RESULTS / "moe_gpu.png")
 
 

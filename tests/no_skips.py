@@ -13,6 +13,7 @@ import pytest
 
 MAY_SKIP = {
     "tests/nn/executors/test_triton.py": "Triton is a wheel of 286 MB; make test-triton installs it",
+    "tests/nn/executors/test_triton_rows.py": "the same",
     "tests/nn/test_best.py": "the same",
     "tests/nn/test_late_kernel.py": "the same",
     "tests/nn/gates/test_contract.py": "a promise that a gate does not make is no promise to keep",

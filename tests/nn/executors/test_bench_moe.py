@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from benchmarks import bench_moe, moe_gpu_table, moe_table, packed_table
+from benchmarks import bench_moe, bench_moe_gpu, moe_gpu_table, moe_table, packed_table
 from benchmarks.record import RESULTS
 from turnout.nn.flops import executed_flops
 
@@ -130,3 +130,46 @@ def test_the_notes_hold_what_the_records_say() -> None:
     assert moe_table.written(text, record["moe"]["result"]["rows"]) == text
     assert moe_gpu_table.written(text, record["moe_gpu"]) == text
     assert packed_table.written(text, record["packed"]["result"]["rows"]) == text
+
+
+@pytest.mark.parametrize("shape", ["olmoe", "gpt_oss", "olmoe_gelu"])
+def test_everybody_on_a_gpu_computes_the_same_layer(monkeypatch, shape) -> None:
+    sizes = {shape: (64, 32, 6, 2)}
+    monkeypatch.setattr(bench_moe_gpu, "SHAPES", sizes if shape == "olmoe" else {})
+    monkeypatch.setattr(bench_moe_gpu, "OTHERS", {} if shape == "olmoe" else sizes)
+    monkeypatch.setattr(bench_moe_gpu, "DEVICE", "cpu")
+    for name in ("EXECUTORS", "FEW", "OF_OTHERS"):
+        own = [one for one in getattr(bench_moe_gpu, name) if one != "triton"]
+        monkeypatch.setattr(bench_moe_gpu, name, own)
+    setting = bench_moe_gpu.Setting(shape, 37, skewed=True, backward=True)
+    far = setting.errors()
+    assert {"transformers grouped_mm", "turnout"} < set(far)
+    if shape != "olmoe":
+        assert "turnout grouped without kernels" in far
+    assert max(far.values()) < 2e-2
+    assert all(parameter.grad is None for parameter in setting.experts.parameters())
+
+
+def test_the_table_of_other_experts_stands_between_its_marks(monkeypatch, tmp_path) -> None:
+    ratio = {"value": 0.9, "low": 0.8, "high": 1.0}
+    row = {
+        "shape": "gpt_oss", "tokens": 4096, "backward": False, "ms": {"turnout": 1.0},
+        "share_of_roofline": {"turnout": 0.6},
+        "ours_over": {"transformers grouped_mm": ratio, "turnout triton": ratio | {"low": 1.1}},
+    }  # fmt: skip
+    peak = {"tflops": 700.4, "tb_per_s": 4.21}
+    result = {"rows": [row], "device": "a GPU", "peak": peak, "versions": {}}
+    records = {"moe_gpu_others": result, "moe_gpu": result | {"rows": [row | {"shape": "olmoe"}]}}
+    notes = tmp_path / "NOTES.md"
+    notes.write_text("\n".join([*moe_gpu_table.MARKS, "middle", *moe_gpu_table.MARKS_OF_OTHERS, "last\n"]))
+    monkeypatch.setattr(moe_gpu_table, "NOTES", notes)
+    monkeypatch.setattr(moe_gpu_table, "RESULTS", tmp_path)
+    monkeypatch.setattr(moe_gpu_table, "draw", lambda *_: None)
+    for name in ("moe_gpu", "moe_gpu_others"):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"commit": "abc", "result": records[name]}))
+        moe_gpu_table.main()
+        assert ("gpt-oss-20b" in notes.read_text()) == (name == "moe_gpu_others")
+    text = notes.read_text()
+    assert text.index("| OLMoE-1B-7B |") < text.index("middle") < text.index("| gpt-oss-20b | 4,096 |")
+    # Another way of ours is no rival.
+    assert text.count("Of 1 ratios to others 0 are above 1") == 2

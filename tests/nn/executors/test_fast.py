@@ -89,8 +89,8 @@ def results(
     return {"y": y_TD.detach()} | dict(zip(leaves, grads, strict=True))
 
 
-def require_same(found: dict, expected: dict, dtype: torch.dtype) -> None:
-    tolerance = 2e-5 if dtype == torch.float32 else 4e-2
+def require_same(found: dict, expected: dict, dtype: torch.dtype, *, times: float = 1.0) -> None:
+    tolerance = times * (2e-5 if dtype == torch.float32 else 4e-2)
     for name, value in expected.items():
         assert found[name].dtype == value.dtype, name
         scale = max(float(value.abs().max()), 1.0) if value.numel() else 1.0

@@ -11,7 +11,10 @@ import torch
 from tests.nn.executors.test_fast import SETTINGS, make, plans, require_same, there
 from tests.nn.gpu.here import DEVICE, IS_CUDA, far, needs_gpu, nobody_waits
 from turnout.core.errors import InputError
+from turnout.nn.executors import pair_rows
 from turnout.nn.executors.auto import EXECUTORS, make_executor
+from turnout.nn.executors.pair_rows import PairRows
+from turnout.nn.executors.sums import FEW_PAIRS, bags_work
 from turnout.nn.experts import Experts
 from turnout.nn.gates.top_k import TopKGate
 from turnout.nn.late import refuse_arrived
@@ -79,16 +82,22 @@ def test_slots_and_merged_experts_are_those_of_the_loop(name, dtype, kind) -> No
     require_same(results(name, x_TD, plan(), experts, logits_BSZ), expected, dtype)
 
 
+@pytest.mark.parametrize("setting", list(SETTINGS))
 @pytest.mark.parametrize("name", FAST)
-def test_a_layer_of_real_size_is_right_to_the_rounding_of_half_precision(name) -> None:
+def test_a_layer_of_real_size_is_right_to_the_rounding_of_half_precision(name, setting) -> None:
     """Against the loop in single precision, at the shape of OLMoE-1B-7B."""
     sizes = (2048, 1024, 64, 8, 2048) if IS_CUDA else (64, 32, 8, 2, 50)
     width, inner, num_experts, k, num_tokens = sizes
     if name == "batched":
         num_tokens = 8
     with torch.device(DEVICE):
-        half = Experts(width=width, inner=inner, num_experts=num_experts).bfloat16()
-        single = Experts(width=width, inner=inner, num_experts=num_experts)
+        half, single = (
+            Experts(width=width, inner=inner, num_experts=num_experts, **SETTINGS[setting]) for _ in range(2)
+        )
+        for part in (half.up_proj_bias, half.down_proj_bias):
+            if part is not None:
+                torch.nn.init.normal_(part)
+        half.bfloat16()
         single.load_state_dict(half.state_dict())
         x_TD = torch.randn(num_tokens, width).bfloat16()
         indices_TK = torch.rand(num_tokens, num_experts).topk(k)[1]
@@ -159,3 +168,44 @@ def test_a_layer_may_be_on_another_device_than_the_current_one(num_tokens) -> No
         layer(torch.full_like(x_TD, torch.nan).to("cuda:1"))
     with pytest.raises(InputError, match="NaN"):
         refuse_arrived(wait=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("setting", list(SETTINGS))
+def test_rows_of_many_pairs_are_moved_by_kernels_and_by_torch_alike(monkeypatch, dtype, setting) -> None:
+    experts, x_TD = make(setting, dtype, width=64, inner=32).to(DEVICE), torch.randn(3000, 64)
+    for made in plans(3000).values():
+        plan = there(made, DEVICE)
+        if plan.num_pairs <= FEW_PAIRS:
+            continue
+        given = (x_TD.to(DEVICE, dtype), plan, experts)
+        expected = results("loop", *given, plan.weights_N)
+        for are_asked in (True, False):
+            with monkeypatch.context() as patched:
+                if not are_asked:
+                    patched.setattr(pair_rows, "kernels_work", lambda *_: False)
+                rows = pair_rows.pair_rows(plan, given[0], experts.stack())
+                assert (type(rows) is not PairRows) == (HAS_TRITON and are_asked)
+                require_same(results("grouped", *given, plan.weights_N), expected, dtype)
+
+
+@pytest.mark.skipif(not HAS_TRITON, reason="needs Triton")
+def test_kernels_that_move_rows_and_sums_in_bags_work_here() -> None:
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        assert pair_rows.kernels_work(DEVICE, dtype)
+        assert bags_work(DEVICE, dtype)
+
+
+def test_rows_of_many_pairs_wait_for_nobody() -> None:
+    torch.use_deterministic_algorithms(False)
+    experts = make("plain and biases", torch.bfloat16, width=64, inner=32).to(DEVICE)
+    gate = TopKGate(width=64, num_experts=6, k=2).to(DEVICE)
+    x_TD, executor = torch.randn(3000, 64).to(DEVICE, torch.bfloat16), make_executor("grouped")
+
+    def turn() -> None:
+        executor.run(x_TD, gate(x_TD), experts).float().sum().backward()
+
+    for _ in range(2):
+        turn()
+    with nobody_waits():
+        turn()

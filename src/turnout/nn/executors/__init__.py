@@ -4,7 +4,7 @@
 multiplies each expert's stretch of a plan by itself, `grouped` all of them by torch's grouped product where a
 probe says that it works, `batched` few tokens by copies of weights, `triton` by kernels for accelerators,
 `packed` where nobody learns by copies in the order that products read; `auto` chooses among the others, and
-`make_executor` knows their names.
+`make_executor` knows their names. Around products `pair_rows` moves the rows, many of them by kernels.
 """
 
 from __future__ import annotations

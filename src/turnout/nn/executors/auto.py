@@ -13,13 +13,11 @@ from turnout.nn.executors.loop import LoopExecutor
 from turnout.nn.executors.packed import PackedExecutor
 from turnout.nn.executors.precision import has_half
 from turnout.nn.executors.segments import SegmentExecutor
+from turnout.nn.executors.sums import FEW_PAIRS
 from turnout.nn.experts import Stack
 from turnout.nn.plan import SparsePlan
 from turnout.nn.plan_dense import MergedPlan, SlotPlan
 from turnout.nn.probe import Probe
-
-FEW_PAIRS = 4096
-"""Up to so many pairs a GPU waits for launches, and torch's grouped product has the shortest ones."""
 
 FEW_ROWS = 32
 """Up to so many pairs an expert in half precision, launches count for more than products on a processor."""
@@ -32,7 +30,7 @@ class AutoExecutor(Executor):
     and for more than one token, `GroupedExecutor` if its probe works. On CUDA with Triton it is
     `TritonExecutor`, if its probe works, for SwiGLU experts in half precision without biases and more than
     `FEW_PAIRS` pairs. For all else on an accelerator it is `GroupedExecutor` if its probe works, else
-    `SegmentExecutor`.
+    `SegmentExecutor`; kernels move the rows of many pairs around its products too, if theirs works.
     """
 
     def run_pairs(self, x_TD: Tensor, plan: SparsePlan, stack: Stack) -> Tensor:

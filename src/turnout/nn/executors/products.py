@@ -17,12 +17,11 @@ from turnout.nn.executors.forms import inputs, outputs, weights_into
 from turnout.nn.executors.loop import LoopExecutor
 from turnout.nn.executors.memory import fresh_gradient
 from turnout.nn.executors.once import once
+from turnout.nn.executors.pair_rows import PairRows, pair_rows
 from turnout.nn.executors.precision import product_dtype, wide
-from turnout.nn.executors.sums import TokenSums
 from turnout.nn.experts import Stack
 from turnout.nn.plan import SparsePlan
 from turnout.nn.plan_dense import MergedPlan, SlotPlan
-from turnout.nn.plan_order import SHORT
 from turnout.nn.uncompiled import untraced
 
 
@@ -39,18 +38,17 @@ class SortedExecutor(Executor):
 
     def run_pairs(self, x_TD: Tensor, plan: SparsePlan, stack: Stack) -> Tensor:
         """Return the sum over each token's pairs of weight times expert."""
-        x_ND = x_TD.index_select(0, plan.tokens_N).to(stack.up_EFD.dtype)
-        h_NF = _biased(self.product(x_ND, stack.up_EFD, plan), stack.up_bias_EF, plan)
+        rows, down_bias_ED = self.rows_of(plan, x_TD, stack), stack.down_bias_ED
+        x_ND = rows.gathered(x_TD, stack.up_EFD.dtype)
+        h_NF = rows.biased(self.product(x_ND, stack.up_EFD, plan), stack.up_bias_EF)
         out_ND = self.product(stack.activate(h_NF), stack.down_EDI, plan)
-        out_ND = _biased(out_ND, stack.down_bias_ED, plan)
         if stack.finish is not None:
-            out_ND = stack.finish(out_ND)
-        if plan.num_pairs > SHORT and not torch.is_grad_enabled():
-            return TokenSums(plan.tokens_N, plan.num_tokens).of(out_ND, plan.weights_N).to(x_TD.dtype)
-        exact = wide(x_TD.dtype)
-        weighted_ND = out_ND.to(exact) * plan.weights_N[:, None].to(exact)
-        y_TD = torch.zeros(x_TD.shape, dtype=exact, device=x_TD.device)
-        return y_TD.index_add(0, plan.tokens_N, weighted_ND).to(x_TD.dtype)
+            out_ND, down_bias_ED = stack.finish(rows.biased(out_ND, down_bias_ED)), None
+        return rows.combined(out_ND, down_bias_ED, x_TD.dtype)
+
+    def rows_of(self, plan: SparsePlan, x_TD: Tensor, stack: Stack) -> PairRows:
+        """Return what moves rows around the products."""
+        return pair_rows(plan, x_TD, stack)
 
     def run_slots(self, x_TD: Tensor, plan: SlotPlan, stack: Stack) -> Tensor:
         """Return combine (expert (dispatch^T x)), all items and experts at once."""
@@ -128,10 +126,3 @@ def weight_gradient(dy_NJ: Tensor, x_NK: Tensor, weight_EJK: Tensor, segments: l
         exact = product_dtype(grad_JK, segment.num_rows)
         weights_into(grad_JK, dy_NJ[rows].to(exact), x_NK[rows].to(exact))
     return dweight_EJK
-
-
-def _biased(h_NJ: Tensor, bias_EJ: Tensor | None, plan: SparsePlan) -> Tensor:
-    if bias_EJ is None:
-        return h_NJ
-    # By way of single precision, so that its gradient is added up there.
-    return h_NJ + bias_EJ.to(wide(bias_EJ.dtype))[plan.experts_N].to(h_NJ.dtype)

@@ -13,6 +13,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from turnout.nn.executors.precision import wide
+from turnout.nn.probe import Probe
+
+FEW_PAIRS = 4096
+"""Up to so many pairs an accelerator waits for launches, and what takes the fewest is quickest."""
 
 
 class TokenSums:
@@ -27,8 +31,13 @@ class TokenSums:
 
     def of(self, rows_ND: Tensor, weights_N: Tensor | None = None) -> Tensor:
         """Return (T, D): the sum of each token's rows, weighted or not, in the precision of the rows."""
-        if rows_ND.device.type != "cpu":
-            return self._added(rows_ND, weights_N)
+        device, dtype = rows_ND.device, rows_ND.dtype
+        if device.type != "cpu" and (len(rows_ND) <= FEW_PAIRS or not bags_work(device, dtype)):
+            return self.added(rows_ND, weights_N).to(dtype)
+        return self.in_bags(rows_ND, weights_N)
+
+    def in_bags(self, rows_ND: Tensor, weights_N: Tensor | None = None) -> Tensor:
+        """Return the sums by reading each row once, where its token's sum is."""
         order_N, starts_T = self._sorted()
         if weights_N is not None:
             weights_N = weights_N.index_select(0, order_N)
@@ -40,16 +49,40 @@ class TokenSums:
     def _sorted(self) -> tuple[Tensor, Tensor]:
         """Return (order_N, starts_T): the rows in the order of tokens, and where each token's begin."""
         if self._order is None:
-            counts_T = torch.zeros(self.num_tokens, dtype=torch.int64)
+            counts_T = torch.zeros(self.num_tokens, dtype=torch.int64, device=self.tokens_N.device)
             counts_T.index_add_(0, self.tokens_N, torch.ones_like(self.tokens_N))
             self._order = torch.argsort(self.tokens_N, stable=True), counts_T.cumsum(0) - counts_T
         return self._order
 
-    def _added(self, rows_ND: Tensor, weights_N: Tensor | None) -> Tensor:
+    def added(self, rows_ND: Tensor, weights_N: Tensor | None = None) -> Tensor:
+        """Return the sums in single precision at least, by adding one row after the other: few launches."""
         exact = wide(rows_ND.dtype)
         y_TD = torch.zeros(self.num_tokens, rows_ND.shape[1], dtype=exact, device=rows_ND.device)
-        weighted_ND = rows_ND.to(exact) if weights_N is None else rows_ND.to(exact) * weights_N[:, None]
-        return y_TD.index_add_(0, self.tokens_N, weighted_ND.to(exact)).to(rows_ND.dtype)
+        weighted_ND = rows_ND.to(exact) if weights_N is None else rows_ND * weights_N[:, None].to(exact)
+        return y_TD.index_add_(0, self.tokens_N, weighted_ND.to(exact))
+
+
+@torch.inference_mode()
+def _is_right(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether sums in bags are right on an accelerator, against additions."""
+    random = torch.Generator().manual_seed(0)
+    tokens_N = torch.randint(0, 9, (40,), generator=random).to(device)
+    rows_ND, weights_N = torch.randn(40, 24, generator=random), torch.rand(40, generator=random)
+    rows_ND, sums = rows_ND.to(device, dtype), TokenSums(tokens_N, 10)
+    tolerance = 1e-5 if wide(dtype) == dtype else 2e-2
+    return all(
+        torch.allclose(
+            sums.in_bags(rows_ND, given).to(wide(dtype)),
+            sums.added(rows_ND, given),
+            rtol=tolerance,
+            atol=tolerance,
+        )
+        for given in (None, weights_N.to(device))
+    )
+
+
+bags_work = Probe(_is_right, otherwise=False)
+"""Whether sums in bags are right for a device and a precision."""
 
 
 def _in_two(rows_ND: Tensor, weights_N: Tensor, order_N: Tensor, starts_T: Tensor) -> Tensor:

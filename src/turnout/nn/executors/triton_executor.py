@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,7 +12,8 @@ from turnout.nn.executors import triton_tiles
 from turnout.nn.executors.once import once
 from turnout.nn.executors.products import SortedExecutor
 from turnout.nn.executors.segments import SegmentExecutor
-from turnout.nn.executors.triton_layout import blocks_of, lay_out
+from turnout.nn.executors.triton_layout import blocks_of, lay_out, lying
+from turnout.nn.executors.triton_pair_rows import KernelRows
 from turnout.nn.executors.triton_passes import combine, gather, swiglu_backward
 from turnout.nn.executors.triton_products import pairs_gradient, pairs_product, pairs_swiglu
 from turnout.nn.executors.triton_tiles import IS_INTERPRETED
@@ -37,7 +37,7 @@ class TritonExecutor(SortedExecutor):
     def run_pairs(self, x_TD: Tensor, plan: SparsePlan, stack: Stack) -> Tensor:
         """Return the sum over each token's pairs of weight times expert."""
         _check_device(x_TD)
-        plan = _lying(plan)
+        plan = lying(plan)
         if torch.float64 in (x_TD.dtype, stack.up_EFD.dtype):
             # The kernels add up in single precision.
             return SegmentExecutor().run_pairs(x_TD, plan, stack)
@@ -49,6 +49,10 @@ class TritonExecutor(SortedExecutor):
         with current(x_TD):
             y_TD: Tensor = _Swiglu.apply(*given, plan, is_kept)  # type: ignore[no-untyped-call]
         return y_TD
+
+    def rows_of(self, plan: SparsePlan, _x_TD: Tensor, _stack: Stack) -> KernelRows:
+        """Return what moves rows around the products."""
+        return KernelRows(plan)
 
     def product(self, x_NK: Tensor, weight_EJK: Tensor, plan: SparsePlan) -> Tensor:
         """Return each row times its expert's weight."""
@@ -141,14 +145,6 @@ def _gradients(
     if needs[3]:
         ddown_EDI = pairs_gradient(dy_TD, inner_NI, tokens_N, offsets_E)
     return dx_TD, dweights_N.to(weights_N.dtype), dup_EFD, ddown_EDI
-
-
-def _lying(plan: SparsePlan) -> SparsePlan:
-    """Return the plan with fields whose numbers lie side by side, as the kernels read them."""
-    given = {name: getattr(plan, name) for name in ("tokens_N", "columns_N", "weights_N", "offsets_E")}
-    if all(value.is_contiguous() for value in given.values()):
-        return plan
-    return replace(plan, **{name: value.contiguous() for name, value in given.items()})
 
 
 def _check_device(x_TD: Tensor) -> None:

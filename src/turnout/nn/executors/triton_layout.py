@@ -8,10 +8,14 @@ Axes: N pairs, T tokens, K columns, E experts, B blocks.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
+from turnout.nn.plan import SparsePlan
 
 BLOCKS, PAIRS = 32, 1024
 """Of how many blocks and pairs one program writes."""
@@ -68,11 +72,8 @@ def lay_out(
 
     A place is which pair stands in a token's column, -1 for none.
     """
-    num_pairs, device = len(tokens_N), offsets_E.device
-    is_full = num_pairs == num_tokens * num_columns
-    place_TK = torch.empty(num_tokens, num_columns, dtype=torch.int32, device=device)
-    if not is_full:
-        place_TK.fill_(-1)
+    num_pairs = len(tokens_N)
+    place_TK = _nowhere(num_pairs, num_tokens, num_columns, offsets_E.device)
     return _launch(offsets_E, num_pairs, rows, (tokens_N, columns_N, place_TK)), place_TK
 
 
@@ -101,3 +102,30 @@ def _launch(
         BLOCKS=BLOCKS, PAIRS=PAIRS,
     )  # fmt: skip
     return blocks
+
+
+def places(tokens_N: Tensor, columns_N: Tensor, *, num_tokens: int, num_columns: int) -> Tensor:
+    """Return the places of `lay_out` alone."""
+    num_pairs = len(tokens_N)
+    place_TK = _nowhere(num_pairs, num_tokens, num_columns, tokens_N.device)
+    if num_pairs:
+        _layout_kernel[(-(-num_pairs // PAIRS),)](
+            place_TK, place_TK, tokens_N, columns_N, place_TK, 0, num_pairs, 0, 0, num_columns,
+            ROWS=16, EXPERTS=16, BLOCKS=BLOCKS, PAIRS=PAIRS,
+        )  # fmt: skip
+    return place_TK
+
+
+def lying(plan: SparsePlan) -> SparsePlan:
+    """Return the plan with fields whose numbers lie side by side, as the kernels read them."""
+    names = ("tokens_N", "experts_N", "columns_N", "weights_N", "offsets_E")
+    given = {name: getattr(plan, name) for name in names}
+    if all(value.is_contiguous() for value in given.values()):
+        return plan
+    return replace(plan, **{name: value.contiguous() for name, value in given.items()})
+
+
+def _nowhere(num_pairs: int, num_tokens: int, num_columns: int, device: torch.device) -> Tensor:
+    """Return places (T, K) that hold -1, or anything where all of them will be written."""
+    place_TK = torch.empty(num_tokens, num_columns, dtype=torch.int32, device=device)
+    return place_TK if num_pairs == num_tokens * num_columns else place_TK.fill_(-1)

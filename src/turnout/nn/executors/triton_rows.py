@@ -1,6 +1,7 @@
 """This module holds the Triton kernels that read and write rows of pairs, beside experts' products.
 
-Each is bound by memory: it reads what it needs once. Axes: N pairs, T tokens, K columns, I inner size.
+Each is bound by memory: it reads what it needs once. Axes: N pairs, T tokens, K columns,
+E experts, I inner size.
 """
 
 # Triton reads the annotations of a kernel's arguments, so that only `tl.constexpr` may stand there.
@@ -29,10 +30,10 @@ def gather_kernel(
 
 @triton.jit(do_not_specialize=("num_tokens", "num_columns"))
 def combine_kernel(
-    x_ptr, y_ptr, place_ptr, weight_ptr, num_tokens, num_columns, width,
-    WEIGH: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
+    x_ptr, y_ptr, place_ptr, weight_ptr, bias_ptr, expert_ptr, num_tokens, num_columns, width,
+    WEIGH: tl.constexpr, BIAS: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
-    """y[t] = sum over a token's pairs, in the order of its columns, of weight times x; -1 is no pair."""
+    """y[t] = sum over a token's pairs, in the order of its columns, of weight * (x + bias); -1 is no pair."""
     t = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     d = tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
     is_token, is_width = t < num_tokens, d < width
@@ -42,6 +43,10 @@ def combine_kernel(
         is_pair = n >= 0
         is_read = is_pair[:, None] & is_width[None, :]
         x = tl.load(x_ptr + n[:, None] * width + d[None, :], mask=is_read, other=0.0).to(tl.float32)
+        if BIAS:
+            expert = tl.load(expert_ptr + n, mask=is_pair, other=0)
+            bias_at = bias_ptr + expert[:, None] * width + d[None, :]
+            x += tl.load(bias_at, mask=is_read, other=0.0).to(tl.float32)
         if WEIGH:
             x = x * tl.load(weight_ptr + n, mask=is_pair, other=0.0).to(tl.float32)[:, None]
         total += x
@@ -76,3 +81,69 @@ def swiglu_backward_kernel(
         tl.store(dh_ptr + h_at, (dinner * up * (sigmoid + silu * (1 - sigmoid))).to(kind), mask=is_in)
         tl.store(dh_ptr + h_at + inner_size, (dinner * silu).to(kind), mask=is_in)
     tl.store(dweight_ptr + n, sums, mask=is_pair)
+
+
+@triton.jit(do_not_specialize=("num_pairs",))
+def spread_kernel(
+    dy_ptr, x_ptr, rows_ptr, weight_ptr, bias_ptr, expert_ptr, dx_ptr, dweight_ptr, num_pairs, width,
+    OUT: tl.constexpr, SUM: tl.constexpr, BIAS: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
+    """The gradients of `combine_kernel`: dx[n] = weight dy[token], dweight[n] = <dy[token], x[n] + bias>."""
+    n = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    is_pair = n < num_pairs
+    token = tl.load(rows_ptr + n, mask=is_pair, other=0).to(tl.int64)
+    weight = tl.load(weight_ptr + n, mask=is_pair, other=0.0).to(tl.float32)
+    sums = tl.zeros((ROWS,), dtype=tl.float32)
+    expert = tl.load(expert_ptr + n, mask=is_pair, other=0)
+    for d0 in range(0, width, WIDTH):
+        d = d0 + tl.arange(0, WIDTH)
+        is_in = is_pair[:, None] & (d < width)[None, :]
+        at = n[:, None].to(tl.int64) * width + d[None, :]
+        dy = tl.load(dy_ptr + token[:, None] * width + d[None, :], mask=is_in, other=0.0).to(tl.float32)
+        if SUM:
+            x = tl.load(x_ptr + at, mask=is_in, other=0.0).to(tl.float32)
+            if BIAS:
+                bias_at = bias_ptr + expert[:, None] * width + d[None, :]
+                x += tl.load(bias_at, mask=is_in, other=0.0).to(tl.float32)
+            sums += tl.sum(dy * x, axis=1)
+        if OUT:
+            tl.store(dx_ptr + at, (dy * weight[:, None]).to(dx_ptr.dtype.element_ty), mask=is_in)
+    if SUM:
+        tl.store(dweight_ptr + n, sums, mask=is_pair)
+
+
+@triton.jit(do_not_specialize=("num_pairs",))
+def bias_kernel(
+    x_ptr, bias_ptr, expert_ptr, y_ptr, num_pairs, width,
+    ROWS: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
+    """y[n] = x[n] + bias of the pair's expert."""
+    n = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    d = tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
+    is_pair = n < num_pairs
+    is_in = is_pair[:, None] & (d < width)[None, :]
+    expert = tl.load(expert_ptr + n, mask=is_pair, other=0)
+    at = n[:, None].to(tl.int64) * width + d[None, :]
+    x = tl.load(x_ptr + at, mask=is_in, other=0.0).to(tl.float32)
+    x += tl.load(bias_ptr + expert[:, None] * width + d[None, :], mask=is_in, other=0.0).to(tl.float32)
+    tl.store(y_ptr + at, x.to(y_ptr.dtype.element_ty), mask=is_in)
+
+
+@triton.jit
+def expert_sum_kernel(
+    x_ptr, offsets_ptr, y_ptr, width,
+    ROWS: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
+    """y[e] = sum of the expert's rows; 0 for an expert without any."""
+    expert = tl.program_id(0)
+    start = tl.load(offsets_ptr + expert - 1, mask=expert > 0, other=0)
+    end = tl.load(offsets_ptr + expert)
+    d = tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
+    is_width = d < width
+    total = tl.zeros((ROWS, WIDTH), dtype=tl.float32)
+    for n0 in range(start, end, ROWS):
+        n = n0 + tl.arange(0, ROWS)
+        is_in = (n < end)[:, None] & is_width[None, :]
+        at = n[:, None].to(tl.int64) * width + d[None, :]
+        total += tl.load(x_ptr + at, mask=is_in, other=0.0).to(tl.float32)
+    tl.store(y_ptr + expert.to(tl.int64) * width + d, tl.sum(total, axis=0), mask=is_width)
