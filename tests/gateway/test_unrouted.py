@@ -24,6 +24,7 @@ from turnout.gateway.config_schema import config_schema
 from turnout.gateway.lifecycle import running
 from turnout.gateway.rollout_admin import SettingsFile
 
+ROOT = Path(__file__).parents[2]
 USAGE = {"prompt_tokens": 1000, "completion_tokens": 10, "prompt_tokens_details": {"cached_tokens": 400}}
 
 MODELS = """
@@ -258,6 +259,20 @@ def test_a_deployment_is_added_by_a_reload_and_taken_away_by_one(house: House) -
         assert ask(house.base_url, model="small").status == 200
 
 
+def test_a_second_deployment_of_a_smaller_pool_knows_fewer_who_stand_in(house: House) -> None:
+    pool = (Candidate(model="broken"), Candidate(model="small"))
+    save(fitted(better="small", pool=pool), house.folder / "whole")
+    save(fitted(better="broken", pool=pool[:1]), house.folder / "part")
+    more = '[candidates.broken]\nfallbacks = ["small"]\n[rollout]\ndeployment = "{}"\n'
+    house.write(more.format("part"), head='deployment = "whole"')
+    with house.open():
+        assert ask(house.base_url, model="broken").headers["x-turnout-model"] == "small"
+        # Promoted, the pool is smaller; the section stays for the way back, and nobody stands in meanwhile.
+        house.write(more.format("whole"), head='deployment = "part"')
+        assert house.reload().status == 200
+        assert ask(house.base_url, model="broken").status == 502
+
+
 @pytest.mark.parametrize(
     ("more", "setting"),
     [
@@ -287,6 +302,16 @@ def test_rules_that_choose_nobody_hold(house: House) -> None:
         said = ask(house.base_url, model="small", messages=[{"role": "user", "content": "a@example.com"}])
         assert said.headers["x-turnout-rule"] == "no mail"
         assert "example.com" not in house.upstream.last.body.decode()
+
+
+def test_a_default_provider_is_asked_for_only_where_a_model_names_none(house: House) -> None:
+    more = '[providers.other]\nkind = "openai"\nbase_url = "http://127.0.0.1:1/v1"\n'
+    named = '[models.small]\nprovider = "other"\n[models.large]\nprovider = "main"\n'
+    assert load_config(house.write(more + named)).provider_of("large") == "main"
+    with pytest.raises(ConfigError, match="'default_provider' is missing"):
+        load_config(house.write(more + named + "[models.third]\n"))
+    with pytest.raises(ConfigError, match="'default_provider' is missing"):
+        load_config(house.write(more + named, head='deployment = "fitted"'))
 
 
 def test_two_sections_of_one_model_are_refused(house: House) -> None:
@@ -321,6 +346,17 @@ def test_the_models_of_such_a_gateway_are_recorded_for_a_table(house: House) -> 
     told = ["record", str(prompts), "--out", str(house.folder / "table"), "--config", str(house.path)]
     assert main([*told, "--score", "contains"]) == 0
     assert sorted(house.asked()) == ["small", "tiny"]
+
+
+@pytest.mark.parametrize("page", ["gateway.md", "config.md"])
+def test_the_files_of_the_docs_are_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str) -> None:
+    for name in ("OPENAI_API_KEY", "TEAM_SECRET"):
+        monkeypatch.setenv(name, "a-long-enough-secret")
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    path = tmp_path / "turnout.toml"
+    path.write_text(text.split("```toml\n")[1].split("```")[0], encoding="utf-8")
+    names = build_app(load_config(path)).parts.names
+    assert names == (["large", "small"] if page == "gateway.md" else ["gpt-5"])
 
 
 def test_the_schema_asks_for_no_deployment() -> None:

@@ -63,6 +63,8 @@ def build_all(config: Config, *, deployment: Deployment | None = None, before: P
     loaded = deployment
     if loaded is None and config.deployment is not None:
         loaded = load_deployment(config.deployment)
+    if loaded is None:
+        check_without_deployment(config)
     second = (
         None if config.rollout is None else load_deployment(config.rollout.deployment, "rollout.deployment")
     )
@@ -130,8 +132,6 @@ def _check_models_of(key: Key, known: list[str]) -> None:
 
 
 def _check_candidates(config: Config, deployment: Deployment | None, second: Deployment | None) -> None:
-    if deployment is None:
-        check_without_deployment(config)
     known = [] if deployment is None else [candidate.name for candidate in deployment.candidates]
     # A promotion to a smaller pool leaves the others' sections where a rollback wants them.
     others = [] if second is None else [candidate.name for candidate in second.candidates]
@@ -145,7 +145,7 @@ def _check_candidates(config: Config, deployment: Deployment | None, second: Dep
                     do=f"{did_you_mean(name, known)}; the section of any other model is 'models.{name}'",
                 )
             )
-    check_fallbacks(config, list(dict.fromkeys([*known, *config.models])))
+    check_fallbacks(config, list(dict.fromkeys([*known, *others, *config.models])))
 
 
 def _local_as_before(config: Config, before: Parts) -> dict[str, Provider]:

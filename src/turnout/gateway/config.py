@@ -272,12 +272,14 @@ class Config(Settings, frozen=True, kw_only=True):
         for name, provider in self.providers.items():
             if isinstance(provider, UpstreamSettings):
                 provider.check(name)
-        if len(self.providers) > 1 and self.default_provider is None:
+        # Whom a deployment knows beyond the sections is not seen here.
+        is_open = self.deployment is not None or any(own.provider is None for own in self.models.values())
+        if is_open and len(self.providers) > 1 and self.default_provider is None:
             raise ConfigError(
                 sentence(
                     "the setting 'default_provider' is missing",
                     allowed=f"one of {', '.join(sorted(self.providers))}",
-                    do="with more than one provider, name the one that serves by default",
+                    do="with more than one provider, name the one that serves whoever names none",
                 )
             )
         if self.rollout is not None and self.rollout.sticky_by == "key" and not self.asks_for_keys:

@@ -155,9 +155,10 @@ class Selector:
         self.unrouted = unrouted
         self.allowed_M = allowed_M
         self.bound = None if allowed_M is None or not binds_named else self.allowed
-        known, bound = self.known, self.bound
+        bound = self.bound
+        known = {name: one for name, one in self.known.items() if bound is None or name in bound}
         self._behind = {
-            name: tuple(known[other] for other in others if bound is None or other in bound)
+            name: tuple([known[other] for other in others if other in known])
             for name, others in fallbacks.items()
         }
 
