@@ -104,3 +104,56 @@ def _members(session: int) -> list[str]:
         ["ps", "-o", "stat=", "--sid", str(session)], capture_output=True, text=True, check=False
     )
     return [state for state in listed.stdout.split("\n") if state.strip() and not state.startswith("Z")]
+
+
+OWN = """
+from turnout.nn.gates.contract import Gate, fp32_logits, new_weight
+from turnout.nn.plan import SparsePlan
+
+
+class AboveTheMean(Gate):
+    def __init__(self, *, width, num_experts):
+        super().__init__(width=width, num_experts=num_experts)
+        self.weight_ED = new_weight(num_experts, width)
+
+    def decide(self, x_TD, context):
+        logits_TE = fp32_logits(x_TD, self.weight_ED)
+        is_pair_TE = logits_TE >= logits_TE.mean(dim=-1, keepdim=True)
+        mask_T = context.mask_T()
+        weights_TE = logits_TE.sigmoid() * is_pair_TE
+        return SparsePlan.from_dense(weights_TE, is_pair_TE=is_pair_TE, mask_T=mask_T, logits_TE=logits_TE)
+
+
+class Needy(AboveTheMean):
+    def __init__(self, *, width, num_experts, mood):
+        super().__init__(width=width, num_experts=num_experts)
+"""
+
+
+@pytest.mark.timeout(300)
+def test_a_gate_that_somebody_else_registered_takes_part(tmp_path: Path) -> None:
+    parts = tmp_path / "parts"
+    info = parts / "own_gate-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: own-gate\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[turnout.nn]\nabove_the_mean = own_gate:AboveTheMean\nneedy = own_gate:Needy\n"
+    )
+    (parts / "own_gate.py").write_text(OWN)
+    call = [sys.executable, "-m", "turnout", "bench", "gates", "--seeds", "2", "--steps", "10", "--jobs", "1"]
+    paths = os.pathsep.join([str(parts), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": paths}
+    found = []
+    for name in ("above_the_mean", "needy"):
+        named = [*call, "--gates", name, "--out", str(tmp_path / name)]
+        found.append(subprocess.run(named, check=False, capture_output=True, text=True, env=environment))
+    assert found[0].returncode == 0, found[0].stderr
+    rows = json.loads((tmp_path / "above_the_mean" / "gates.json").read_text())["rows"]
+    [own] = [row for row in rows if row["gate"] == "above_the_mean"]
+    assert own["seeds"] == 2
+    # About four of eight experts a token, where two would cost what the dense model costs.
+    assert own["flops"]["value"] > 1.3
+    assert found[1].returncode == 1
+    assert (
+        "'needy': arguments without a default; allowed: width, num_experts, k; got: 'mood'" in found[1].stderr
+    )

@@ -175,7 +175,7 @@ class Cell:
         plans, total = self.model.plans, torch.zeros((), device=self.device)
         for plan in plans:
             for name, loss in plan.losses.items():
-                total = total + self.contender.factors.get(name, 0.0) * loss
+                total = total + self.contender.factors.get(name, self.contender.other) * loss
             if self.contender.has_switch_loss:
                 assert isinstance(plan, SparsePlan)
                 assert plan.scores_TE is not None

@@ -7,13 +7,14 @@ is measured and shown.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from torch import nn
 
 from turnout.core.errors import InputError, did_you_mean, sentence
-from turnout.nn import registry
+from turnout.nn import TABLE, registry
 from turnout.nn.bench.controls import ChanceGate
 from turnout.nn.bench.model import VOCABULARY, Dense, Size
 from turnout.nn.experts import Experts, FactoredExperts
@@ -40,6 +41,8 @@ class Contender:
     gate: str = ""
     active: Callable[[int], float] = lambda _experts: float(K)
     factors: Mapping[str, float] = field(default_factory=lambda: {"balance": BALANCE})
+    other: float = 0.0
+    """Factor of losses that `factors` does not name."""
     arguments: Callable[[Size], dict[str, object]] = lambda _size: {}
     has_switch_loss: bool = False
     always: int = 0
@@ -267,7 +270,22 @@ SIX = ("top_k", "switch", "deepseek_moe", "loss_free", "relu", "null_experts")
 
 
 def find_contender(name: str) -> Contender:
-    """Return the entry of a name; raises `InputError` with the nearest names for another."""
-    if name not in CONTENDERS:
-        raise InputError(sentence("gate", got=name, do=did_you_mean(name, CONTENDERS)))
-    return CONTENDERS[name]
+    """Return the entry of a name; a gate that somebody else registered has one of plain terms.
+
+    These are k = 2 where it asks for a number of experts, its other arguments as they stand, and its own
+    losses with Switch's factor. Raises `InputError` with the nearest names for one that is not known, and for
+    a gate that cannot be made of a width and a number of experts.
+    """
+    if name in CONTENDERS:
+        return CONTENDERS[name]
+    if name in LEFT_OUT or name not in registry or not issubclass(cls := registry.get(name), Gate):
+        known = [*CONTENDERS, *(other for other in registry if other not in TABLE)]
+        raise InputError(sentence("gate", got=name, do=LEFT_OUT.get(name, did_you_mean(name, known))))
+    takes = inspect.signature(cls).parameters
+    given = {"width", "num_experts", "k"}
+    missing = [p.name for p in takes.values() if p.default is p.empty and p.kind is p.KEYWORD_ONLY]
+    missing = [argument for argument in missing if argument not in given]
+    if missing:
+        what = f"gate {name!r}: arguments without a default"
+        raise InputError(sentence(what, allowed="width, num_experts, k", got=", ".join(missing)))
+    return Contender(name=name, gate=name, arguments=_top_k if "k" in takes else lambda _: {}, other=BALANCE)
