@@ -9,6 +9,7 @@ from tests.nn.gate_models import sharp
 from tests.nn.moe_models import decisive, tokens
 from turnout.core.errors import ArtifactError, InputError, ShapeError
 from turnout.nn.analysis.recording import Recording, chosen_of, record_model
+from turnout.nn.gate_hook import GateHook
 
 
 def test_indices_become_sets() -> None:
@@ -94,3 +95,22 @@ def test_a_recording_has_a_token() -> None:
     ):
         with pytest.raises(InputError, match="one that is no padding; got: 'none'"):
             Recording(chosen=(chosen_BSE,), mask_BS=mask_BS)
+
+
+def test_what_falls_to_columns_of_no_expert_is_missing_in_the_probabilities() -> None:
+    """A gate may have outputs that are no expert of its block: they have a part of the softmax."""
+    model = decisive("olmoe")
+    for block in model.model.layers:
+        weight_ED = block.mlp.gate.weight.detach()
+        # The mean of eight is not among the two largest here, so that none of these is chosen.
+        mean_ED = weight_ED.mean(dim=0).expand(2, -1)
+        block.mlp.gate.weight = torch.nn.Parameter(torch.cat([weight_ED, mean_ED]))
+    hook = GateHook(model, needs_rules=False)
+    with torch.no_grad(), hook.recording() as records:
+        model(input_ids=tokens())
+    recording = record_model(model, [tokens()])
+    for probs_BSE, passes in zip(recording.probs, records, strict=True):
+        assert passes[0].logits_TE.shape[1] == 10
+        expected_TE = passes[0].logits_TE.softmax(dim=-1)[:, :8]
+        assert torch.allclose(probs_BSE.flatten(0, 1), expected_TE, atol=1e-6)
+        assert bool((probs_BSE.sum(dim=-1) < 0.999).any())

@@ -80,3 +80,39 @@ def test_what_is_refused() -> None:
         fit_scaling(SIZES, EXPERTS, np.ones(5))
     with pytest.raises(InputError, match="losses above 0"):
         fit_scaling(GRID_N, GRID_E, -LAW.loss(GRID_N, GRID_E))
+
+
+FEW_N, FEW_E = (axis.ravel() for axis in np.meshgrid(SIZES[:4], EXPERTS[:7]))
+
+
+def noise(seed: int, size: float) -> np.ndarray:
+    return 1 + size * np.random.default_rng(seed).standard_normal(len(FEW_N))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_losses_in_which_experts_do_nothing_are_refused(seed: int) -> None:
+    for size in (0.0, 0.005):
+        with pytest.raises(InputError, match="what experts explain of the losses"):
+            fit_scaling(FEW_N, FEW_E, 10 * FEW_N**-0.05 * noise(seed, size))
+
+
+def test_errors_cover_the_truth_and_say_what_runs_leave_open() -> None:
+    true = math.log10(float(LAW.effective_params(1e8, 16)))
+    inside, laws = [], []
+    for seed in range(6):
+        law = fit_scaling(FEW_N, FEW_E, LAW.loss(FEW_N, FEW_E) * noise(seed, 0.002))
+        laws.append(law)
+        off = abs(math.log10(float(law.effective_params(1e8, 16))) - true)
+        inside.append(off < 3 * law.effective_error(1e8, 16))
+        assert list(law.errors) == ["a", "b", "c", "d", "log10_e_start", "log10_e_max"]
+        assert abs(law.a - LAW.a) < 4 * law.errors["a"]
+    assert sum(inside) >= 5
+    # Within the sizes that were run much is known, a hundred times beyond them little.
+    assert laws[0].effective_error(1e8, 16) < 0.3 * laws[0].effective_error(1e11, 512)
+    noisy = fit_scaling(FEW_N, FEW_E, LAW.loss(FEW_N, FEW_E) * noise(0, 0.01))
+    assert noisy.errors["a"] > 2 * laws[0].errors["a"]
+    low, factor, high = (
+        scaling_table(noisy, [1e8], [16]).column(f"factor{end}")[0] for end in ("_low", "", "_high")
+    )
+    assert float(low) < float(factor) < float(high)
+    assert math.isnan(float(scaling_table(LAW, [1e8], [16]).column("factor_low")[0]))

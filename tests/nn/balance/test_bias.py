@@ -197,3 +197,58 @@ def test_what_is_refused() -> None:
         balancer.update(torch.zeros(4, dtype=torch.bfloat16))
     with pytest.raises(ShapeError, match="k <= E"):
         dual_point(torch.rand(3, 4), torch.zeros(4), 5)
+
+
+def test_the_dual_value_falls_in_each_step_by_what_no_violation_turned() -> None:
+    """S190's monotone improvement, as it follows from convexity: g(b - u v) <= g(b) - u v' v.
+
+    v and v' are the violations before and after. So the value falls in every step in which the loads do not
+    turn over, all of the way with a short step; one that is too long does not improve monotonically.
+    """
+    scores_TE = skewed(1024)
+    floor = _optimum(scores_TE)
+    turned = {}
+    for step in (0.02, 3.0):
+        bias_E = torch.zeros(8, dtype=torch.double)
+        balancer = LossFreeBias(num_experts=8, step=step / 1024, rule="violation")
+        points = [dual_point(scores_TE, bias_E, 1)]
+        for _ in range(150):
+            balancer.observe(load_of(scores_TE, bias_E))
+            balancer.update(bias_E)
+            points.append(dual_point(scores_TE, bias_E, 1))
+        turned[step] = 0
+        for here, after in itertools.pairwise(points):
+            agreement = float(here.violation_E @ after.violation_E)
+            assert after.value <= here.value - step * agreement + 1e-12
+            # Choosing anew for the new bias is worth no less than staying: L(x', b') >= L(x, b').
+            stayed = here.value - step * float(here.violation_E.square().sum())
+            assert after.value >= stayed - 1e-12
+            turned[step] += after.value > here.value
+        if step < 1:
+            assert turned[step] == 0
+            assert points[-1].value - floor < 0.05 * (points[0].value - floor)
+    assert turned[3.0] > 20
+
+
+@pytest.mark.parametrize("step", [0.01, 0.1, 1.0])
+def test_loads_over_time_are_as_even_as_the_bound_says(step: float) -> None:
+    """S190's approximate balance, as the update has it: mean violation = -b / (u N), and b is bounded.
+
+    Two biases that differ by more than scores do (R) leave one expert without tokens, so that no difference
+    grows beyond R + u: after N steps each expert's mean share is within (R + u) / (u N) of 1 / E.
+    """
+    scores_TE = skewed(512)
+    reach = float((scores_TE.amax(dim=1) - scores_TE.amin(dim=1)).max())
+    balancer = LossFreeBias(num_experts=8, step=step / 512, rule="violation")
+    bias_E, total_E, num_steps = torch.zeros(8, dtype=torch.double), torch.zeros(8, dtype=torch.double), 400
+    for n in range(1, num_steps + 1):
+        load_E = load_of(scores_TE, bias_E)
+        total_E += load_E / 512 - 1 / 8
+        balancer.observe(load_E)
+        balancer.update(bias_E)
+        assert float(bias_E.max() - bias_E.min()) <= reach + step
+        assert float((total_E / n).abs().max()) <= (reach + step) / (step * n) + 1e-9
+    assert torch.allclose(total_E / num_steps, -bias_E / (step * num_steps), atol=1e-9)
+    # The bound bites: without a bias it does not hold.
+    bare_E = load_of(scores_TE, torch.zeros(8)) / 512 - 1 / 8
+    assert step < 0.1 or float(bare_E.abs().max()) > (reach + step) / (step * num_steps)

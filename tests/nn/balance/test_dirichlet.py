@@ -71,3 +71,10 @@ def test_padding_counts_nowhere_and_what_makes_no_prior_is_refused() -> None:
         prior_loss(scores_TE, torch.ones(2))
     with pytest.raises(InputError, match="above 0"):
         prior_loss(scores_TE, torch.tensor([1.0, 0.0, 1.0]))
+
+
+def test_scores_at_the_expected_places_of_uniform_numbers_have_no_loss() -> None:
+    """The i-th of N uniform numbers is expected at i / (N + 1); (1, 1) is the uniform prior."""
+    place_N = torch.arange(1, 4, dtype=torch.double) / 4
+    scores_NE = torch.stack([place_N, 1 - place_N], dim=1)
+    assert float(prior_loss(scores_NE, torch.ones(2))) == pytest.approx(0.0, abs=1e-12)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -238,3 +239,25 @@ def test_what_makes_no_comparison_is_refused(tmp_path: Path) -> None:
             Setting(**{**vars(TINY), **change})
     with pytest.raises(InputError, match="10,000 bytes"):
         load_corpus(tmp_path)
+
+
+def test_choices_are_compared_with_those_at_four_fifths_of_the_steps(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, taken, asked = cell("top_k", corpus), 0, []
+    train, choices = one._train, one.choices
+
+    def counted() -> Iterator[int]:
+        nonlocal taken
+        for step in train():
+            taken = step + 1
+            yield step
+
+    def noted(*, seed: int) -> list[torch.Tensor]:
+        asked.append(taken)
+        return choices(seed=seed)
+
+    monkeypatch.setattr(one, "_train", counted)
+    monkeypatch.setattr(one, "choices", noted)
+    assert one.run()["change_rate"] > 0
+    assert asked == [8, 10]

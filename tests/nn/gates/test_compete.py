@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional
 
 from turnout.core.errors import InputError, ShapeError
+from turnout.nn.balance.switch import balance_loss
 from turnout.nn.experts import Experts
 from turnout.nn.gates.compete import CompeteGate
 from turnout.nn.gates.contract import GateContext
@@ -127,3 +128,29 @@ def test_padding_is_in_no_loss_and_experts_of_another_shape_are_refused() -> Non
         gate(X_TD, GateContext(experts=Experts(width=8, inner=4, num_experts=4)))
     with pytest.raises(InputError, match="a context with experts"):
         gate(X_TD)
+
+
+@pytest.mark.parametrize("version", ["second", "first"])
+def test_the_losses_of_a_competition_are_the_published_ones(version: str) -> None:
+    """The first version's goal is the winners' softmax, 0 for others; the second's that of all responses.
+
+    In the second the winners count `theta` times more, and what is balanced is the responses, not the gate.
+    """
+    own, gate = experts(), gate_of(version=version, chance=1.0, theta=0.7)
+    with torch.no_grad():
+        own.down_proj.mul_(6)
+    losses = gate(X_TD, GateContext(experts=own)).losses
+    gate_TE = (X_TD @ gate.weight_ED.T).softmax(-1)
+    response_TE = gate.responses(answers(own))
+    best_TK, winners_TK = response_TE.topk(2)
+    share_TE = response_TE.softmax(-1)
+    if version == "first":
+        goal_TE = torch.zeros(60, 5).scatter(1, winners_TK, best_TK.softmax(-1))
+        expected = (gate_TE - goal_TE).square().mean()
+    else:
+        gap_TE = (gate_TE - share_TE).square()
+        expected = gap_TE.mean() + 0.7 * gap_TE.gather(1, winners_TK).mean()
+    assert torch.allclose(losses["distil"], expected, rtol=1e-4)
+    won_TE = torch.zeros(60, 5, dtype=torch.bool).scatter(1, winners_TK, value=True)
+    assert torch.allclose(losses["balance"], balance_loss(share_TE, won_TE), rtol=1e-4)
+    assert not torch.allclose(losses["balance"], balance_loss(gate_TE, won_TE), rtol=1e-3)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
 from turnout.nn.gates.loss_free import LossFreeGate
@@ -69,3 +70,16 @@ def test_weights_add_up_to_one_where_asked() -> None:
     assert int(plan.counts_E[5]) == 512
     scores_TE = plan.scores_TE * (plan.to_dense() > 0)
     assert torch.allclose(plan.to_dense(), scores_TE / scores_TE.sum(1, keepdim=True), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("rule", "change"), [("sign", 0.25), ("relative", 0.25 * 2 / 3), ("violation", 0.25 * 2)]
+)
+def test_the_gate_moves_its_bias_by_the_rule_that_was_asked_for(rule, change) -> None:
+    """Loads 5 and 1, of a mean of 3: two tokens, two thirds of the mean, are too much."""
+    gate = LossFreeGate(width=4, num_experts=2, k=1, step=0.25, rule=rule)
+    with torch.no_grad():
+        gate.weight_ED.copy_(torch.eye(4)[:2])
+    gate(torch.eye(4)[[0, 0, 0, 0, 0, 1]])
+    gate.after_step()
+    assert gate.bias_E.tolist() == pytest.approx([-change, change])

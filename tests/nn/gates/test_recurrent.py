@@ -46,3 +46,15 @@ def test_a_layer_or_a_state_that_it_does_not_know_is_refused() -> None:
         gate(X_TD, GateContext(layer=2))
     with pytest.raises(ShapeError, match="H = 16"):
         gate(X_TD, GateContext(layer=1, state=torch.zeros(20, 15)))
+
+
+def test_layers_above_teach_the_memory_of_those_below() -> None:
+    gate = RecurrentGate(width=8, num_experts=4, num_layers=3, hidden=16)
+    plan, expected_TH = gate(X_TD), gate.cell(X_TD @ gate.in_LHD[0].T, torch.zeros(20, 16))
+    for layer in (1, 2):
+        plan = gate(X_TD, GateContext(layer=layer, num_layers=3, state=plan.state))
+        expected_TH = gate.cell(X_TD @ gate.in_LHD[layer].T, expected_TH)
+    found = torch.autograd.grad(plan.logits_TE.square().sum(), gate.in_LHD)[0]
+    slow = torch.autograd.grad((expected_TH @ gate.out_LEH[2].T).square().sum(), gate.in_LHD)[0]
+    assert all(bool(part.abs().max() > 1e-4) for part in found)
+    assert torch.allclose(found, slow, rtol=1e-3, atol=1e-4)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
+from turnout.nn.balance.sinkhorn import sinkhorn
 from turnout.nn.gates.sinkhorn import SinkhornGate
 from turnout.nn.gates.top_k import TopKGate
 
@@ -46,3 +48,20 @@ def test_gradients_flow_through_the_iterations() -> None:
     own_ED = torch.zeros(4, 8).index_add(0, torch.arange(4), slope_ED)
     along = X_TD[0] / X_TD[0].norm()
     assert (own_ED - (own_ED @ along)[:, None] * along).norm() > 1e-3
+
+
+def test_the_transport_is_as_sharp_as_its_temperature_says() -> None:
+    for temperature in (0.2, 2.0):
+        gate = drawn(chance=1.0, temperature=temperature)
+        expected_TE = sinkhorn(X_TD @ gate.weight_ED.T, temperature=temperature)
+        assert torch.allclose(gate(X_TD).scores_TE, expected_TE, atol=1e-5)
+
+
+def test_the_other_steps_have_the_noise_that_was_asked_for() -> None:
+    gate = drawn(chance=0.0, noise=0.5)
+    with torch.no_grad():
+        plan = gate(X_TD)
+    added_TE = plan.scores_TE.log() - plan.logits_TE.log_softmax(-1)
+    # A softmax knows differences alone: those of two experts have the noise of both.
+    assert float((added_TE[:, 1:] - added_TE[:, :1]).std()) == pytest.approx(0.5 * 2**0.5, rel=0.25)
+    assert torch.equal(gate.eval()(X_TD).scores_TE, plan.logits_TE.softmax(-1))

@@ -74,3 +74,15 @@ def test_a_layer_without_an_embedding_is_refused() -> None:
         gate(X_TD, GateContext(layer=2))
     with pytest.raises(ShapeError, match="H = 6"):
         above(gate, X_TD, torch.zeros(40, 5), 1)
+
+
+def test_every_layer_teaches_the_embedding() -> None:
+    gate = SpeechMoEGate(width=8, num_experts=4, num_layers=3, hidden=6)
+    state_TH = gate(X_TD).state
+    for layer in (1, 2):
+        plan = above(gate, X_TD, state_TH, layer)
+        slopes = torch.autograd.grad(
+            plan.logits_TE.square().sum(), [gate.in_HD, gate.out_HH], retain_graph=True
+        )
+        assert all(bool(slope.abs().max() > 1e-3) for slope in slopes)
+        state_TH = plan.state

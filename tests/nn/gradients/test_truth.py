@@ -156,3 +156,12 @@ def test_what_is_refused() -> None:
         leave_one_out(torch.rand(3, 1))
     with pytest.raises(ShapeError, match=r"\(N,\) and \(N,\)"):
         score_function_loss(torch.rand(3), torch.rand(4))
+
+
+def test_sparse_mixer_measures_how_far_is_far_by_the_larger_magnitude() -> None:
+    """Of -1 and -1.5 the gap is a third of the larger, and half of the better one, which does not count."""
+    logits_TE = torch.tensor([[-1.0, -1.5]])
+    open_TK, _ = sparse_mixer(logits_TE, 1, jitter=0.2, training=False)
+    assert float(open_TK) == pytest.approx(float(logits_TE[0].softmax(-1)[0]))
+    closed_TK, _ = sparse_mixer(logits_TE, 1, jitter=0.16, training=False)
+    assert float(closed_TK) == 1.0

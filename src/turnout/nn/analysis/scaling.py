@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -30,11 +30,19 @@ ROUNDS = 24
 """How often the grid around the best (e_start, e_max) is made finer."""
 POINTS = 9
 """Points of the grid along each of the two."""
+LEAST_RATIO = 10.0
+"""What experts explain of log10 loss, by number of the law, over what noise does; noise alone reaches 4."""
+NAMES = ("a", "b", "c", "d", "log10_e_start", "log10_e_max")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScalingLaw:
-    """The six numbers of the law; `rmse` is that of log10 loss on what was fitted."""
+    """The six numbers of the law; `rmse` is that of log10 loss on what was fitted.
+
+    `errors` are the standard errors of a, b, c, d, log10 e_start and log10 e_max, and `covariance` (6, 6)
+    their squares and products: by the slopes of the law at the fit, and the spread of what it leaves. Where
+    runs tell nothing of a number its error is large, or infinite; a law that was not fitted has none.
+    """
 
     a: float
     b: float
@@ -43,6 +51,15 @@ class ScalingLaw:
     e_start: float
     e_max: float
     rmse: float = float("nan")
+    covariance: tuple[tuple[float, ...], ...] = field(default=(), compare=False, repr=False)
+
+    @property
+    def errors(self) -> dict[str, float]:
+        """The standard error of each number, by its name."""
+        return {
+            name: math.sqrt(max(row[place], 0.0))
+            for place, (name, row) in enumerate(zip(NAMES, self.covariance, strict=False))
+        }
 
     def saturated(self, num_experts: npt.ArrayLike) -> Floats:
         """Return E^, from e_start at E = 1 towards e_max."""
@@ -66,6 +83,16 @@ class ScalingLaw:
         exponent = ((self.a + self.c * e) * n + self.b * (e - start)) / single
         return np.power(10.0, exponent)
 
+    def effective_error(self, num_params: float, num_experts: float) -> float:
+        """Return the standard error of log10 of the effective parameters; NaN where none is known."""
+        if not self.covariance:
+            return math.nan
+        slope_6 = _slopes(
+            lambda law: np.log10(law.effective_params(num_params, num_experts)), _numbers(self)
+        )[0]
+        with np.errstate(invalid="ignore"):
+            return float(np.sqrt(slope_6 @ np.array(self.covariance) @ slope_6))
+
     def cutoff(self) -> float:
         """Return the base size from which more experts do not help: 10 ** (-b / c); infinite for c <= 0."""
         return 10 ** (-self.b / self.c) if self.c > 0 else math.inf
@@ -75,7 +102,9 @@ def fit_scaling(num_params: npt.ArrayLike, num_experts: npt.ArrayLike, loss: npt
     """Fit the law to runs by least squares of log10 loss.
 
     The four linear numbers are solved for exactly; the two of the saturation by a grid that is made finer
-    around its best point. Raises `InputError` where six numbers cannot be told from the runs.
+    around its best point. Raises `InputError` for fewer runs than numbers, and where experts make no
+    difference that stands out of the noise, since four of the six numbers are about it. How far the runs
+    leave the rest open is said by `ScalingLaw.errors`.
     """
     n, e, y = (np.asarray(v, np.float64).ravel() for v in (num_params, num_experts, loss))
     if not len(n) == len(e) == len(y):
@@ -99,28 +128,84 @@ def fit_scaling(num_params: npt.ArrayLike, num_experts: npt.ArrayLike, loss: npt
 
     start, top = _search(solve, e_most=float(e.max()))
     error, (a, b, c, d) = solve(start, top)
-    return ScalingLaw(
+    _check_experts_matter(log_n, log_y, error)
+    law = ScalingLaw(
         a=float(a), b=float(b), c=float(c), d=float(d), e_start=start, e_max=top, rmse=math.sqrt(error)
     )
+    return replace(law, covariance=_covariance(law, n, e))
 
 
 def scaling_table(law: ScalingLaw, num_params: npt.ArrayLike, num_experts: npt.ArrayLike) -> Table:
-    """Return predicted loss and effective parameter count of each pair of size and number of experts."""
+    """Return predicted loss and effective parameter count of each pair of size and number of experts.
+
+    The factor has its 95 % interval beside it where the law was fitted.
+    """
     if math.isnan(law.a):
         raise NotFittedError(sentence("scaling_table: law", allowed="a fitted law", got="none"))
     rows = []
     for size in np.atleast_1d(np.asarray(num_params, np.float64)):
         for experts in np.atleast_1d(np.asarray(num_experts, np.float64)):
             effective = float(law.effective_params(size, experts))
-            rows.append(
-                (float(size), int(experts), float(law.loss(size, experts)), effective, effective / size)
-            )
+            spread = float(np.power(10.0, min(1.96 * law.effective_error(size, experts), 300.0)))
+            factor = effective / size
+            ends = (factor, factor / spread, factor * spread)
+            rows.append((float(size), int(experts), float(law.loss(size, experts)), effective, *ends))
     return Table(
         title="Effective parameter count",
-        columns=("params", "experts", "loss", "effective_params", "factor"),
+        columns=("params", "experts", "loss", "effective_params", "factor", "factor_low", "factor_high"),
         rows=tuple(rows),
         note=f"more experts help up to a base of {law.cutoff():.3g} parameters (where the law holds).",
     )
+
+
+def _check_experts_matter(log_n: Floats, log_y: Floats, error: float) -> None:
+    """Raise unless the law explains clearly more than one in which experts do nothing (an F ratio)."""
+    design = np.column_stack([log_n, np.ones_like(log_n)])
+    rest = log_y - design @ np.linalg.lstsq(design, log_y, rcond=None)[0]
+    bare = float(np.square(rest).mean())
+    ratio = (bare - error) / 4 / max(error / (len(log_n) - 6), 1e-300)
+    if ratio < LEAST_RATIO or bare < 1e-24:
+        got = f"{max(ratio, 0.0):.3g} times what the noise explains"
+        raise InputError(
+            sentence(
+                "fit_scaling: what experts explain of the losses",
+                allowed=f"{LEAST_RATIO:g} times the noise",
+                got=got,
+            )
+        )
+
+
+def _numbers(law: ScalingLaw) -> Floats:
+    return np.array([law.a, law.b, law.c, law.d, math.log10(law.e_start), math.log10(law.e_max)])
+
+
+def _slopes(value: Callable[[ScalingLaw], Floats], numbers_6: Floats) -> Floats:
+    """Return the slopes (N, 6) of what is said of a law in its six numbers, by differences."""
+    columns = []
+    for place in range(6):
+        step = 1e-6 * max(abs(numbers_6[place]), 1e-2)
+        ends = []
+        for sign in (1.0, -1.0):
+            moved = numbers_6.copy()
+            moved[place] += sign * step
+            a, b, c, d, start, top = moved.tolist()
+            ends.append(
+                np.atleast_1d(value(ScalingLaw(a=a, b=b, c=c, d=d, e_start=10**start, e_max=10**top)))
+            )
+        columns.append((ends[0] - ends[1]) / (2 * step))
+    return np.column_stack(columns)
+
+
+def _covariance(law: ScalingLaw, n: Floats, e: Floats) -> tuple[tuple[float, ...], ...]:
+    """Return the covariance of the six numbers; infinite variances where runs cannot tell them apart."""
+    slope_N6 = _slopes(lambda at: np.log10(at.loss(n, e)), _numbers(law))
+    norm_6 = np.linalg.norm(slope_N6, axis=0)
+    spread = law.rmse**2 * len(n) / (len(n) - 6)
+    if not (norm_6 > 0).all() or np.linalg.cond(slope_N6 / norm_6) > 1e7:
+        return tuple(tuple(math.inf if i == j else 0.0 for j in range(6)) for i in range(6))
+    unit_N6 = slope_N6 / norm_6
+    found = spread * np.linalg.inv(unit_N6.T @ unit_N6) / np.outer(norm_6, norm_6)
+    return tuple(tuple(map(float, row)) for row in found)
 
 
 def _saturated(experts: Floats, start: float, top: float) -> Floats:
