@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -20,14 +21,23 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from tests.gateway.client import ask, check_advice, rows
+from tests.gateway.client import Answer, ask, check_advice, row, rows
 from tests.gateway.pool import make_deployment
-from tests.nn.serving.models import PAIRS, VARIANTS, save_folder
-from turnout.core import PriceCard
+from tests.nn.serving.models import PAIRS, VARIANTS, save_folder, trained
+from turnout.core import Candidate, PriceCard
 from turnout.core.errors import ConfigError
-from turnout.gateway.config import Config, LedgerSettings, SequencerSettings, ServerSettings, load_config
+from turnout.gateway.config import (
+    Config,
+    LedgerSettings,
+    SequencerSettings,
+    ServerSettings,
+    load_config,
+)
 from turnout.gateway.lifecycle import running
+from turnout.gateway.settings_models import CandidateSettings
 from turnout.gateway.settings_providers import LocalSettings
+from turnout.nn.serving.local import Variant, save_variants
+from turnout.nn.tiny import tiny_llama
 
 UNKNOWN = {
     "response_format": {"type": "json_object"},
@@ -38,6 +48,12 @@ UNKNOWN = {
     "reasoning_effort": "low",
     "top_logprobs": 2,
     "modalities": ["text", "audio"],
+    "tool_choice": "required",
+    "chat_template_kwargs": {"enable_thinking": False},
+    "guided_json": {"type": "object"},
+    "stop_token_ids": [5],
+    "ignore_eos": True,
+    "best_of": 4,
 }
 POOL = tuple(variant.candidate for variant in VARIANTS)
 FULL, NONE = POOL[0].name, POOL[1].name
@@ -117,9 +133,9 @@ def test_variants_answer_under_their_own_names_and_are_accounted(local: Local) -
     while len(found) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
         found = {
-            row["decision_id"]: (row["served"], row["output_tokens"], row["usage_estimated"])
-            for row in rows(local.ledger)
-            if row["decision_id"] in wanted and row["status"] == 200
+            one["decision_id"]: (one["served"], one["output_tokens"], one["usage_estimated"])
+            for one in rows(local.ledger)
+            if one["decision_id"] in wanted and one["status"] == 200
         }
     assert found == wanted
 
@@ -197,10 +213,54 @@ def test_values_that_change_nothing_are_accepted(local: Local) -> None:
         "tools": [],
         "logprobs": False,
         "seed": None,
+        "tool_choice": "auto",
+        "chat_template_kwargs": {},
+        "stop_token_ids": [],
+        "ignore_eos": False,
+        "best_of": 1,
     }
     question = [{"role": "user", "content": "ab="}]
     answer = ask(local.base_url, model=FULL, messages=question, **neutral)
     assert answer.json["choices"][0]["message"]["content"] == "bcabcabc"
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
+    """Two local models: `large`, which is chosen, holds 64 tokens, and `small` 256."""
+    root = tmp_path_factory.mktemp("two")
+    _, tokenizer = trained()
+    for name, positions in (("large", 64), ("small", 256)):
+        model = tiny_llama(vocab_size=len(tokenizer), width=16, layers=1, positions=positions)
+        model.save_pretrained(root / name)
+        tokenizer.save_pretrained(root / name)
+        save_variants(root / name, [Variant(model=name)])
+    settings = Config(
+        deployment="unused",
+        default_provider="small",
+        providers={n: LocalSettings(folder=str(root / n), threads=1) for n in ("small", "large")},
+        candidates={"large": CandidateSettings(provider="large")},
+        server=ServerSettings(port=0),
+        ledger=LedgerSettings(path=str(root / "ledger.sqlite")),
+    ).check()
+    pool = (Candidate(model="small"), Candidate(model="large"))
+    with running(settings, deployment=make_deployment(pool)) as ready:
+        yield Local(ready.base_url, root / "ledger.sqlite")
+
+
+def test_what_one_model_cannot_hold_goes_to_the_next(two: Local) -> None:
+    def served(size: int, **fields: Any) -> Answer:
+        messages = [{"role": "user", "content": "a" * size}]
+        return ask(two.base_url, model="turnout/auto", messages=messages, max_tokens=4, **fields)
+
+    for size, name in ((5, "large"), (200, "small")):
+        answer = served(size)
+        assert (answer.status, answer.headers["x-turnout-model"]) == (200, name)
+    # What nobody can do was asked of both; for a field that is wrong nobody else is asked.
+    for size, fields, faults in ((400, {}, 2), (5, {"top_p": 0.5}, 2), (5, {"temperature": -1}, 1)):
+        answer = served(size, **fields)
+        assert (answer.status, answer.error["code"]) == (400, "local_bad_request")
+        told = row(two.ledger, answer.decision_id)["faults"]
+        assert len(told.split("; ")) == faults, told
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -234,9 +294,9 @@ def test_what_was_computed_for_a_client_that_left_is_accounted(
             if found:
                 break
     assert found
-    for row in found:
-        assert (row["served"], row["usage_estimated"], row["input_tokens"]) == (FULL, 1, 1)
-        assert row["usd"] == pytest.approx((1.0 + 2.0 * row["output_tokens"]) / 1e6)
+    for one in found:
+        assert (one["served"], one["usage_estimated"], one["input_tokens"]) == (FULL, 1, 1)
+        assert one["usd"] == pytest.approx((1.0 + 2.0 * one["output_tokens"]) / 1e6)
 
 
 def test_a_tiny_temperature_harms_nobody(local: Local) -> None:

@@ -13,11 +13,18 @@ from dataclasses import dataclass
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
 from turnout.core.errors import InputError, sentence
 from turnout.core.progress import Progress, silent
 from turnout.core.validation import check_count, check_number
+from turnout.nn.prompts import answer_ids, end_tokens, padding, prompt_ids
 
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
 PAD, BOS, EOS, UNKNOWN = 0, 1, 2, 3
@@ -88,45 +95,63 @@ def tiny_llama(
         return LlamaForCausalLM(config).eval()
 
 
-def answer_batch(tokenizer: PreTrainedTokenizerFast, pairs: Sequence[tuple[str, ...]]) -> Batch:
+def answer_batch(
+    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, ...]], *, end: int | None = None
+) -> Batch:
     """Return (prompt, answer) pairs as one batch, padded on the left; only answers carry a loss.
 
-    A row reads: begin, prompt, answer, end. A third text of a pair, to teach by and not to judge by, is what
-    to say inside the prompt: its last character before the prompt's last one, and so on backwards.
+    A row reads: the prompt as the tokenizer writes it (see `prompt_ids`), the answer, and `end`, the id that
+    the model ends answers with; None is the tokenizer's end token. A third text of a pair, to teach by and
+    not to judge by, is what to say inside the prompt: its last character before the prompt's last one, and so
+    on backwards.
 
-    Raises `InputError` for no pairs and for a third text that is as long as its prompt.
+    Raises `InputError` for no pairs, a prompt without a token, a third text that is as long as its prompt,
+    and no end token.
     """
     if not pairs:
         raise InputError(sentence("answer_batch: pairs", allowed="at least one", got="none"))
+    end = tokenizer.eos_token_id if end is None else end
+    if end is None:
+        raise InputError(
+            sentence("answer_batch: tokenizer", allowed="one with an end token", got="none", do="pass end=")
+        )
     rows, ends = [], []
     for prompt, answer, *inside in pairs:
-        prompt_ids = [BOS, *tokenizer.encode(prompt, add_special_tokens=False)]
-        answer_ids = [*tokenizer.encode(answer, add_special_tokens=False), EOS]
-        inside_ids = [i for text in inside for i in tokenizer.encode(text, add_special_tokens=False)]
-        before = len(prompt_ids) - len(inside_ids)
-        if before < 2:
-            allowed = f"fewer tokens inside than the {len(prompt_ids) - 1} of {prompt!r}"
-            raise InputError(sentence("answer_batch: pairs", allowed=allowed, got=len(inside_ids)))
-        rows.append((prompt_ids + answer_ids, [IGNORED] * before + inside_ids + answer_ids))
-        ends.append(len(answer_ids))
-    length = max(len(ids) for ids, _ in rows)
-    pads = [length - len(ids) for ids, _ in rows]
-    spans = [(n, length - end) for n, end in zip(pads, ends, strict=True)]
+        prompt_T = prompt_ids(tokenizer, prompt)
+        answer_T = [*answer_ids(tokenizer, prompt, answer), end]
+        inside_T = [i for text in inside for i in tokenizer.encode(text, add_special_tokens=False)]
+        most = len(tokenizer.encode(prompt, add_special_tokens=False))
+        if not prompt_T:
+            raise InputError(
+                sentence("answer_batch: pairs", allowed="prompts of at least one token", got=prompt)
+            )
+        if inside_T and len(inside_T) >= most:
+            allowed = f"fewer tokens inside than the {most} of {prompt!r}"
+            raise InputError(sentence("answer_batch: pairs", allowed=allowed, got=len(inside_T)))
+        before = len(prompt_T) - len(inside_T)
+        rows.append((prompt_T + answer_T, [IGNORED] * before + inside_T + answer_T))
+        ends.append(len(answer_T))
+    ids_BT, mask_BT = left_padded([ids for ids, _ in rows], padding(tokenizer))
+    labels_BT, _ = left_padded([labels for _, labels in rows], IGNORED)
+    ends_B1 = torch.tensor(ends)[:, None]
+    is_prompt_BT = torch.arange(ids_BT.shape[1]) < ids_BT.shape[1] - ends_B1
     return Batch(
-        prompt_BT=torch.tensor([[start <= t < end for t in range(length)] for start, end in spans]),
-        input_ids_BT=torch.tensor([[PAD] * n + ids for n, (ids, _) in zip(pads, rows, strict=True)]),
-        attention_mask_BT=torch.tensor(
-            [[0] * n + [1] * len(ids) for n, (ids, _) in zip(pads, rows, strict=True)]
-        ),
-        labels_BT=torch.tensor([[IGNORED] * n + labels for n, (_, labels) in zip(pads, rows, strict=True)]),
+        input_ids_BT=ids_BT,
+        attention_mask_BT=mask_BT,
+        labels_BT=labels_BT,
+        prompt_BT=is_prompt_BT & mask_BT.bool(),
     )
 
 
-def prompt_batch(tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Return (input_ids_BT, attention_mask_BT) of prompts, begun and padded on the left."""
-    rows = [[BOS, *tokenizer.encode(prompt, add_special_tokens=False)] for prompt in prompts]
+def prompt_batch(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Return (input_ids_BT, attention_mask_BT) of prompts (see `prompt_ids`), padded on the left."""
+    return left_padded([prompt_ids(tokenizer, prompt) for prompt in prompts], padding(tokenizer))
+
+
+def left_padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
+    """Return (ids_BT, mask_BT) of rows of ids, as long as the longest of them."""
     length = max(len(ids) for ids in rows)
-    ids_BT = torch.tensor([[PAD] * (length - len(ids)) + ids for ids in rows])
+    ids_BT = torch.tensor([[pad] * (length - len(ids)) + list(ids) for ids in rows])
     mask_BT = torch.tensor([[0] * (length - len(ids)) + [1] * len(ids) for ids in rows])
     return ids_BT, mask_BT
 
@@ -185,7 +210,7 @@ def train(
 @torch.no_grad()
 def answers(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
+    tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[str],
     *,
     max_new_tokens: int,
@@ -196,7 +221,12 @@ def answers(
     for start in range(0, len(prompts), batch_size):
         ids_BT, mask_BT = prompt_batch(tokenizer, prompts[start : start + batch_size])
         out_BT = model.generate(
-            input_ids=ids_BT, attention_mask=mask_BT, max_new_tokens=max_new_tokens, do_sample=False
+            input_ids=ids_BT,
+            attention_mask=mask_BT,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            eos_token_id=sorted(end_tokens(model, tokenizer)) or None,
+            pad_token_id=padding(tokenizer),
         )
         found += tokenizer.batch_decode(out_BT[:, ids_BT.shape[1] :], skip_special_tokens=True)
     return found

@@ -7,12 +7,15 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 from transformers.utils import ModelOutput
 
 from tests.nn.serving.models import PAIRS, Ear, ask, trained
 from turnout.core.errors import InputError, UnknownNameError
 from turnout.core.generation import EngineFullError, Failed, Finished, Generation
 from turnout.nn.serving.engine import Engine
+from turnout.nn.serving.row import Row
 
 
 @contextmanager
@@ -147,6 +150,27 @@ def test_a_limit_ends_with_length_and_a_stop_text_is_not_part_of_the_answer() ->
         assert (text, end) == ("bc", Finished(reason="stop", input_tokens=4, output_tokens=5))
         # A beginning of a stop text that comes to nothing is sent after all.
         assert ask(engine, "ab=", stop=("cc",))[0] == "bcabcabc"
+
+
+def test_an_answer_that_ends_inside_a_character_is_what_the_tokenizer_says() -> None:
+    # One token a byte; 256 is the end.
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    inner = Tokenizer(models.BPE({**{letter: i for i, letter in enumerate(letters)}, "<eos>": 256}, []))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<eos>")
+    whole = inner.encode("a\u00e9\u5ae2").ids
+    assert len(whole) == 6
+    for cut in range(1, 7):
+        for is_limit in (True, False):
+            ear, tokens = Ear(), whole[:cut] + ([] if is_limit else [256])
+            request = Generation(prompt="a", variant="full", max_new_tokens=cut if is_limit else 20)
+            row = Row(request=request, ids=[0], tokenizer=tokenizer, ends=frozenset([256]), listener=ear)
+            for token in tokens:
+                row.take(token)
+            texts, end = ear.pieces()
+            assert isinstance(end, Finished)
+            assert "".join(texts) == tokenizer.decode(whole[:cut])
 
 
 def test_no_answer_outgrows_the_context() -> None:

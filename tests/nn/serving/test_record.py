@@ -7,9 +7,11 @@ import pytest
 
 from tests.nn.serving.models import PAIRS, trained
 from turnout.core.errors import InputError
+from turnout.core.generation import Generation
 from turnout.core.query import Query
 from turnout.nn.depth.drllm.router import DrLLMRouter
 from turnout.nn.depth.routed import RoutedDepth
+from turnout.nn.flops import executed_flops
 from turnout.nn.serving.local import LocalModel, Variant
 from turnout.nn.serving.record import Exercise, record
 
@@ -46,9 +48,25 @@ def test_quality_and_cost_come_from_running(model: LocalModel) -> None:
     assert table.quality_QM[:, 0].tolist() == [1.0] * 4
     assert table.quality_QM[:, 1].mean() < 1.0
     assert np.array_equal(table.output_tokens_QM[:, 0], [len(answer) + 1 for _, answer in PAIRS])
-    assert np.allclose(np.asarray(table.extras["flops"], float) / 1e15 * 2.0, table.cost_usd)
+    flops = np.asarray(table.extras["flops"], float)
+    assert np.allclose(flops / 1e15 * 2.0, table.cost_usd, rtol=1e-9, atol=0)
+    request = Generation(prompt=PAIRS[3][0], variant="tiny", max_new_tokens=10)
+    assert flops[3] == executed_flops(lambda: model.engine.run_alone(request, lambda _event: None))[1]
+    assert {candidate.context_tokens for candidate in table.candidates} == {64}
     assert table.splits == ("train",) * 4
     assert (seen[0], seen[-1]) == (("recording", 1, 8), ("recording", 8, 8))
+
+
+def test_a_question_is_recorded_as_it_is_served(model: LocalModel) -> None:
+    plain = record([model], EXERCISES, usd_per_pflop=1.0, max_new_tokens=10)
+    # The engine reads what a template writes as it is.
+    model.tokenizer.chat_template = "{{ bos_token }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    try:
+        found = record([model], EXERCISES, usd_per_pflop=1.0, max_new_tokens=10)
+    finally:
+        model.tokenizer.chat_template = None
+    assert found.input_tokens.tolist() == plain.input_tokens.tolist()
+    assert found.extras["answer"].tolist() == plain.extras["answer"].tolist()
 
 
 def test_what_is_skipped_costs_nothing(model: LocalModel) -> None:

@@ -132,7 +132,7 @@ class _Answer:
             ) from error
         except InputError as error:
             message = f"{error}; change the messages, or name another model"
-            raise Fault(_error(400, message, CODE), may_fall_back=False, is_failure=False) from error
+            raise Fault(_error(400, message, CODE), is_failure=False) from error
 
     def hear(self, event: Event) -> None:
         """Take an event in the model's thread."""

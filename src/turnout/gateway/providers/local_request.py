@@ -22,12 +22,23 @@ CODE = "local_bad_request"
 
 _NEUTRAL: Mapping[str, tuple[object, ...]] = {
     "tools": ([], False),
+    "tool_choice": ("auto", "none"),
     "functions": ([], False),
+    "function_call": ("auto", "none"),
     "logprobs": (False,),
     "top_logprobs": (0,),
     "audio": ([], False),
     "modalities": (["text"], []),
     "response_format": ({"type": "text"},),
+    "guided_json": (),
+    "guided_regex": (),
+    "guided_choice": (),
+    "guided_grammar": (),
+    "structured_outputs": (),
+    "chat_template": (),
+    "chat_template_kwargs": ({},),
+    "enable_thinking": (),
+    "reasoning": (),
     "reasoning_effort": (),
     "verbosity": (),
     "web_search_options": (),
@@ -36,6 +47,19 @@ _NEUTRAL: Mapping[str, tuple[object, ...]] = {
     "top_k": (0, -1),
     "min_p": (0,),
     "min_tokens": (0,),
+    "stop_token_ids": ([],),
+    "bad_words": ([],),
+    "allowed_token_ids": (),
+    "ignore_eos": (False,),
+    "include_stop_str_in_output": (False,),
+    "skip_special_tokens": (True,),
+    "add_generation_prompt": (True,),
+    "continue_final_message": (False,),
+    "echo": (False,),
+    "truncate_prompt_tokens": (),
+    "best_of": (1,),
+    "use_beam_search": (False,),
+    "length_penalty": (1,),
     "presence_penalty": (0,),
     "frequency_penalty": (0,),
     "repetition_penalty": (1,),
@@ -84,7 +108,8 @@ class LocalRequest:
     Parameters
     ----------
     call:
-        One request for one candidate; raises `Fault` (400, no fallback) that names the field at fault.
+        One request for one candidate; raises `Fault` (400) that names the field at fault. What another model
+        may know goes to the next candidate; a field with a wrong value does not.
     settings:
         The limits of the provider.
     """
@@ -101,10 +126,13 @@ class LocalRequest:
         self.stop = _stops(body.stop)
 
 
-def refused(what: str, param: str, *, allowed: str, do: str, got: object = ABSENT) -> Fault:
-    """Return the fault of a request that no local model can serve."""
+def refused(
+    what: str, param: str, *, allowed: str, do: str, got: object = ABSENT, is_wrong: bool = False
+) -> Fault:
+    """Return the fault of a request that no local model can serve; where it `is_wrong`, nobody else can."""
     message = sentence(what, allowed=allowed, got=got, do=do)
-    return Fault(ApiError(400, message, code=CODE, param=param), may_fall_back=False, is_failure=False)
+    error = ApiError(400, message, code=CODE, param=param)
+    return Fault(error, may_fall_back=not is_wrong, is_failure=False)
 
 
 def _refuse(call: Call) -> None:
@@ -137,7 +165,8 @@ def _decode(members: Mapping[str, Any]) -> _Body:
         got = found.got if name == "messages" else _shown(members[name])
         do = _DO.get(name, "leave the field out")
         place = found.place or name
-        raise refused(f"the field {place!r} is wrong", name, allowed=found.allowed, got=got, do=do) from error
+        what = f"the field {place!r} is wrong"
+        raise refused(what, name, allowed=found.allowed, got=got, do=do, is_wrong=True) from error
     if body.n not in (None, 1):
         do = "leave the field out, and ask once for each answer"
         raise refused("the field 'n' is wrong", "n", allowed="1 with a local model", got=body.n, do=do)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
 from turnout.core.errors import InputError, sentence
-from turnout.nn.tiny import IGNORED, Batch
+from turnout.nn.prompts import padding, prompt_ids
+from turnout.nn.tiny import IGNORED, Batch, left_padded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,23 +34,18 @@ class Demonstration:
 
 
 def demonstration_batch(tokenizer: PreTrainedTokenizerBase, demonstrations: Sequence[Demonstration]) -> Batch:
-    """Return a batch padded on the left; a row reads begin, prompt, turn, reply, turn, and so on."""
+    """Return a batch padded on the left; a row reads prompt, turn, reply, turn, and so on.
+
+    The prompt is written as in `roll_out`, with the special tokens that the tokenizer adds to a text.
+    """
     rows = [_row(tokenizer, one) for one in demonstrations]
-    length = max(len(ids) for ids, _ in rows)
-    pads = [length - len(ids) for ids, _ in rows]
-    pad = tokenizer.pad_token_id
-    return Batch(
-        input_ids_BT=torch.tensor([[pad] * n + ids for n, (ids, _) in zip(pads, rows, strict=True)]),
-        attention_mask_BT=torch.tensor(
-            [[0] * n + [1] * len(ids) for n, (ids, _) in zip(pads, rows, strict=True)]
-        ),
-        labels_BT=torch.tensor([[IGNORED] * n + labels for n, (_, labels) in zip(pads, rows, strict=True)]),
-    )
+    ids_BT, mask_BT = left_padded([ids for ids, _ in rows], padding(tokenizer))
+    labels_BT, _ = left_padded([labels for _, labels in rows], IGNORED)
+    return Batch(input_ids_BT=ids_BT, attention_mask_BT=mask_BT, labels_BT=labels_BT)
 
 
 def _row(tokenizer: PreTrainedTokenizerBase, one: Demonstration) -> tuple[list[int], list[int]]:
-    ids = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    ids += tokenizer.encode(one.prompt, add_special_tokens=False)
+    ids = prompt_ids(tokenizer, one.prompt)
     labels = [IGNORED] * len(ids)
     for number, turn in enumerate(one.turns):
         own = tokenizer.encode(turn, add_special_tokens=False)

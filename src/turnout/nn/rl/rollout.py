@@ -17,7 +17,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from turnout.core.validation import check_count
 from turnout.nn.caches import cache_keyword, find_cache
+from turnout.nn.prompts import padding, prompt_ids
 from turnout.nn.rl.dialogue import Dialogue
+from turnout.nn.tiny import left_padded
 
 
 @dataclass(kw_only=True)
@@ -76,13 +78,12 @@ def roll_out(
     generator:
         What samples are drawn from; None is torch's own.
     """
-    begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    prompts = [begin + _encode(tokenizer, dialogue.prompt) for dialogue in dialogues]
+    prompts = [prompt_ids(tokenizer, dialogue.prompt) for dialogue in dialogues]
     rows = [_Row(tokenizer, d, p, limits, stop_ids) for d, p in zip(dialogues, prompts, strict=True)]
-    pad = tokenizer.pad_token_id
+    pad = padding(tokenizer)
     was_training = model.training
     model.eval()
-    ids_BT, mask_BT = _left_padded(prompts, pad, model.device)
+    ids_BT, mask_BT = (part_BT.to(model.device) for part_BT in left_padded(prompts, pad))
     place_B = mask_BT.sum(dim=1)
     cache: Any = None
     positions_BT = (mask_BT.cumsum(dim=1) - 1).clamp(min=0)
@@ -162,13 +163,6 @@ class _Row:
 def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
     return ids
-
-
-def _left_padded(rows: Sequence[list[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    length = max(len(ids) for ids in rows)
-    ids_BT = torch.tensor([[pad] * (length - len(ids)) + ids for ids in rows], device=device)
-    mask_BT = torch.tensor([[0] * (length - len(ids)) + [1] * len(ids) for ids in rows], device=device)
-    return ids_BT, mask_BT
 
 
 def _tempered(logits_BV: Tensor, temperature: float) -> Tensor:

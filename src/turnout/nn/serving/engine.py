@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from turnout.core.errors import InputError, UnknownNameError, did_you_mean, sentence
 from turnout.core.generation import EngineFullError, Generation, Listener, Ticket
 from turnout.core.validation import check_count
+from turnout.nn.prompts import end_tokens, padding, prompt_ids
 from turnout.nn.serving.group import Group, can_pad
 from turnout.nn.serving.row import Row
 
@@ -63,10 +64,11 @@ class Engine:
         self.max_batch = check_count("Engine.max_batch", max_batch)
         self.max_waiting = check_count("Engine.max_waiting", max_waiting)
         self.max_running = check_count("Engine.max_running", max_running)
-        self.context_tokens: int = getattr(model.config, "max_position_embeddings", 2**31)
+        self.context_limit: int | None = getattr(model.config, "max_position_embeddings", None)
+        self.context_tokens: int = self.context_limit or 2**31
         self._can_pad = can_pad(model)
-        self._ends = _end_tokens(model, tokenizer)
-        self._pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+        self._ends = end_tokens(model, tokenizer)
+        self._pad = padding(tokenizer)
         self._waiting: deque[Row] = deque()
         self._groups: list[tuple[str, Group]] = []
         self._wake = threading.Condition()
@@ -138,9 +140,7 @@ class Engine:
         """
         if not prompt:
             return []
-        is_plain = self.tokenizer.chat_template is None
-        ids: list[int] = self.tokenizer.encode(prompt, add_special_tokens=is_plain)
-        return ids
+        return prompt_ids(self.tokenizer, prompt, is_rendered=self.tokenizer.chat_template is not None)
 
     def _work(self) -> None:
         while True:
@@ -188,9 +188,3 @@ class Engine:
         rows = [*self._waiting, *(row for _, group in self._groups for row in group.rows)]
         for row in rows:
             row.fail("the local model was closed")
-
-
-def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    named = getattr(model.generation_config, "eos_token_id", None)
-    ids = named if isinstance(named, list) else [named]
-    return frozenset(i for i in [*ids, tokenizer.eos_token_id] if i is not None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self, final
 
@@ -160,6 +160,11 @@ class LocalModel:
     def variants(self) -> tuple[str, ...]:
         """Names of the ways to run the model."""
         return tuple(self.specs)
+
+    def candidate(self, variant: str) -> Candidate:
+        """Return a variant as a candidate of a pool, with the model's context where its config tells one."""
+        known = self.specs[variant].candidate
+        return replace(known, context_tokens=self.engine.context_limit)
 
     def prompt(self, messages: Sequence[Mapping[str, object]]) -> str:
         """Return chat messages as text: by the tokenizer's template, or joined by newlines without one.

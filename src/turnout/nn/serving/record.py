@@ -67,10 +67,11 @@ def record(
     for at, (model, name) in enumerate(places):
         runs.append([])
         for done, exercise in enumerate(exercises):
-            runs[-1].append(run_once(model, name, exercise.query.words, max_new_tokens=max_new_tokens))
+            prompt = model.prompt([{"role": "user", "content": exercise.query.words}])
+            runs[-1].append(run_once(model, name, prompt, max_new_tokens=max_new_tokens))
             progress("recording", at * len(exercises) + done + 1, len(places) * len(exercises))
     candidates = [
-        _priced(model.specs[name].candidate, rows, usd_per_pflop)
+        _priced(model.candidate(name), rows, usd_per_pflop)
         for (model, name), rows in zip(places, runs, strict=True)
     ]
     return _table(exercises, candidates, runs, usd_per_pflop=usd_per_pflop, grade=grade)

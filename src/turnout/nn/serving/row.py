@@ -99,8 +99,7 @@ class Row:
         self.output.append(token)
         is_end = token in self._ends
         is_last = is_end or len(self.output) >= self.request.max_new_tokens
-        if not is_end:
-            self._read(is_last=is_last)
+        self._read(self.output[:-1] if is_end else self.output, is_last=is_last)
         cut = min((at for stop in self.request.stop if (at := self._text.find(stop)) >= 0), default=None)
         if cut is not None:
             self._text = self._text[:cut]
@@ -119,17 +118,17 @@ class Row:
         self.is_over = True
         self._listener(Failed(message=message))
 
-    def _read(self, *, is_last: bool) -> None:
-        """Add to the text what the newest tokens say, once their last character is whole.
+    def _read(self, output: list[int], *, is_last: bool) -> None:
+        """Add to the text what the newest tokens of the output say, once their last character is whole.
 
         Only the tokens since the last whole character but one are decoded, with those before them as context,
         because a token's text may depend on the one before it (a leading space).
         """
-        known = self._decode(self.output[self._start : self._end])
-        now = self._decode(self.output[self._start :])
+        known = self._decode(output[self._start : self._end])
+        now = self._decode(output[self._start :])
         if is_last or not now.endswith(_UNFINISHED):
             self._text += now[len(known) :]
-            self._start, self._end = self._end, len(self.output)
+            self._start, self._end = self._end, len(output)
 
     def _decode(self, ids: list[int]) -> str:
         text: str = self._tokenizer.decode(ids, skip_special_tokens=True)

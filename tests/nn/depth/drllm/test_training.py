@@ -99,6 +99,12 @@ def test_lessons_follow_the_label_path_and_see_the_prompt_alone() -> None:
     assert not torch.allclose(means[::2, 2], means[::2, 1])
 
 
+def test_lessons_of_other_windows_than_the_routers_are_refused() -> None:
+    lessons = make_lessons(routed(), *questions(6))
+    with pytest.raises(ShapeError, match=r"allowed: the router's .*'windows': 2.*got: .*'windows': 8"):
+        train_router(DrLLMRouter(layers=4, width=32, windows=2), lessons)
+
+
 def test_lessons_in_small_batches_are_the_same() -> None:
     batch, labels_QL = questions(10)
     whole = make_lessons(routed(), batch, labels_QL)

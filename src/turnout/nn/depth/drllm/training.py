@@ -101,12 +101,15 @@ def train_router(
 ) -> list[float]:
     """Train the routers of all blocks on lessons; return the mean loss of every epoch.
 
+    Raises `InputError` for no lessons, and `ShapeError` for those of another base or number of windows.
+
     Source: S12, Dr.LLM, arXiv 2510.12773, sections 3.3 and 4.1.
     """
     recipe = recipe if recipe is not None else RouterRecipe()
     questions = len(lessons.labels_QL)
     if not questions:
         raise InputError(sentence("train_router: lessons", allowed="at least one question", got=0))
+    _check_alike(router, lessons)
     counts_C = torch.bincount(lessons.labels_QL.flatten(), minlength=MOST_CALLS + 1)
     alpha_C = class_weights(counts_C, beta=recipe.beta) if recipe.is_balanced else None
     optimizer = torch.optim.AdamW(router.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
@@ -130,6 +133,20 @@ def train_router(
         losses.append(total / questions)
         progress("training routers", epoch + 1, recipe.epochs)
     return losses
+
+
+def _check_alike(router: DrLLMRouter, lessons: Lessons) -> None:
+    found = dict(zip(("layers", "windows", "width"), lessons.means_QLWD.shape[1:], strict=True))
+    wanted = {name: getattr(router, name) for name in found}
+    if found != wanted:
+        raise ShapeError(
+            sentence(
+                "train_router: lessons",
+                allowed=f"the router's {wanted}",
+                got=found,
+                do="make_lessons with the router's windows",
+            )
+        )
 
 
 def _batches(questions: int, size: int, generator: torch.Generator) -> list[Tensor]:
