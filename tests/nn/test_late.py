@@ -43,6 +43,7 @@ WAITS = {
     "rex": "how many are open depends on the step, which the state dict keeps",
     "sinkhorn-True": "a number of the processor decides how a step goes",
     "smoe_dropout": "how many are open depends on the step, which the state dict keeps",
+    "sparse_transport_choice": "an expert takes as many tokens as the plan gives it",
     "stable": "ids beyond its vocabulary would stop the device",
     "switch-True": "an expert has room for some",
     "timestep_choice": "an expert takes as many tokens as there are",

@@ -70,6 +70,7 @@ TABLE: dict[str, str] = {
     "smoe_dropout": "turnout.nn.gates.smoe_dropout:SMoEDropoutGate",
     "soft": "turnout.nn.gates.soft:SoftGate",
     "sparse_mixer": "turnout.nn.gates.sparse_mixer:SparseMixerGate",
+    "sparse_transport_choice": "turnout.nn.gates.sparse_transport_choice:SparseTransportChoiceGate",
     "speech": "turnout.nn.gates.speech:SpeechMoEGate",
     "stable": "turnout.nn.gates.stable:StableGate",
     "switch": "turnout.nn.gates.switch:SwitchGate",

@@ -78,7 +78,7 @@ RESULTS = Path(__file__).resolve().parents[3] / "benchmarks" / "results"
 UNRECORDED = dict.fromkeys(
     """block_ffn sparse_mixer sinkhorn omni recurrent hyper top_p mixture_of_routers expert_attention sam
     attention_aware similarity_aware upcycled stable coupled rex base thor smoe_dropout attention_k
-    expert_choice transport_choice soft smear""".split(),
+    expert_choice transport_choice sparse_transport_choice soft smear""".split(),
     "trained by `turnout bench gates --setting all`, which was not run to its end yet",
 )
 """Contenders without a row in a result, and why."""
@@ -155,6 +155,16 @@ def test_first_weights_and_data_are_the_same_whatever_the_gate(corpus: Corpus) -
     assert not torch.equal(cell("dense", corpus, seed=1)._draw(), cell("dense", corpus)._draw())
 
 
+LOOKING_AHEAD = (
+    "expert_choice",
+    "transport_choice",
+    "sparse_transport_choice",
+    "soft",
+    "smear",
+    "attention_k",
+)
+
+
 def test_a_later_byte_changes_no_earlier_logit_but_for_gates_that_say_so(corpus: Corpus) -> None:
     for name in CONTENDERS:
         model = cell(name, corpus).model.eval()
@@ -165,7 +175,7 @@ def test_a_later_byte_changes_no_earlier_logit_but_for_gates_that_say_so(corpus:
         here = model(ids_BS)[:, :8]
         torch.manual_seed(0)
         there = model(other_BS)[:, :8]
-        looks_ahead = name in ("expert_choice", "transport_choice", "soft", "smear", "attention_k")
+        looks_ahead = name in LOOKING_AHEAD
         assert torch.allclose(here, there, atol=1e-5) != looks_ahead, name
 
 

@@ -245,6 +245,7 @@ ENTRIES: tuple[Contender, ...] = (
         gate="expert_choice",
         arguments=lambda size: {**_top_k(size), "score": "sinkhorn"},
     ),
+    Contender(name="sparse_transport_choice", gate="sparse_transport_choice", arguments=_top_k),
     Contender(
         name="soft",
         gate="soft",

@@ -87,12 +87,9 @@ def choose_tokens(
     num_tokens, num_experts = logits_TE.shape
     mask_T = context.mask_T()
     rank_BSE = by_item(scores_TE.detach(), context)
-    size_B = torch.full_like(k_B, float(num_tokens // context.num_items))
     if context.mask_BS is not None:
         rank_BSE = rank_BSE.masked_fill(~context.mask_BS[..., None], -1.0)
-        size_B = context.mask_BS.sum(dim=1).to(k_B)
-    # The product first: S k / E is often whole, and must not be rounded below itself.
-    room_B = torch.minimum((size_B * k_B / num_experts + 1e-4).floor().clamp(min=1), size_B)
+    room_B = room_of(k_B, rank_BSE, context)
     order_BSE = rank_BSE.argsort(dim=1, descending=True, stable=True)
     place_S = torch.arange(rank_BSE.shape[1], device=logits_TE.device, dtype=k_B.dtype)
     is_taken_BSE = (place_S[None, :, None] < room_B[:, None, None]).expand_as(order_BSE)
@@ -111,3 +108,12 @@ def choose_tokens(
         capacity=int(room_B.sum()),
         dropped_E=torch.zeros(num_experts, dtype=torch.long, device=logits_TE.device),
     )
+
+
+def room_of(k_B: Tensor, value_BSE: Tensor, context: GateContext) -> Tensor:
+    """Return C = max(1, S k / E) of each item, rounded down and at most S, (B,); S counts no padding."""
+    size_B = torch.full_like(k_B, float(value_BSE.shape[1]))
+    if context.mask_BS is not None:
+        size_B = context.mask_BS.sum(dim=1).to(k_B)
+    # The product first: S k / E is often whole, and must not be rounded below itself.
+    return torch.minimum((size_B * k_B / value_BSE.shape[2] + 1e-4).floor().clamp(min=1), size_B)
