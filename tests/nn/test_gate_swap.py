@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import re
 from dataclasses import replace
 from operator import attrgetter
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,8 +14,10 @@ from transformers import AutoModelForCausalLM
 
 from tests.nn.moe_models import FAMILIES, decisive, equal, generated, tokens
 from turnout.core.errors import ArtifactError, InputError, ShapeError
+from turnout.nn import registry
 from turnout.nn.gate_hook import GateHook
 from turnout.nn.gate_swap import GateSwap
+from turnout.nn.gates.contract import Gate
 from turnout.nn.gates.top_k import TopKGate
 from turnout.nn.moe import MoELayer
 from turnout.nn.moe_rule import find_rule
@@ -349,3 +353,18 @@ def test_a_gate_that_wants_the_number_of_layers_is_told(gate: str) -> None:
     swap = GateSwap.of(model, gate, is_shared=True)
     model(input_ids=ids_BT)
     assert swap.gates[0].num_layers == len(swap.layers) == 3
+
+
+def test_the_page_names_the_gates_that_no_checkpoint_takes() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "gates.md").read_text(encoding="utf-8")
+    said = re.search(r"what a block knows: (.*?) are refused", page, re.DOTALL)
+    assert said is not None
+    refused = set()
+    for name in (name for name in registry if issubclass(registry.get(name), Gate)):
+        if not registry.get(name).__module__.startswith("turnout."):
+            continue
+        try:
+            GateSwap.of(decisive("olmoe"), name, is_shared=True)
+        except InputError:
+            refused.add(name)
+    assert refused == set(re.findall(r"`(\w+)`", said[1]))

@@ -216,3 +216,20 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     (tmp_path / "no.safetensors").write_bytes(b"no")
     with pytest.raises(ArtifactError):
         load_routings(tmp_path / "no.safetensors")
+
+
+def test_experts_that_a_layer_does_not_have_are_refused_before_a_pass(model) -> None:
+    hook, ids_BT = GateHook(model, needs_rules=False), tokens()
+    with hook.recording() as records:
+        model(input_ids=ids_BT)
+    wrong_TK = records[-1][0].indices_TK.clone()
+    for expert in (hook.layers[-1].num_experts + 40, -2):
+        wrong_TK[3, 0] = expert
+        changed = [*records[:-1], [replace(records[-1][0], indices_TK=wrong_TK)]]
+        with (
+            pytest.raises(
+                InputError, match=rf"experts of layer {len(records) - 1}, pass 1; .*got: .*{expert}"
+            ),
+            replaying(hook, changed),
+        ):
+            model(input_ids=ids_BT)

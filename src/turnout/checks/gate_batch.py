@@ -276,6 +276,7 @@ def require_taught(gate: Gate, subject: Gate) -> None:
     if plan.logits_TE is not None and plan.logits_TE.requires_grad:
         _reached(gate, (plan.logits_TE * factor_TE).sum(), named, "logits")
     for name, loss in plan.losses.items():
+        require(loss.requires_grad, gate, f"the loss {name!r} has no gradient")
         reached |= _reached(gate, loss, named, f"the loss {name!r}")
     # Logits alone teach nothing: no loss is made of them unless somebody adds one.
     missing = sorted({name for name, _ in named} - reached)

@@ -51,14 +51,16 @@ def replaying(
         `recorded`: experts and weights as they were, bit for bit. `current`: the recorded experts, weighted
         by what the gate says of them now, so that its gradient flows; needs the rule of each gate.
 
-    Raises `InputError` for another number of layers, more passes than were recorded, and other token ids
-    where both the recording and this pass know theirs, and current weights of tokens that differ in how many
-    experts they have; `ShapeError` for a pass of other T, K, E or B.
+    Raises `InputError` for another number of layers, experts that a layer does not have, more passes than
+    were recorded, other token ids where both the recording and this pass know theirs, and current weights of
+    tokens that differ in how many experts they have; `ShapeError` for a pass of other T, K, E or B.
     """
     check_choice("replaying: weights", weights, ("recorded", "current"))
     if len(records) != len(hook.layers):
         allowed = f"one list for each of {len(hook.layers)} layers"
         raise InputError(sentence("replaying: records", allowed=allowed, got=len(records)))
+    for number, passes in enumerate(records):
+        _check_experts(number, passes, hook)
     if weights == "current" and not hook.rules:
         raise InputError(
             sentence("replaying: weights='current'", allowed="a GateHook with the rules of its gates")
@@ -106,6 +108,17 @@ class _Counter:
         one_of, other_of = records
         pairs = ((one_of.indices_TK, other_of.indices_TK), (one_of.weights_TK, other_of.weights_TK))
         return all(torch.equal(was, is_now) for was, is_now in pairs)
+
+
+def _check_experts(number: int, passes: Sequence[Routing], hook: GateHook) -> None:
+    """Raise unless all that was chosen is an expert, an output of the gate that is none, or a hole."""
+    for count, routing in enumerate(passes):
+        chosen_TK = routing.indices_TK
+        known = max(hook.layers[number].num_experts, routing.logits_TE.shape[-1])
+        if chosen_TK.numel() and not -1 <= int(chosen_TK.min()) <= int(chosen_TK.max()) < known:
+            where = f"replaying: experts of layer {number}, pass {count + 1}"
+            got = f"{int(chosen_TK.min())} to {int(chosen_TK.max())}"
+            raise InputError(sentence(where, allowed=f"-1 to {known - 1}", got=got))
 
 
 def _rest(before: Routing, now: Routing) -> tuple[Any, ...]:

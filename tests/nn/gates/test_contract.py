@@ -212,6 +212,12 @@ class Detached(Plain):
         return super().plan(weights_TK.detach(), indices_TK, logits_TE, context)
 
 
+class TeachesNothing(Plain):
+    def plan(self, weights_TK, indices_TK, logits_TE, context):
+        plan = super().plan(weights_TK, indices_TK, logits_TE, context)
+        return replace(plan, losses={"z": logits_TE.detach().square().mean()} if self.training else {})
+
+
 class ApartButTaught(Plain):
     is_apart = True
 
@@ -275,6 +281,7 @@ BROKEN = {
     OneIsOne: {"a_single_expert_teaches_too"},
     Idle: {"gradients_reach_every_parameter"},
     Detached: {"gradients_reach_every_parameter"},
+    TeachesNothing: {"gradients_reach_every_parameter"},
     ApartButTaught: {"gradients_reach_every_parameter"},
     Empty: {"no_tokens_give_an_empty_plan"},
     Remembers: {"its_state_dict_is_all_it_learned"},

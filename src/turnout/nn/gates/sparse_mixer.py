@@ -17,7 +17,8 @@ class SparseMixerGate(Gate):
     the open ones, not divided by a sum; its gradient in the logits is SparseMixer-v2's estimate of what the
     sampling changes.
 
-    Source: S184, GRIN (arXiv 2409.12136), section 2.1, and its code. Differs: none.
+    Source: S184, GRIN (arXiv 2409.12136), section 2.1, and its code. Differs: `jitter`
+    begins at 0.1, as in the first version's code; PhiMoE, the model of this one, has 0.01.
 
     Parameters
     ----------
