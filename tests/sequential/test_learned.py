@@ -30,8 +30,8 @@ from turnout.sequential import (
 from turnout.sequential.episodes import single_calls
 from turnout.sequential.reinforce import gradient
 from turnout.sequential.router_r1.reward import RewardR1, episode_of
-from turnout.sequential.softmax import log_probabilities
-from turnout.sequential.trace import Chosen
+from turnout.sequential.softmax import log_probabilities, sum_gradient
+from turnout.sequential.trace import Chosen, Trace
 
 TASK = SyntheticTask(
     success=((0.95, 0.98), (0.05, 0.9)), usd=(1 / 64, 1 / 4), rounds=2, hint=((0.9, 0.1), (0.1, 0.9))
@@ -132,6 +132,34 @@ def test_the_gradient_estimate_has_no_bias() -> None:
     exact = np.outer(slope_A, situation.state_D)
     assert np.abs(found.weights_AD - exact).max() < 0.02
     assert np.abs(exact).max() > 0.1
+
+
+def test_a_try_counts_by_what_it_is_above_the_other_tries_of_its_query() -> None:
+    world = TASK.environment(2, seed=0)
+    learned = policy(0.0).fit(world, world.queries, settings=Settings(epochs=0))
+    learned.weights_.weights_AD[:] = np.random.default_rng(0).normal(size=learned.weights_.weights_AD.shape)
+    starts = [run(world, learned, query).trace.started for query in world.queries]
+    cases = [learned.situation(Trace(started)) for started in starts]
+    # An easy query, which every try answers, teaches nothing; a hard one its right try against the others.
+    easy = [([(cases[0], action)], 1.0) for action in (0, 1, 2)]
+    hard = [([(cases[1], 0)], 0.0), ([(cases[1], 1)], 1.0), ([(cases[1], 1)], 0.0)]
+    found = gradient(learned.weights_, [easy, hard], entropy=0.0)
+    scales = [(0 - 0.5) / 6, (1 - 0.0) / 6, (0 - 0.5) / 6]
+    wanted = sum_gradient(learned.weights_, [cases[1]] * 3, [0, 1, 1], scales, entropy=0.0)
+    np.testing.assert_allclose(found.weights_AD, wanted.weights_AD, atol=1e-12)
+    assert np.abs(found.weights_AD).max() > 0.01
+
+
+def test_the_entropy_bonus_keeps_training_from_being_sure_too_soon() -> None:
+    world = TASK.environment(60, seed=0)
+    fresh = policy(0.8).fit(world, world.queries, settings=Settings(epochs=0))
+    traces = [Trace(run(world, fresh, query).trace.started) for query in world.queries]
+    most = []
+    for entropy in (0.0, 10.0):
+        learned = policy(0.8).fit(world, world.queries, settings=replace(QUICK, entropy=entropy))
+        logs = [log_probabilities(learned.weights_, learned.situation(trace)) for trace in traces]
+        most.append(float(np.exp(logs).max(axis=1).mean()))
+    assert most[0] > most[1] + 0.05
 
 
 def test_it_never_asks_whom_it_may_not() -> None:

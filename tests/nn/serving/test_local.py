@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
 
 from tests.nn.serving.models import PAIRS, VARIANTS, Ear, save_folder, trained
 from turnout.core.errors import ArtifactError, InputError
@@ -146,6 +148,30 @@ def test_a_cut_checkpoint_is_refused(folder: Path, kept: int) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(ArtifactError, match="no model can be loaded"):
+        LocalModel.load(folder)
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_an_adapter_of_the_base_under_another_name_is_vouched_for(folder: Path) -> None:
+    trained()[0].save_pretrained(folder / "Qwen3-0.6B")
+    base = AutoModelForCausalLM.from_pretrained(folder / "Qwen3-0.6B")
+    lora = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
+    get_peft_model(base, lora).save_pretrained(folder / "adapters" / "law")
+    variants = [Variant(model="tiny", adapter="law")]
+    save_variants(folder, variants)
+    words = r"'law' was recorded with another base; allowed: .*; got: '.*/Qwen3-0.6B'.*same_base=\['law'\]"
+    with pytest.raises(InputError, match=words):
+        LocalModel.load(folder)
+    LocalModel.load(folder, same_base=["law"]).close()
+    save_variants(folder, variants, same_base=["law"])
+    assert load_variants(folder) == tuple(variants)
+    LocalModel.load(folder).close()
+    # It vouches for the name alone: what does not fit is refused as ever, and so is a name that is none.
+    with pytest.raises(ArtifactError, match=r"same_base in .*; allowed: .*law.*; got: .*lore"):
+        LocalModel.load(folder, same_base=["lore"])
+    config = folder / "adapters" / "law" / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "use_dora": True}))
+    with pytest.raises(InputError, match="use_dora"):
         LocalModel.load(folder)
 
 

@@ -21,7 +21,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from turnout.core.candidate import Candidate, check_unique
 from turnout.core.errors import ArtifactError, InputError, sentence
 from turnout.core.generation import Generation, Listener, Ticket
+from turnout.nn.adapters.files import read_lora
 from turnout.nn.adapters.pool import AdapterPool
+from turnout.nn.adapters.sites import base_name
 from turnout.nn.depth.checkpoint import KIND as DEPTH
 from turnout.nn.depth.checkpoint import load_depth
 from turnout.nn.depth.routed import RoutedDepth
@@ -53,11 +55,16 @@ class Variant:
         return Candidate(model=self.model, effort=self.effort, adapter=self.adapter)
 
 
-def save_variants(folder: str | Path, variants: Sequence[Variant]) -> Path:
-    """Write the variants beside a checkpoint; return the JSON's path."""
+def save_variants(folder: str | Path, variants: Sequence[Variant], *, same_base: Sequence[str] = ()) -> Path:
+    """Write the variants beside a checkpoint; return the JSON's path.
+
+    `same_base` names adapters that are of this base, whatever name of it they were recorded with.
+    """
     check_unique("save_variants: variants", tuple(variant.candidate for variant in variants))
-    content = [asdict(variant) for variant in variants]
-    return save_sidecar(folder, KIND, config={"variants": content}, tensors={})
+    config: dict[str, Any] = {"variants": [asdict(variant) for variant in variants]}
+    if same_base:
+        config["same_base"] = list(same_base)
+    return save_sidecar(folder, KIND, config=config, tensors={})
 
 
 def load_variants(folder: str | Path) -> tuple[Variant, ...]:
@@ -75,6 +82,19 @@ def load_variants(folder: str | Path) -> tuple[Variant, ...]:
                 got=str(error),
             )
         ) from error
+
+
+def _same_base(folder: str | Path) -> frozenset[str]:
+    """Return the names of the adapters that a folder vouches for."""
+    if not (Path(folder) / f"turnout.{KIND}.json").exists():
+        return frozenset()
+    config, _ = load_sidecar(folder, KIND)
+    names = config.get("same_base", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ArtifactError(
+            sentence(f"same_base in {str(folder)!r}", allowed="a list of names of adapters", got=names)
+        )
+    return frozenset(names)
 
 
 @final
@@ -125,10 +145,13 @@ class LocalModel:
         )
 
     @classmethod
-    def load(cls, folder: str | Path, *, threads: int | None = None, **limits: int) -> Self:
+    def load(
+        cls, folder: str | Path, *, threads: int | None = None, same_base: Sequence[str] = (), **limits: int
+    ) -> Self:
         """Open a folder; raises `ArtifactError` where it holds no model that can be served.
 
-        `threads` are those of torch in this process; None leaves them as they are. `limits` are the engine's.
+        `threads` are those of torch in this process; None leaves them as they are. `same_base` vouches for
+        adapters, besides those that the folder names (see `save_variants`). `limits` are the engine's.
         """
         if threads is not None:
             torch.set_num_threads(threads)
@@ -138,7 +161,7 @@ class LocalModel:
         needs_router = any(spec.knob is not None for spec in specs)
         has_router = (Path(folder) / f"turnout.{DEPTH}.json").exists()
         # A pool goes first: it replaces modules inside the blocks that a depth router wraps.
-        pool = _load_pool(folder, model)
+        pool = _load_pool(folder, model, _same_base(folder) | set(same_base))
         with ExitStack() as undo:
             if pool is not None:
                 undo.callback(pool.close)
@@ -276,15 +299,38 @@ def load_checkpoint(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedToke
     return model.eval(), tokenizer
 
 
-def _load_pool(folder: str | Path, model: PreTrainedModel) -> AdapterPool | None:
+def _load_pool(folder: str | Path, model: PreTrainedModel, same_base: frozenset[str]) -> AdapterPool | None:
     place = Path(folder) / ADAPTERS
     folders = sorted(path for path in place.iterdir() if path.is_dir()) if place.is_dir() else []
+    unknown = sorted(same_base - {path.name for path in folders})
+    if unknown:
+        known = [path.name for path in folders] or "none"
+        raise ArtifactError(sentence(f"same_base in {str(folder)!r}", allowed=known, got=unknown))
     if not folders:
         return None
     pool = AdapterPool(model=model, mixed_ranks=True)
     with ExitStack() as undo:
         undo.callback(pool.close)
         for path in folders:
-            pool.load(path)
+            _add(pool, path, is_same_base=path.name in same_base)
         undo.pop_all()
     return pool
+
+
+def _add(pool: AdapterPool, path: Path, *, is_same_base: bool) -> None:
+    lora = read_lora(path)
+    try:
+        pool.check(lora, is_same_base=is_same_base)
+    except InputError as error:
+        pool.check(lora, is_same_base=True)
+        # All but the recorded base fits, and that can be vouched for here.
+        raise InputError(
+            sentence(
+                f"the adapter {lora.name!r} was recorded with another base",
+                allowed=base_name(pool.model) or "this one",
+                got=lora.base_name or "other weights",
+                do=f"if it is this one under another name, save_variants(..., same_base=[{lora.name!r}]), "
+                "or the same word in LocalModel.load",
+            )
+        ) from error
+    pool.add(lora, is_same_base=True)

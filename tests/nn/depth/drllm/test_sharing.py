@@ -38,6 +38,23 @@ def test_shared_labels_are_right_few_and_not_longer_than_the_best_that_all_could
     assert after < before
 
 
+def test_each_question_is_taught_the_shortest_of_the_paths_that_answers_it(base: RoutedDepth) -> None:
+    batch = answer_batch(TOKENIZER, PAIRS)
+    own = find_labels(base, batch, rule=SearchRule(simulations=15))
+    shared = sharing.share_labels(base, batch, own, paths=4)
+    tried_PL = sharing._pool(own, 64, 0)
+    paths = [path_L.expand(len(PAIRS), -1) for path_L in tried_PL]
+    right_PQ = torch.stack([right_answers(base, batch, counts_BL=path_BL)[0] for path_BL in paths])
+    taken_K = sharing._cover(right_PQ, tried_PL.sum(1), 4, missed=8)
+    calls_KQ = tried_PL[taken_K].sum(1)[:, None].float().expand(-1, len(PAIRS))
+    shortest_Q = calls_KQ.masked_fill(~right_PQ[taken_K], torch.inf).amin(0)
+    longest_Q = calls_KQ.masked_fill(~right_PQ[taken_K], -torch.inf).amax(0)
+    is_shared_Q = right_PQ[taken_K].any(0)
+    assert torch.equal(shared.counts_QL.sum(1)[is_shared_Q].float(), shortest_Q[is_shared_Q])
+    # Questions have a choice here.
+    assert bool((longest_Q > shortest_Q)[is_shared_Q].any())
+
+
 @pytest.mark.parametrize(("paths", "expected"), [(1, [0]), (2, [0, 2]), (9, [0, 2, 1])])
 def test_paths_are_taken_in_the_order_of_what_they_save(paths: int, expected: list[int]) -> None:
     # Of calls 4, 3 and 2: the first answers all, the third most of what it leaves dear, the second the rest.
