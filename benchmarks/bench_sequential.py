@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,7 +29,7 @@ from turnout.core.contracts import Embedder
 from turnout.core.outcomes import Floats, Ints
 from turnout.core.rng import make_rng
 from turnout.evaluation import near_duplicates, split
-from turnout.evaluation.bootstrap import resampled_means
+from turnout.evaluation.bootstrap import group_numbers, resampled_means
 from turnout.features import TextEmbedder
 from turnout.policies import Best, Deployment, price_grid
 from turnout.routers import BestSingleRouter, KNNRouter
@@ -99,9 +99,15 @@ def interval(values_QP: Floats, size: Size, groups_Q: Ints | None = None) -> lis
     return [{"value": value, "low": low, "high": high} for value, low, high in rows]
 
 
-def alike(table: OutcomeTable) -> Ints:
-    """Return the number of the group of near-same texts that each query is of (Q,)."""
-    return near_duplicates([query.text for query in table.queries])
+def alike(whole: OutcomeTable, parts: Mapping[str, OutcomeTable]) -> dict[str, Ints]:
+    """Return for each part which group of near-same texts each of its queries is of (Q,).
+
+    Groups are those of the whole table, by which it was cut: what is the template of a benchmark and not a
+    question shows in many texts alone.
+    """
+    found = near_duplicates([query.text for query in whole.queries]).tolist()
+    group = dict(zip((query.id for query in whole.queries), found, strict=True))
+    return {name: group_numbers([group[q.id] for q in part.queries]) for name, part in parts.items()}
 
 
 def point(rows_Q4: Floats, size: Size, groups_Q: Ints) -> dict[str, object]:
@@ -118,6 +124,7 @@ def point(rows_Q4: Floats, size: Size, groups_Q: Ints) -> dict[str, object]:
 def frontier(prepared: Prepared, size: Size) -> dict[str, object]:
     """Return every method at every price on the test part of a table."""
     parts = split(prepared.table, {"fit": 0.45, "policy": 0.25, "test": 0.3}, seed=SEED)
+    groups = alike(prepared.table, parts)
     known = prepared.table.select(ids=[q.id for part in ("fit", "policy") for q in parts[part].queries])
     worlds = {name: _world(table, prepared, costs=known) for name, table in {**parts, "known": known}.items()}
     text = TextEmbedder(num_features=64).fit(known.queries)
@@ -137,7 +144,7 @@ def frontier(prepared: Prepared, size: Size) -> dict[str, object]:
             "cascade": _cascade(scorer, asked, price),
         }
         learned = _train(price, parts["policy"], worlds["policy"], router, scorer, prepared, size)
-        rows.append(_judge(price, methods, learned, parts["test"], worlds["test"], size))
+        rows.append(_judge(price, methods, learned, parts["test"], worlds["test"], groups["test"], size))
         print(f"  price {price:.4g}: {_summary(rows[-1])}", flush=True)
     return {
         "fingerprint": prepared.table.fingerprint,
@@ -145,7 +152,7 @@ def frontier(prepared: Prepared, size: Size) -> dict[str, object]:
         "note": prepared.note,
         "candidates": len(prepared.table.candidates),
         "queries": {name: len(part.queries) for name, part in parts.items()},
-        "groups": {name: int(alike(part).max()) + 1 for name, part in parts.items()},
+        "groups": {name: int(groups_Q.max()) + 1 for name, groups_Q in groups.items()},
         "prices": rows,
         "verdict": _verdict(rows),
     }
@@ -204,6 +211,7 @@ def _judge(
     learned: Sequence[LearnedSequencer],
     table: OutcomeTable,
     world: ReplayEnvironment,
+    groups_Q: Ints,
     size: Size,
 ) -> dict[str, object]:
     bounds = Bounds(calls=MAX_CALLS)
@@ -217,7 +225,6 @@ def _judge(
     runs["oracle"] = np.stack([*oracle, np.ones(len(gain_QM)), tokens_Q], axis=1)
     gain = {name: rows[:, 0] - price * rows[:, 1] for name, rows in runs.items()}
     others = [name for name in runs if name not in ("learned", "oracle")]
-    groups_Q = alike(table)
     lead = interval(np.stack([gain["learned"] - gain[name] for name in others], axis=1), size, groups_Q)
     return {
         "price": price,
