@@ -342,6 +342,8 @@ def check_mask(name: str, mask: Tensor | None, axes: str, sizes: tuple[int, ...]
     equal(name, mask, axes, sizes)
     if mask is not None and mask.dtype != torch.bool:
         do = f"pass {name}.bool(), True where a token is real" if "mask" in name else f"pass {name}.bool()"
+        if "chosen" in name:
+            do = "True where an expert is chosen; `chosen_of` makes it of their numbers"
         raise InputError(sentence(name, allowed="torch.bool", got=mask.dtype, do=do))
 
 

@@ -169,6 +169,7 @@ def test_many_domains_are_named_apart_and_dead_experts_are_not_coloured() -> Non
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert 2 <= len(labels) <= pictures.TICKS
     assert max(map(len, labels)) <= pictures.LETTERS
+    assert len(set(labels)) == len(labels)
     drawn = axes.images[0].get_array()
     assert drawn is not None
     shown = np.ma.filled(drawn, np.nan)

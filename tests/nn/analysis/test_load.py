@@ -83,7 +83,9 @@ def test_what_is_refused() -> None:
         balance(torch.tensor([1.0, -1.0]))
     with pytest.raises(InputError, match="from 0 on"):
         balance(torch.tensor([1.0, math.nan]))
-    with pytest.raises(InputError, match=r"load_of: chosen_TE; allowed: torch\.bool"):
+    with pytest.raises(
+        InputError, match=r"load_of: chosen_TE; allowed: torch\.bool.*`chosen_of` makes it of their numbers"
+    ):
         load_of(torch.tensor([[0, 2], [1, 3]]))
     for wrong in (torch.randn(5, 4), torch.ones(3, 4), torch.tensor([[math.nan, 1.0]])):
         with pytest.raises(InputError, match="sureness: probs_TE; allowed: probabilities"):

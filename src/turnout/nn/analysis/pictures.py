@@ -147,6 +147,6 @@ def short(name: str) -> str:
 
 
 def plain(name: str) -> str:
-    """Return a name as it is written in a picture: up to `LETTERS`, and a dollar begins no formula."""
-    cut = name if len(name) <= LETTERS else f"{name[: LETTERS - 3]}..."
+    """Return a name as pictures have it: of a long one both ends, and a dollar begins no formula."""
+    cut = name if len(name) <= LETTERS else f"{name[: LETTERS - 14]}...{name[-11:]}"
     return cut.replace("$", r"\$")

@@ -147,7 +147,7 @@ def scaling_table(law: ScalingLaw, num_params: npt.ArrayLike, num_experts: npt.A
         for experts in np.atleast_1d(np.asarray(num_experts, np.float64)):
             effective = float(law.effective_params(size, experts))
             spread = float(np.power(10.0, min(1.96 * law.effective_error(size, experts), 300.0)))
-            factor = effective / size
+            factor = float(effective / size)
             ends = (factor, factor / spread, factor * spread)
             rows.append((float(size), int(experts), float(law.loss(size, experts)), effective, *ends))
     return Table(
@@ -163,8 +163,9 @@ def _check_experts_matter(log_n: Floats, log_y: Floats, error: float) -> None:
     design = np.column_stack([log_n, np.ones_like(log_n)])
     rest = log_y - design @ np.linalg.lstsq(design, log_y, rcond=None)[0]
     bare = float(np.square(rest).mean())
-    ratio = (bare - error) / 4 / max(error / (len(log_n) - 6), 1e-300)
-    if ratio < LEAST_RATIO or bare < 1e-24:
+    # Of losses without noise what is left is rounding, on both sides.
+    ratio = (bare - error) / 4 / max(error / (len(log_n) - 6), 1e-24)
+    if ratio < LEAST_RATIO:
         got = f"{max(ratio, 0.0):.3g} times what the noise explains"
         raise InputError(
             sentence(
