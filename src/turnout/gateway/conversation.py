@@ -53,7 +53,7 @@ def read_turns(members: Members) -> tuple[Turn, ...]:
     """Return the turns in order, instructions first; what has no text is left out."""
     found = [
         Turn(role="system", text=_text_in(decode_value(members[name])))
-        for name in _INSTRUCTIONS.values()
+        for name in dict.fromkeys(_INSTRUCTIONS.values())
         if name in members
     ]
     for turn in [turn for name in _TURNS for turn in items_of(members, name)]:

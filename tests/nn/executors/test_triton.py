@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import inspect
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -14,6 +12,7 @@ import pytest
 import torch
 
 from tests.nn.executors import test_fast
+from tests.nn.executors.needs_triton import need_triton
 from tests.nn.executors.test_fast import SETTINGS, make, plans, there
 from turnout.nn.executors.contract import Executor
 from turnout.nn.executors.loop import LoopExecutor
@@ -21,9 +20,7 @@ from turnout.nn.flops import executed_flops
 from turnout.nn.plan import SparsePlan
 from turnout.nn.plan_order import by_expert
 
-HAS_TRITON = importlib.util.find_spec("triton") is not None
-if not HAS_TRITON or not (torch.cuda.is_available() or os.environ.get("TRITON_INTERPRET") == "1"):
-    pytest.skip("needs Triton, and a GPU or its interpreter", allow_module_level=True)
+need_triton()
 
 from turnout.nn import plan_order, plan_triton  # noqa: E402
 from turnout.nn.executors import (  # noqa: E402

@@ -7,18 +7,20 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tests.nn.executors.needs_triton import need_triton
 from tests.nn.executors.test_fast import SETTINGS, make, plans, there
 
-# Before what needs Triton: it skips where there is none.
-from tests.nn.executors.test_triton import DEVICE, require_same, results, small_tiles, spied  # isort: skip
-from turnout.core.errors import InputError
-from turnout.nn.executors import pair_rows, triton_passes
-from turnout.nn.executors.grouped import GroupedExecutor
-from turnout.nn.executors.loop import LoopExecutor
-from turnout.nn.executors.pair_rows import PairRows
-from turnout.nn.executors.triton_executor import TritonExecutor
-from turnout.nn.executors.triton_pair_rows import KernelRows
-from turnout.nn.plan import SparsePlan
+need_triton()
+
+from tests.nn.executors.test_triton import DEVICE, require_same, results, small_tiles, spied  # noqa: E402
+from turnout.core.errors import InputError  # noqa: E402
+from turnout.nn.executors import pair_rows, triton_passes  # noqa: E402
+from turnout.nn.executors.grouped import GroupedExecutor  # noqa: E402
+from turnout.nn.executors.loop import LoopExecutor  # noqa: E402
+from turnout.nn.executors.pair_rows import PairRows  # noqa: E402
+from turnout.nn.executors.triton_executor import TritonExecutor  # noqa: E402
+from turnout.nn.executors.triton_pair_rows import KernelRows  # noqa: E402
+from turnout.nn.plan import SparsePlan  # noqa: E402
 
 __all__ = ["small_tiles"]
 
