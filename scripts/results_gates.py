@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from scripts.results_cells import Result, spread
 from turnout.nn.bench.summary import BASELINE, TOLERANCE, group_of
 
-TABLES = ("gates", "gates_all", "gates_more", "gates_rest")
+TABLES = ("gates", "gates_more", "gates_all")
 """Tables of many gates; a later one of the same gate counts before an earlier one."""
 
 AGAIN = "dirichlet"
@@ -56,7 +56,7 @@ def _again(result: Result, before: Result) -> str:
     found, usual = rows[AGAIN], rows["top_k"]
     seeds, new = result["setting"]["seeds"], result["setting"]["seeds"] - before["setting"]["seeds"]
     return (
-        f"`gates_{AGAIN}.json`: `{AGAIN}` was picked out of the table before by its loss, so it was trained "
+        f"`gates_{AGAIN}.json`: `{AGAIN}` was picked out of `gates_more.json` by its loss, so it was trained "
         f"again, over {seeds} seeds, {new} of them new. Against the dense model: "
         f"{spread(found['against_dense'], form='+.3f')} nats a byte, `top_k` "
         f"{spread(usual['against_dense'], form='+.3f')}, at {found['flops']['value']:.2f} and "

@@ -183,7 +183,6 @@ SYSTEMS: Writers = {
     "gates": ("Gates of experts on equal terms", gates),
     "gates_all": ("All gates on equal terms", gates),
     "gates_more": ("Further gates on equal terms", gates),
-    "gates_rest": ("Gates that came or changed later, on equal terms", gates),
     "gates_dirichlet": ("The gate with a Dirichlet prior, over ten seeds", gates),
     "local": ("One dial over models and depths", local),
     "recruit": ("Teams of experts by skill: Symbolic-MoE (S173)", recruit),
