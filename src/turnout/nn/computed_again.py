@@ -12,6 +12,9 @@ from turnout.core.errors import InputError, sentence
 
 What = TypeVar("What")
 
+# None in a release of torch that does not tell.
+_TOP_HOOKS = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
+
 MOST = 32
 """So many passes may wait for their backward pass."""
 
@@ -27,10 +30,7 @@ def is_computed_again() -> bool:
 
 def may_be_computed_again() -> bool:
     """Return whether this looks like activation checkpointing: no graph, or hooks on what is saved."""
-    if not torch.is_grad_enabled():
-        return True
-    top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
-    return top is None or top(True) is not None
+    return not torch.is_grad_enabled() or _TOP_HOOKS is None or _has_hooks()
 
 
 class _Pass(NamedTuple, Generic[What]):
@@ -92,8 +92,7 @@ def _not_to_tell() -> InputError:
 
 
 def _has_hooks() -> bool:
-    top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
-    return top is not None and top(True) is not None
+    return _TOP_HOOKS is not None and _TOP_HOOKS(True) is not None
 
 
 def _sums(x_TD: Tensor) -> Tensor:
